@@ -1,0 +1,58 @@
+"""sensorium: turn the media you own into one model you can search, question and talk to.
+
+    import sensorium as sm
+
+    model = sm.load("runs/stamps")
+    vectors = model.embed(["a frog", Path("frog.png"), Path("croak.ogg")])
+    hits = sm.Table.open("stamps.lance").search("a red fruit", model=model, k=10)
+
+Public names are loaded on first use: importing the package imports neither torch nor Lance.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sensorium.core.errors import SensoriumError as SensoriumError
+    from sensorium.core.types import Embeddings as Embeddings
+    from sensorium.data.table import Table as Table
+    from sensorium.media import Audio as Audio
+    from sensorium.media import Image as Image
+    from sensorium.media import Limits as Limits
+    from sensorium.media import Text as Text
+    from sensorium.media import Video as Video
+    from sensorium.media import open as open
+    from sensorium.models.checkpoint import load as load
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Audio": "sensorium.media",
+    "Embeddings": "sensorium.core.types",
+    "Image": "sensorium.media",
+    "Limits": "sensorium.media",
+    "SensoriumError": "sensorium.core.errors",
+    "Table": "sensorium.data.table",
+    "Text": "sensorium.media",
+    "Video": "sensorium.media",
+    "load": "sensorium.models.checkpoint",
+    "open": "sensorium.media",
+}
+_PACKAGES = ("losses",)
+
+__all__ = [*sorted(_HOME), *_PACKAGES, "__version__"]  # noqa: PLE0604 - all of these are strings
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    elif name in _PACKAGES:
+        value = importlib.import_module(f"sensorium.{name}")
+    else:
+        raise AttributeError(f"module 'sensorium' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

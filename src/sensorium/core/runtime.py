@@ -1,0 +1,98 @@
+"""Where things run: device, precision, threads, seeds, the cache folder, progress, optional packages."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+import platformdirs
+
+from sensorium.core.errors import MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+Precision = Literal["fp32", "bf16"]
+
+
+class Progress(Protocol):
+    """How long work reports itself; the command line draws it, libraries may pass their own or none."""
+
+    def __call__(self, done: int, total: int | None, message: str) -> None:
+        """Say that `done` of `total` units are finished; `message` is shown beside the bar."""
+
+
+def quiet(done: int, total: int | None, message: str) -> None:
+    """Report nothing: the progress of those who asked for none."""
+
+
+def track(items: Iterable[T], total: int | None, message: str, progress: Progress) -> Iterator[T]:
+    """Yield `items`, reporting after each."""
+    progress(0, total, message)
+    for done, item in enumerate(items, start=1):
+        yield item
+        progress(done, total, message)
+
+
+def cache_dir(name: str = "") -> Path:
+    """Folder for fetched packages, weights and tables: `$SENSORIUM_CACHE`, or the user's cache; made if missing."""
+    root = os.environ.get("SENSORIUM_CACHE")
+    path = (Path(root).expanduser() if root else Path(platformdirs.user_cache_dir("sensorium"))) / name
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional module: the one door for packages that may be missing.
+
+    Raises:
+        MissingExtraError: With the install line.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(f"needs '{module}': pip install \"sensorium[{extra}]\"") from error
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Resolve `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+
+    Raises:
+        UsageError: If the device is not there.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind = name.partition(":")[0]
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(kind, False):
+        here = [kind for kind, is_there in present.items() if is_there]
+        raise UsageError(f"device '{name}' is not here; use one of auto, {', '.join(here)}")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Context in which matrix products run in `precision`; parameters stay float32."""
+    import torch
+
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def generator(seed: int, *stream: int) -> torch.Generator:
+    """Independent random stream named by `seed` and further numbers (epoch, row, ...)."""
+    import numpy as np
+    import torch
+
+    state = np.random.SeedSequence([seed, *stream]).generate_state(1, dtype=np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
