@@ -1,0 +1,170 @@
+"""The root command: which commands there are, where they live, and how failures leave the program.
+
+A command's module is imported when that command is called, so that `sensorium --help` answers at once; each
+module holds a Typer `app` and keeps its own heavy imports inside its functions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from sensorium import __version__
+from sensorium.core.errors import NotFoundError, SensoriumError
+
+if TYPE_CHECKING:
+    from typer._click import Command, Context
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a command lives and its line in the overview."""
+
+    module: str
+    summary: str
+    panel: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "quickstart": Entry(
+        "quickstart", "Fetch real data, train, measure and search, in minutes on a laptop.", "Start here"
+    ),
+    "doctor": Entry(
+        "doctor", "Say what is installed, where things run, and whether they work.", "Start here"
+    ),
+    "data": Entry("data", "Fill a media table and look after it.", "Build"),
+    "train": Entry("train", "Train a joint embedding from a recipe.", "Build"),
+    "embed": Entry("embed", "Write vectors of a table's rows into it, or of files to a file.", "Use"),
+    "search": Entry("search", "Find rows by text, image, sound, video or vector.", "Use"),
+    "classify": Entry("classify", "Sort files into classes that are given as words.", "Use"),
+    "eval": Entry(
+        "evaluate", "Measure a run: recall between modalities, zero-shot accuracy, linear probe.", "Use"
+    ),
+    "models": Entry("models", "List runs, recipes and encoders; show a run's card.", "Look inside"),
+    "bench": Entry("bench", "List and run the benchmarks of a checkout.", "Look inside"),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and summary, and imports the one that is called."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self.commands = {
+            name: TyperCommand(name, help=entry.summary, rich_help_panel=entry.panel)
+            for name, entry in COMMANDS.items()
+        }
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        """Find the command by name as usual, then put the real one in the place of its stand-in."""
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        return name, stand_in if name is None else load_command(name), rest
+
+
+def load_command(name: str) -> TyperCommand | TyperGroup:
+    """Import a command's module and build the command from the module's `app`."""
+    module = importlib.import_module(f"sensorium.cli.{COMMANDS[name].module}")
+    command = typer.main.get_command(module.app)
+    command.name = name
+    return command  # type: ignore[return-value]
+
+
+app = typer.Typer(
+    cls=LazyGroup, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]}
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Turn the media you own into one model that you can search.
+
+    Results go to stdout (one line of JSON with --json), the rest to stderr.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly failed, 4 not found, 130 interrupted.
+    """
+    if version:
+        print(__version__)
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; user mistakes become one red line on stderr.
+
+    With `SENSORIUM_DEBUG=1` they become tracebacks.
+    """
+    _write_unencodable_characters_escaped()
+    try:
+        result = app(
+            None if arguments is None else list(arguments), standalone_mode=False, prog_name="sensorium"
+        )
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        return _leave_closed_pipe()
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", INTERRUPTED)
+    except typer.TyperException as error:
+        return _fail(_usage_message(error), error.exit_code)
+    except SensoriumError as error:
+        _reraise_for_debugging(error)
+        return _fail(str(error), error.exit_code)
+    except OSError as error:
+        _reraise_for_debugging(error)
+        return _fail(_system_message(error), NotFoundError.exit_code if _is_absence(error) else 1)
+
+
+def _usage_message(error: typer.TyperException) -> str:
+    message = error.format_message().strip()
+    context = getattr(error, "ctx", None)
+    if not message or context is None:
+        return message
+    return f"{message.rstrip('.')}; see '{context.command_path} --help'"
+
+
+def _system_message(error: OSError) -> str:
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}"
+
+
+def _is_absence(error: OSError) -> bool:
+    return isinstance(error, FileNotFoundError)
+
+
+def _fail(message: str, exit_code: int) -> int:
+    """Print one line to stderr, red on a terminal."""
+    line = " ".join(message.split())
+    if line:
+        is_coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        text = f"error: {line}" if exit_code != INTERRUPTED else line
+        print(f"\033[31m{text}\033[0m" if is_coloured else text, file=sys.stderr)
+    return exit_code
+
+
+def _reraise_for_debugging(error: Exception) -> None:
+    if os.environ.get("SENSORIUM_DEBUG", "0") not in {"", "0"}:
+        raise error
+
+
+def _leave_closed_pipe() -> int:
+    """The reader has gone (`sensorium search ... | head`): stop quietly, also when Python flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _write_unencodable_characters_escaped() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")

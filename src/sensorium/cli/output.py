@@ -1,0 +1,144 @@
+"""How commands speak: results to stdout as a table or as JSON, notes to stderr, progress as a bar or sparse lines.
+
+Rich is imported when something is drawn, never for `--help`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
+
+SECONDS_BETWEEN_LINES = 15.0
+"""How often a long task reports when stderr is not a terminal."""
+
+
+def emit_json(value: object) -> None:
+    """Print `value` as one line of JSON on stdout; NumPy numbers and arrays become plain ones."""
+    print(json.dumps(value, ensure_ascii=False, default=_plain), flush=True)
+
+
+def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """Print a table on stdout: drawn on a terminal, tab-separated (header first) when it goes elsewhere."""
+    if not sys.stdout.isatty():
+        for row in [columns, *rows]:
+            print("\t".join(_one_line(cell) for cell in row))
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD)
+    body = [list(row) for row in rows]
+    for place, column in enumerate(columns):
+        is_number = bool(body) and all(isinstance(row[place], int | float) for row in body)
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    for row in body:
+        table.add_row(*(Text(_one_line(cell)) for cell in row))
+    Console().print(table)
+
+
+def emit_pairs(pairs: Mapping[str, object]) -> None:
+    """Print names and values, one a line, on stdout."""
+    width = max(map(len, pairs), default=0)
+    for name, value in pairs.items():
+        print(f"{name.ljust(width)}  {_one_line(value)}")
+
+
+def note(message: str) -> None:
+    """Say something on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+class TerminalProgress:
+    """A `core.runtime.Progress` for people: a bar on a terminal, a line now and then elsewhere.
+
+    Use as a context manager; a call with fewer units done than before, or another total, starts a new bar.
+
+    Example:
+        >>> with TerminalProgress() as progress:
+        ...     progress(0, None, "")
+    """
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._last: tuple[int, int | None, str] = (0, None, "")
+        self._line_time = 0.0
+
+    def __enter__(self) -> TerminalProgress:
+        if sys.stderr.isatty():
+            self._bar = _make_bar()
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int | None, message: str) -> None:
+        """Show that `done` of `total` units are finished."""
+        last_done, last_total, _ = self._last
+        is_new = self._last[2] == "" or done < last_done or total != last_total
+        self._last = (done, total, message or " ")
+        if not message and total is None:
+            return
+        if self._bar is None:
+            self._print_line(done, total, message, is_new)
+        else:
+            self._draw(self._bar, done, total, message, is_new)
+
+    def _draw(self, bar: Bar, done: int, total: int | None, message: str, is_new: bool) -> None:
+        from rich.markup import escape
+
+        if is_new or self._task is None:
+            self._task = bar.add_task(escape(message), total=total, completed=done)
+        else:
+            bar.update(self._task, completed=done, total=total, description=escape(message))
+
+    def _print_line(self, done: int, total: int | None, message: str, is_new: bool) -> None:
+        now = time.monotonic()
+        is_finished = total is not None and done >= total
+        if not (is_new or is_finished or now - self._line_time >= SECONDS_BETWEEN_LINES):
+            return
+        self._line_time = now
+        amount = f"{done:,}" if total is None else f"{done:,}/{total:,}"
+        note(f"{message}: {amount}" if (done or not is_new) else message)
+
+
+def _make_bar() -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+    )
+
+
+def _plain(value: object) -> object:
+    """What JSON has no word for: NumPy scalars and arrays by `tolist`, the rest by name."""
+    convert = getattr(value, "tolist", None)
+    return str(value) if convert is None else convert()
+
+
+def _one_line(cell: object) -> str:
+    text = f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+    return " ".join(text.split())
