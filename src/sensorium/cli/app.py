@@ -122,7 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.exit_code)
     except OSError as error:
         _reraise_for_debugging(error)
-        return _fail(_system_message(error), NotFoundError.exit_code if _is_absence(error) else 1)
+        return _fail(
+            _system_message(error), NotFoundError.exit_code if isinstance(error, FileNotFoundError) else 1
+        )
 
 
 def _usage_message(error: typer.TyperException) -> str:
@@ -136,10 +138,6 @@ def _usage_message(error: typer.TyperException) -> str:
 def _system_message(error: OSError) -> str:
     where = f": {error.filename}" if error.filename else ""
     return f"{error.strerror or error}{where}"
-
-
-def _is_absence(error: OSError) -> bool:
-    return isinstance(error, FileNotFoundError)
 
 
 def _fail(message: str, exit_code: int) -> int:

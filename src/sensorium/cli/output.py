@@ -1,4 +1,4 @@
-"""How commands speak: results to stdout as a table or as JSON, notes to stderr, progress as a bar or sparse lines.
+"""How commands speak: results to stdout as a table or JSON, notes and progress to stderr.
 
 Rich is imported when something is drawn, never for `--help`.
 """
