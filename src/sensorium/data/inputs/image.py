@@ -1,0 +1,145 @@
+"""Images to normalised pixels: Pillow's bicubic is the reference, bit for bit what torchvision does to PIL images.
+
+In: an `Image` (uint8, H x W x 3), or a `Video` whose middle frame is taken. Out: float32 (3, size, size).
+Without a generator, `crop` resizes the shortest side (the other by `int()` truncation) and cuts the middle (offset
+by `round()`), `squash` resizes both sides, `pad` fits the longest side and centres it on white.
+With a generator the view is random: a part of the picture, mirrored, turned, recoloured.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image as pillow
+
+from sensorium.core.errors import UsageError
+from sensorium.media import Audio, Image, Text, Video
+
+WHITE = (255, 255, 255)
+_MAX_ASPECT = 16  # beyond it, resize-then-crop would make a huge intermediate image
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """Resize, augment and normalise an image.
+
+    Attributes:
+        size_px: Side of the square result.
+        mean: Of each colour, in 0..1.
+        std: Of each colour, in 0..1.
+        mode: How a picture that is not square fits: `crop` loses its ends, `squash` its proportions, `pad` neither.
+        crop_scale: In training, the share of the picture's area that a view shows, from and to.
+        crop_ratio: In training, widest view: its aspect relative to the whole lies in [1/ratio, ratio].
+        flip: In training, the chance of mirroring left and right; 0 where text or direction matters.
+        colour: In training, brightness, contrast and saturation change by up to this share.
+        rotation_deg: In training, the picture is turned by up to this angle; white shows in the corners.
+    """
+
+    size_px: int = 224
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    mode: Literal["crop", "squash", "pad"] = "crop"
+    crop_scale: tuple[float, float] = (0.6, 1.0)
+    crop_ratio: float = 1.15
+    flip: float = 0.0
+    colour: float = 0.2
+    rotation_deg: float = 0.0
+
+    def __call__(
+        self, media: Image | Audio | Video | Text | str, rng: np.random.Generator | None = None
+    ) -> Float32[np.ndarray, "3 H W"]:
+        """Return the normalised pixels; `rng` given = a random view.
+
+        Raises:
+            UsageError: If `media` has no picture.
+        """
+        picture = pillow.fromarray(_pixels_of(media))
+        fit = {"crop": _crop, "squash": _squash, "pad": _pad}[self.mode]
+        square = fit(picture, self.size_px) if rng is None else self._random_view(picture, rng)
+        pixels = np.asarray(square, dtype=np.float32)
+        if rng is not None and self.colour > 0:
+            pixels = _recolour(pixels, self.colour, rng)
+        scale = np.float32(1 / 255) / np.asarray(self.std, dtype=np.float32)
+        shift = np.asarray(self.mean, dtype=np.float32) / np.asarray(self.std, dtype=np.float32)
+        return np.ascontiguousarray((pixels * scale - shift).transpose(2, 0, 1))
+
+    def _random_view(self, picture: pillow.Image, rng: np.random.Generator) -> pillow.Image:
+        area = rng.uniform(*self.crop_scale)
+        stretch = math.exp(rng.uniform(-1, 1) * math.log(self.crop_ratio))
+        place = rng.random(2)
+        view = _window if self.mode != "pad" else _canvas
+        square = view(picture, self.size_px, math.sqrt(area), math.sqrt(stretch), place)
+        if rng.random() < self.flip:
+            square = square.transpose(pillow.Transpose.FLIP_LEFT_RIGHT)
+        angle = rng.uniform(-1, 1) * self.rotation_deg
+        if angle != 0:
+            square = square.rotate(angle, pillow.Resampling.BICUBIC, fillcolor=WHITE)
+        return square
+
+
+def _pixels_of(media: Image | Audio | Video | Text | str) -> np.ndarray:
+    if isinstance(media, Image):
+        return media.pixels
+    if isinstance(media, Video):
+        return np.asarray(media.frames[len(media.frames) // 2])
+    raise UsageError(f"an image encoder got {type(media).__name__}; give an Image or a Video")
+
+
+def _crop(picture: pillow.Image, size: int) -> pillow.Image:
+    width, height = picture.size
+    short, long = min(width, height), max(width, height)
+    resized_long = int(size * long / short)
+    offset = round((resized_long - size) / 2)
+    if long > _MAX_ASPECT * short:
+        middle = (offset * long / resized_long, (offset + size) * long / resized_long)
+        box = (middle[0], 0, middle[1], height) if width > height else (0, middle[0], width, middle[1])
+        return picture.resize((size, size), pillow.Resampling.BICUBIC, box=box)
+    wide = (resized_long, size) if width > height else (size, resized_long)
+    left, top = (offset, 0) if width > height else (0, offset)
+    return picture.resize(wide, pillow.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+
+
+def _squash(picture: pillow.Image, size: int) -> pillow.Image:
+    return picture.resize((size, size), pillow.Resampling.BICUBIC)
+
+
+def _pad(picture: pillow.Image, size: int) -> pillow.Image:
+    return _canvas(picture, size, 1.0, 1.0, np.array([0.5, 0.5]))
+
+
+def _window(
+    picture: pillow.Image, size: int, scale: float, stretch: float, place: np.ndarray
+) -> pillow.Image:
+    """Resize the part of a picture that is `scale` of both sides, `stretch` wider than high, at `place` in 0..1."""
+    width = picture.width * min(1.0, scale * stretch)
+    height = picture.height * min(1.0, scale / stretch)
+    left, top = place[0] * (picture.width - width), place[1] * (picture.height - height)
+    box = (left, top, min(left + width, picture.width), min(top + height, picture.height))
+    return picture.resize((size, size), pillow.Resampling.BICUBIC, box=box)
+
+
+def _canvas(
+    picture: pillow.Image, size: int, scale: float, stretch: float, place: np.ndarray
+) -> pillow.Image:
+    """Fit a picture onto a white square that is enlarged by 1/`scale`, and show the part of it at `place`."""
+    zoom = size / max(picture.size) / scale
+    width = max(1, round(picture.width * zoom / stretch))
+    height = max(1, round(picture.height * zoom * stretch))
+    square = pillow.new("RGB", (size, size), WHITE)
+    resized = picture.resize((width, height), pillow.Resampling.BICUBIC)
+    square.paste(resized, (round(place[0] * (size - width)), round(place[1] * (size - height))))
+    return square
+
+
+def _recolour(pixels: np.ndarray, most: float, rng: np.random.Generator) -> np.ndarray:
+    """Change brightness, contrast and saturation of (H, W, 3) values in 0..255."""
+    brightness, contrast, saturation = 1 + rng.uniform(-most, most, 3).astype(np.float32)
+    grey = pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    middle = grey.mean()
+    changed = grey[..., None] + saturation * (pixels - grey[..., None])
+    changed = brightness * (middle + contrast * (changed - middle))
+    return np.asarray(np.clip(changed, 0, 255), dtype=np.float32)
