@@ -1,1 +1,1 @@
-"""(described by its owner)."""
+"""From media on disk to batches: the media table, its sources, curation, splits, loaders and search index."""

@@ -1,0 +1,128 @@
+"""One row of a media table as Python sees it: media bytes, texts by language and where it all came from.
+
+Bytes stay encoded here: `sensorium.media.open` decodes them. What fills a table (`sensorium.data.sources`)
+makes samples; `Table.rows` gives them back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A spoken caption: encoded audio and its language (`""` if unknown)."""
+
+    language: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A written caption and its language (BCP 47 such as `en` or `pt-BR`; `""` if unknown)."""
+
+    language: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One thing, seen through any of its modalities.
+
+    Attributes:
+        uri: Where it came from: a path, a URL or `package:name`.
+        image: Encoded image (PNG, JPEG, ...), or None.
+        audio: Encoded sound of the thing, or None.
+        video: Encoded video, or None.
+        speech: Spoken captions.
+        texts: Captions by language; the first is the main one where there is no English.
+        group: Samples of one group never part in a split; `Table.add` gives `default_group` where it is None.
+        source: Name of the collection.
+        licence: SPDX expression or a sentence.
+        meta: Anything else; plain values.
+        phash: Perceptual hash of the image, 64 bits as a signed integer, or None where not computed.
+        width_px: Width of the image or video, or None where unknown.
+        height_px: Its height.
+        duration_s: Length of the audio or video in seconds, or None.
+    """
+
+    uri: str
+    image: bytes | None = None
+    audio: bytes | None = None
+    video: bytes | None = None
+    speech: Sequence[Clip] = ()
+    texts: Sequence[Caption] = ()
+    group: str | None = None
+    source: str = ""
+    licence: str = ""
+    meta: Mapping[str, str | int | float] = field(default_factory=dict)
+    phash: int | None = None
+    width_px: int | None = None
+    height_px: int | None = None
+    duration_s: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "speech", tuple(self.speech))
+        object.__setattr__(self, "texts", tuple(self.texts))
+        object.__setattr__(self, "meta", dict(self.meta))
+
+    @cached_property
+    def id(self) -> str:
+        """Content id: SHA-256 over media bytes and texts, 32 hex digits; where it lies does not count.
+
+        Example:
+            >>> one = Sample("a.txt", texts=[Caption("en", "a frog")])
+            >>> one.id == Sample("b.txt", texts=[Caption("en", "a frog")]).id
+            True
+        """
+        digest = hashlib.sha256()
+        for part in self._parts():
+            digest.update(struct.pack("<q", -1 if part is None else len(part)))
+            digest.update(part or b"")
+        return digest.hexdigest()[:32]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Which fields this sample holds, in the order of `sensorium.core.types.FIELDS`."""
+        held = {
+            "image": self.image,
+            "text": self.texts,
+            "audio": self.audio,
+            "speech": self.speech,
+            "video": self.video,
+        }
+        return tuple(name for name, value in held.items() if value)
+
+    @property
+    def default_group(self) -> str:
+        """The group of a sample that names none: its main caption normalised, or else its id."""
+        english = [caption.text for caption in self.texts if caption.language.split("-")[0] == "en"]
+        captions = [normalise(text) for text in english or [caption.text for caption in self.texts]]
+        return next((caption for caption in captions if caption), self.id)
+
+    def _parts(self) -> Iterator[bytes | None]:
+        """Media and texts in a fixed order; lists begin with their length, so no two contents coincide."""
+        yield from (self.image, self.audio, self.video)
+        yield str(len(self.speech)).encode()
+        for clip in self.speech:
+            yield from (clip.language.encode(), clip.data)
+        yield str(len(self.texts)).encode()
+        for caption in self.texts:
+            yield from (caption.language.encode(), caption.text.encode("utf-8", "surrogatepass"))
+
+
+def normalise(text: str) -> str:
+    r"""Lower-case letters and digits of `text`, single spaces between words, in any script.
+
+    Example:
+        >>> normalise("  A Frog,\n(green) ")
+        'a frog green'
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    kept = (char if unicodedata.category(char)[0] in "LMN" else " " for char in folded)
+    return " ".join("".join(kept).split())

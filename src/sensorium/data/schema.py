@@ -1,0 +1,108 @@
+"""How a sample lies in the rows of a media table: the Arrow schema and the way there and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sensorium.core.types import FIELDS
+from sensorium.data.sample import Caption, Clip, Sample
+
+SCHEMA_VERSION = 1
+
+_SPEECH = pa.list_(pa.struct([("language", pa.string()), ("data", pa.large_binary())]))
+_TEXTS = pa.list_(pa.struct([("language", pa.string()), ("text", pa.string())]))
+
+SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("licence", pa.string(), nullable=False),
+        pa.field("image", pa.large_binary()),
+        pa.field("audio", pa.large_binary()),
+        pa.field("video", pa.large_binary()),
+        pa.field("speech", _SPEECH),
+        pa.field("texts", _TEXTS),
+        pa.field("meta", pa.string(), nullable=False),
+        *(pa.field(f"has_{name}", pa.bool_(), nullable=False) for name in FIELDS),
+        pa.field("phash", pa.int64()),
+        pa.field("width_px", pa.int32()),
+        pa.field("height_px", pa.int32()),
+        pa.field("duration_s", pa.float64()),
+        pa.field("added_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+"""Rows of a media table; `row` counts 0..n-1 and never changes, `has_*` say which fields hold something."""
+
+SAMPLE_COLUMNS = tuple(
+    name for name in SCHEMA.names if name not in ("row", "id", "added_at") and not name.startswith("has_")
+)
+"""Columns that make up a `Sample`."""
+
+
+def to_arrow(samples: Sequence[Sample], first_row: int) -> pa.Table:
+    """Rows of `SCHEMA` for `samples`, numbered from `first_row`."""
+    now = datetime.now(UTC)
+    return pa.Table.from_pylist(
+        [_to_row(sample, first_row + place, now) for place, sample in enumerate(samples)], schema=SCHEMA
+    )
+
+
+def from_arrow(table: pa.Table) -> list[Sample]:
+    """Samples of rows that hold any of `SAMPLE_COLUMNS`; what is not among the columns stays empty."""
+    columns = {
+        name: python_values(table[name], name) for name in table.column_names if name in SAMPLE_COLUMNS
+    }
+    rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+    return [Sample(**{"uri": "", **row}) for row in rows]
+
+
+def python_values(column: pa.ChunkedArray, name: str) -> list[Any]:
+    """Values of one column, with clips, captions and metadata as their own types."""
+    values: list[Any] = column.to_pylist()
+    if name == "speech":
+        return [tuple(Clip(item["language"], item["data"]) for item in row or ()) for row in values]
+    if name == "texts":
+        return [tuple(Caption(item["language"], item["text"]) for item in row or ()) for row in values]
+    if name == "meta":
+        return [json.loads(row) for row in values]
+    return values
+
+
+def numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A numeric column as an array; missing is -1 in integers, NaN in floats."""
+    missing = float("nan") if pa.types.is_floating(column.type) else -1
+    filled = column.fill_null(missing) if column.null_count else column
+    return np.ascontiguousarray(filled.to_numpy())
+
+
+def _to_row(sample: Sample, number: int, now: datetime) -> dict[str, Any]:
+    held = sample.fields
+    return {
+        "row": number,
+        "id": sample.id,
+        "uri": sample.uri,
+        "group": sample.default_group if sample.group is None else sample.group,
+        "source": sample.source,
+        "licence": sample.licence,
+        "image": sample.image,
+        "audio": sample.audio,
+        "video": sample.video,
+        "speech": [{"language": clip.language, "data": clip.data} for clip in sample.speech],
+        "texts": [{"language": caption.language, "text": caption.text} for caption in sample.texts],
+        "meta": json.dumps(dict(sample.meta), ensure_ascii=False, sort_keys=True),
+        **{f"has_{name}": name in held for name in FIELDS},
+        "phash": sample.phash,
+        "width_px": sample.width_px,
+        "height_px": sample.height_px,
+        "duration_s": sample.duration_s,
+        "added_at": now,
+    }

@@ -1,0 +1,257 @@
+"""The media table: samples, their cached features and search vectors in one folder.
+
+The folder is a LanceDB database of Lance datasets: `rows.lance` (one row a sample), `features-*.lance`
+(outputs of frozen encoders) and `vectors-*.lance` (search vectors of one field and one model). Row n of the
+table is row n for good, so that a shuffle is a permutation and a resume an offset. One process writes at a
+time, any number read; what `add` has reported survives the process. It does not decode media and knows
+models only as `Embedder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int64
+
+from sensorium import __version__
+from sensorium.core.errors import NotFoundError, TableError, UsageError
+from sensorium.core.runtime import Progress, quiet
+from sensorium.core.types import FIELDS
+from sensorium.data import schema as rows_schema
+from sensorium.data.sample import Sample
+from sensorium.data.store import Store
+
+BATCH_ROWS = 1024
+BATCH_BYTES = 64 * 1024 * 1024
+ROWS = "rows.lance"
+
+
+class Table:
+    """A media table, opened at its newest state; make one by `Table.create` or `Table.open`.
+
+    Attributes:
+        path: Its folder.
+
+    Example:
+        >>> import tempfile
+        >>> from sensorium.data.sample import Caption
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     table = Table.create(Path(folder) / "frogs.lance", licence="CC0-1.0")
+        ...     added = table.add([Sample("a", texts=[Caption("en", "a frog")])])
+        ...     again = table.add([Sample("b", texts=[Caption("en", "a frog")])])
+        ...     added, again, len(table), table.rows([0])[0].texts[0].text
+        (1, 0, 1, 'a frog')
+    """
+
+    def __init__(self, path: Path, store: Store) -> None:
+        self.path = path
+        self._store = store
+        self._cache: dict[str, list[str]] = {}
+
+    @classmethod
+    def create(cls, path: str | Path, *, description: str = "", licence: str = "") -> Table:
+        """Make an empty table.
+
+        Args:
+            path: Folder to make; `.lance` is the usual ending.
+            description: What it holds, in a sentence.
+            licence: SPDX expression or a sentence; each row may have its own besides.
+
+        Raises:
+            TableError: If the folder exists and is not empty.
+        """
+        folder = Path(path)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise TableError(
+                f"{folder} exists and is not empty; open it with Table.open, or choose another path"
+            )
+        metadata = {
+            "sensorium.schema_version": str(rows_schema.SCHEMA_VERSION),
+            "sensorium.created_by": f"sensorium {__version__}",
+            "sensorium.description": description,
+            "sensorium.licence": licence,
+        }
+        return cls(folder, Store.create(folder / ROWS, rows_schema.SCHEMA.with_metadata(metadata)))
+
+    @classmethod
+    def open(cls, path: str | Path) -> Table:
+        """Open a table.
+
+        Raises:
+            NotFoundError: If there is no such folder.
+            TableError: If the folder is not a media table, or one of a newer sensorium.
+        """
+        folder = Path(path)
+        if not folder.exists():
+            raise NotFoundError(
+                f"no media table at {folder}; make one: sensorium data prepare SRC -o {folder}"
+            )
+        if not (folder / ROWS).is_dir():
+            raise TableError(
+                f"{folder} is not a media table, it has no {ROWS}; "
+                f"make one: sensorium data prepare {folder} -o NEW"
+            )
+        store = Store.open(folder / ROWS)
+        version = store.metadata.get("sensorium.schema_version", "")
+        if version != str(rows_schema.SCHEMA_VERSION):
+            raise TableError(
+                f"{folder} has schema version '{version}', not {rows_schema.SCHEMA_VERSION}; "
+                "update sensorium, or prepare the table again"
+            )
+        return cls(folder, store)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __repr__(self) -> str:
+        return f"Table({str(self.path)!r}, {len(self)} rows, {', '.join(self.fields) or 'empty'})"
+
+    @property
+    def info(self) -> dict[str, str]:
+        """What the table says of itself: `description`, `licence`, `created_by`, `schema_version`."""
+        return {key.removeprefix("sensorium."): value for key, value in self._store.metadata.items()}
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Which of the fields hold something in any row."""
+        flags = self._store.scan([f"has_{name}" for name in FIELDS])
+        return tuple(name for name in FIELDS if np.any(rows_schema.numbers(flags[f"has_{name}"])))
+
+    @property
+    def ids(self) -> list[str]:
+        """Content id of each row."""
+        return self._cached("id")
+
+    @property
+    def groups(self) -> list[str]:
+        """Group of each row: rows of one group never part in a split."""
+        return self._cached("group")
+
+    def add(self, samples: Iterable[Sample], *, progress: Progress = quiet) -> int:
+        """Append what is not there yet; a sample whose content id is present is skipped.
+
+        Rows are written in batches; `progress` reports those on disk; these survive `kill -9`.
+
+        Returns:
+            How many rows were added.
+
+        Raises:
+            TableError: If another process is writing.
+        """
+        before = 0
+        with self._store.writing():
+            self._cache.clear()
+            before = len(self)
+            known = set(self.ids)
+            for batch in _batches(_unseen(samples, known)):
+                self._store.append(rows_schema.to_arrow(batch, len(self._store)))
+                progress(len(self) - before, None, "rows")
+        self._cache.clear()
+        return len(self) - before
+
+    def optimize(self) -> None:
+        """Merge small files and drop superseded versions; row numbers stay."""
+        self._store.optimize()
+
+    def refresh(self) -> None:
+        """See the rows that other processes have added since."""
+        self._store.refresh()
+        self._cache.clear()
+
+    def rows(self, numbers: Sequence[int] | np.ndarray, columns: Sequence[str] | None = None) -> list[Sample]:
+        """Read rows by number, in the order asked; repeats are allowed.
+
+        Args:
+            numbers: Row numbers, 0..len-1.
+            columns: Attributes of `Sample` to read; the others stay empty, and `Sample.id` then means nothing
+                (use `ids`). None reads all.
+
+        Raises:
+            NotFoundError: If a number is out of range.
+            UsageError: If a column is not one of a sample.
+        """
+        asked = np.asarray(numbers, dtype=np.int64)
+        self._check_range(asked)
+        names = rows_schema.SAMPLE_COLUMNS if columns is None else tuple(columns)
+        unknown = set(names) - set(rows_schema.SAMPLE_COLUMNS)
+        if unknown:
+            raise UsageError(
+                f"no column {min(unknown)} in a sample; known: {', '.join(rows_schema.SAMPLE_COLUMNS)}"
+            )
+        found = self._store.take(asked, ["row", *names])
+        if not np.array_equal(rows_schema.numbers(found["row"]), asked):
+            raise TableError(
+                f"{self.path}: rows lie out of order; it was written by something else, prepare it again"
+            )
+        return rows_schema.from_arrow(found)
+
+    def column(self, name: str) -> np.ndarray | list[Any]:
+        """Read one column of all rows.
+
+        Numbers and flags come as an array (missing: -1, or NaN for floats); texts, bytes and lists as a list.
+
+        Raises:
+            UsageError: If there is no such column.
+        """
+        if name not in rows_schema.SCHEMA.names:
+            raise UsageError(f"no column '{name}'; known: {', '.join(rows_schema.SCHEMA.names)}")
+        values = self._store.scan([name])[name]
+        if (
+            pa.types.is_integer(values.type)
+            or pa.types.is_floating(values.type)
+            or pa.types.is_boolean(values.type)
+        ):
+            return rows_schema.numbers(values)
+        return rows_schema.python_values(values, name)
+
+    def where(self, expression: str) -> Int64[np.ndarray, " n"]:
+        """Row numbers that a SQL filter keeps, e.g. `has_audio AND width_px >= 64 AND source = 'stamps'`.
+
+        Raises:
+            UsageError: If the filter does not parse or names no column.
+        """
+        return np.sort(
+            rows_schema.numbers(self._store.scan(["row"], where=expression)["row"]).astype(np.int64)
+        )
+
+    def rows_with(self, field: str) -> Int64[np.ndarray, " n"]:
+        """Row numbers that hold `field`."""
+        if field not in FIELDS:
+            raise UsageError(f"no field '{field}'; known: {', '.join(FIELDS)}")
+        return np.flatnonzero(self.column(f"has_{field}")).astype(np.int64)
+
+    def _cached(self, name: str) -> list[str]:
+        if name not in self._cache:
+            self._cache[name] = self._store.scan([name])[name].to_pylist()
+        return self._cache[name]
+
+    def _check_range(self, numbers: np.ndarray) -> None:
+        wrong = numbers[(numbers < 0) | (numbers >= len(self))]
+        if len(wrong):
+            raise NotFoundError(f"no row {wrong[0]} in {self.path}; it has rows 0 to {len(self) - 1}")
+
+
+def _unseen(samples: Iterable[Sample], known: set[str]) -> Iterator[Sample]:
+    for sample in samples:
+        if sample.id not in known:
+            known.add(sample.id)
+            yield sample
+
+
+def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    """Cut into batches bounded in rows and in bytes."""
+    batch: list[Sample] = []
+    size = 0
+    for sample in samples:
+        batch.append(sample)
+        size += sum(len(media or b"") for media in (sample.image, sample.audio, sample.video))
+        size += sum(len(clip.data) for clip in sample.speech)
+        if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
