@@ -39,12 +39,17 @@ class Store:
         """Make an empty dataset; `schema.metadata` is kept with it.
 
         Raises:
-            TableError: If something is there already.
+            TableError: If one is there already.
         """
-        if path.exists() and any(path.iterdir()):
-            raise TableError(f"{path} is not empty; open it, or choose another path")
+        if cls.exists(path):
+            raise TableError(f"{path} exists; open it, or choose another path")
         path.parent.mkdir(parents=True, exist_ok=True)
         return cls(path, lance.write_dataset(schema.empty_table(), path, schema=schema, mode="create"))
+
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Whether a dataset was created here; one whose creation was killed does not count."""
+        return any((path / "_versions").glob("*.manifest"))
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -75,6 +80,11 @@ class Store:
     def dataset(self) -> lance.LanceDataset:
         """The Lance dataset itself: for building an index on it."""
         return self._dataset
+
+    @property
+    def num_fragments(self) -> int:
+        """How many pieces it lies in."""
+        return len(self._dataset.get_fragments())
 
     def __len__(self) -> int:
         return int(self._dataset.count_rows())
@@ -134,8 +144,7 @@ class Store:
     def optimize(self) -> None:
         """Merge small fragments where there are many and drop versions that no reader can still use."""
         with self.writing():
-            fragments = self._dataset.get_fragments()
-            if len(fragments) >= MANY_FRAGMENTS:
+            if self.num_fragments >= MANY_FRAGMENTS:
                 self._dataset.optimize.compact_files(target_rows_per_fragment=self._fragment_rows())
                 self.refresh()
             self._dataset.cleanup_old_versions(older_than=KEEP_VERSIONS_FOR)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int64
+from jaxtyping import Float, Float32, Int64
 
 from sensorium import __version__
 from sensorium.core.errors import NotFoundError, TableError, UsageError
@@ -24,9 +24,8 @@ from sensorium.core.types import FIELDS
 from sensorium.data import schema as rows_schema
 from sensorium.data.sample import Sample
 from sensorium.data.store import Store
+from sensorium.data.vectors import Ragged, VectorFolder, VectorStore
 
-BATCH_ROWS = 1024
-BATCH_BYTES = 64 * 1024 * 1024
 ROWS = "rows.lance"
 
 
@@ -50,6 +49,7 @@ class Table:
     def __init__(self, path: Path, store: Store) -> None:
         self.path = path
         self._store = store
+        self._beside = VectorFolder(path)
         self._cache: dict[str, list[str]] = {}
 
     @classmethod
@@ -65,7 +65,7 @@ class Table:
             TableError: If the folder exists and is not empty.
         """
         folder = Path(path)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not _is_vacant(folder):
             raise TableError(
                 f"{folder} exists and is not empty; open it with Table.open, or choose another path"
             )
@@ -90,7 +90,7 @@ class Table:
             raise NotFoundError(
                 f"no media table at {folder}; make one: sensorium data prepare SRC -o {folder}"
             )
-        if not (folder / ROWS).is_dir():
+        if not Store.exists(folder / ROWS):
             raise TableError(
                 f"{folder} is not a media table, it has no {ROWS}; "
                 f"make one: sensorium data prepare {folder} -o NEW"
@@ -147,7 +147,7 @@ class Table:
             self._cache.clear()
             before = len(self)
             known = set(self.ids)
-            for batch in _batches(_unseen(samples, known)):
+            for batch in rows_schema.batches(_unseen(samples, known)):
                 self._store.append(rows_schema.to_arrow(batch, len(self._store)))
                 progress(len(self) - before, None, "rows")
         self._cache.clear()
@@ -156,6 +156,7 @@ class Table:
     def optimize(self) -> None:
         """Merge small files and drop superseded versions; row numbers stay."""
         self._store.optimize()
+        self._beside.optimize()
 
     def refresh(self) -> None:
         """See the rows that other processes have added since."""
@@ -224,6 +225,106 @@ class Table:
             raise UsageError(f"no field '{field}'; known: {', '.join(FIELDS)}")
         return np.flatnonzero(self.column(f"has_{field}")).astype(np.int64)
 
+    def set_features(
+        self,
+        name: str,
+        row_numbers: Sequence[int] | np.ndarray,
+        offsets: Sequence[int] | np.ndarray,
+        values: Float[np.ndarray, "M D"],
+    ) -> None:
+        """Keep outputs of a frozen encoder for some rows, durably and as one commit; what others hold stays.
+
+        Args:
+            name: `field:encoder:fingerprint`, e.g. `image:efficientnet-lite0:9f3a`.
+            row_numbers: n rows, each once; a row that was kept before is replaced.
+            offsets: Row i owns `values[offsets[i]:offsets[i + 1]]`, (n + 1,); a row may own none.
+            values: Vectors of all items (views, captions, clips).
+
+        Raises:
+            NotFoundError: If a row number is out of range.
+            TableError: If a value is not finite.
+        """
+        rows = np.asarray(row_numbers, dtype=np.int64)
+        self._check_range(rows)
+        store = VectorStore.open_or_create(self.path, "features", name, values.shape[1])
+        store.append(rows, np.asarray(offsets), values)
+
+    def features(self, name: str) -> Ragged:
+        """Cached features of all rows; rows that have none own no vectors.
+
+        Raises:
+            NotFoundError: If nothing is kept under `name`.
+        """
+        return self._beside.get("features", name).read(len(self))
+
+    def features_missing(self, name: str, field: str | None = None) -> Int64[np.ndarray, " n"]:
+        """Rows that have no features of `name` yet, of those that hold `field` (None: of all)."""
+        wanted = np.arange(len(self)) if field is None else self.rows_with(field)
+        return self._beside.missing("features", name, wanted)
+
+    def feature_names(self) -> list[str]:
+        """Names of all cached features."""
+        return self._beside.names("features")
+
+    def set_vectors(
+        self,
+        field: str,
+        model_fingerprint: str,
+        row_numbers: Sequence[int] | np.ndarray,
+        values: Float[np.ndarray, "n E"],
+    ) -> None:
+        """Keep search vectors of one field and one model, durably and as one commit.
+
+        Vectors of another fingerprint stay apart: they are never compared with these.
+
+        Args:
+            field: One of `FIELDS`.
+            model_fingerprint: `Embedder.fingerprint`.
+            row_numbers: Row of each vector, (n,); a row with several captions or clips comes several times in
+                one call, and a row that was kept before is replaced.
+            values: Unit vectors.
+
+        Raises:
+            NotFoundError: If a row number is out of range.
+            TableError: If a value is not finite.
+        """
+        rows = np.asarray(row_numbers, dtype=np.int64)
+        self._check_range(rows)
+        order = np.argsort(rows, kind="stable")
+        distinct, starts = np.unique(rows[order], return_index=True)
+        offsets = np.append(starts, len(rows))
+        name = self._vector_name(field, model_fingerprint)
+        store = VectorStore.open_or_create(self.path, "vectors", name, values.shape[1])
+        store.append(distinct, offsets, values[order])
+
+    def vectors(
+        self, field: str, fingerprint: str
+    ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n E"]]:
+        """Search vectors of one field: the row of each, ascending, and the vectors.
+
+        Raises:
+            NotFoundError: If the field was not embedded by that model.
+        """
+        found = self._beside.get("vectors", self._vector_name(field, fingerprint)).read(len(self))
+        return np.repeat(np.arange(len(found)), found.counts), found.values
+
+    def vectors_missing(self, field: str, fingerprint: str) -> Int64[np.ndarray, " n"]:
+        """Rows that hold `field` and have no search vector of that model yet."""
+        return self._beside.missing("vectors", self._vector_name(field, fingerprint), self.rows_with(field))
+
+    def fields_embedded(self) -> dict[str, list[str]]:
+        """For the fingerprint of each model that embedded anything, the fields that it embedded."""
+        found: dict[str, list[str]] = {}
+        for name in self._beside.names("vectors"):
+            field, _, fingerprint = name.partition(":")
+            found.setdefault(fingerprint, []).append(field)
+        return found
+
+    def _vector_name(self, field: str, fingerprint: str) -> str:
+        if field not in FIELDS:
+            raise UsageError(f"no field '{field}'; known: {', '.join(FIELDS)}")
+        return f"{field}:{fingerprint}"
+
     def _cached(self, name: str) -> list[str]:
         if name not in self._cache:
             self._cache[name] = self._store.scan([name])[name].to_pylist()
@@ -235,23 +336,15 @@ class Table:
             raise NotFoundError(f"no row {wrong[0]} in {self.path}; it has rows 0 to {len(self) - 1}")
 
 
+def _is_vacant(folder: Path) -> bool:
+    """Whether a table may be made here: nothing inside, or only what a killed `create` left."""
+    if not folder.is_dir() or Store.exists(folder / ROWS):
+        return False
+    return all(path.name in (ROWS, f".{ROWS}.lock") for path in folder.iterdir())
+
+
 def _unseen(samples: Iterable[Sample], known: set[str]) -> Iterator[Sample]:
     for sample in samples:
         if sample.id not in known:
             known.add(sample.id)
             yield sample
-
-
-def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
-    """Cut into batches bounded in rows and in bytes."""
-    batch: list[Sample] = []
-    size = 0
-    for sample in samples:
-        batch.append(sample)
-        size += sum(len(media or b"") for media in (sample.image, sample.audio, sample.video))
-        size += sum(len(clip.data) for clip in sample.speech)
-        if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
