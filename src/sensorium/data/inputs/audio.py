@@ -1,8 +1,8 @@
 """Sound to normalised log-mel frames, 100 a second.
 
-In: an `Audio` of any rate and number of channels, or a `Video` with a sound track. Out: float32 (T, M), T >= 1.
-In training the sound is cut, shifted and made louder or softer at random, and stripes of time and pitch are
-masked (SpecAugment, arXiv:1904.08779, without time warping).
+In: an `Audio` of any rate and number of channels, or a `Video` with a sound track. Out: float32 (T, M), T >=
+1. In training the sound is cut, shifted and made louder or softer at random, and stripes of time and pitch
+are masked (SpecAugment, arXiv:1904.08779, without time warping).
 """
 
 from __future__ import annotations

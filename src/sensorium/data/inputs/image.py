@@ -1,8 +1,8 @@
-"""Images to normalised pixels: Pillow's bicubic is the reference, bit for bit what torchvision does to PIL images.
+"""Images to normalised pixels, bit for bit what torchvision does to PIL images (Pillow's bicubic).
 
 In: an `Image` (uint8, H x W x 3), or a `Video` whose middle frame is taken. Out: float32 (3, size, size).
-Without a generator, `crop` resizes the shortest side (the other by `int()` truncation) and cuts the middle (offset
-by `round()`), `squash` resizes both sides, `pad` fits the longest side and centres it on white.
+Without a generator, `crop` resizes the shortest side (the other by `int()` truncation) and cuts the middle
+(offset by `round()`), `squash` resizes both sides, `pad` fits the longest side and centres it on white.
 With a generator the view is random: a part of the picture, mirrored, turned, recoloured.
 """
 
@@ -31,7 +31,8 @@ class ImageInput:
         size_px: Side of the square result.
         mean: Of each colour, in 0..1.
         std: Of each colour, in 0..1.
-        mode: How a picture that is not square fits: `crop` loses its ends, `squash` its proportions, `pad` neither.
+        mode: How a picture that is not square fits: `crop` loses its ends, `squash` its proportions, `pad`
+            neither.
         crop_scale: In training, the share of the picture's area that a view shows, from and to.
         crop_ratio: In training, widest view: its aspect relative to the whole lies in [1/ratio, ratio].
         flip: In training, the chance of mirroring left and right; 0 where text or direction matters.
@@ -114,7 +115,7 @@ def _pad(picture: pillow.Image, size: int) -> pillow.Image:
 def _window(
     picture: pillow.Image, size: int, scale: float, stretch: float, place: np.ndarray
 ) -> pillow.Image:
-    """Resize the part of a picture that is `scale` of both sides, `stretch` wider than high, at `place` in 0..1."""
+    """Resize the part of a picture that is `scale` of its sides, `stretch` times wider, at `place`."""
     width = picture.width * min(1.0, scale * stretch)
     height = picture.height * min(1.0, scale / stretch)
     left, top = place[0] * (picture.width - width), place[1] * (picture.height - height)

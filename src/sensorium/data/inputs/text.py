@@ -1,7 +1,7 @@
 """Text to token ids, by a tokenizer kept as its JSON text.
 
-In: text of any language. Out: ids (N,) int64, 1 <= N <= max_tokens. Truncation keeps the special tokens that the
-tokenizer adds, the end token above all: dropping it is a known way to lose half of a CLIP score
+In: text of any language. Out: ids (N,) int64, 1 <= N <= max_tokens. Truncation keeps the special tokens that
+the tokenizer adds, the end token above all: dropping it is a known way to lose half of a CLIP score
 (torchmetrics #2883). Special tokens typed by a user are plain text.
 """
 
@@ -23,7 +23,8 @@ class TextInput:
     """Tokenize a text.
 
     Attributes:
-        tokenizer_json: A tokenizer of the `tokenizers` package as JSON; its own padding and truncation are ignored.
+        tokenizer_json: A tokenizer of the `tokenizers` package as JSON; its own padding and truncation are
+            ignored.
         max_tokens: Most ids of one text, special tokens included.
         word_dropout: In training, the chance that a word is left out; one word always stays.
     """

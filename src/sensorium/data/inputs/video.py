@@ -1,7 +1,7 @@
 """Videos to a few normalised frames, spread evenly over their length.
 
-In: a `Video`, or an `Image`, which is a video of one frame. Out: float32 (T, 3, size, size), 1 <= T <= num_frames.
-In training the frames' phase is random, and one random view is taken of all frames of a video.
+In: a `Video`, or an `Image`, which is a video of one frame. Out: float32 (T, 3, size, size), 1 <= T <=
+num_frames. In training the frames' phase is random, and one random view is taken of all frames of a video.
 """
 
 from __future__ import annotations

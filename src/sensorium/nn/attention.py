@@ -1,0 +1,166 @@
+"""The one attention: self, cross, grouped-query, causal and cached, in training and in decoding.
+
+In: queries (B, N, D) and what they look at, (B, S, D'). Out: (B, N, D). For each head, with K its width,
+
+    e_ij = q_i . k_j / sqrt(K)          how well query i matches key j
+    a_ij = exp(e_ij) / sum_j exp(e_ij)  its share of the attention: softmax over j
+    z_i  = sum_j a_ij v_j               the values, weighted
+
+The plain form e_ij = q_i . k_j is the same with K = 1: the division keeps the variance of e_ij at that of one
+coordinate, so that the softmax does not saturate as heads grow wider; scaling the query weights by sqrt(K)
+gives the plain form back exactly (Vaswani et al., arXiv:1706.03762, section 3.2.1). In grouped-query
+attention several query heads share a key and value head (arXiv:2305.13245).
+
+Keys and values are made apart from their use (`Attention.key_values`), so that a cache of either kind, self
+or cross, is somebody else's store of `KeyValues`. Nothing here knows what the tokens mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sensorium.core.errors import ConfigError
+from sensorium.nn.position import Rotary
+
+
+@dataclass(frozen=True)
+class KeyValues:
+    """What is attended to, ready for use.
+
+    Attributes:
+        keys: (B, G, S, K) for G key heads; rotated already where positions are rotary.
+        values: (B, G, S, K).
+        mask: (B, S), True = real; None = all are.
+        places: (B, N), where each query stands among the keys, for causal attention over a cache whose
+            capacity S exceeds what is written; None = the queries are the last N of the S places.
+    """
+
+    keys: Float[Tensor, "B G S K"]
+    values: Float[Tensor, "B G S K"]
+    mask: Bool[Tensor, "B S"] | None = None
+    places: Int64[Tensor, "B N"] | None = None
+
+
+def attend(
+    queries: Float[Tensor, "B H N K"], given: KeyValues, *, is_causal: bool = False
+) -> Float[Tensor, "B H N K"]:
+    """Compute z_i = sum_j softmax_j(q_i . k_j / sqrt(K)) v_j.
+
+    Args:
+        queries: H heads, a multiple of the G key heads.
+        given: Keys and values; a query whose keys are all masked gets zeros.
+        is_causal: Query i sees no key after its own place.
+    """
+    grouped = queries.shape[1] != given.keys.shape[1]
+    is_square = given.places is None and queries.shape[2] == given.keys.shape[2]
+    if given.mask is None and (is_square or not is_causal):
+        return functional.scaled_dot_product_attention(
+            queries, given.keys, given.values, is_causal=is_causal, enable_gqa=grouped
+        )
+    allowed = _allowed(queries, given, is_causal)
+    has_key = allowed.any(dim=-1, keepdim=True)
+    attended = functional.scaled_dot_product_attention(
+        queries, given.keys, given.values, attn_mask=allowed | ~has_key, enable_gqa=grouped
+    )
+    return attended.masked_fill(~has_key, 0)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with its projections.
+
+    Args:
+        dim: Width D of the queries and of the result.
+        num_heads: Query heads H.
+        num_kv_heads: Key and value heads G; default H.
+        head_dim: Width K of a head; default D / H.
+        source_dim: Width of what is attended to; default D.
+        qkv_bias: Whether the three input projections have a bias.
+        out_bias: Whether the output projection has one.
+        query_norm: Whether queries and keys are normalised (RMS) before they meet, as Qwen3 does.
+        is_causal: Whether a token sees only what stands before it.
+        rotary: Rotates queries and keys by their positions; None where positions are in the tokens.
+
+    Raises:
+        ConfigError: If heads do not divide as they must.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        num_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        source_dim: int | None = None,
+        qkv_bias: bool = True,
+        out_bias: bool = True,
+        query_norm: bool = False,
+        is_causal: bool = False,
+        rotary: Rotary | None = None,
+    ) -> None:
+        super().__init__()
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        if head_dim is None and dim % num_heads:
+            raise ConfigError(
+                f"num_heads={num_heads} does not divide dim={dim}; choose a divisor or set head_dim"
+            )
+        if num_heads % num_kv_heads:
+            raise ConfigError(f"num_kv_heads={num_kv_heads} does not divide num_heads={num_heads}")
+        self.head_dim = dim // num_heads if head_dim is None else head_dim
+        self.is_causal = is_causal
+        self.rotary = rotary
+        source_dim = dim if source_dim is None else source_dim
+        self.query = nn.Linear(dim, num_heads * self.head_dim, bias=qkv_bias)
+        self.key = nn.Linear(source_dim, num_kv_heads * self.head_dim, bias=qkv_bias)
+        self.value = nn.Linear(source_dim, num_kv_heads * self.head_dim, bias=qkv_bias)
+        self.out = nn.Linear(num_heads * self.head_dim, dim, bias=out_bias)
+        self.query_norm = nn.RMSNorm(self.head_dim, eps=1e-6) if query_norm else None
+        self.key_norm = nn.RMSNorm(self.head_dim, eps=1e-6) if query_norm else None
+
+    def key_values(
+        self,
+        source: Float[Tensor, "B S C"],
+        mask: Bool[Tensor, "B S"] | None = None,
+        positions: Int64[Tensor, "B S *axes"] | None = None,
+    ) -> KeyValues:
+        """Project what will be attended to; `positions` default to 0..S-1."""
+        keys = self._heads(self.key(source))
+        keys = keys if self.key_norm is None else self.key_norm(keys)
+        if self.rotary is not None:
+            keys = self.rotary(keys, positions)
+        return KeyValues(keys, self._heads(self.value(source)), mask)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B N D"],
+        given: KeyValues,
+        positions: Int64[Tensor, "B N *axes"] | None = None,
+    ) -> Float[Tensor, "B N D"]:
+        """Let `x` attend to `given`; in self-attention that is `self.key_values(x, mask, positions)`."""
+        queries = self._heads(self.query(x))
+        queries = queries if self.query_norm is None else self.query_norm(queries)
+        if self.rotary is not None:
+            queries = self.rotary(queries, positions)
+        attended = attend(queries, given, is_causal=self.is_causal)
+        projected: Tensor = self.out(rearrange(attended, "b h n k -> b n (h k)"))
+        return projected
+
+    def _heads(self, projected: Tensor) -> Tensor:
+        return rearrange(projected, "b n (h k) -> b h n k", k=self.head_dim)
+
+
+def _allowed(queries: Tensor, given: KeyValues, is_causal: bool) -> Bool[Tensor, "#B 1 #N S"]:
+    """Which key each query may see."""
+    num_keys = given.keys.shape[2]
+    slots = torch.arange(num_keys, device=queries.device)
+    seen = slots[None, None, None] >= 0 if given.mask is None else given.mask[:, None, None]
+    if not is_causal:
+        return seen
+    places = slots[None, num_keys - queries.shape[2] :] if given.places is None else given.places
+    return seen & (slots <= places[:, None, :, None])

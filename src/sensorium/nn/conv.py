@@ -1,0 +1,126 @@
+"""Residual convolutions over images and over spectrograms.
+
+In: maps (B, C, H, W), and for spectrograms (H = time) a mask (B, H). Out: maps of less height and width and
+more channels. Masked rows are zero after every layer, so that a padded spectrogram gives what it gives alone.
+ResNet (arXiv:1512.03385), its stem a single 3x3 convolution without max pooling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+Norm = Literal["batch", "layer"]
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each place: it sees no other place and no other sample.
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Normalise; free of copies where `x` is channels-last."""
+        normed = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-6)
+        return normed.permute(0, 3, 1, 2)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, then a norm.
+
+    Args:
+        in_channels: Channels in.
+        channels: Channels out.
+        kernel: Side of the kernel, odd.
+        stride: Divides height and width, rounding up.
+        norm: `batch` (best where batches are large and nothing is padded) or `layer` (over channels).
+    """
+
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, norm: Norm) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(channels) if norm == "batch" else ChannelNorm(channels)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        """Convolve and normalise."""
+        out: Tensor = self.norm(self.conv(x))
+        return out
+
+
+class ResidualConv(nn.Module):
+    """relu(short(x) + norm(conv(relu(norm(conv(x)))))), the second norm starting at 0.
+
+    Args:
+        in_channels: Channels in.
+        channels: Channels out.
+        stride: Of the first convolution and of the shortcut.
+        norm: As in `ConvNorm`.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: Norm) -> None:
+        super().__init__()
+        self.stride = stride
+        self.first = ConvNorm(in_channels, channels, 3, stride, norm)
+        self.second = ConvNorm(channels, channels, 3, 1, norm)
+        changes = stride != 1 or in_channels != channels
+        self.short = ConvNorm(in_channels, channels, 1, stride, norm) if changes else nn.Identity()
+        nn.init.zeros_(self.second.norm.weight)
+
+    def forward(self, x: Float[Tensor, "B C H W"], mask: Tensor | None = None) -> Float[Tensor, "B D h w"]:
+        """Run the block; `mask` (B, h) belongs to the output's rows."""
+        inner = hide_rows(functional.relu(self.first(x)), mask)
+        return hide_rows(functional.relu(self.short(x) + self.second(inner)), mask)
+
+
+class ConvStages(nn.Module):
+    """A stem that halves, then stages of residual blocks, each but the first halving again.
+
+    Args:
+        in_channels: Channels of the input.
+        widths: Channels of each stage.
+        depths: Blocks of each stage.
+        norm: As in `ConvNorm`.
+    """
+
+    def __init__(self, in_channels: int, widths: Sequence[int], depths: Sequence[int], norm: Norm) -> None:
+        super().__init__()
+        self.stem = ConvNorm(in_channels, widths[0], 3, 2, norm)
+        blocks: list[ResidualConv] = []
+        channels = widths[0]
+        for number, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            for place in range(depth):
+                stride = 2 if number > 0 and place == 0 else 1
+                blocks.append(ResidualConv(channels, width, stride, norm))
+                channels = width
+        self.blocks = nn.ModuleList(blocks)
+        self.num_channels = channels
+        self.stride = 2 ** len(widths)
+
+    def forward(
+        self, x: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B H"] | None = None
+    ) -> tuple[Float[Tensor, "B D h w"], Bool[Tensor, "B h"] | None]:
+        """Return the last map and, if a mask was given, the mask of its rows."""
+        x = hide_rows(x.contiguous(memory_format=torch.channels_last), mask)
+        mask = None if mask is None else mask[:, ::2]
+        x = hide_rows(functional.relu(self.stem(x)), mask)
+        for block in self.blocks:
+            mask = mask if mask is None or block.stride == 1 else mask[:, :: block.stride]
+            x = block(x, mask)
+        return x, mask
+
+
+def hide_rows(x: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B H"] | None) -> Float[Tensor, "B C H W"]:
+    """Set the masked rows (True = real) to zero, whatever they hold."""
+    return x if mask is None else x.masked_fill(~mask[:, None, :, None], 0)

@@ -1,0 +1,132 @@
+"""A sequence to one vector: mean, maximum, first token, learned attention, generalised mean.
+
+In: tokens (B, N, D) with a mask. Out: (B, D). Masked tokens count for nothing, whatever they hold; a sample
+without a single real token gives zeros. `POOLINGS.build("map", dim=64)` builds by name; all take `dim`.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sensorium.core.registry import Registry
+from sensorium.core.types import Tokens
+from sensorium.nn.attention import Attention
+
+POOLINGS: Registry[nn.Module] = Registry("pooling")
+"""Every pooling by name: modules from `Tokens` to (B, D)."""
+
+
+@POOLINGS.register("mean")
+class MeanPool(nn.Module):
+    """Mean over the real tokens.
+
+    Args:
+        dim: Width D.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        """Pool."""
+        return masked_mean(tokens)
+
+
+@POOLINGS.register("max")
+class MaxPool(nn.Module):
+    """Greatest value of each coordinate over the real tokens.
+
+    Args:
+        dim: Width D.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        """Pool."""
+        lowest = torch.finfo(tokens.values.dtype).min
+        greatest = tokens.values.masked_fill(~tokens.mask[..., None], lowest).amax(dim=1)
+        return greatest.masked_fill(~tokens.mask.any(dim=1, keepdim=True), 0)
+
+
+@POOLINGS.register("first")
+class FirstPool(nn.Module):
+    """The first token, which an encoder may set apart for the whole (`[CLS]`).
+
+    Args:
+        dim: Width D.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        """Pool."""
+        return tokens.values[:, 0].masked_fill(~tokens.mask[:, :1], 0)
+
+
+@POOLINGS.register("gem")
+class GeneralisedMeanPool(nn.Module):
+    """(mean of x^p)^(1/p) over the real tokens, p learned: between the mean (1) and the maximum (infinity).
+
+    Negative values count as 0, so it suits tokens that end in a ReLU, as those of a CNN do
+    (arXiv:1711.02512).
+
+    Args:
+        dim: Width D.
+        power: Where p starts.
+    """
+
+    def __init__(self, dim: int, power: float = 3.0) -> None:
+        super().__init__()
+        self.dim = dim
+        self.power = nn.Parameter(torch.tensor(float(power)))
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        """Pool."""
+        power = self.power.clamp(min=1.0)
+        values = tokens.values.float().clamp(min=1e-6) ** power
+        mean = masked_mean(Tokens(values, tokens.mask)).clamp(min=1e-30) ** (1 / power)
+        return mean.masked_fill(~tokens.mask.any(dim=1, keepdim=True), 0).to(tokens.values.dtype)
+
+
+@POOLINGS.register("map")
+class AttentionPool(nn.Module):
+    """A learned query attends to the real tokens (multi-head attention pooling).
+
+    Reference: arXiv:2106.04560, section 3.1.
+
+    Args:
+        dim: Width D.
+        num_heads: Heads; the default gives each 32 coordinates where `dim` allows.
+    """
+
+    def __init__(self, dim: int, num_heads: int | None = None) -> None:
+        super().__init__()
+        self.dim = dim
+        if num_heads is None:
+            num_heads = dim // 32 if dim % 32 == 0 else 1
+        self.query = nn.Parameter(torch.randn(dim) * dim**-0.5)
+        self.norm = nn.LayerNorm(dim)
+        self.attention = Attention(dim, num_heads)
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        """Pool."""
+        given = self.attention.key_values(self.norm(tokens.values), tokens.mask)
+        query = self.query.expand(len(tokens.values), 1, -1)
+        pooled = cast(Tensor, self.attention(query, given))[:, 0]
+        return pooled.masked_fill(~tokens.mask.any(dim=1, keepdim=True), 0)
+
+
+def masked_mean(tokens: Tokens) -> Float[Tensor, "B D"]:
+    """Mean over the real tokens; zeros where there are none."""
+    total = tokens.values.masked_fill(~tokens.mask[..., None], 0).sum(dim=1)
+    return total / tokens.mask.sum(dim=1, keepdim=True).clamp(min=1).to(total.dtype)

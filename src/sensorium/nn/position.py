@@ -1,0 +1,110 @@
+"""Where a token stands: rotary, learned and sinusoidal positions.
+
+In: tokens or heads and their positions. Out: the same shapes, with the positions in them. Positions are whole
+numbers along one axis (a text, a sound) or several (rows and columns of an image).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from sensorium.core.errors import ConfigError
+
+
+class Rotary(nn.Module):
+    """Rotate pairs of coordinates by an angle that grows with the position.
+
+    The product q . k then depends on distances alone. Coordinate pairs are (i, i + K/2), as in Llama. With
+    several axes each turns its own share of the pairs.
+
+    Args:
+        head_dim: Width K of a head, a multiple of 2 x `num_axes`.
+        base: The slowest pair turns once in about 2 pi x `base` positions.
+        num_axes: 1 for sequences, 2 for image grids.
+
+    Raises:
+        ConfigError: If `head_dim` does not divide so.
+
+    Reference: arXiv:2104.09864, section 3.4.2.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, head_dim: int, base: float = 10_000.0, num_axes: int = 1) -> None:
+        super().__init__()
+        if head_dim % (2 * num_axes):
+            raise ConfigError(f"rotary positions need head_dim={head_dim} to be a multiple of {2 * num_axes}")
+        self.num_axes = num_axes
+        steps = torch.arange(0, head_dim // num_axes, 2, dtype=torch.float32) * num_axes / head_dim
+        self.register_buffer("frequencies", base**-steps, persistent=False)
+
+    def forward(
+        self, x: Float[Tensor, "B H N K"], positions: Int64[Tensor, "#B N *axes"] | None = None
+    ) -> Float[Tensor, "B H N K"]:
+        """Rotate; `positions` default to 0..N-1 and are (B, N, 2) for two axes."""
+        if positions is None:
+            positions = torch.arange(x.shape[2], device=x.device)[None]
+        if positions.ndim == 2:
+            positions = positions[..., None]
+        angles = positions[..., None].to(torch.float32) * self.frequencies.to(torch.float32)
+        angles = rearrange(angles, "b n axes f -> b 1 n (axes f)")
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class LearnedPositions(nn.Module):
+    """Add a learned vector for each position; sequences longer than `num_positions` are refused.
+
+    Args:
+        num_positions: Longest sequence.
+        dim: Width D.
+    """
+
+    def __init__(self, num_positions: int, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(num_positions, dim))
+        nn.init.trunc_normal_(self.table, std=0.02)
+
+    def forward(self, x: Float[Tensor, "B N D"], start: int = 0) -> Float[Tensor, "B N D"]:
+        """Add the vectors of positions start..start+N-1.
+
+        Raises:
+            ConfigError: If the sequence is longer than the table.
+        """
+        end = start + x.shape[1]
+        if end > len(self.table):
+            raise ConfigError(f"{end} positions, but {len(self.table)} were learned; shorten the input")
+        return x + self.table[start:end]
+
+
+def sinusoidal(num_positions: int, dim: int, longest: float = 10_000.0) -> Float[Tensor, "N D"]:
+    """Fixed positions: sines in the first half of the width, cosines in the second, as Whisper has them.
+
+    Wavelengths grow geometrically from 2 pi to 2 pi x `longest` (arXiv:1706.03762, section 3.5, which
+    interleaves the two halves).
+
+    Example:
+        >>> sinusoidal(2, 4)[0].tolist()
+        [0.0, 0.0, 1.0, 1.0]
+    """
+    half = dim // 2
+    rates = torch.exp(-math.log(longest) / max(half - 1, 1) * torch.arange(half, dtype=torch.float32))
+    angles = torch.arange(num_positions, dtype=torch.float32)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def grid_positions(rows: int, columns: int, device: torch.device | None = None) -> Int64[Tensor, "1 N 2"]:
+    """Row and column of each patch of an image, in reading order.
+
+    Example:
+        >>> grid_positions(2, 2)[0].tolist()
+        [[0, 0], [0, 1], [1, 0], [1, 1]]
+    """
+    row, column = torch.arange(rows, device=device), torch.arange(columns, device=device)
+    return torch.cartesian_prod(row, column)[None]
