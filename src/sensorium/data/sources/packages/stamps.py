@@ -1,9 +1,10 @@
 """Stamps: 785 photos and drawings from Tux Paint, with captions in 80 languages, sounds and spoken captions.
 
-In: the unpacked Debian package. Out: one sample a stamp. Beside `NAME.png` lie `NAME.txt` (line 1 English, then
-`xx.utf8=caption`), `NAME.ogg` (its sound), `NAME_desc_xx.ogg` (the caption spoken; `NAME_desc.ogg` is English) and
-`NAME_xx.ogg` (its name spoken, for digits and letters). `_mirror` and `_flip` files are variants of a stamp that a
-paint program can compute, not stamps; drawings that exist only as SVG are left out, since there is no raster of them.
+In: the unpacked Debian package. Out: one sample a stamp. Beside `NAME.png` lie `NAME.txt` (line 1 English,
+then `xx.utf8=caption`), `NAME.ogg` (its sound), `NAME_desc_xx.ogg` (the caption spoken; `NAME_desc.ogg` is
+English) and `NAME_xx.ogg` (its name spoken, for digits and letters). `_mirror` and `_flip` files are
+variants of a stamp that a paint program can compute, not stamps; drawings that exist only as SVG are left
+out, since there is no raster of them.
 """
 
 from __future__ import annotations
