@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 
 import platformdirs
 
@@ -21,6 +21,7 @@ T = TypeVar("T")
 Precision = Literal["fp32", "bf16"]
 
 
+@runtime_checkable
 class Progress(Protocol):
     """How long work reports itself; the command line draws it, libraries may pass their own or none."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -102,6 +102,7 @@ class Embeddings:
         return self.vectors @ other.vectors.T
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """Anything that puts media into one joint space; what `Table.search` asks of a model."""
 
