@@ -1,1 +1,5 @@
-"""(described by its owner)."""
+"""Media to ids and back. Here: byte-pair text."""
+
+from sensorium.codecs.bpe import Bpe, train_bpe
+
+__all__ = ["Bpe", "train_bpe"]

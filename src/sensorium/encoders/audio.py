@@ -1,1 +1,102 @@
-"""(being written)."""
+"""Audio encoders over log-mel frames: a convolutional network and a Transformer.
+
+In: frames (B, T, M), 100 a second, with a mask, real frames first. Out: tokens (B, N, D) at a lower rate,
+zero where masked. Sound effects and speech are the same to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from einops import rearrange
+from torch import nn
+
+from sensorium.core.types import Padded, Tokens
+from sensorium.data.inputs import AudioInput
+from sensorium.encoders.registry import ENCODERS, input_of
+from sensorium.nn.block import BlockConfig, Stack
+from sensorium.nn.conv import ConvStages
+from sensorium.nn.patch import TimeStem
+
+
+@ENCODERS.register("audio-cnn")
+class AudioCNN(nn.Module):
+    """Residual convolutions over time and pitch; a token is a time step of the last map with all its pitches.
+
+    Args:
+        width: Channels of the first stage; each further stage has twice as many.
+        depths: Residual blocks of each stage; a token spans 2^stages frames.
+        dim: Width D of the tokens.
+        num_mels: Bands M.
+        input: Further options of `AudioInput`.
+
+    Reference: arXiv:1609.09430, with a norm over channels, so that padding changes nothing.
+    """
+
+    modality = "audio"
+
+    def __init__(
+        self,
+        *,
+        width: int = 32,
+        depths: Sequence[int] = (1, 1, 1, 1),
+        dim: int = 256,
+        num_mels: int = 80,
+        input: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.input = input_of(AudioInput, {"num_mels": num_mels}, input)
+        self.stages = ConvStages(1, [width * 2**stage for stage in range(len(depths))], depths, "layer")
+        num_bands = -(-num_mels // self.stages.stride)
+        self.project = nn.Linear(self.stages.num_channels * num_bands, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, inputs: Padded) -> Tokens:
+        """Encode (B, T, M) frames as ceil(T / 2^stages) tokens."""
+        features, mask = self.stages(inputs.values[:, None], inputs.mask)
+        values = self.norm(self.project(rearrange(features, "b c t m -> b t (c m)")))
+        return Tokens(values.masked_fill(~mask[..., None], 0), mask)
+
+
+@ENCODERS.register("audio-transformer")
+class AudioTransformer(nn.Module):
+    """Two convolutions over time, then a stack with rotary positions.
+
+    Args:
+        width: Width D.
+        depth: Blocks.
+        num_heads: Attention heads; default one for each 32 of width.
+        dropout: Of each part's output, in training.
+        strides: Of the two convolutions: (2, 2) gives 25 tokens a second.
+        num_mels: Bands M.
+        input: Further options of `AudioInput`.
+
+    Reference: arXiv:2212.04356, section 2.2, with rotary positions, so that no length is fixed.
+    """
+
+    modality = "audio"
+
+    def __init__(
+        self,
+        *,
+        width: int = 256,
+        depth: int = 4,
+        num_heads: int | None = None,
+        dropout: float = 0.0,
+        strides: tuple[int, int] = (2, 2),
+        num_mels: int = 80,
+        input: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__()
+        self.dim = width
+        self.input = input_of(AudioInput, {"num_mels": num_mels}, input)
+        self.stem = TimeStem(num_mels, width, strides)
+        heads = max(1, width // 32) if num_heads is None else num_heads
+        self.stack = Stack(BlockConfig(dim=width, num_heads=heads, rotary_axes=1, dropout=dropout), depth)
+
+    def forward(self, inputs: Padded) -> Tokens:
+        """Encode (B, T, M) frames."""
+        x, mask = self.stem(inputs.values, inputs.mask)
+        values = self.stack(x, mask)
+        return Tokens(values.masked_fill(~mask[..., None], 0), mask)

@@ -6,19 +6,23 @@ inputs are prepared (`input`); it knows neither how its tokens are pooled nor in
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar, runtime_checkable
 
+from sensorium.core.errors import UsageError
 from sensorium.core.registry import Registry
 from sensorium.core.types import Padded, Tokens
 from sensorium.data.inputs import Input
+
+Kind = TypeVar("Kind", bound=Input)
 
 
 @runtime_checkable
 class Encoder(Protocol):
     """An `nn.Module` that turns inputs of one modality into tokens.
 
-    What every entry of the registry must hold, and is tested for: a batch of n equals n singles, the content of
-    masked places changes nothing, evaluation is deterministic, every parameter is used.
+    What every entry of the registry must hold, and is tested for: a batch of n equals n singles, the content
+    of masked places changes nothing, evaluation is deterministic, every parameter is used.
 
     Attributes:
         modality: "image", "text", "audio" or "video".
@@ -36,3 +40,22 @@ class Encoder(Protocol):
 
 ENCODERS: Registry[Encoder] = Registry("encoder")
 """Every encoder by name, as recipes give it: `ENCODERS.build("image-vit", width=192, depth=6)`."""
+
+
+def input_of(
+    kind: Callable[..., Kind], own: Mapping[str, object], options: Mapping[str, object] | None
+) -> Kind:
+    """Build an encoder's input from the encoder's `own` settings and the recipe's further `options`.
+
+    Lists, as TOML gives them, become the tuples that inputs hold.
+
+    Raises:
+        UsageError: If the input has no such option.
+    """
+    given = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in dict(options or {}).items()
+    }
+    try:
+        return kind(**{**own, **given})
+    except TypeError as error:
+        raise UsageError(f"input options {', '.join(given)}: {error}") from error

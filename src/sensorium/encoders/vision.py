@@ -1,1 +1,120 @@
-"""(being written)."""
+"""Image encoders: a convolutional network and a Vision Transformer.
+
+In: normalised images (B, 3, H, W). Out: tokens (B, N, D) in reading order, all of them real: places of the
+last map, or patches. Both take any size that divides as they need; neither knows what is searched or said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from sensorium.core.types import Padded, Tokens
+from sensorium.data.inputs import ImageInput
+from sensorium.encoders.registry import ENCODERS, input_of
+from sensorium.nn.block import BlockConfig, Stack
+from sensorium.nn.conv import ConvStages
+from sensorium.nn.patch import ImagePatches, grid_size
+from sensorium.nn.position import LearnedPositions, grid_positions
+
+
+@ENCODERS.register("image-cnn")
+class ImageCNN(nn.Module):
+    """Residual convolutional network; tokens are the places of its last map, after a ReLU.
+
+    Args:
+        width: Channels of the first stage; each further stage has twice as many.
+        depths: Residual blocks of each stage; side and stages fit if size_px / 2^stages is 2 to 8.
+        norm: `batch`, or `layer` over channels, which sees neither the other images nor the whole of its own.
+        size_px: Side of the images.
+        input: Further options of `ImageInput`.
+
+    Reference: arXiv:1512.03385; smaller than its ImageNet networks, without their max pooling.
+    """
+
+    modality = "image"
+
+    def __init__(
+        self,
+        *,
+        width: int = 32,
+        depths: Sequence[int] = (1, 1, 1, 1),
+        norm: Literal["batch", "layer"] = "batch",
+        size_px: int = 64,
+        input: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__()
+        self.input = input_of(ImageInput, {"size_px": size_px, "mode": "pad"}, input)
+        self.stages = ConvStages(3, [width * 2**stage for stage in range(len(depths))], depths, norm)
+        self.dim = self.stages.num_channels
+
+    def forward(self, inputs: Padded) -> Tokens:
+        """Encode (B, 3, H, W) images."""
+        features, _ = self.stages(inputs.values)
+        values = rearrange(features, "b d h w -> b (h w) d")
+        return Tokens(values, all_real(values))
+
+
+@ENCODERS.register("image-vit")
+class ImageViT(nn.Module):
+    """Vision Transformer; tokens are its patches.
+
+    Args:
+        width: Width D.
+        depth: Blocks.
+        num_heads: Attention heads; default one for each 32 of width.
+        patch_px: Side of a patch.
+        positions: `rotary` along rows and columns (any size), or `learned` (the size given here).
+        drop_path: Chance that an image skips a part of a block in training.
+        size_px: Side of the images.
+        input: Further options of `ImageInput`.
+
+    Reference: arXiv:2010.11929; without a class token (pool instead), with rotary positions in two axes.
+    """
+
+    modality = "image"
+
+    def __init__(
+        self,
+        *,
+        width: int = 192,
+        depth: int = 6,
+        num_heads: int | None = None,
+        patch_px: int = 8,
+        positions: Literal["rotary", "learned"] = "rotary",
+        drop_path: float = 0.0,
+        size_px: int = 64,
+        input: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__()
+        self.dim = width
+        self.input = input_of(ImageInput, {"size_px": size_px, "mode": "pad"}, input)
+        self.patches = ImagePatches(patch_px, width)
+        is_learned = positions == "learned"
+        self.positions = LearnedPositions((size_px // patch_px) ** 2, width) if is_learned else None
+        heads = max(1, width // 32) if num_heads is None else num_heads
+        axes = 0 if is_learned else 2
+        self.stack = Stack(
+            BlockConfig(dim=width, num_heads=heads, rotary_axes=axes, rotary_base=100.0, drop_path=drop_path),
+            depth,
+        )
+
+    def forward(self, inputs: Padded) -> Tokens:
+        """Encode (B, 3, H, W) images whose sides are multiples of the patch."""
+        x = self.patches(inputs.values)
+        if self.positions is not None:
+            values = self.stack(self.positions(x))
+        else:
+            rows, columns = grid_size(inputs.values, self.patches.patch_px)
+            values = self.stack(x, positions=grid_positions(rows, columns, x.device))
+        return Tokens(values, all_real(values))
+
+
+def all_real(values: Tensor) -> Bool[Tensor, "B N"]:
+    """Mask of tokens (B, N, D) among which nothing is padding."""
+    return torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)

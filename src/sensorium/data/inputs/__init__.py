@@ -15,16 +15,14 @@ from sensorium.data.inputs.audio import AudioInput
 from sensorium.data.inputs.image import ImageInput
 from sensorium.data.inputs.text import TextInput
 from sensorium.data.inputs.video import VideoInput
-from sensorium.media import Audio, Image, Text, Video
+from sensorium.media.types import Media
 
 
 @runtime_checkable
 class Input(Protocol):
     """How one medium becomes one array of an encoder's input."""
 
-    def __call__(
-        self, media: Image | Audio | Video | Text | str, rng: np.random.Generator | None = None
-    ) -> np.ndarray:
+    def __call__(self, media: Media | str, rng: np.random.Generator | None = None) -> np.ndarray:
         """Return the unpadded array; `rng` given = augment.
 
         Raises:

@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from sensorium.core.errors import UsageError
-from sensorium.media import Audio, Image, Text, Video
-from sensorium.media.logmel import log_mel
+from sensorium.media.types import Audio, Media, Video
 
 _SHORTEST_S = 0.1
 
@@ -46,13 +45,15 @@ class AudioInput:
     mel_mask: int = 8
 
     def __call__(
-        self, media: Image | Audio | Video | Text | str, rng: np.random.Generator | None = None
+        self, media: Media | str, rng: np.random.Generator | None = None
     ) -> Float32[np.ndarray, "T M"]:
         """Return the normalised frames; `rng` given = augment.
 
         Raises:
             UsageError: If `media` has no sound.
         """
+        from sensorium.media.logmel import log_mel
+
         samples = _audio_of(media).mono(self.rate_hz)
         samples = self._cut(samples, rng)
         if rng is not None:
@@ -84,7 +85,7 @@ class AudioInput:
         return masked
 
 
-def _audio_of(media: Image | Audio | Video | Text | str) -> Audio:
+def _audio_of(media: Media | str) -> Audio:
     if isinstance(media, Audio):
         return media
     if isinstance(media, Video) and media.audio is not None:

@@ -17,7 +17,7 @@ from jaxtyping import Float32
 from PIL import Image as pillow
 
 from sensorium.core.errors import UsageError
-from sensorium.media import Audio, Image, Text, Video
+from sensorium.media.types import Image, Media, Video
 
 WHITE = (255, 255, 255)
 _MAX_ASPECT = 16  # beyond it, resize-then-crop would make a huge intermediate image
@@ -51,7 +51,7 @@ class ImageInput:
     rotation_deg: float = 0.0
 
     def __call__(
-        self, media: Image | Audio | Video | Text | str, rng: np.random.Generator | None = None
+        self, media: Media | str, rng: np.random.Generator | None = None
     ) -> Float32[np.ndarray, "3 H W"]:
         """Return the normalised pixels; `rng` given = a random view.
 
@@ -82,7 +82,7 @@ class ImageInput:
         return square
 
 
-def _pixels_of(media: Image | Audio | Video | Text | str) -> np.ndarray:
+def _pixels_of(media: Media | str) -> np.ndarray:
     if isinstance(media, Image):
         return media.pixels
     if isinstance(media, Video):

@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from tokenizers import Tokenizer
 
 from sensorium.core.errors import MediaError, UsageError
-from sensorium.media import Audio, Image, Text, Video
+from sensorium.media.types import Media, Text
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,7 @@ class TextInput:
     max_tokens: int = 64
     word_dropout: float = 0.0
 
-    def __call__(
-        self, media: Image | Audio | Video | Text | str, rng: np.random.Generator | None = None
-    ) -> Int64[np.ndarray, " N"]:
+    def __call__(self, media: Media | str, rng: np.random.Generator | None = None) -> Int64[np.ndarray, " N"]:
         """Return the ids of a text.
 
         Raises:
@@ -60,7 +58,7 @@ def _tokenizer(json: str, max_tokens: int) -> Tokenizer:
     return tokenizer
 
 
-def _text_of(media: Image | Audio | Video | Text | str) -> str:
+def _text_of(media: Media | str) -> str:
     if isinstance(media, str):
         return media
     if isinstance(media, Text):

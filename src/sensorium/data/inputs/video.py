@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from sensorium.core.errors import UsageError
 from sensorium.data.inputs.image import ImageInput
-from sensorium.media import Audio, Image, Text, Video
+from sensorium.media.types import Image, Media, Video
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class VideoInput:
     frame: ImageInput = field(default_factory=ImageInput)
 
     def __call__(
-        self, media: Image | Audio | Video | Text | str, rng: np.random.Generator | None = None
+        self, media: Media | str, rng: np.random.Generator | None = None
     ) -> Float32[np.ndarray, "T 3 H W"]:
         """Return the chosen frames; `rng` given = a random phase and view.
 
@@ -62,7 +62,7 @@ def spread(total: int, count: int, phase: float) -> list[int]:
     return [min(int((part + phase) * total / count), total - 1) for part in range(count)]
 
 
-def _frames_of(media: Image | Audio | Video | Text | str) -> np.ndarray:
+def _frames_of(media: Media | str) -> np.ndarray:
     if isinstance(media, Video):
         return media.frames
     if isinstance(media, Image):
