@@ -1,0 +1,95 @@
+"""Audio and video containers through PyAV, with every way out of the file closed.
+
+The demuxer is named (never probed, so no playlist demuxer can be chosen), no protocol is allowed, nested
+files are refused, and FFmpeg's own allocation limits are set from `Limits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sensorium.core.errors import LimitError, MediaError
+from sensorium.media.limits import Limits
+from sensorium.media.source import Source
+
+if TYPE_CHECKING:
+    import av.container
+    import av.stream
+    import av.video.stream
+
+_MICROSECONDS = 1_000_000
+# One file seldom has more than a few tracks; each costs a decoder.
+_MAX_STREAMS = 64
+
+
+@contextmanager
+def opened_container(
+    source: Source, format_name: str, limits: Limits
+) -> Iterator[av.container.InputContainer]:
+    """Open a container from its bytes; FFmpeg's errors become ours, inside the context too.
+
+    Args:
+        source: The open file.
+        format_name: Name of FFmpeg's demuxer.
+        limits: Pixels bound every decoder.
+
+    Raises:
+        MediaError: If it cannot be read.
+        LimitError: If FFmpeg runs out of the memory it was given.
+    """
+    import av
+
+    source.file.seek(0)
+    options = {
+        "protocol_whitelist": "none",
+        "format_whitelist": f"{format_name},mov,webm" if format_name in ("mp4", "matroska") else format_name,
+        "max_pixels": str(limits.pixels),
+        "max_streams": str(_MAX_STREAMS),
+    }
+    try:
+        with av.open(
+            source.file,
+            "r",
+            format=format_name,
+            options=options,
+            metadata_errors="replace",
+            io_open=_refuse_nested,
+        ) as container:
+            yield container
+    except (MemoryError, av.error.MemoryError) as error:
+        raise LimitError(f"{source.name}: decoding needs more memory than is allowed") from error
+    except MediaError:
+        raise
+    except (av.error.FFmpegError, ValueError, EOFError, OSError) as error:
+        raise MediaError(f"{source.name}: damaged {format_name} ({_reason(error)})") from error
+
+
+def picture_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:
+    """Return the first moving picture; cover art is none."""
+    for stream in container.streams.video:
+        is_cover = "attached_pic" in str(stream.disposition).lower()
+        if not is_cover and stream.codec_context is not None:
+            return stream
+    return None
+
+
+def duration_of(container: av.container.InputContainer, stream: av.stream.Stream) -> float | None:
+    """Seconds, from the stream or else from the container; None if neither says."""
+    if stream.duration is not None and stream.time_base is not None:
+        return max(0.0, float(stream.duration * stream.time_base))
+    return max(0.0, container.duration / _MICROSECONDS) if container.duration is not None else None
+
+
+def start_of(container: av.container.InputContainer) -> float:
+    """Seconds at which the file's time begins."""
+    return (container.start_time or 0) / _MICROSECONDS
+
+
+def _refuse_nested(url: str, flags: int, options: dict[str, str]) -> object:
+    raise MediaError(f"the file points to another file ({url[:80]}); only what is inside it is read")
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error).splitlines()[0][:160].lower()

@@ -1,0 +1,139 @@
+"""`open` and `probe`: the only door for outside bytes.
+
+In: whatever names a file. Out: decoded media or its header; what fails, fails with one reason.
+"""
+
+from __future__ import annotations
+
+from sensorium.core.errors import LimitError, MediaError, SensoriumError, UsageError
+from sensorium.media.limits import Limits
+from sensorium.media.sniff import Format, sniff
+from sensorium.media.source import Source, SourceLike, opened
+from sensorium.media.types import Audio, Header, Image, Text, Video
+
+_DEFAULT = Limits()
+
+
+def open(
+    source: SourceLike, *, limits: Limits = _DEFAULT, isolate: bool = False, target_px: int | None = None
+) -> Image | Audio | Video | Text:
+    """Open an image, sound, video or text.
+
+    Args:
+        source: A path, bytes, a binary file object, or a `data:` URI. What it holds is told from its content.
+        limits: Bounds; checked against headers before anything is decoded.
+        isolate: Decode in a subprocess that is killed beyond `limits.memory_bytes` or `limits.timeout_s`: for
+            files of strangers. Costs some milliseconds once the first call has started a worker.
+        target_px: Short side in pixels that will be enough. Images come out whole or at least twice as
+            large (several times faster for JPEG); video frames come out with at most this short side.
+
+    Raises:
+        NotFoundError: If a path leads nowhere.
+        MediaError: If the content is damaged, unsupported or of no known kind.
+        LimitError: If it is beyond `limits`.
+        UsageError: If `source` is nothing that can be opened, such as a URL.
+
+    Example:
+        >>> open("data:,a%20frog").text
+        'a frog'
+    """
+    if target_px is not None and target_px < 1:
+        raise UsageError(f"target_px={target_px}: expected a positive number of pixels")
+    with opened(source, limits) as found:
+        if isolate:
+            from sensorium.media.sandbox import decode_isolated
+
+            return decode_isolated(found, limits, target_px)
+        return decode(found, limits, target_px)
+
+
+def probe(source: SourceLike, *, limits: Limits = _DEFAULT) -> Header:
+    """Read what a file says about itself, decoding nothing.
+
+    Args:
+        source: As for `open`.
+        limits: Bounds; a header beyond them is refused as `open` would.
+
+    Raises:
+        NotFoundError: If a path leads nowhere.
+        MediaError: If the header is damaged, unsupported or of no known kind.
+        LimitError: If it is beyond `limits`.
+
+    Example:
+        >>> probe(b"a frog").kind
+        'text'
+    """
+    with opened(source, limits) as found:
+        try:
+            return _read_header(found, sniff(found.head(), found.name), limits)
+        except Exception as error:
+            raise _explained(error, found) from error
+
+
+def decode(source: Source, limits: Limits, target_px: int | None) -> Image | Audio | Video | Text:
+    """Decode in this process; whatever a decoder raises becomes one `MediaError` or `LimitError`."""
+    try:
+        return _decode(source, sniff(source.head(), source.name), limits, target_px)
+    except Exception as error:
+        raise _explained(error, source) from error
+
+
+def _read_header(source: Source, found: Format, limits: Limits) -> Header:
+    # Readers load their libraries, so each is imported when it is needed.
+    if found.reader == "text":
+        from sensorium.media import text
+
+        return text.read_header(source, limits)
+    if found.reader == "pillow":
+        from sensorium.media import image
+
+        return image.read_header(source, found.name, limits)
+    if found.reader == "animation":
+        from sensorium.media import animation
+
+        return animation.read_header(source, found.name, limits)
+    if found.reader == "soundfile":
+        from sensorium.media import audio
+
+        return audio.read_header(source, found.name, found.reader, limits)
+    from sensorium.media import video
+
+    return video.read_header(source, found.name, limits)
+
+
+def _decode(
+    source: Source, found: Format, limits: Limits, target_px: int | None
+) -> Image | Audio | Video | Text:
+    if found.reader == "text":
+        from sensorium.media import text
+
+        return text.decode(source, limits)
+    if found.reader == "pillow":
+        from sensorium.media import image
+
+        return image.decode(source, found.name, limits, target_px)
+    if found.reader == "animation":
+        from sensorium.media import animation
+
+        return animation.decode(source, found.name, limits, target_px)
+    if found.reader == "soundfile":
+        from sensorium.media import audio
+
+        return audio.decode(source, found.name, found.reader, limits)
+    from sensorium.media import video
+
+    return video.decode(source, found.name, limits, target_px)
+
+
+def _explained(error: Exception, source: Source) -> SensoriumError:
+    """One error of ours for anything that decoders raise on damaged input, with one line of reason."""
+    if isinstance(error, MediaError):
+        message = str(error)
+        named = message if message.startswith(source.name) else f"{source.name}: {message}"
+        return type(error)(named)
+    if isinstance(error, MemoryError):
+        return LimitError(f"{source.name}: decoding needs more memory than is allowed")
+    if isinstance(error, SensoriumError):
+        return error
+    reason = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
+    return MediaError(f"{source.name}: damaged or unsupported ({reason})")

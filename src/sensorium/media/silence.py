@@ -1,0 +1,41 @@
+"""Keep warnings of decoding libraries off the terminal: what matters in them becomes an error of ours."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from types import TracebackType
+
+
+class _Silence:
+    """Context in which Python warnings are dropped.
+
+    `warnings.catch_warnings` alone is not safe in threads: contexts that overlap restore each other's
+    filters. Here the first to enter saves the filters and the last to leave restores them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._saved: warnings.catch_warnings[None] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._depth += 1
+            if self._depth == 1:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.simplefilter("ignore")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0 and self._saved is not None:
+                self._saved.__exit__(kind, error, trace)
+                self._saved = None
+
+
+silence = _Silence()
+"""The one context that all decoders share."""

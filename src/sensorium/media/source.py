@@ -1,0 +1,153 @@
+"""From whatever names a file (path, bytes, file object, data URI) to bytes that can be read and sought.
+
+Opens regular files only: no folders, pipes or devices; no URL is ever fetched here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import builtins
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote_to_bytes
+
+from sensorium.core.errors import MediaError, NotFoundError, UsageError
+from sensorium.media.limits import Limits
+
+SourceLike = str | Path | bytes | bytearray | memoryview | BinaryIO | io.IOBase
+
+_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that is open for reading.
+
+    Attributes:
+        file: Seekable, at any position.
+        num_bytes: Its size.
+        uri: Where it came from; empty if unknown.
+    """
+
+    file: BinaryIO
+    num_bytes: int
+    uri: str = ""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.uri or "media"
+
+    def head(self) -> bytes:
+        """Return the first bytes; leaves the file at its start."""
+        self.file.seek(0)
+        head = self.file.read(_HEAD_BYTES)
+        self.file.seek(0)
+        return head
+
+    def content(self) -> bytes:
+        """Return all bytes; leaves the file at its start."""
+        self.file.seek(0)
+        content = self.file.read()
+        self.file.seek(0)
+        return content
+
+
+@contextmanager
+def opened(source: SourceLike, limits: Limits) -> Iterator[Source]:
+    """Open `source` for reading; a file opened here is closed at the end.
+
+    Raises:
+        NotFoundError: If a path leads nowhere.
+        LimitError: If there are more bytes than `limits.file_bytes`.
+        MediaError: If it is empty, not a regular file, or a damaged data URI.
+        UsageError: If it is a URL, or nothing that can be read.
+    """
+    if isinstance(source, str | Path):
+        text = str(source)
+        if text[:5].lower() == "data:":
+            yield _in_memory(_read_data_uri(text, limits), text.partition(",")[0][:80], limits)
+            return
+        if "://" in text[:16] and not os.path.exists(text):
+            raise UsageError(f"{text[:80]}: URLs are not opened; fetch it first and give the path or bytes")
+        found = _open_file(text, limits)
+        with found.file:
+            yield found
+    elif isinstance(source, bytes | bytearray | memoryview):
+        yield _in_memory(bytes(source), "", limits)
+    elif hasattr(source, "read"):
+        yield _in_memory(_read_object(source, limits), _name_of(source), limits)
+    else:
+        raise UsageError(
+            f"cannot open {type(source).__name__}; give a path, bytes, a binary file or a data URI"
+        )
+
+
+def _in_memory(content: bytes, uri: str, limits: Limits) -> Source:
+    _check_size(len(content), uri or "media", limits)
+    return Source(io.BytesIO(content), len(content), uri)
+
+
+def _open_file(path: str, limits: Limits) -> Source:
+    try:
+        # A named pipe would block at opening, so the kind is asked first.
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise MediaError(f"{path}: not a regular file; give the path of a media file")
+        _check_size(status.st_size, path, limits)
+        return Source(builtins.open(path, "rb"), status.st_size, path)
+    except PermissionError as error:
+        raise MediaError(f"{path}: no permission to read it") from error
+    except MediaError:
+        raise
+    except (OSError, ValueError) as error:  # no such file, name too long, NUL in the name
+        raise NotFoundError(f"no file {path[:200]!r}; check the path") from error
+
+
+def _read_object(file: BinaryIO | io.IOBase, limits: Limits) -> bytes:
+    read = file.read
+    parts: list[bytes] = []
+    size = 0
+    while chunk := read(min(1 << 20, limits.file_bytes + 1 - size)):
+        if not isinstance(chunk, bytes):
+            raise UsageError("the file object gives text; open it in binary mode ('rb')")
+        parts.append(chunk)
+        size += len(chunk)
+        if size > limits.file_bytes:
+            break
+    return b"".join(parts)
+
+
+def _name_of(file: object) -> str:
+    name = getattr(file, "name", "")
+    return name if isinstance(name, str) else ""
+
+
+def _read_data_uri(text: str, limits: Limits) -> bytes:
+    header, comma, payload = text.partition(",")
+    if not comma:
+        raise MediaError("data URI without a comma; expected data:[<type>][;base64],<data>")
+    # Four characters of base64 hold three bytes; escapes only make it longer.
+    if len(payload) > 3 * limits.file_bytes + 1024:
+        limits.check("file_bytes", len(payload) // 3, "data URI")
+    if not header.lower().endswith(";base64"):
+        return unquote_to_bytes(payload)
+    packed = b"".join(unquote_to_bytes(payload).split()).translate(bytes.maketrans(b"-_", b"+/"))
+    packed += b"=" * (-len(packed) % 4)
+    try:
+        return base64.b64decode(packed, validate=True)
+    except binascii.Error as error:
+        raise MediaError(f"data URI: not base64 ({str(error).lower()})") from error
+
+
+def _check_size(num_bytes: int, what: str, limits: Limits) -> None:
+    if num_bytes == 0:
+        raise MediaError(f"{what}: empty, 0 bytes")
+    limits.check("file_bytes", num_bytes, what)

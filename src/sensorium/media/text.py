@@ -1,0 +1,52 @@
+"""Texts: UTF-8, with or without a byte order mark, or UTF-16 with one; all else is refused, not guessed."""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from sensorium.core.errors import MediaError
+from sensorium.media.limits import Limits
+from sensorium.media.source import Source
+from sensorium.media.types import Header, Text
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Tab, line feed, form feed, carriage return and escape occur in real texts; the other controls mean binary.
+_BINARY = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+
+
+def read_header(source: Source, limits: Limits) -> Header:
+    """Check the size of a text.
+
+    Raises:
+        LimitError: If it is longer than `limits.text_bytes`.
+    """
+    limits.check("text_bytes", source.num_bytes, source.name)
+    return Header("text", "text", source.num_bytes)
+
+
+def decode(source: Source, limits: Limits) -> Text:
+    """Decode a text.
+
+    Raises:
+        MediaError: If it is not UTF-8 or UTF-16, holds control characters, or nothing but blanks.
+        LimitError: If it is longer than `limits.text_bytes`.
+    """
+    read_header(source, limits)
+    content = source.content()
+    encoding = "utf-16" if content.startswith(_UTF16) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise MediaError(
+            f"{source.name}: neither a known media format nor text "
+            f"(not {encoding.removesuffix('-sig').upper()} at byte {error.start}: {error.reason})"
+        ) from error
+    found = _BINARY.search(text)
+    if found is not None:
+        raise MediaError(
+            f"{source.name}: text with the control character U+{ord(found[0]):04X}; it looks like binary data"
+        )
+    if not text.strip():
+        raise MediaError(f"{source.name}: text of nothing but blanks")
+    return Text(text, uri=source.uri)

@@ -1,0 +1,312 @@
+"""Videos by FFmpeg (PyAV): a few frames spread evenly over time, upright, with the sound.
+
+First the packets are listed without decoding: that gives every frame's time (also at variable rates),
+where decoding may start, and the truth about files that are cut short. Then only the wanted frames are
+decoded, seeking where that skips work. Frames that do not decode are left out; a file of which none decodes is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sensorium.core.errors import LimitError, MediaError
+from sensorium.media import audio
+from sensorium.media.container import duration_of, opened_container, picture_stream, start_of
+from sensorium.media.limits import Limits
+from sensorium.media.orientation import UPRIGHT, Orientation, from_matrix
+from sensorium.media.source import Source
+from sensorium.media.types import Audio, Header, Video
+
+if TYPE_CHECKING:
+    import av.container
+    import av.video.frame
+    import av.video.stream
+
+# A long sound track that does not fit is mixed down to what every model here listens to.
+_SPEECH_RATE_HZ = 16_000
+# Beyond this, a pixel aspect ratio is a mistake or an attack, not an anamorphic picture.
+_MAX_PIXEL_ASPECT = 4
+
+
+def read_header(source: Source, format_name: str, limits: Limits) -> Header:
+    """Read a container's header; without a moving picture it is audio.
+
+    Width and height are of the stored picture turned as the file says.
+
+    Raises:
+        MediaError: If it is damaged or empty.
+        LimitError: If it is beyond `limits`.
+    """
+    with opened_container(source, format_name, limits) as container:
+        stream = picture_stream(container)
+        if stream is None:
+            return audio.container_header(source, format_name, container, limits)
+        _check_stream(container, stream, source, limits)
+        duration_s = duration_of(container, stream)
+        rate = float(stream.average_rate or 0)
+        sound = container.streams.audio[0].codec_context if container.streams.audio else None
+        width, height = _shown_size(stream)
+        return Header(
+            "video",
+            format_name,
+            source.num_bytes,
+            width,
+            height,
+            num_frames=stream.frames or (round(duration_s * rate) or None if duration_s else None),
+            duration_s=duration_s,
+            sample_rate_hz=sound.sample_rate if sound else None,
+            num_channels=sound.channels if sound else None,
+        )
+
+
+def decode(source: Source, format_name: str, limits: Limits, target_px: int | None = None) -> Video | Audio:
+    """Decode at most `limits.video_frames` frames; a container without a moving picture gives its sound.
+
+    Args:
+        source: The open file.
+        format_name: Name of FFmpeg's demuxer.
+        limits: Bounds.
+        target_px: Most that the short side should have; frames are never enlarged.
+
+    Raises:
+        MediaError: If not one frame decodes.
+        LimitError: If it is beyond `limits`.
+    """
+    with opened_container(source, format_name, limits) as container:
+        stream = picture_stream(container)
+        if stream is not None:
+            _check_stream(container, stream, source, limits)
+            packets = _list_packets(container, stream, source, limits)
+            has_sound = bool(container.streams.audio)
+    if stream is None:
+        return audio.decode(source, format_name, "container", limits)
+    with opened_container(source, format_name, limits) as container:
+        frames, times_s = _decode_frames(container, packets, source, limits, target_px)
+    sound = _decode_sound(source, format_name, limits, frames.nbytes) if has_sound else None
+    return Video(frames, times_s, sound, source.uri)
+
+
+def spread(starts_s: np.ndarray, duration_s: float, count: int) -> np.ndarray:
+    """Choose frames to keep: all if there are at most `count`, else those shown in the middle of equal spans.
+
+    Args:
+        starts_s: When each frame begins, (n,), ascending.
+        duration_s: When the last one ends.
+        count: Most to keep.
+
+    Returns:
+        Ascending frame numbers, at most `count`, at least one.
+
+    Example:
+        >>> spread(np.arange(10.0), 10.0, 5).tolist()
+        [1, 3, 5, 7, 9]
+    """
+    if len(starts_s) <= count:
+        return np.arange(len(starts_s))
+    middles = (np.arange(count) + 0.5) * (duration_s - starts_s[0]) / count + starts_s[0]
+    return np.unique(np.searchsorted(starts_s, middles, side="right") - 1)
+
+
+def fit(size: tuple[int, int], target_px: int | None) -> tuple[int, int]:
+    """Width and height with the same aspect whose short side is at most `target_px`.
+
+    Example:
+        >>> fit((1920, 1080), 224)
+        (398, 224)
+    """
+    short = min(size)
+    if target_px is None or short <= target_px:
+        return size
+    return max(1, round(size[0] * target_px / short)), max(1, round(size[1] * target_px / short))
+
+
+@dataclass(frozen=True)
+class _Packets:
+    """When each frame is shown, from the packets' stamps; `stamps` is empty where the container has none.
+
+    Attributes:
+        stamps: Presentation time stamps, ascending, in `time_base`.
+        keys: Those of packets at which decoding may start, ascending.
+        count: Packets in the stream.
+        end: Stamp at which the last frame ends.
+    """
+
+    stamps: np.ndarray
+    keys: list[int]
+    count: int
+    end: int
+
+
+def _list_packets(
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    source: Source,
+    limits: Limits,
+) -> _Packets:
+    import av
+
+    stamps: list[int] = []
+    keys: list[int] = []
+    count, end = 0, 0
+    packets = container.demux(stream)
+    try:
+        for packet in packets:
+            if not packet.size:
+                continue
+            count += 1
+            limits.check("frames", count, source.name)
+            if packet.pts is not None:
+                stamps.append(packet.pts)
+                end = max(end, packet.pts + (packet.duration or 0))
+                if packet.is_keyframe:
+                    keys.append(packet.pts)
+    except av.error.FFmpegError:
+        pass  # cut short: what came before counts
+    if len(stamps) < count:
+        stamps = []
+    if stamps and stream.time_base is not None:
+        limits.check("seconds", float((end - min(stamps)) * stream.time_base), source.name)
+    if count == 0:
+        raise MediaError(f"{source.name}: video without a single frame")
+    unique = np.unique(np.array(stamps, np.int64))
+    return _Packets(unique, sorted(keys), count, max(end, int(unique[-1]) + 1) if len(unique) else 0)
+
+
+def _check_stream(
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    source: Source,
+    limits: Limits,
+) -> None:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width < 1 or height < 1:
+        raise MediaError(f"{source.name}: video of {width}x{height}, no pixels")
+    limits.check("pixels", width * height, f"{source.name}: video of {width}x{height}")
+    limits.check("frames", stream.frames, source.name)
+    limits.check("seconds", duration_of(container, stream) or 0.0, source.name)
+
+
+def _decode_frames(
+    container: av.container.InputContainer,
+    packets: _Packets,
+    source: Source,
+    limits: Limits,
+    target_px: int | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    stream = picture_stream(container)
+    assert stream is not None, "the container was just listed"
+    stream.codec_context.thread_count = 1
+    time_base, start_s = float(stream.time_base or 0), start_of(container)
+    if len(packets.stamps):
+        numbers = spread(packets.stamps.astype(np.float64), float(packets.end), limits.video_frames)
+        shown = _shown_at(container, stream, packets.stamps[numbers].tolist(), packets.keys)
+    else:
+        numbers = spread(
+            np.arange(packets.count, dtype=np.float64), float(packets.count), limits.video_frames
+        )
+        shown = _shown_in_order(container, stream, set(numbers.tolist()))
+        time_base, start_s = 1 / float(stream.average_rate or 25), 0.0
+    frames: np.ndarray | None = None
+    times_s: list[float] = []
+    for stamp, frame in shown:
+        if frames is None:
+            orientation, size = _orientation(frame), _size(frame, target_px)
+            width, height = orientation.size(*size)
+            limits.check("decoded_bytes", len(numbers) * width * height * 3, _advice(source, target_px))
+            frames = np.empty((len(numbers), height, width, 3), np.uint8)
+        limits.check("pixels", frame.width * frame.height, source.name)
+        frames[len(times_s)] = orientation.apply(_rgb(frame, size))
+        times_s.append(max(0.0, stamp * time_base - start_s))
+        if len(times_s) == len(frames):
+            break
+    if frames is None:
+        raise MediaError(f"{source.name}: not one frame could be decoded")
+    return frames[: len(times_s)], np.array(times_s)
+
+
+def _shown_at(
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    wanted: list[int],
+    keys: list[int],
+) -> Iterator[tuple[int, av.video.frame.VideoFrame]]:
+    """Frames shown at the wanted stamps, or the next that decodes; seeks when a key frame lies in between."""
+    import av
+
+    at, position = 0, keys[0] if keys else wanted[0]
+    while at < len(wanted):
+        if _is_worth_seeking(keys, position, wanted[at]):
+            with contextlib.suppress(av.error.FFmpegError):  # no index: go on in order
+                container.seek(wanted[at], stream=stream)
+        for frame in audio.decoded_frames(container, stream):
+            if frame.pts is None or frame.pts < wanted[at] or frame.is_corrupt:
+                continue
+            yield frame.pts, frame
+            position = frame.pts
+            at = max(at + 1, bisect_right(wanted, position))
+            if at == len(wanted) or _is_worth_seeking(keys, position, wanted[at]):
+                break
+        else:
+            return
+
+
+def _is_worth_seeking(keys: list[int], position: int, wanted: int) -> bool:
+    """Whether a whole group of pictures lies between."""
+    return bisect_right(keys, wanted) > bisect_right(keys, position) + 1
+
+
+def _shown_in_order(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, wanted: set[int]
+) -> Iterator[tuple[int, av.video.frame.VideoFrame]]:
+    """The wanted frames by number, for containers without time stamps."""
+    for number, frame in enumerate(audio.decoded_frames(container, stream)):
+        if number in wanted and not frame.is_corrupt:
+            yield number, frame
+
+
+def _orientation(frame: av.video.frame.VideoFrame) -> Orientation:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return UPRIGHT if matrix is None else from_matrix(bytes(matrix))  # type: ignore[call-overload]
+
+
+def _size(frame: av.video.frame.VideoFrame, target_px: int | None, aspect: float = 1.0) -> tuple[int, int]:
+    """Width and height to give, before rotation; pixels that are not square are made so."""
+    return fit((max(1, round(frame.width * aspect)), frame.height), target_px)
+
+
+def _rgb(frame: av.video.frame.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+    width, height = size
+    rgb: np.ndarray = frame.reformat(
+        width=width, height=height, format="rgb24", interpolation="AREA"
+    ).to_ndarray()
+    return rgb
+
+
+def _decode_sound(source: Source, format_name: str, limits: Limits, taken_bytes: int) -> Audio | None:
+    """The sound at its own rate if it fits beside the frames, else mixed down; None if none of it decodes."""
+    with opened_container(source, format_name, limits) as container:
+        try:
+            header = audio.container_header(source, format_name, container, limits)
+            rate_hz, channels = header.sample_rate_hz or 0, header.num_channels or 0
+            budget = limits.decoded_bytes - taken_bytes
+            if (header.duration_s or 0.0) * rate_hz * channels * 4 > budget:
+                rate_hz, channels = min(rate_hz, _SPEECH_RATE_HZ), 1
+            return audio.decode_stream(container, source, (rate_hz, channels), budget, limits)
+        except LimitError:
+            raise
+        except MediaError:
+            return None
+
+
+def _advice(source: Source, target_px: int | None) -> str:
+    return source.name if target_px is not None else f"{source.name} (give target_px for smaller frames)"
+
+
+def _shown_size(stream: av.video.stream.VideoStream) -> tuple[int, int]:
+    return stream.codec_context.width, stream.codec_context.height
