@@ -13,6 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+COLUMN_OF: Mapping[str, str] = {
+    "image": "image",
+    "text": "texts",
+    "audio": "audio",
+    "speech": "speech",
+    "video": "video",
+}
+"""Which attribute of a sample holds each field."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -89,14 +98,7 @@ class Sample:
     @property
     def fields(self) -> tuple[str, ...]:
         """Which fields this sample holds, in the order of `sensorium.core.types.FIELDS`."""
-        held = {
-            "image": self.image,
-            "text": self.texts,
-            "audio": self.audio,
-            "speech": self.speech,
-            "video": self.video,
-        }
-        return tuple(name for name, value in held.items() if value)
+        return tuple(name for name, attribute in COLUMN_OF.items() if getattr(self, attribute))
 
     @property
     def default_group(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,8 +14,6 @@ from sensorium.core.types import FIELDS
 from sensorium.data.sample import Caption, Clip, Sample
 
 SCHEMA_VERSION = 1
-BATCH_ROWS = 1024
-BATCH_BYTES = 64 * 1024 * 1024
 
 _SPEECH = pa.list_(pa.struct([("language", pa.string()), ("data", pa.large_binary())]))
 _TEXTS = pa.list_(pa.struct([("language", pa.string()), ("text", pa.string())]))
@@ -65,21 +63,6 @@ def from_arrow(table: pa.Table) -> list[Sample]:
     }
     rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
     return [Sample(**{"uri": "", **row}) for row in rows]
-
-
-def batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
-    """Cut into batches bounded in rows and in bytes: what one commit writes."""
-    batch: list[Sample] = []
-    size = 0
-    for sample in samples:
-        batch.append(sample)
-        size += sum(len(media or b"") for media in (sample.image, sample.audio, sample.video))
-        size += sum(len(clip.data) for clip in sample.speech)
-        if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def python_values(column: pa.ChunkedArray, name: str) -> list[Any]:

@@ -9,7 +9,7 @@ models only as `Embedder`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from sensorium.core.errors import NotFoundError, TableError, UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.core.types import FIELDS
 from sensorium.data import schema as rows_schema
+from sensorium.data.intake import Seen, batches
 from sensorium.data.sample import Sample
 from sensorium.data.store import Store
 from sensorium.data.vectors import Ragged, VectorFolder, VectorStore
@@ -51,6 +52,7 @@ class Table:
         self._store = store
         self._beside = VectorFolder(path)
         self._cache: dict[str, list[str]] = {}
+        self._seen = Seen()
 
     @classmethod
     def create(cls, path: str | Path, *, description: str = "", licence: str = "") -> Table:
@@ -107,6 +109,10 @@ class Table:
     def __len__(self) -> int:
         return len(self._store)
 
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        """Travel to another process by path: it is opened anew there."""
+        return Table.open, (self.path.absolute(),)
+
     def __repr__(self) -> str:
         return f"Table({str(self.path)!r}, {len(self)} rows, {', '.join(self.fields) or 'empty'})"
 
@@ -142,16 +148,13 @@ class Table:
         Raises:
             TableError: If another process is writing.
         """
-        before = 0
         with self._store.writing():
-            self._cache.clear()
             before = len(self)
-            known = set(self.ids)
-            for batch in rows_schema.batches(_unseen(samples, known)):
-                self._store.append(rows_schema.to_arrow(batch, len(self._store)))
+            seen = self._seen.up_to_date(self.ids)
+            for batch in batches(seen.new(samples)):
+                self._store.append(rows_schema.to_arrow(batch, len(self)))
                 progress(len(self) - before, None, "rows")
-        self._cache.clear()
-        return len(self) - before
+            return len(self) - before
 
     def optimize(self) -> None:
         """Merge small files and drop superseded versions; row numbers stay."""
@@ -161,7 +164,6 @@ class Table:
     def refresh(self) -> None:
         """See the rows that other processes have added since."""
         self._store.refresh()
-        self._cache.clear()
 
     def rows(self, numbers: Sequence[int] | np.ndarray, columns: Sequence[str] | None = None) -> list[Sample]:
         """Read rows by number, in the order asked; repeats are allowed.
@@ -326,9 +328,13 @@ class Table:
         return f"{field}:{fingerprint}"
 
     def _cached(self, name: str) -> list[str]:
-        if name not in self._cache:
-            self._cache[name] = self._store.scan([name])[name].to_pylist()
-        return self._cache[name]
+        """A column, kept from call to call: rows never change, so only new ones are read."""
+        kept = self._cache.setdefault(name, [])
+        if not kept:
+            kept += self._store.scan([name])[name].to_pylist()
+        elif len(kept) < len(self):
+            kept += self._store.take(range(len(kept), len(self)), [name])[name].to_pylist()
+        return kept
 
     def _check_range(self, numbers: np.ndarray) -> None:
         wrong = numbers[(numbers < 0) | (numbers >= len(self))]
@@ -341,10 +347,3 @@ def _is_vacant(folder: Path) -> bool:
     if not folder.is_dir() or Store.exists(folder / ROWS):
         return False
     return all(path.name in (ROWS, f".{ROWS}.lock") for path in folder.iterdir())
-
-
-def _unseen(samples: Iterable[Sample], known: set[str]) -> Iterator[Sample]:
-    for sample in samples:
-        if sample.id not in known:
-            known.add(sample.id)
-            yield sample

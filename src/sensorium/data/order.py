@@ -1,0 +1,130 @@
+"""Which rows come when: an epoch's order as a permutation, and one item of several by a hash.
+
+Everything is a function of (seed, epoch, row): not of the number of workers, of where a run was resumed,
+or of what was drawn before. So a place in training is three numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64, UInt64
+
+from sensorium.core.errors import UsageError
+from sensorium.core.types import FIELDS
+
+
+@dataclass(frozen=True)
+class LoaderState:
+    """A place in training.
+
+    Attributes:
+        epoch: Epochs finished.
+        offset: Batches of this epoch that were given.
+        seed: Of the order.
+    """
+
+    epoch: int
+    offset: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of rows in every epoch.
+
+    Attributes:
+        rows: Row numbers, (n,).
+        batch_size: Rows in a batch.
+        seed: Of all permutations.
+        shuffle: Permute anew in each epoch; otherwise the rows come as given.
+        drop_last: Leave out the last batch where it is not full.
+    """
+
+    rows: Int64[np.ndarray, " n"]
+    batch_size: int
+    seed: int
+    shuffle: bool = True
+    drop_last: bool = True
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.seed < 0:
+            raise UsageError(
+                f"batch_size={self.batch_size}, seed={self.seed}; give at least 1 and at least 0"
+            )
+        if len(self) == 0 and len(self.rows):
+            raise UsageError(f"batch_size={self.batch_size} is more than the {len(self.rows)} rows; lower it")
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        full, rest = divmod(len(self.rows), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def permuted(self, epoch: int) -> Int64[np.ndarray, " n"]:
+        """All rows in the order of an epoch."""
+        if not self.shuffle:
+            return self.rows
+        return np.random.default_rng(np.random.SeedSequence([self.seed, epoch])).permutation(self.rows)
+
+
+class Cursor:
+    """Walks an order and knows where it stands."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._state = LoaderState(0, 0, order.seed)
+
+    def walk(self, epoch: int, offset: int) -> Iterator[Int64[np.ndarray, " B"]]:
+        """Yield the rows of each batch of an epoch from the one numbered `offset` on."""
+        rows, size = self._order.permuted(epoch), self._order.batch_size
+        for index in range(offset, len(self._order)):
+            self._state = LoaderState(epoch, index + 1, self._order.seed)
+            yield rows[index * size : (index + 1) * size]
+
+    def state(self) -> LoaderState:
+        """The place after the last batch that was given."""
+        if self._state.offset >= len(self._order):
+            return LoaderState(self._state.epoch + 1, 0, self._state.seed)
+        return self._state
+
+    def resume(self, state: LoaderState) -> None:
+        """Go on from a place.
+
+        Raises:
+            UsageError: If it is of another seed: the order would not be the same.
+        """
+        if state.seed != self._order.seed:
+            raise UsageError(f"the state is of seed {state.seed}, the loader of seed {self._order.seed}")
+        self._state = state
+
+
+def stream(seed: int, epoch: int, row: int, field: str) -> np.random.Generator:
+    """Random stream of one field of one row in one epoch."""
+    return np.random.default_rng(np.random.SeedSequence([seed, epoch, row, FIELDS.index(field)]))
+
+
+def pick(
+    seed: int, epoch: int, rows: Int64[np.ndarray, " n"], field: str, counts: Int64[np.ndarray, " n"]
+) -> Int64[np.ndarray, " n"]:
+    """Choose one of `counts` items for each row, evenly; where the count is 0 the choice is 0.
+
+    Example:
+        >>> pick(7, 0, np.arange(5), "text", np.full(5, 3)).tolist()
+        [1, 1, 2, 0, 1]
+    """
+    key = np.array([seed, epoch, FIELDS.index(field)], dtype=np.uint64)
+    state = rows.astype(np.uint64)
+    for part in key:
+        state = _mix(state ^ _mix(np.full_like(state, part)))
+    chosen = ((state >> np.uint64(32)) * counts.astype(np.uint64)) >> np.uint64(32)
+    return chosen.astype(np.int64)
+
+
+def _mix(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+    """One step of SplitMix64 (Steele et al., 2014) from each value."""
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
