@@ -94,7 +94,7 @@ def test_a_vector_file_is_read_or_refused_with_its_shape(tmp_path: Path) -> None
     with pytest.raises(UsageError, match=r"\(2, 7\)"):
         read_vector(tmp_path / "two.npy")
     (tmp_path / "bad.npy").write_bytes(b"not numpy")
-    with pytest.raises(UsageError, match="not a .npy file"):
+    with pytest.raises(UsageError, match=r"not a \.npy file"):
         read_vector(tmp_path / "bad.npy")
     with pytest.raises(NotFoundError):
         read_vector(tmp_path / "none.npy")

@@ -176,7 +176,7 @@ def read_vector(path: Path) -> Float32[np.ndarray, " E"]:
         raise UsageError(f"{path} is not a .npy file of numbers: {error}") from error
     if array.size != max(array.shape, default=0) or not np.issubdtype(array.dtype, np.number):
         raise UsageError(f"{path} holds {array.dtype} {array.shape}; expected one vector of numbers")
-    return array.reshape(-1).astype(np.float32)
+    return np.asarray(array, dtype=np.float32).reshape(-1)
 
 
 def _item(text: str, is_text: bool) -> str | Path:
@@ -198,4 +198,4 @@ def _unit(vector: np.ndarray, label: str) -> Float32[np.ndarray, " E"]:
     length = float(np.linalg.norm(vector))
     if not np.isfinite(length) or length < _MIN_LENGTH:
         raise UsageError(f"{label}: the vector has length {length:.3g}; expected a direction")
-    return (vector / length).astype(np.float32)
+    return np.asarray(vector / length, dtype=np.float32)

@@ -1,0 +1,52 @@
+"""`sensorium models`: runs, recipes and encoders at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sensorium.cli.output import JsonOption, emit_json, emit_pairs, emit_table, note
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def models(
+    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Show the card of this run.")] = None,
+    runs_in: Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Where to look for runs.")] = Path(
+        "runs"
+    ),
+    json: JsonOption = False,
+) -> None:
+    """List runs, recipes and encoders; show a run's card."""
+    from sensorium.tasks.runs import find_runs, read_card
+
+    if run is not None:
+        card = read_card(run)
+        emit_json({"path": str(run), "card": card}) if json else print(card)
+        return
+    from sensorium.encoders import ENCODERS
+    from sensorium.training.recipe import recipes_dir
+
+    found = find_runs(runs_in)
+    recipes = {path.stem: _first_comment(path) for path in sorted(recipes_dir().glob("*.toml"))}
+    if json:
+        listed = [{"path": str(one.path), "bytes": one.num_bytes, "title": one.title} for one in found]
+        emit_json({"runs": listed, "recipes": recipes, "encoders": list(ENCODERS)})
+        return
+    emit_table(
+        ["run", "MB", "what"],
+        [(str(one.path), one.num_bytes // 1_000_000, one.title) for one in found],
+        "Runs",
+    )
+    emit_table(["recipe", "what"], recipes.items(), "Recipes")
+    emit_pairs({"encoders": ", ".join(ENCODERS)})
+    if not found:
+        note(f"no runs in {runs_in} yet; next: sensorium quickstart, or sensorium train RECIPE")
+
+
+def _first_comment(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((line.lstrip("# ").strip() for line in lines if line.startswith("#")), "")

@@ -1,0 +1,46 @@
+"""Options that several commands share, spelt and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sensorium.core.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from sensorium.models.joint_embedding import JointEmbedding
+
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", metavar="RUN", envvar="SENSORIUM_MODEL", help="Folder of a trained model."),
+]
+FieldOption = Annotated[
+    list[str] | None,
+    typer.Option("--field", "-f", metavar="FIELD", help="image, text, audio, speech or video; repeatable."),
+]
+LanguageOption = Annotated[
+    list[str] | None,
+    typer.Option("--language", metavar="CODE", help="Languages of texts and spoken captions; repeatable."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+
+
+def load_model(run: Path | None, device: str = "cpu") -> JointEmbedding:
+    """Load the model that an option names and put it on a device.
+
+    Raises:
+        NotFoundError: If none is named.
+    """
+    if run is None:
+        raise NotFoundError("no model given; give --model RUN, train one, or run: sensorium quickstart")
+    from sensorium.core.runtime import pick_device
+    from sensorium.models.checkpoint import load
+
+    return load(run).to(pick_device(device))
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path is a media table, told by its folder alone."""
+    return (path / "rows.lance").is_dir()
