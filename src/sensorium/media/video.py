@@ -2,7 +2,8 @@
 
 First the packets are listed without decoding: that gives every frame's time (also at variable rates),
 where decoding may start, and the truth about files that are cut short. Then only the wanted frames are
-decoded, seeking where that skips work. Frames that do not decode are left out; a file of which none decodes is refused.
+decoded, seeking where that skips work. Frames that do not decode are left out; if none does, the file is
+refused.
 """
 
 from __future__ import annotations

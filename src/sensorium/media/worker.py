@@ -1,0 +1,122 @@
+"""The far side of the sandbox: a small process that forks once for each file it is asked to decode.
+
+The decoding libraries are loaded once, here; each file is decoded in a fresh child that may take so much
+memory and time, and cannot open any file or socket (its limit of descriptors is zero). What a file does
+to its child dies with it.
+Speaks over its standard input and output; see `wire` for the form. Knows nothing of who asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import encodings.utf_16
+import importlib
+import io
+import math
+import os
+import resource
+import signal
+import sys
+from typing import BinaryIO
+
+from sensorium.core.errors import MediaError
+from sensorium.media import image, wire
+from sensorium.media.limits import Limits
+from sensorium.media.opening import decode
+from sensorium.media.source import Source
+
+# Imported late by the libraries themselves; the child cannot open files any more.
+_LATE = (
+    "av",
+    "soundfile",
+    "soxr",
+    "PIL.ImageOps",
+    "PIL.TiffTags",
+    "PIL.ExifTags",
+    "PIL.ImageCms",
+    "PIL.ImageSequence",
+)
+_READERS = ("animation", "audio", "container", "image", "pixels", "text", "video")
+
+
+def main() -> None:
+    """Serve requests until the input ends."""
+    requests, answers = _take_over_standard_streams()
+    for name in (*_LATE, *(f"sensorium.media.{reader}" for reader in _READERS)):
+        importlib.import_module(name)
+    for module, _ in image.PLUGINS.values():
+        importlib.import_module(f"PIL.{module}")
+    os.write(answers, b"!")
+    while sizes := requests.read(wire.FRAME.size):
+        header_bytes, body_bytes = wire.FRAME.unpack(sizes)
+        header, body = requests.read(header_bytes), requests.read(body_bytes)
+        _serve(answers, header, body)
+
+
+def _serve(answers: int, header: bytes, body: bytes) -> None:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            _decode_and_answer(answers, header, body)
+            status = 0
+        finally:
+            os._exit(status)
+    _, status, usage = os.wait4(child, 0)
+    if status != 0:
+        # The answer may be half written, so the stream is of no more use.
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    _write(answers, wire.STATUS.pack(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)))
+
+
+def _decode_and_answer(answers: int, header: bytes, body: bytes) -> None:
+    limits, target_px, uri = wire.unpack_request(header)
+    _confine(limits)
+    parts: list[memoryview] = []
+    try:
+        packed, parts = wire.pack_media(decode(Source(io.BytesIO(body), len(body), uri), limits, target_px))
+    except MediaError as error:
+        packed = wire.pack_error(error)
+    _write(answers, wire.FRAME.pack(len(packed), sum(len(part) for part in parts)) + packed)
+    for part in parts:
+        _write(answers, part)
+
+
+def _confine(limits: Limits) -> None:
+    with contextlib.suppress(OSError, ValueError):  # only Linux tells its size and enforces this limit
+        with open("/proc/self/statm", encoding="ascii") as file:
+            in_use = int(file.read().split()[0]) * resource.getpagesize()
+        _limit(resource.RLIMIT_AS, in_use + limits.memory_bytes)
+    # The asker kills at the timeout; this is for when the asker is gone.
+    _limit(resource.RLIMIT_CPU, math.ceil(limits.timeout_s) + 1)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_NOFILE, 0)
+
+
+def _limit(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
+
+
+def _take_over_standard_streams() -> tuple[BinaryIO, int]:
+    """Move the conversation to private descriptors, so that what libraries print or read goes nowhere."""
+    requests, answers = os.fdopen(os.dup(0), "rb", buffering=1 << 16), os.dup(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return requests, answers
+
+
+def _write(descriptor: int, content: bytes | memoryview) -> None:
+    view = memoryview(content)
+    while len(view):
+        view = view[os.write(descriptor, view) :]
+
+
+_ = encodings.utf_16  # loaded by name at the first UTF-16 text
+
+if __name__ == "__main__":
+    main()
