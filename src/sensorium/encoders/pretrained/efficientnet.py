@@ -79,6 +79,11 @@ class EfficientNetLite0(nn.Module):
         values = rearrange(grid, "b d h w -> b (h w) d")
         return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the rows of `class_vectors`."""
+        return class_names()
+
     def classify(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B classes"]:
         """ImageNet logits of mean-pooled tokens."""
         return functional.linear(pooled, self.class_vectors, self.class_bias)

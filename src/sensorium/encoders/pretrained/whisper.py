@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -85,7 +85,7 @@ class WhisperEncoder(nn.Module):
     dim = _DIM
     positions: Tensor
 
-    def __init__(self, input: WhisperInput = WhisperInput()) -> None:  # noqa: A002, B008 - frozen
+    def __init__(self, input: WhisperInput = WhisperInput()) -> None:
         super().__init__()
         self.input = input
         self.first = nn.Conv1d(_NUM_MELS, _DIM, kernel_size=3, padding=1)
