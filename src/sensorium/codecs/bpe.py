@@ -1,13 +1,14 @@
 """Byte-pair encoding: text to ids and back without loss, trained on the texts at hand.
 
-In: any Unicode text. Out: ids whose decoding is that text (or its lower-case form, if so trained). Bytes are the
-alphabet, so no character of any script is unknown (GPT-2, section 2.2; merges: arXiv:1508.07909). Special tokens
-are added by the codec, never by what a user types. It knows no model: the JSON text is the whole tokenizer.
+In: any Unicode text. Out: ids whose decoding is that text (or its lower-case form, if so trained). Bytes are
+the alphabet, so no character of any script is unknown (GPT-2, section 2.2; merges: arXiv:1508.07909). Special
+tokens are added by the codec, never by what a user types. It knows no model: the JSON text is the whole
+tokenizer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -101,9 +102,9 @@ class Bpe:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=with_special).ids
         return ids
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids, special tokens left out; bytes that are no character become U+FFFD."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        text: str = self._tokenizer.decode([int(number) for number in ids], skip_special_tokens=True)
         return text
 
     def save(self, path: Path) -> None:

@@ -127,7 +127,7 @@ class Attention(nn.Module):
         self,
         source: Float[Tensor, "B S C"],
         mask: Bool[Tensor, "B S"] | None = None,
-        positions: Int64[Tensor, "B S *axes"] | None = None,
+        positions: Int64[Tensor, "#B S *axes"] | None = None,
     ) -> KeyValues:
         """Project what will be attended to; `positions` default to 0..S-1."""
         keys = self._heads(self.key(source))
@@ -140,7 +140,7 @@ class Attention(nn.Module):
         self,
         x: Float[Tensor, "B N D"],
         given: KeyValues,
-        positions: Int64[Tensor, "B N *axes"] | None = None,
+        positions: Int64[Tensor, "#B N *axes"] | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Let `x` attend to `given`; in self-attention that is `self.key_values(x, mask, positions)`."""
         queries = self._heads(self.query(x))

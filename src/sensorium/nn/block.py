@@ -14,7 +14,7 @@ With the gate at 0 a block with memory is exactly the block without (Flamingo, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -73,6 +73,7 @@ class BlockConfig(Config):
     drop_path: float = Field(default=0.0, ge=0, lt=1)
 
 
+@runtime_checkable
 class Cache(Protocol):
     """Where one block keeps the keys and values of its self-attention between decoding steps."""
 
