@@ -87,6 +87,14 @@ def test_closed_forms() -> None:
     assert sigmoid(a, a, 3.0, -1.0).item() == pytest.approx(expected, rel=1e-14)
 
 
+def test_sigmoid_is_exact_where_the_softplus_turns_linear() -> None:
+    a, b, own = rows(23, 1), rows(23, 2), torch.arange(23)
+    for value in (20.0, 39.0, 41.0):
+        scale, bias = torch.tensor(0.01, dtype=torch.float64), torch.tensor(value, dtype=torch.float64)
+        expected = plain_sigmoid(a, b, scale, bias, own, own)
+        torch.testing.assert_close(sigmoid(a, b, scale, bias, tile=7), expected, rtol=1e-14, atol=0)
+
+
 @pytest.mark.parametrize("tile", [7, 64])
 def test_gradient_agrees_with_finite_differences(tile: int) -> None:
     a, b, groups = rows(17, 1), rows(17, 2), torch.arange(17) % 5

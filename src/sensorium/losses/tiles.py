@@ -57,9 +57,14 @@ def tiles(a: Tensor, b: Tensor, scale: Tensor, side: int) -> Iterator[Tile]:
 
 def inner(x: Tensor, y: Tensor, side: int) -> Tensor:
     """Sum of x * y, without a temporary of their size."""
-    tops = range(0, len(x), side)
-    parts = [(x[top : top + side] * y[top : top + side]).sum(dtype=wide(x)) for top in tops]
-    return torch.stack(parts).sum()
+    return torch.stack(
+        [total(x[top : top + side] * y[top : top + side]) for top in range(0, len(x), side)]
+    ).sum()
+
+
+def total(matrix: Tensor) -> Tensor:
+    """Sum of a matrix, its rows first: a `sum` in another type would copy the whole matrix into that type."""
+    return matrix.sum(1).sum(dtype=wide(matrix))
 
 
 def wide(like: Tensor) -> torch.dtype:
