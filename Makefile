@@ -1,0 +1,51 @@
+# Every target does its own set-up: a virtual environment in .venv, dependencies pinned by constraints.txt, data in the user cache.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+DOCS   := $(VENV)/.docs-ready
+
+.PHONY: quickstart test test-fast check format docs bench clean
+
+quickstart: $(READY)  ## fetch real data, train, measure, search
+	$(BIN)/sensorium quickstart
+
+test: $(READY)  ## every test, the slow ones too
+	$(BIN)/python -m pytest -q
+
+test-fast: $(READY)  ## tests that need neither network nor patience
+	$(BIN)/python -m pytest -q -m "not slow and not network"
+
+check: $(READY) $(DOCS)  ## formatting, lint, types, layers, spelling, doctests, docs
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir .import_linter_cache
+	$(BIN)/codespell src tests docs benchmarks recipes examples README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/python -m pytest -q --doctest-modules src/sensorium -p no:cacheprovider
+	$(BIN)/mkdocs build --strict --quiet
+
+format: $(READY)
+	$(BIN)/ruff format src tests benchmarks examples
+	$(BIN)/ruff check --fix src tests benchmarks examples
+
+docs: $(READY) $(DOCS)
+	$(BIN)/mkdocs build --strict
+
+bench: $(READY)  ## every claim's script; figures go to benchmarks/results
+	$(BIN)/sensorium bench all
+
+# torch first, by its pinned version: pip then finds the CPU build where one is at hand
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no venv: install python3-venv (Debian: apt-get install python3-venv)"; exit 1; }
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $(READY)
+
+$(DOCS): $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs]"
+	touch $(DOCS)
+
+clean:
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
