@@ -1,1 +1,1 @@
-"""(described by its owner)."""
+"""Whole models: the joint embedding and how models are kept on disk."""

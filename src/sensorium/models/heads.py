@@ -1,0 +1,106 @@
+"""Heads: from an encoder's pooled vector to the joint space, (B, D) -> (B, E), not yet of unit length.
+
+A head is the only thing that trains over a locked tower, so it normalises what it is given: towers differ by
+orders of magnitude in scale. Does not know modalities, losses or the length of the vectors it gives.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sensorium.core.errors import ConfigError
+from sensorium.core.registry import Registry
+
+HEADS: Registry[nn.Module] = Registry("head")
+"""Builders `(in_dim, out_dim, **options) -> nn.Module` with `forward((B, in_dim)) -> (B, out_dim)`."""
+
+
+@HEADS.register("linear")
+class LinearHead(nn.Module):
+    """y = W LayerNorm(x): CLIP's projection.
+
+    Args:
+        in_dim: Width D of the encoder.
+        out_dim: Width E of the joint space.
+        dropout: Share of inputs dropped in training, in [0, 1).
+
+    Reference:
+        Radford et al., arXiv 2103.00020, §2.3 (a linear map and no more; the norm is ours, for locked towers).
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(in_dim)
+        self.dropout = nn.Dropout(_checked_share(dropout))
+        self.project = nn.Linear(in_dim, out_dim, bias=False)
+
+    def forward(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        """Project pooled vectors."""
+        projected: Tensor = self.project(self.dropout(self.norm(pooled)))
+        return projected
+
+
+@HEADS.register("residual-mlp")
+class ResidualMlpHead(nn.Module):
+    """A linear way through, and blocks beside it: h = W_in LayerNorm(x); h += MLP_i(LayerNorm(h)); y = W_out LayerNorm(h).
+
+    Args:
+        in_dim: Width D of the encoder.
+        out_dim: Width E of the joint space.
+        width: Width of the residual stream; `out_dim` where None.
+        num_blocks: Residual blocks.
+        expansion: Hidden width of a block as a multiple of `width`.
+        dropout: Share dropped after each hidden layer, in [0, 1).
+        input_dropout: Share of the encoder's features dropped in training, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        width: int | None = None,
+        num_blocks: int = 1,
+        expansion: float = 2.0,
+        dropout: float = 0.1,
+        input_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        width = out_dim if width is None else width
+        if width < 1 or num_blocks < 0 or expansion <= 0:
+            raise ConfigError(
+                f"head 'residual-mlp': width={width}, num_blocks={num_blocks}, expansion={expansion}; "
+                "expected width >= 1, num_blocks >= 0, expansion > 0"
+            )
+        hidden = max(1, round(width * expansion))
+        self.enter = nn.Sequential(
+            nn.LayerNorm(in_dim), nn.Dropout(_checked_share(input_dropout)), nn.Linear(in_dim, width)
+        )
+        self.blocks = nn.ModuleList(_block(width, hidden, _checked_share(dropout)) for _ in range(num_blocks))
+        self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out_dim, bias=False))
+
+    def forward(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        """Project pooled vectors."""
+        hidden: Tensor = self.enter(pooled)
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        projected: Tensor = self.leave(hidden)
+        return projected
+
+
+def _block(width: int, hidden: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.LayerNorm(width),
+        nn.Linear(width, hidden),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, width),
+        nn.Dropout(dropout),
+    )
+
+
+def _checked_share(share: float) -> float:
+    if not 0 <= share < 1:
+        raise ConfigError(f"dropout={share} is not a share; expected 0 <= dropout < 1")
+    return share

@@ -1,0 +1,167 @@
+"""The rows of a run: which train and which are held out, over one main table and further ones.
+
+In: a recipe's [data] section. Out: one sequence of row numbers over all parts: first the main table's rows, then each
+extra table's, then the named vectors of an image tower. Nothing that a test row is called stands among the extra
+rows, and no group of the main table parts, unless whole sources are held out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from sensorium.core.errors import ConfigError, TrainingError
+from sensorium.core.runtime import Progress, quiet
+from sensorium.data.sample import Sample, normalise
+from sensorium.data.sources import packages
+from sensorium.data.split import split
+from sensorium.data.table import Table
+from sensorium.training.recipe import DataConfig, HeldOut
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Rows of several tables as one sequence.
+
+    Attributes:
+        tables: The main table first.
+        names: What the recipe calls them.
+        train: Rows that train, ascending; numbers run through all tables.
+        test: Rows of the main table that are held out.
+        languages: Of texts and speech; empty: all.
+        fields: Fields that the run looks at.
+    """
+
+    tables: Sequence[Table]
+    names: Sequence[str]
+    train: Int64[np.ndarray, " n"]
+    test: Int64[np.ndarray, " m"]
+    languages: Sequence[str]
+    fields: Sequence[str]
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @cached_property
+    def starts(self) -> Int64[np.ndarray, " t"]:
+        """Number of the first row of each table, and of the first row after all."""
+        return np.cumsum([0, *(len(table) for table in self.tables)])
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """Group of each row."""
+        return [group for table in self.tables for group in table.groups]
+
+    def rows(self, numbers: Sequence[int] | np.ndarray, columns: Sequence[str] | None = None) -> list[Sample]:
+        """Read rows by number, in the order asked."""
+        asked = np.asarray(numbers, dtype=np.int64)
+        found: dict[int, Sample] = {}
+        for part, table in enumerate(self.tables):
+            start, stop = self.starts[part], self.starts[part + 1]
+            own = np.unique(asked[(asked >= start) & (asked < stop)])
+            found |= zip(own.tolist(), table.rows(own - start, columns), strict=True)
+        return [found[number] for number in asked.tolist()]
+
+    def rows_with(self, field: str) -> Int64[np.ndarray, " n"]:
+        """Rows that hold `field`."""
+        parts = zip(self.starts, self.tables, strict=False)
+        return np.concatenate([start + table.rows_with(field) for start, table in parts])
+
+    def name_rows(self, numbers: Sequence[int]) -> list[str]:
+        """Say where rows stand: number, content id and table."""
+        names: list[str] = []
+        for number in numbers:
+            part = int(np.searchsorted(self.starts, number, side="right")) - 1
+            if part >= len(self.tables):
+                names.append(f"class vector {number - len(self)}")
+            else:
+                row = number - int(self.starts[part])
+                names.append(f"{row} ({self.tables[part].ids[row]} in {self.names[part]})")
+        return names
+
+    def identity(self) -> dict[str, str]:
+        """Each table's name and a hash of the content of its rows."""
+        hashes = (hashlib.sha256("".join(table.ids).encode()).hexdigest()[:16] for table in self.tables)
+        return {
+            f"{place}.{name}": digest
+            for place, (name, digest) in enumerate(zip(self.names, hashes, strict=True))
+        }
+
+
+def open_corpus(data: DataConfig, fields: Sequence[str], seed: int, progress: Progress = quiet) -> Corpus:
+    """Open the tables of a recipe and divide their rows.
+
+    Args:
+        data: The recipe's section.
+        fields: Fields that the run looks at.
+        seed: Names the split.
+        progress: Told what is fetched for packaged tables.
+
+    Raises:
+        NotFoundError: If there is no such table.
+        TrainingError: If no row trains, or none is held out.
+        ConfigError: If a source to hold out does not occur.
+    """
+    names = [data.table, *data.extra]
+    tables = [open_table(name, progress) for name in names]
+    train, test = _divide(tables[0], data.test, seed)
+    held_out = captions(tables[0], test, data.languages)
+    parts, start = [train], len(tables[0])
+    for table in tables[1:]:
+        parts.append(start + _rows_called_otherwise(table, held_out, data.languages))
+        start += len(table)
+    corpus = Corpus(tables, names, np.concatenate(parts), test, tuple(data.languages), tuple(fields))
+    if len(corpus.train) == 0 or len(test) == 0:
+        raise TrainingError(
+            f"{data.table}: {len(corpus.train)} rows train, {len(test)} are held out; both must be some"
+        )
+    return corpus
+
+
+def open_table(name: str, progress: Progress = quiet) -> Table:
+    """Open a table by path, or a packaged one by name, which is built on first use."""
+    if not Path(name).exists() and name in packages.NAMES:
+        return packages.get(name, progress=progress)
+    return Table.open(name)
+
+
+def captions(table: Table, rows: Sequence[int] | np.ndarray, languages: Sequence[str]) -> set[str]:
+    """What some rows are called, normalised, in the languages (empty: all)."""
+    return {name for sample in table.rows(rows, columns=["texts"]) for name in _called(sample, languages)}
+
+
+def _called(sample: Sample, languages: Sequence[str]) -> set[str]:
+    return {
+        normalise(caption.text) for caption in sample.texts if not languages or caption.language in languages
+    }
+
+
+def _divide(
+    table: Table, test: float | HeldOut, seed: int
+) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " m"]]:
+    if isinstance(test, HeldOut):
+        sources = np.array(table.column("source"))
+        unknown = set(test.sources) - set(sources.tolist())
+        if unknown:
+            known = ", ".join(sorted(set(sources.tolist())))
+            raise ConfigError(f"data.test.source: no row has source '{min(unknown)}'; known: {known}")
+        is_test = np.isin(sources, test.sources)
+        return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+    parts = split(table.groups, test=test, seed=seed)
+    return parts["train"], parts["test"]
+
+
+def _rows_called_otherwise(
+    table: Table, held_out: set[str], languages: Sequence[str]
+) -> Int64[np.ndarray, " n"]:
+    samples = table.rows(np.arange(len(table)), columns=["texts"])
+    return np.array(
+        [row for row, sample in enumerate(samples) if not _called(sample, languages) & held_out],
+        dtype=np.int64,
+    )

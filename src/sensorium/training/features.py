@@ -1,0 +1,186 @@
+"""What locked towers give, computed once and kept in the media table.
+
+In: a table's field and a tower whose encoder is locked. Out: features in the table, one vector for each view of an
+image, each text and each clip in the chosen languages. A killed run goes on with the rows that are missing. The name
+holds everything that decides a value: another encoder, input or number of views never meets these features.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+
+from sensorium import media
+from sensorium.core.errors import MediaError
+from sensorium.core.runtime import Progress, quiet
+from sensorium.core.types import pad
+from sensorium.data.sample import Sample
+from sensorium.data.table import Table
+from sensorium.media.types import Media
+from sensorium.models.tower import Tower
+
+COLUMN_OF = {"image": "image", "text": "texts", "audio": "audio", "speech": "speech", "video": "video"}
+ITEMS_AT_ONCE = 256
+SECONDS_BETWEEN_WRITES = 20.0
+
+
+@dataclass(frozen=True)
+class Cached:
+    """What was computed.
+
+    Attributes:
+        name: Under which name the table keeps the features.
+        num_rows: Rows that were missing.
+        failures: Rows whose media could not be read, with the reason; they have no features.
+    """
+
+    name: str
+    num_rows: int
+    failures: Sequence[tuple[int, str]]
+
+
+def feature_name(field: str, tower: Tower, *, views: int, languages: Sequence[str]) -> str:
+    """Name of a field's features: field, encoder, hash of all that decides them, views or languages.
+
+    Args:
+        field: Of the table.
+        tower: Whose encoder gives them.
+        views: For images and videos.
+        languages: For texts and speech; empty: all.
+    """
+    if field in ("image", "video"):
+        kind = f"views-{views}"
+    else:
+        kind = "-".join(sorted(languages)) if field in ("text", "speech") and languages else "all"
+    return f"{field}:{tower.config.encoder}:{tower.encoder_fingerprint()}:{kind}"
+
+
+def cache_features(
+    table: Table,
+    field: str,
+    tower: Tower,
+    *,
+    views: int = 1,
+    languages: Sequence[str] = (),
+    batch_size: int = 32,
+    threads: int = 2,
+    progress: Progress = quiet,
+) -> Cached:
+    """Run a locked tower over the rows of a field that have no features yet.
+
+    Args:
+        table: Read and written.
+        field: Which of its fields.
+        tower: In evaluation mode; a frozen encoder is.
+        views: Views of an image: itself, then views - 1 crops.
+        languages: Of texts and speech; empty: all.
+        batch_size: Items in one forward pass.
+        threads: That decode.
+        progress: Told after each group of rows.
+    """
+    task = _Task(table, field, tower, views if field in ("image", "video") else 1, tuple(languages))
+    name = feature_name(field, tower, views=views, languages=languages)
+    missing = table.features_missing(name, field)
+    failures: list[tuple[int, str]] = []
+    waiting: list[tuple[int, Float32[np.ndarray, "m D"]]] = []
+    what, written_at = f"{field} features by {tower.config.encoder}", time.monotonic()
+    progress(0, len(missing), what)
+    with ThreadPoolExecutor(threads) as pool:
+        for rows in batched(missing, max(1, ITEMS_AT_ONCE // task.views)):
+            items, failed = task.read(rows, pool)
+            failures += failed
+            waiting += zip(rows.tolist(), task.encode(items, batch_size), strict=True)
+            if time.monotonic() - written_at > SECONDS_BETWEEN_WRITES or rows[-1] == missing[-1]:
+                _write(table, name, waiting)
+                waiting, written_at = [], time.monotonic()
+            progress(int(np.searchsorted(missing, rows[-1])) + 1, len(missing), what)
+    return Cached(name, len(missing), failures)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One field of one table through one tower."""
+
+    table: Table
+    field: str
+    tower: Tower
+    views: int
+    languages: Sequence[str]
+
+    def read(
+        self, rows: Int64[np.ndarray, " n"], pool: ThreadPoolExecutor
+    ) -> tuple[list[list[np.ndarray]], list[tuple[int, str]]]:
+        """Prepared inputs of each row, and the rows that cannot be read with the reason."""
+        results = list(pool.map(self._prepare, self.table.rows(rows, columns=[COLUMN_OF[self.field]])))
+        failed = [
+            (row, result)
+            for row, result in zip(rows.tolist(), results, strict=True)
+            if isinstance(result, str)
+        ]
+        return [[] if isinstance(result, str) else result for result in results], failed
+
+    def encode(self, items: list[list[np.ndarray]], batch_size: int) -> list[Float32[np.ndarray, "m D"]]:
+        """Pooled vectors of each row's items."""
+        vectors = encode_items(self.tower, [item for row in items for item in row], batch_size)
+        return np.split(vectors, np.cumsum([len(row) for row in items])[:-1])
+
+    def _prepare(self, sample: Sample) -> list[np.ndarray] | str:
+        try:
+            opened = list(open_items(sample, self.field, self.languages, self.tower.target_px))
+            return [self.tower.prepare(item, view) for item in opened for view in range(self.views)]
+        except MediaError as error:
+            return str(error)
+
+
+def open_items(
+    sample: Sample, field: str, languages: Sequence[str], target_px: int | None
+) -> Iterator[Media | str]:
+    """Open what a row holds of a field: its image, each text and each clip in the languages (empty: all).
+
+    Raises:
+        MediaError: If it cannot be read.
+    """
+    if field == "text":
+        yield from (
+            caption.text for caption in sample.texts if not languages or caption.language in languages
+        )
+    elif field == "speech":
+        clips = [clip for clip in sample.speech if not languages or clip.language in languages]
+        yield from (media.open(clip.data) for clip in clips)
+    else:
+        data = {"image": sample.image, "audio": sample.audio, "video": sample.video}[field]
+        if data is not None:
+            yield media.open(data, target_px=target_px)
+
+
+@torch.no_grad()
+def encode_items(
+    tower: Tower, items: Sequence[np.ndarray], batch_size: int = 32
+) -> Float32[np.ndarray, "n D"]:
+    """Pooled vectors of prepared inputs; like lengths are padded together."""
+    vectors = np.zeros((len(items), tower.encoder.dim), dtype=np.float32)
+    by_length = sorted(range(len(items)), key=lambda number: len(items[number]))
+    for start in range(0, len(by_length), batch_size):
+        chunk = by_length[start : start + batch_size]
+        inputs = pad([items[number] for number in chunk]).to(tower.device)
+        vectors[chunk] = tower.encode(inputs).float().cpu().numpy()
+    return vectors
+
+
+def batched(rows: Int64[np.ndarray, " n"], size: int) -> Iterator[Int64[np.ndarray, " m"]]:
+    """Cut `rows` into pieces of at most `size`."""
+    yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _write(table: Table, name: str, waiting: Sequence[tuple[int, Float32[np.ndarray, "m D"]]]) -> None:
+    if waiting:
+        offsets = np.cumsum([0, *(len(vectors) for _, vectors in waiting)])
+        table.set_features(
+            name, [row for row, _ in waiting], offsets, np.concatenate([v for _, v in waiting])
+        )

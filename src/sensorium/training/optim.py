@@ -1,0 +1,115 @@
+"""AdamW over the parameters that train, decaying matrices only, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from sensorium.core.errors import TrainingError
+from sensorium.models.joint_embedding import JointEmbedding
+from sensorium.training.recipe import TrainConfig
+
+_UNDECAYED_MODULES = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.Embedding)
+
+
+def build_optimizer(model: JointEmbedding, config: TrainConfig) -> torch.optim.AdamW:
+    """Make AdamW with up to four groups: decayed or not, pretrained or new.
+
+    Norms, biases, embeddings and every other parameter with fewer than two axes (logit scale, tokens) are not decayed.
+    A group's `rate` multiplies the scheduled learning rate: `unlocked_rate` for what is unlocked in a locked encoder.
+
+    Raises:
+        TrainingError: If nothing trains.
+    """
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    undecayed = {id(parameter) for parameter in undecayed_parameters(model)}
+    unlocked = {
+        id(parameter)
+        for name, tower in model.towers.items()
+        if model.config.towers[name].frozen  # type: ignore[index]
+        for parameter in tower.encoder.parameters()  # type: ignore[union-attr]
+    }
+    for parameter in trained(model).values():
+        groups.setdefault((id(parameter) not in undecayed, id(parameter) in unlocked), []).append(parameter)
+    if not groups:
+        raise TrainingError("nothing trains: every parameter is locked; unlock a tower or give it a head")
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "weight_decay": config.weight_decay if is_decayed else 0.0,
+                "rate": config.unlocked_rate if is_unlocked else 1.0,
+            }
+            for (is_decayed, is_unlocked), parameters in groups.items()
+        ],
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+    )
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that take a gradient, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def undecayed_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Parameters that weight decay must leave alone."""
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.ndim < 2 or name.endswith("bias") or isinstance(module, _UNDECAYED_MODULES):
+                yield parameter
+
+
+class MovingAverage:
+    """Exponential moving average of a model's trained parameters: m <- d m + (1 - d) p after each step.
+
+    With d = min(decay, (1 + s) / (10 + s)) at step s, so that the first steps are forgotten.
+    Buffers (running statistics) are copied as they are.
+
+    Attributes:
+        model: A copy of the model that holds the average, in evaluation mode.
+
+    Args:
+        model: The model that trains.
+        decay: d, in [0, 1); 0 follows the model exactly.
+    """
+
+    def __init__(self, model: JointEmbedding, decay: float) -> None:
+        self.decay = decay
+        self.model = _shadow(model)
+        self._pairs = [(dict(self.model.named_parameters())[name], p) for name, p in trained(model).items()]
+        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
+        for mean, _ in self._pairs:
+            mean.requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the model's parameters after step `step`."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for mean, parameter in self._pairs:
+            mean.lerp_(parameter, 1 - decay)
+        for kept, buffer in self._buffers:
+            if kept.data_ptr() != buffer.data_ptr():
+                kept.copy_(buffer)
+
+
+def _shadow(model: JointEmbedding) -> JointEmbedding:
+    """Copy a model; what does not train is shared, not copied."""
+    shared: dict[int, Tensor] = {id(p): p for p in model.parameters() if not p.requires_grad}
+    for module in model.modules():
+        if not any(p.requires_grad for p in module.parameters()) and not module.training:
+            shared.update({id(buffer): buffer for buffer in module.buffers()})
+    twin = copy.deepcopy(model, memo=dict(shared))
+    return twin.eval()
+
+
+def training_state(model: JointEmbedding) -> dict[str, Tensor]:
+    """Tensors that change in training, by name: trained parameters, and buffers that no lock holds."""
+    trains = trained(model).keys()
+    locked = tuple(f"towers.{name}.encoder." for name, tower in model.config.towers.items() if tower.frozen)
+    state = model.state_dict()
+    return {name: tensor for name, tensor in state.items() if name in trains or not name.startswith(locked)}

@@ -1,0 +1,135 @@
+"""The state of a run between two steps, exact enough that going on equals never having stopped.
+
+One safetensors file with the weights, their moving average and AdamW's moments; the rest (step, place in the data,
+length of the log, recipe, data) stands in its header. One file, so that its replacement is one rename and no crash
+can leave halves of two states. Random numbers need no state: every step draws from a stream named by seed and step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sensorium.core.errors import CheckpointError, TrainingError
+from sensorium.models.checkpoint import read_tensors, write_tensors
+from sensorium.models.joint_embedding import JointEmbedding
+from sensorium.training.optim import MovingAverage, trained, training_state
+from sensorium.training.recipe import differences
+
+STATE = Path("last") / "state.safetensors"
+FORMAT = "sensorium training state 1"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run stands.
+
+    Attributes:
+        step: Steps taken.
+        epoch: Epoch that the next batch belongs to.
+        offset: Place of the next batch in that epoch, as the loader counts.
+        best: Best score so far, or None before the first evaluation.
+        best_step: Its step.
+        log_bytes: Length of the log.
+        seen: Rows trained on so far, repeats counted.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    offset: int = 0
+    best: float | None = None
+    best_step: int = 0
+    log_bytes: int = 0
+    seen: int = 0
+
+
+Identity = Mapping[str, Any]
+"""What must be equal for a run to go on: the recipe and a description of the data, as plain values."""
+
+
+def save_state(
+    folder: Path,
+    standing: Standing,
+    identity: Identity,
+    model: JointEmbedding,
+    optimizer: torch.optim.Optimizer,
+    average: MovingAverage,
+) -> None:
+    """Put the state in place of the last one, durably."""
+    tensors = _prefixed("model", training_state(model)) | _prefixed("ema", training_state_of(average, model))
+    for name, parameter in trained(model).items():
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"optimizer.{key}.{name}"] = value
+    header = {"format": FORMAT, "standing": json.dumps(asdict(standing)), "identity": json.dumps(identity)}
+    write_tensors(folder / STATE, tensors, header)
+
+
+def load_state(
+    folder: Path,
+    identity: Identity,
+    model: JointEmbedding,
+    optimizer: torch.optim.Optimizer,
+    average: MovingAverage,
+) -> Standing:
+    """Put a saved state into model, optimizer and average.
+
+    Returns:
+        Where the run stands; the beginning if nothing was saved yet.
+
+    Raises:
+        TrainingError: If recipe or data are not those of the run; the message names the keys.
+        CheckpointError: If the file is damaged.
+    """
+    if not (folder / STATE).exists():
+        return Standing()
+    tensors, header = read_tensors(folder / STATE)
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{folder / STATE} is '{header.get('format')}'; expected '{FORMAT}'")
+    changed = differences(json.loads(header["identity"]), json.loads(json.dumps(identity)))
+    if changed:
+        raise TrainingError(
+            f"{folder} was begun with another {', '.join(changed)}; set it back, or start anew in another folder"
+        )
+    _restore(training_state(model), _unprefixed("model", tensors), folder)
+    _restore(training_state_of(average, model), _unprefixed("ema", tensors), folder)
+    for name, parameter in trained(model).items():
+        values = {key.split(".")[1]: value for key, value in tensors.items() if _is_of(key, name)}
+        optimizer.state[parameter] = {
+            key: value if key == "step" else value.to(parameter.device) for key, value in values.items()
+        }
+    return Standing(**json.loads(header["standing"]))
+
+
+def training_state_of(average: MovingAverage, model: JointEmbedding) -> dict[str, Tensor]:
+    """The average's tensors under the names that change in training."""
+    state = average.model.state_dict()
+    return {name: state[name] for name in training_state(model)}
+
+
+@torch.no_grad()
+def _restore(targets: Mapping[str, Tensor], saved: Mapping[str, Tensor], folder: Path) -> None:
+    if targets.keys() != saved.keys():
+        raise CheckpointError(
+            f"{folder / STATE} does not fit the recipe's model; start anew in another folder"
+        )
+    for name, target in targets.items():
+        target.copy_(saved[name])
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _unprefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def _is_of(key: str, name: str) -> bool:
+    return key.startswith("optimizer.") and key.split(".", 2)[2] == name
