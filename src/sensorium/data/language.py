@@ -1,0 +1,116 @@
+"""Which language a caption is in: by its script, and for the Latin script by its commonest words.
+
+In: a text. Out: a two-letter code, or "" where it cannot be told. It is small and says so: a caption of two
+nouns has no function words and stays unknown; of languages that share a script only those listed are told
+apart.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from types import MappingProxyType
+
+_SCRIPTS = MappingProxyType(
+    dict(
+        pair.split(":")
+        for pair in (
+            "HIRAGANA:ja KATAKANA:ja HANGUL:ko CJK:zh GREEK:el HEBREW:he THAI:th DEVANAGARI:hi BENGALI:bn "
+            "TAMIL:ta TELUGU:te GUJARATI:gu KANNADA:kn MALAYALAM:ml GURMUKHI:pa SINHALA:si GEORGIAN:ka "
+            "ARMENIAN:hy KHMER:km LAO:lo MYANMAR:my TIBETAN:bo ETHIOPIC:am ARABIC:ar CYRILLIC:ru LATIN:"
+        ).split()
+    )
+)
+"""The language that a script most often writes, by the first word of its characters' Unicode names."""
+
+_LETTERS = (("uk", "іїєґ"), ("be", "ў"), ("sr", "ђћџљњј"), ("fa", "پچژگ"), ("ur", "ٹڈڑے"))
+"""Letters that set a language apart from the one its script stands for."""
+
+_STOP_WORDS = MappingProxyType(
+    {
+        "en": "a an the of and with in on is are to for it its this that from by at has his her their",
+        "fr": "le la les un une des du et dans sur est sont avec pour au aux ce cette qui en se il elle d l",
+        "de": "der die das ein eine einen einem einer und mit im in auf ist sind zu von den dem am vor für",
+        "es": "el la los las un una unos unas y en con de del es son para por al que se su está",
+        "pt": "o a os as um uma uns umas e em com de do da dos das no na é são para por ao que está",
+        "it": "il lo la i gli le un uno una e in con di del della dei è sono per al che si su nel",
+        "nl": "de het een en in op van met is zijn voor aan naar bij dat die er niet te",
+        "sv": "en ett och i på med är som av för till den det att från",
+        "da": "en et og i på med er som af for til den det at fra ikke",
+        "nb": "en ei et og i på med er som av for til den det å fra ikke",
+        "fi": "ja on ei se että joka kanssa oli hän ovat myös",
+        "pl": "i w z na jest się do nie to że przez dla od po są",
+        "cs": "a v z na je se do to že pro od po jsou s k u",
+        "hu": "a az egy és van nem hogy is ez meg fel",
+        "ro": "un o și în cu de la este sunt pe care din pentru al lui",
+        "tr": "bir ve bu ile için de da olan çok gibi",
+        "id": "yang dan di ini itu dengan untuk dari pada adalah seekor sebuah",
+        "vi": "một và của là trong con cái có những với trên được người",
+        "eo": "la kaj de en estas kun por al sur ĝi",
+    }
+)
+_VOTES: dict[str, tuple[str, ...]] = {}
+for _language, _words in _STOP_WORDS.items():
+    for _word in _words.split():
+        _VOTES[_word] = (*_VOTES.get(_word, ()), _language)
+
+_UNSPACED = frozenset({"CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN"})
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def detect_language(text: str) -> str:
+    """Return the language of `text`, or "".
+
+    Example:
+        >>> [detect_language(text) for text in ("the red car", "ein rotes Auto", "红色的汽车", "car")]
+        ['en', 'de', 'zh', '']
+    """
+    scripts = Counter(_script(char) for char in text if char.isalpha())
+    scripts.pop("", None)
+    if not scripts:
+        return ""
+    if scripts["HIRAGANA"] + scripts["KATAKANA"]:
+        return "ja"
+    script = scripts.most_common(1)[0][0]
+    if script == "LATIN":
+        return _by_words(text)
+    lowered = text.lower()
+    apart = (language for language, letters in _LETTERS if any(letter in lowered for letter in letters))
+    return next(apart, _SCRIPTS[script]) if script in ("CYRILLIC", "ARABIC") else _SCRIPTS[script]
+
+
+def count_words(text: str) -> int:
+    """Return the number of words; a character of a script without spaces counts as one.
+
+    Example:
+        >>> count_words("a red car"), count_words("红色的汽车")
+        (3, 5)
+    """
+    unspaced = sum(char.isalpha() and _script(char) in _UNSPACED for char in text)
+    spaced = _WORD.findall("".join(" " if _script(char) in _UNSPACED else char for char in text))
+    return unspaced + len(spaced)
+
+
+def matches(language: str, wanted: str) -> bool:
+    """Say whether a language tag is `wanted` or a variety of it (`pt-BR` is `pt`)."""
+    tag, base = language.lower().replace("_", "-"), wanted.lower().replace("_", "-")
+    return tag == base or tag.startswith(f"{base}-")
+
+
+def _by_words(text: str) -> str:
+    """The language with most function words, weighed by how few others share them; "" if none or a tie."""
+    scores: dict[str, float] = {}
+    for word in _WORD.findall(text.lower()):
+        languages = _VOTES.get(word, ())
+        for language in languages:
+            scores[language] = scores.get(language, 0.0) + 1 / len(languages)
+    best = sorted(scores.items(), key=lambda entry: -entry[1])[:2]
+    if not best or (len(best) == 2 and best[0][1] == best[1][1]):
+        return ""
+    return best[0][0]
+
+
+def _script(char: str) -> str:
+    name = unicodedata.name(char, "").split(" ", 1)[0].split("-", 1)[0]
+    return name if name in _SCRIPTS else ""

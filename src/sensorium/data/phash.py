@@ -1,0 +1,46 @@
+"""Perceptual hash of an image: 64 bits that survive scaling, recompression and small changes of tone.
+
+In: pixels. Out: the signs of the 64 lowest frequencies of a 32 x 32 cosine transform against their median
+(pHash, as in Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions", section
+3.2), as a signed integer. Turned and mirrored images get other hashes. An image without structure has none:
+every flat image would equal every other.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Float64, UInt8
+
+SIDE = 32
+KEPT = 8
+FLAT_CONTRAST = 2.0
+"""Standard deviation of the brightness (0 to 255) below which an image has no structure to hash."""
+
+
+def perceptual_hash(pixels: UInt8[np.ndarray, "H W 3"]) -> int | None:
+    """Hash an image; None if it is flat.
+
+    Example:
+        >>> ramp = np.tile(np.arange(67, dtype=np.uint8)[:, None, None], (1, 53, 3))
+        >>> perceptual_hash(ramp) == perceptual_hash(np.repeat(ramp, 2, axis=1))
+        True
+        >>> perceptual_hash(np.full((7, 5, 3), 255, np.uint8)) is None
+        True
+    """
+    grey = PIL.Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), PIL.Image.Resampling.BOX)
+    brightness = np.asarray(grey, dtype=np.float64)
+    if brightness.std() < FLAT_CONTRAST:
+        return None
+    low = _cosines() @ brightness @ _cosines().T
+    bits = low.ravel() > np.median(low.ravel()[1:])
+    return int(np.packbits(bits).view(">i8")[0])
+
+
+@functools.cache
+def _cosines() -> Float64[np.ndarray, "8 32"]:
+    """The lowest rows of the DCT-II, unscaled."""
+    frequency, place = np.arange(KEPT)[:, None], np.arange(SIDE)[None, :]
+    return np.cos(np.pi * frequency * (2 * place + 1) / (2 * SIDE))

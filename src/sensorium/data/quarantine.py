@@ -1,0 +1,108 @@
+"""What gave no row and why: `errors.jsonl` beside the table, one line an input.
+
+In: `Failure`s as they come. Out: a file of `{"path", "stage", "reason", "table"}`. Lines are appended while
+a run goes on, so that a killed run has left them; at the end the file is rewritten whole, without what has
+since gone well. Lines of other tables in the same folder stay.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from sensorium.core.files import write_atomic
+from sensorium.data.sources.item import Failure
+
+NAME = "errors.jsonl"
+
+
+class Quarantine:
+    """The failures of one table.
+
+    Args:
+        table: Path of the table; the file lies beside it.
+    """
+
+    def __init__(self, table: Path) -> None:
+        self.path = table.parent / NAME
+        self._table = table.name
+        self._pending: list[Failure] = []
+        self._others, self._known = _read(self.path, self._table)
+        self._written = set(self._known.values())
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, failure: Failure) -> None:
+        """Note a failure; it is on disk after the next `flush`."""
+        self._known[failure.uri] = failure
+        if failure not in self._written:
+            self._written.add(failure)
+            self._pending.append(failure)
+
+    def forgive(self, uris: Iterable[str]) -> None:
+        """Forget earlier failures of inputs that are looked at again."""
+        for uri in uris:
+            self._known.pop(uri, None)
+
+    def flush(self) -> None:
+        """Append what was added since the last time, durably."""
+        if not self._pending:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            if not _ends_a_line(self.path):
+                file.write("\n")
+            file.writelines(_line(failure, self._table) for failure in self._pending)
+            file.flush()
+            os.fsync(file.fileno())
+        self._pending.clear()
+
+    def close(self) -> None:
+        """Write the file anew: one line for each input that still fails; no file if there is none."""
+        self._pending.clear()
+        lines = [*self._others, *(_line(failure, self._table) for failure in self._known.values())]
+        if lines:
+            write_atomic(self.path, "".join(lines))
+        else:
+            self.path.unlink(missing_ok=True)
+
+
+def read_failures(table: Path) -> list[Failure]:
+    """Return what `errors.jsonl` beside a table says of it."""
+    return list(_read(table.parent / NAME, table.name)[1].values())
+
+
+def _read(path: Path, table: str) -> tuple[list[str], dict[str, Failure]]:
+    """Lines of other tables, and the failures of this one by input; a line cut short by a kill is dropped."""
+    others: list[str] = []
+    known: dict[str, Failure] = {}
+    if not path.exists():
+        return others, known
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+            failure = Failure(entry["path"], entry["stage"], entry["reason"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        if entry.get("table") == table:
+            known[failure.uri] = failure
+        else:
+            others.append(line + "\n")
+    return others, known
+
+
+def _line(failure: Failure, table: str) -> str:
+    entry = {"path": failure.uri, "stage": failure.stage, "reason": failure.reason, "table": table}
+    return json.dumps(entry, ensure_ascii=True) + "\n"
+
+
+def _ends_a_line(path: Path) -> bool:
+    """Whether appending starts a line of its own: a kill may have left half a line."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

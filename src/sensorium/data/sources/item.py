@@ -1,0 +1,179 @@
+"""A row to be: where its bytes lie and what is said of them, before anything is read.
+
+In: paths, byte ranges, inline bytes or URLs, and captions. Out: bytes with the fact whether the file stood
+still. An item is small and picklable, so that the bytes are read in the worker that decodes them. It does
+not know what kind of media its bytes are: that is told by their content, later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sensorium.core.errors import LimitError, MediaError
+
+Scalar = str | int | float
+
+_CLOCK_TICK_NS = 100_000_000
+"""A file changed less than this long ago might change again without its time stamp showing it."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One input that gave no row.
+
+    Attributes:
+        uri: Path, URL or place within a file.
+        stage: `read`, `parse`, `fetch`, `caption`, `probe` or `decode`.
+        reason: One line.
+    """
+
+    uri: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Some bytes, or where they lie.
+
+    Attributes:
+        uri: How a person would find them.
+        path: The file that holds them, if they lie in one.
+        offset: First byte within the file.
+        size: Number of bytes; None = to the end of the file.
+        data: The bytes themselves, if they came inline or were fetched.
+        url: Where they are to be fetched from.
+        field: The field they were declared as, or "" to tell by content.
+        language: Of a spoken caption.
+        signature: Size and times of the file when it was listed; () if not from a file.
+    """
+
+    uri: str
+    path: Path | None = None
+    offset: int = 0
+    size: int | None = None
+    data: bytes | None = None
+    url: str | None = None
+    field: str = ""
+    language: str = ""
+    signature: tuple[int, ...] = ()
+
+    def read(self, max_bytes: int) -> tuple[bytes, bool]:
+        """Return the bytes, and whether the file is as listed and old enough for that to mean something.
+
+        Raises:
+            LimitError: If there are more than `max_bytes`.
+            MediaError: If they cannot be read or are not all there.
+        """
+        if self.data is not None:
+            return self._bounded(self.data, max_bytes), True
+        if self.path is None:
+            raise MediaError(f"{self.uri} was not fetched; it is named by URL only")
+        try:
+            with self.path.open("rb") as file:
+                return self._read_open(file.fileno(), max_bytes)
+        except OSError as error:
+            raise MediaError(f"cannot read {self.uri}: {error.strerror or error}") from error
+
+    def _read_open(self, descriptor: int, max_bytes: int) -> tuple[bytes, bool]:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise MediaError(f"{self.uri} is not a regular file")
+        expected = status.st_size - self.offset if self.size is None else self.size
+        if expected > max_bytes:
+            raise LimitError(f"{self.uri} has {expected:,} bytes, more than the limit of {max_bytes:,}")
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            file.seek(self.offset)
+            data = file.read(expected)
+        if len(data) != expected:
+            raise MediaError(f"{self.uri} ends after {len(data):,} of {expected:,} bytes")
+        return data, signature(os.fstat(descriptor)) == self.signature and _is_settled(status)
+
+    def _bounded(self, data: bytes, max_bytes: int) -> bytes:
+        if len(data) > max_bytes:
+            raise LimitError(f"{self.uri} has {len(data):,} bytes, more than the limit of {max_bytes:,}")
+        return data
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row to be.
+
+    Attributes:
+        uri: Name of the row.
+        blobs: Its media, each of its own kind.
+        texts: (language, text) pairs; the language may be "".
+        group: Rows of one group stay on one side of a split; None = told by the captions.
+        source: The collection it belongs to.
+        licence: As stated by the source.
+        meta: Whatever else is known.
+    """
+
+    uri: str
+    blobs: tuple[Blob, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+    group: str | None = None
+    source: str = ""
+    licence: str = ""
+    meta: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @property
+    def stamp(self) -> str:
+        """Cheap fingerprint: equal stamps mean equal rows without reading any media."""
+        digest = hashlib.sha256()
+        for blob in self.blobs:
+            is_inline = blob.data is not None and blob.url is None
+            content = hashlib.sha256(blob.data or b"").hexdigest() if is_inline else ""
+            place = (blob.uri, str(blob.path), blob.offset, blob.size, blob.field, blob.language)
+            digest.update(repr((place, content, blob.url, blob.signature)).encode())
+        digest.update(
+            repr((self.uri, self.texts, self.group, self.licence, sorted(self.meta.items()))).encode()
+        )
+        return digest.hexdigest()[:24]
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """Every name under which this item may be reported."""
+        return (self.uri, *(blob.uri for blob in self.blobs))
+
+
+def file_blob(path: Path, *, uri: str = "", field: str = "", language: str = "") -> Blob:
+    """Name a whole file, with its present size and times.
+
+    Raises:
+        MediaError: If it is missing or no regular file (opening a pipe would hang).
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise MediaError(f"{path} is not a regular file")
+    return Blob(uri or str(path), path=path, field=field, language=language, signature=signature(status))
+
+
+def signature(status: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file does: size, modification time, change time (which `cp -p` cannot set)."""
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def inside(path: Path, root: Path) -> Path:
+    """Resolve `path`, links followed, and check that it lies under `root` (which is resolved already).
+
+    Raises:
+        MediaError: If it leads elsewhere.
+    """
+    resolved = path.resolve()
+    if not resolved.is_relative_to(root):
+        raise MediaError(f"{path} leads outside {root}")
+    return resolved
+
+
+def _is_settled(status: os.stat_result) -> bool:
+    return time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _CLOCK_TICK_NS
