@@ -12,7 +12,7 @@ from sensorium.codecs import train_bpe
 from sensorium.core.types import Padded, Tokens, pad
 from sensorium.data.inputs import Input
 from sensorium.encoders import ENCODERS, Encoder
-from sensorium.media.types import Audio, Image, Text, Video
+from sensorium.media import Audio, Image, Text, Video
 
 TOKENIZER = train_bpe(["a green frog sits by the pond", "two red apples", "the brown dog"] * 7, 300)
 SMALL = {

@@ -8,7 +8,7 @@ tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -102,9 +102,9 @@ class Bpe:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=with_special).ids
         return ids
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens left out; bytes that are no character become U+FFFD."""
-        text: str = self._tokenizer.decode([int(number) for number in ids], skip_special_tokens=True)
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
     def save(self, path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from sensorium.core.errors import UsageError
+from sensorium.media.logmel import log_mel
 from sensorium.media.types import Audio, Media, Video
 
 _SHORTEST_S = 0.1
@@ -52,8 +53,6 @@ class AudioInput:
         Raises:
             UsageError: If `media` has no sound.
         """
-        from sensorium.media.logmel import log_mel
-
         samples = _audio_of(media).mono(self.rate_hz)
         samples = self._cut(samples, rng)
         if rng is not None:
