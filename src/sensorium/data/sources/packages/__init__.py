@@ -15,7 +15,7 @@ from sensorium.core.errors import NotFoundError
 from sensorium.core.runtime import Progress, cache_dir, quiet
 from sensorium.data.packages import fetch_deb, fetch_npm, fetch_pip, weights
 from sensorium.data.sample import Sample
-from sensorium.data.sources.packages import clipart, stamps
+from sensorium.data.sources.packages import clipart, emoji, stamps
 from sensorium.data.table import Table
 
 __all__ = ["NAMES", "fetch_deb", "fetch_npm", "fetch_pip", "get", "samples", "weights"]
@@ -32,7 +32,7 @@ class Collection(Protocol):
         """Fetch what is needed and yield the samples, in an order that stays."""
 
 
-_COLLECTIONS: dict[str, Collection] = {module.NAME: module for module in (stamps, clipart)}
+_COLLECTIONS: dict[str, Collection] = {module.NAME: module for module in (stamps, clipart, emoji)}
 
 NAMES = tuple(sorted(_COLLECTIONS))
 """Collections that `samples` and `get` know."""

@@ -1,9 +1,9 @@
 """Clip art: 6,900 drawings of the Open Clip Art Library with titles and tags.
 
 In: two Debian packages, one with pictures (PNG), one with the SVGs they were drawn from. Out: one sample a
-picture. The title and the tags (`dc:title`, `dc:subject`) come from the SVG. Half the titles name a collection
-or were copied from another file: there the words of the file's name are the caption. Tags that only repeat the
-folder are dropped. Symbolic links are the same picture in a second folder, not samples.
+picture. The title and the tags (`dc:title`, `dc:subject`) come from the SVG. Half the titles name a
+collection or were copied from another file: there the words of the file's name are the caption. Tags that
+only repeat the folder are dropped. Symbolic links are the same picture in a second folder, not samples.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ DRAWINGS = Package(
 )
 
 _NOT_A_TITLE = re.compile(
-    r"^$|^part of the |^clipart by |icons?\b|iconset|theme\b|collection|^aiga|gramastar|^various cliparts|s[iu]bmission"
-    r"|^svg |^map symbols$|^advertising$|^untitled|^new document|\.svg$|^openclipart|^sallite$|^rpg map",
+    r"^$|^part of the |^clipart by |icons?\b|iconset|theme\b|collection|^aiga|gramastar"
+    r"|^various cliparts|s[iu]bmission|^svg |^map symbols$|^advertising$|^untitled|^new document"
+    r"|\.svg$|^openclipart|^sallite$|^rpg map",
     re.IGNORECASE,
 )
 _NOT_A_TAG = frozenset({"hash", "unsorted", "special", "magick", "mapsym", "clipart", "clip art", "linex"})
@@ -104,7 +105,9 @@ def describe(drawing: Path) -> Work:
 
 
 def captions(place: Path, work: Work) -> list[str]:
-    """Captions of a picture, the main one first: its title or its file's words, then the tags that add something.
+    """Captions of a picture, the main one first.
+
+    That is its title or its file's words; then the tags that add something.
 
     Args:
         place: Path within the collection.
