@@ -10,6 +10,7 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from sensorium.media.silence import silence
 from sensorium.media.source import Source
 from sensorium.media.types import Header, Image, Video
 from sensorium.media.video import fit, spread
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 # Browsers show frames of 10 ms and less for 100 ms.
 _SHORTEST_MS = 10.0
@@ -84,7 +88,7 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
         limits.check("decoded_bytes", len(wanted) * width * height * 3, source.name)
         frames = np.empty((len(wanted), height, width, 3), np.uint8)
         done = 0
-        for into, frame in zip(frames, _frames_at(picture, wanted), strict=False):
+        for into, frame in zip(frames, _frames_at(picture, wanted, limits), strict=False):
             into[:] = _resized(frame, (width, height))
             done += 1
     if done == 0:
@@ -92,12 +96,15 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
     return Video(frames[:done], starts_s[wanted[:done]], None, source.uri)
 
 
-def _frames_at(picture: object, wanted: np.ndarray) -> Iterator[np.ndarray]:
-    """Upright RGB pixels of the wanted frames, up to where the file breaks off."""
+def _frames_at(picture: ImageFile, wanted: np.ndarray, limits: Limits) -> Iterator[np.ndarray]:
+    """RGB pixels of the wanted frames, up to where the file breaks off."""
+    # An animated PNG may show another picture where animation is not supported; it is not a frame.
+    first = 1 if getattr(picture, "default_image", False) else 0
     for number in range(int(wanted[-1]) + 1):
         try:
-            picture.seek(number)  # type: ignore[attr-defined]
-            picture.load()  # type: ignore[attr-defined]
+            picture.seek(first + number)
+            limits.check("pixels", picture.size[0] * picture.size[1], "a later frame")  # GIF frames may grow
+            picture.load()
         except Exception as error:
             # Pillow raises many kinds for damaged frames; what came before is still good.
             if isinstance(error, MediaError | MemoryError):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sensorium.core.errors import MediaError
+from sensorium.media.boxes import icon_sizes, webp_canvas
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_exif
 from sensorium.media.pixels import fill_rgb
@@ -96,6 +97,7 @@ def open_plugin(source: Source, format_name: str, limits: Limits) -> ImageFile:
     """
     module_name, class_name = PLUGINS[format_name]
     plugin = getattr(importlib.import_module(f"PIL.{module_name}"), class_name)
+    _check_inner_sizes(source, format_name, limits)
     source.file.seek(0)
     picture: ImageFile = plugin(source.file)
     width, height = picture.size
@@ -103,6 +105,17 @@ def open_plugin(source: Source, format_name: str, limits: Limits) -> ImageFile:
         raise MediaError(f"{source.name}: {format_name} of {width}x{height}, no pixels")
     limits.check("pixels", width * height, f"{source.name}: {format_name} of {width}x{height}")
     return picture
+
+
+def _check_inner_sizes(source: Source, format_name: str, limits: Limits) -> None:
+    """Sizes that Pillow or its libraries would act on before telling them."""
+    sizes: list[tuple[int, int]] = []
+    if format_name == "webp":
+        sizes = [webp_canvas(source.head())]
+    elif format_name == "ico":
+        sizes = list(icon_sizes(source.content()))
+    for width, height in sizes:
+        limits.check("pixels", width * height, f"{source.name}: {format_name} of {width}x{height}")
 
 
 def upright_rgb(picture: object, orientation: Orientation = UPRIGHT) -> np.ndarray:

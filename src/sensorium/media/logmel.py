@@ -85,7 +85,8 @@ def whisper_log_mel(
         (T // 160, num_mels), about -1 to 1.5; spread at most 2.
     """
     features = log_mel(samples, num_mels=num_mels)
-    return (np.maximum(features, features.max() - 8.0) + 4.0) / 4.0
+    scaled: np.ndarray = (np.maximum(features, features.max() - 8.0) + 4.0) / 4.0
+    return scaled
 
 
 @lru_cache(maxsize=8)

@@ -5,6 +5,8 @@ In: whatever names a file. Out: decoded media or its header; what fails, fails w
 
 from __future__ import annotations
 
+import struct
+
 from sensorium.core.errors import LimitError, MediaError, SensoriumError, UsageError
 from sensorium.media.limits import Limits
 from sensorium.media.sniff import Format, sniff
@@ -135,5 +137,9 @@ def _explained(error: Exception, source: Source) -> SensoriumError:
         return LimitError(f"{source.name}: decoding needs more memory than is allowed")
     if isinstance(error, SensoriumError):
         return error
+    if type(error).__name__ == "DecompressionBombError":  # Pillow's, not imported here
+        return LimitError(f"{source.name}: a frame of too many pixels")
+    if isinstance(error, struct.error | IndexError | EOFError):
+        return MediaError(f"{source.name}: damaged, or it ends early")
     reason = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
     return MediaError(f"{source.name}: damaged or unsupported ({reason})")

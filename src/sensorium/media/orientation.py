@@ -63,7 +63,8 @@ def from_exif(value: object) -> Orientation:
 def from_matrix(matrix: bytes, byte_order: str = "=") -> Orientation:
     """Orientation of a display matrix, to the nearest quarter turn.
 
-    The matrix is nine 32-bit integers (ISO 14496-12 §6.2.2). A stored point (x, y) is shown at (a x + c y, b x + d y).
+    The matrix is nine 32-bit integers (ISO 14496-12 §6.2.2); a stored point (x, y) is shown at
+    (a x + c y, b x + d y).
     """
     if len(matrix) < 36:
         return UPRIGHT

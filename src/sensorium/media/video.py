@@ -18,6 +18,7 @@ import numpy as np
 
 from sensorium.core.errors import LimitError, MediaError
 from sensorium.media import audio
+from sensorium.media.boxes import movie_orientation
 from sensorium.media.container import duration_of, opened_container, picture_stream, start_of
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_matrix
@@ -52,7 +53,9 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
         duration_s = duration_of(container, stream)
         rate = float(stream.average_rate or 0)
         sound = container.streams.audio[0].codec_context if container.streams.audio else None
-        width, height = _shown_size(stream)
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if format_name == "mp4":
+            width, height = movie_orientation(source.file, source.num_bytes).size(width, height)
         return Header(
             "video",
             format_name,
@@ -307,7 +310,3 @@ def _decode_sound(source: Source, format_name: str, limits: Limits, taken_bytes:
 
 def _advice(source: Source, target_px: int | None) -> str:
     return source.name if target_px is not None else f"{source.name} (give target_px for smaller frames)"
-
-
-def _shown_size(stream: av.video.stream.VideoStream) -> tuple[int, int]:
-    return stream.codec_context.width, stream.codec_context.height

@@ -9,11 +9,11 @@ Speaks over its standard input and output; see `wire` for the form. Knows nothin
 from __future__ import annotations
 
 import contextlib
-import encodings.utf_16
 import importlib
 import io
 import math
 import os
+import pkgutil
 import resource
 import signal
 import sys
@@ -27,14 +27,14 @@ from sensorium.media.source import Source
 
 # Imported late by the libraries themselves; the child cannot open files any more.
 _LATE = (
-    "av",
+    "encodings.utf_8_sig",
+    "encodings.utf_16",
+    "numpy.ma",
     "soundfile",
-    "soxr",
-    "PIL.ImageOps",
-    "PIL.TiffTags",
     "PIL.ExifTags",
-    "PIL.ImageCms",
+    "PIL.ImageOps",
     "PIL.ImageSequence",
+    "PIL.TiffTags",
 )
 _READERS = ("animation", "audio", "container", "image", "pixels", "text", "video")
 
@@ -42,15 +42,23 @@ _READERS = ("animation", "audio", "container", "image", "pixels", "text", "video
 def main() -> None:
     """Serve requests until the input ends."""
     requests, answers = _take_over_standard_streams()
-    for name in (*_LATE, *(f"sensorium.media.{reader}" for reader in _READERS)):
-        importlib.import_module(name)
-    for module, _ in image.PLUGINS.values():
-        importlib.import_module(f"PIL.{module}")
+    _load_everything()
     os.write(answers, b"!")
     while sizes := requests.read(wire.FRAME.size):
         header_bytes, body_bytes = wire.FRAME.unpack(sizes)
         header, body = requests.read(header_bytes), requests.read(body_bytes)
         _serve(answers, header, body)
+
+
+def _load_everything() -> None:
+    import av
+
+    parts = (part.name for part in pkgutil.walk_packages(av.__path__, "av."))
+    readers = (f"sensorium.media.{reader}" for reader in _READERS)
+    plugins = (f"PIL.{module}" for module, _ in image.PLUGINS.values())
+    for name in (*_LATE, *readers, *plugins, *parts):
+        if name not in ("av.__main__", "av.datasets"):
+            importlib.import_module(name)
 
 
 def _serve(answers: int, header: bytes, body: bytes) -> None:
@@ -115,8 +123,6 @@ def _write(descriptor: int, content: bytes | memoryview) -> None:
     while len(view):
         view = view[os.write(descriptor, view) :]
 
-
-_ = encodings.utf_16  # loaded by name at the first UTF-16 text
 
 if __name__ == "__main__":
     main()

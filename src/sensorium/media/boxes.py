@@ -1,0 +1,92 @@
+"""Sizes and turns that are written in a file's structure, read without a decoder.
+
+ISO base media (MP4, QuickTime): the display matrix of the moving picture. WebP: the canvas. ICO: the pictures
+within. Libraries tell these only after they have allocated or decoded something.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from sensorium.media.orientation import UPRIGHT, Orientation, from_matrix
+
+# A real file has some dozens of boxes at each level.
+_MAX_BOXES = 4096
+_MAX_ICONS = 256
+
+
+def movie_orientation(file: BinaryIO, num_bytes: int) -> Orientation:
+    """How an MP4 or QuickTime file wants its first video track turned (ISO 14496-12 §8.3.2, `tkhd`)."""
+    for start, end in _named(file, 0, num_bytes, b"moov"):
+        for track_start, track_end in _named(file, start, end, b"trak"):
+            if _is_video(file, track_start, track_end):
+                for header, _ in _named(file, track_start, track_end, b"tkhd"):
+                    return from_matrix(_matrix(file, header), ">")
+    return UPRIGHT
+
+
+def webp_canvas(head: bytes) -> tuple[int, int]:
+    """Width and height of a WebP from its first 30 bytes; (0, 0) if they do not tell."""
+    if len(head) < 30:
+        return 0, 0
+    kind, payload = head[12:16], head[20:30]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(payload[4:7], "little"), 1 + int.from_bytes(payload[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(payload[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack("<HH", payload[6:10])
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def icon_sizes(content: bytes) -> Iterator[tuple[int, int]]:
+    """Width and height of each picture in an ICO as the picture itself says, not as the directory does."""
+    count = min(int.from_bytes(content[4:6], "little"), _MAX_ICONS)
+    for entry in range(6, 6 + 16 * count, 16):
+        offset = int.from_bytes(content[entry + 12 : entry + 16], "little")
+        picture = content[offset : offset + 24]
+        if len(picture) < 24:
+            continue
+        if picture.startswith(b"\x89PNG"):
+            width, height = struct.unpack(">II", picture[16:24])
+        else:
+            width, height = struct.unpack("<ii", picture[4:12])
+        yield abs(width), abs(height)
+
+
+def _named(file: BinaryIO, start: int, end: int, name: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end of the content of each box called `name` between two positions."""
+    for _ in range(_MAX_BOXES):
+        if start + 8 > end:
+            return
+        file.seek(start)
+        head = file.read(16)
+        if len(head) < 8:
+            return
+        size, header_bytes = int.from_bytes(head[:4], "big"), 8
+        if size == 1 and len(head) == 16:
+            size, header_bytes = int.from_bytes(head[8:16], "big"), 16
+        if size == 0:
+            size = end - start
+        if size < header_bytes:
+            return
+        if head[4:8] == name:
+            yield start + header_bytes, min(start + size, end)
+        start += size
+
+
+def _is_video(file: BinaryIO, start: int, end: int) -> bool:
+    for media_start, media_end in _named(file, start, end, b"mdia"):
+        for handler, _ in _named(file, media_start, media_end, b"hdlr"):
+            file.seek(handler + 8)
+            return file.read(4) == b"vide"
+    return False
+
+
+def _matrix(file: BinaryIO, header: int) -> bytes:
+    file.seek(header)
+    version = file.read(1)
+    file.seek(header + (52 if version == b"\x01" else 40))
+    return file.read(36)
