@@ -125,7 +125,7 @@ def test_one_token_at_a_time_equals_all_at_once() -> None:
         new = attention.key_values(token, positions=place)
         keys[:, :, step], values[:, :, step] = new.keys[:, :, 0], new.values[:, :, 0]
         alone = attention(token, KeyValues(keys, values, places=place), place)
-        torch.testing.assert_close(alone[:, 0], together[:, step], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(alone[:, 0], together[:, step], rtol=1e-12, atol=1e-12)
 
 
 def test_cross_attention_takes_a_source_of_another_width() -> None:

@@ -101,7 +101,7 @@ def test_cached_decoding_equals_uncached(steps: tuple[int, ...]) -> None:
         part = x[:, start : start + length]
         parts.append(stack(part, positions=positions, memory=memory, caches=caches))
         start += length
-    torch.testing.assert_close(torch.cat(parts, dim=1), stack(x, memory=memory), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(torch.cat(parts, dim=1), stack(x, memory=memory), rtol=1e-12, atol=1e-12)
 
 
 def test_bert_block_equals_torch() -> None:

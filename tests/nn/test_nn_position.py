@@ -16,7 +16,7 @@ def test_rotated_products_depend_on_distance_alone() -> None:
     def product(at: int, to: int) -> float:
         return float((rotary(q, torch.tensor([[at]])) * rotary(k, torch.tensor([[to]]))).sum())
 
-    assert product(3, 10) == pytest.approx(product(90, 97), abs=1e-4)
+    assert product(3, 10) == pytest.approx(product(90, 97), abs=1e-10)
     assert product(3, 10) != pytest.approx(product(3, 11), abs=1e-2)
 
 
@@ -29,11 +29,17 @@ def test_rotation_keeps_lengths_and_leaves_position_zero() -> None:
 
 def test_rotation_is_the_complex_product() -> None:
     x = torch.randn(1, 1, 7, 6, dtype=torch.float64)
-    angles = torch.arange(7)[:, None] * 10_000.0 ** -(torch.arange(0, 6, 2) / 6)
+    angles = torch.arange(7)[:, None] * 10_000.0 ** -(torch.arange(0, 6, 2, dtype=torch.float64) / 6)
     expected = torch.complex(x[..., :3], x[..., 3:]) * torch.polar(torch.ones_like(angles), angles)
     torch.testing.assert_close(
-        Rotary(6)(x), torch.cat([expected.real, expected.imag], -1), rtol=1e-5, atol=1e-5
+        Rotary(6)(x), torch.cat([expected.real, expected.imag], -1), rtol=1e-12, atol=1e-12
     )
+
+
+def test_bfloat16_models_keep_far_positions_apart() -> None:
+    rotary, x = Rotary(22).bfloat16(), torch.ones(1, 1, 1, 22, dtype=torch.bfloat16)
+    far = torch.tensor([[5003]])
+    torch.testing.assert_close(rotary(x, far).double(), Rotary(22)(x.double(), far), rtol=0.02, atol=0.02)
 
 
 def test_two_axes_turn_apart() -> None:

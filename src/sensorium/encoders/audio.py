@@ -84,7 +84,7 @@ class AudioTransformer(nn.Module):
         depth: int = 4,
         num_heads: int | None = None,
         dropout: float = 0.0,
-        strides: tuple[int, int] = (2, 2),
+        strides: Sequence[int] = (2, 2),
         num_mels: int = 80,
         input: Mapping[str, object] | None = None,
     ) -> None:

@@ -160,11 +160,12 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = make_norm(config) if config.norm_place == "pre" else nn.Identity()
         self.apply(_start)
-        # Residual branches start small, so that depth does not change the scale of the sum (GPT-2, section
-        # 2.3).
-        for block in blocks:
-            for last in (block.attention.out, block.mlp.down):
-                nn.init.trunc_normal_(last.weight, std=0.02 / (2 * depth) ** 0.5)
+        # Residual branches start small, so that depth does not change the scale of the sum (GPT-2,
+        # section 2.3).
+        with torch.no_grad():
+            for block in blocks:
+                for last in (block.attention.out, block.mlp.down):
+                    last.weight.div_((2 * depth) ** 0.5)
 
     def forward(
         self,
@@ -238,6 +239,6 @@ def _mlp(config: BlockConfig) -> MLP | GatedMLP:
 
 def _start(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.xavier_uniform_(module.weight)  # as ViT's authors do; 0.02 suits large widths only
         if module.bias is not None:
             nn.init.zeros_(module.bias)

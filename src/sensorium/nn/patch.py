@@ -6,6 +6,8 @@ Neither adds positions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -56,7 +58,7 @@ class TimeStem(nn.Module):
         strides: Of the two convolutions; their product divides the frame rate.
     """
 
-    def __init__(self, in_dim: int, dim: int, strides: tuple[int, int] = (1, 2)) -> None:
+    def __init__(self, in_dim: int, dim: int, strides: Sequence[int] = (1, 2)) -> None:
         super().__init__()
         self.first = nn.Conv1d(in_dim, dim, kernel_size=3, stride=strides[0], padding=1)
         self.second = nn.Conv1d(dim, dim, kernel_size=3, stride=strides[1], padding=1)

@@ -33,15 +33,12 @@ class Rotary(nn.Module):
     Reference: arXiv:2104.09864, section 3.4.2.
     """
 
-    frequencies: Tensor
-
     def __init__(self, head_dim: int, base: float = 10_000.0, num_axes: int = 1) -> None:
         super().__init__()
         if head_dim % (2 * num_axes):
             raise ConfigError(f"rotary positions need head_dim={head_dim} to be a multiple of {2 * num_axes}")
-        self.num_axes = num_axes
-        steps = torch.arange(0, head_dim // num_axes, 2, dtype=torch.float32) * num_axes / head_dim
-        self.register_buffer("frequencies", base**-steps, persistent=False)
+        self.axis_dim = head_dim // num_axes
+        self.base = base
 
     def forward(
         self, x: Float[Tensor, "B H N K"], positions: Int64[Tensor, "#B N *axes"] | None = None
@@ -51,7 +48,10 @@ class Rotary(nn.Module):
             positions = torch.arange(x.shape[2], device=x.device)[None]
         if positions.ndim == 2:
             positions = positions[..., None]
-        angles = positions[..., None].to(torch.float32) * self.frequencies.to(torch.float32)
+        # Not a buffer: casting a model to bfloat16 would round it, and far positions would lose their place.
+        precision = torch.float64 if x.dtype == torch.float64 else torch.float32
+        steps = torch.arange(0, self.axis_dim, 2, dtype=precision, device=x.device) / self.axis_dim
+        angles = positions[..., None] * self.base**-steps
         angles = rearrange(angles, "b n axes f -> b 1 n (axes f)")
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         first, second = x.chunk(2, dim=-1)

@@ -38,8 +38,8 @@ class AudioInput:
     num_mels: int = 80
     max_s: float = 10.0
     rate_hz: int = 16_000
-    mean: float = -6.0
-    std: float = 4.0
+    mean: float = -3.6
+    std: float = 2.3
     shift_s: float = 0.1
     gain_db: float = 6.0
     time_mask_s: float = 0.2
