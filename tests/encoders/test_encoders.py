@@ -99,8 +99,8 @@ def test_input_options_come_from_a_recipe() -> None:
 def test_unknown_names_and_options_are_refused() -> None:
     with pytest.raises(NotFoundError, match="did you mean 'image-vit'"):
         ENCODERS.build("image-vitt")
-    with pytest.raises(UsageError, match="widht"):
-        ENCODERS.build("image-cnn", widht=3)
+    with pytest.raises(UsageError, match="breadth"):
+        ENCODERS.build("image-cnn", breadth=3)
     with pytest.raises(UsageError, match="input options flipp"):
         ENCODERS.build("image-cnn", input={"flipp": 0.5})
 
