@@ -22,8 +22,6 @@ def pictures() -> list[Image]:
 
 @pytest.fixture
 def sounds() -> list[Audio]:
-    rng = np.random.default_rng(5)
-    return [
-        Audio(rng.standard_normal((length, 1)).astype(np.float32), 16_000)
-        for length in (8_009, 16_001, 4_001)
-    ]
+    times = np.arange(16_001, dtype=np.float32)[:, None] / 16_000
+    tones = [(8_009, 331), (16_001, 1_709), (4_001, 4_603)]
+    return [Audio(np.sin(2 * np.pi * pitch * times[:length]), 16_000) for length, pitch in tones]

@@ -6,10 +6,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig
 
 WORDS = "a big blue red green small frog tree hat sun and the on of".split()
+RARE_WORDS = [f"word{number}" for number in range(60)]
 
 
 def tokenizer_json() -> str:
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(["?", *WORDS])}, unk_token="?"))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: n for n, word in enumerate(["?", *WORDS, *RARE_WORDS])}, unk_token="?")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     return str(tokenizer.to_str())
 

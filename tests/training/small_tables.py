@@ -34,11 +34,13 @@ def sound(pitch_hz: float, seconds: float = 0.3) -> bytes:
 
 
 def samples(copies: int = 3, *, with_sound: bool = True) -> list[Sample]:
-    """`copies` pictures of each of eight things, from as many sources; each has a caption, most have a sound."""
+    """`copies` pictures of each of eight things, from as many sources; most have a sound."""
     found = []
     for copy in range(copies):
         for number, (colour, shape) in enumerate(PAIRS):
-            spoken = [Clip("en", sound(150 + 97 * number, 0.2 + 0.05 * copy))] if with_sound and copy != 1 else []
+            spoken = (
+                [Clip("en", sound(150 + 97 * number, 0.2 + 0.05 * copy))] if with_sound and copy != 1 else []
+            )
             found.append(
                 Sample(
                     f"{colour}-{shape}-{copy}.png",

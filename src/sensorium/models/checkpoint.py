@@ -1,7 +1,7 @@
 """A model on disk: a folder with `model.safetensors`, `config.toml` and `card.md`; no pickle anywhere.
 
-`model.safetensors` carries checksums of its tensors and of the configuration in its header, so that the one file
-whose replacement is atomic also says whether its neighbours belong to it. Long texts among the options
+`model.safetensors` carries checksums of its tensors and of the configuration in its header, so that the one
+file whose replacement is atomic also says whether its neighbours belong to it. Long texts among the options
 (a tokenizer) stand in files of their own beside `config.toml`. Does not know how models are trained.
 """
 

@@ -26,7 +26,7 @@ class LinearHead(nn.Module):
         dropout: Share of inputs dropped in training, in [0, 1).
 
     Reference:
-        Radford et al., arXiv 2103.00020, §2.3 (a linear map and no more; the norm is ours, for locked towers).
+        Radford et al., arXiv 2103.00020, §2.3: a linear map alone. The norm is ours, for locked towers.
     """
 
     def __init__(self, in_dim: int, out_dim: int, *, dropout: float = 0.0) -> None:
@@ -43,7 +43,9 @@ class LinearHead(nn.Module):
 
 @HEADS.register("residual-mlp")
 class ResidualMlpHead(nn.Module):
-    """A linear way through, and blocks beside it: h = W_in LayerNorm(x); h += MLP_i(LayerNorm(h)); y = W_out LayerNorm(h).
+    """Residual blocks between two linear maps.
+
+    h = W_in LayerNorm(x); h += MLP_i(LayerNorm(h)) for each block; y = W_out LayerNorm(h).
 
     Args:
         in_dim: Width D of the encoder.

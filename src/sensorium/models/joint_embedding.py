@@ -111,7 +111,7 @@ class JointEmbedding(nn.Module):
         """Embed each field of a batch.
 
         Returns:
-            For each field of the batch, unit vectors of the rows that have it, in the order of `batch.present`.
+            For each field of the batch, unit vectors of the rows that have it, ordered as `batch.present`.
         """
         vectors = {name: self.tower(name)(inputs) for name, inputs in batch.inputs.items()}
         for name, features in batch.features.items():

@@ -43,6 +43,6 @@ class _BoundedAbove(torch.autograd.Function):
         return value.clamp(max=bound)
 
     @staticmethod
-    def backward(context: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        (is_above,) = context.saved_tensors
+    def backward(context: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        (is_above,) = context.saved_tensors  # type: ignore[attr-defined]
         return torch.where(is_above & (gradient < 0), torch.zeros_like(gradient), gradient), None

@@ -1,8 +1,8 @@
 """A tower: one modality's way into the joint space, encoder -> pooling -> head -> unit length.
 
-The encoder may be locked: its parameters take no gradient and it stays in evaluation mode, so what it gives for a
-file never changes and can be computed once. `unlock = n` lets its last n blocks train; its normalisation
-statistics stay as they were. Does not know other modalities, losses or tables.
+The encoder may be locked: its parameters take no gradient and it stays in evaluation mode, so what it gives
+for a file never changes and can be computed once. `unlock = n` lets its last n blocks train; its
+normalisation statistics stay as they were. Does not know other modalities, losses or tables.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Tower(nn.Module):
     Args:
         config: What to build; a tokenizer that comes with the weights is added to `Tower.config`.
         dim: Width E of the joint space.
-        pretrained: False leaves out the weights that a pretrained encoder would fetch, for those who bring them.
+        pretrained: False leaves out the weights that a pretrained encoder would fetch.
     """
 
     def __init__(self, config: TowerConfig, dim: int, *, pretrained: bool = True) -> None:
@@ -80,7 +80,7 @@ class Tower(nn.Module):
 
     @property
     def is_cacheable(self) -> bool:
-        """True where what comes before the head never changes, so that it can be computed once for each item."""
+        """True where what comes before the head never changes, so that it can be computed once."""
         before_head = [*self._weights.parameters(), *self.pool.parameters()]
         return self.config.frozen and not any(parameter.requires_grad for parameter in before_head)
 
@@ -158,7 +158,7 @@ def _build_encoder(config: TowerConfig, pretrained: bool) -> Encoder:
 
 
 def _completed(config: TowerConfig, encoder: Encoder) -> TowerConfig:
-    """Take up a tokenizer that the encoder brought along, so that the configuration builds it again by itself."""
+    """Take up a tokenizer that the encoder brought along, so that the configuration is whole by itself."""
     tokenizer = getattr(encoder.input, "tokenizer_json", None)
     if tokenizer is None or config.options.get("tokenizer_json"):
         return config

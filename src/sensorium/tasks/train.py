@@ -5,7 +5,9 @@ Composes `training` with `evals`: this is where an evaluation is handed to the l
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from sensorium.core.errors import UsageError
 from sensorium.core.files import write_atomic
 from sensorium.core.runtime import Progress, quiet
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.training.corpus import open_corpus, open_table
+from sensorium.training.corpus import Corpus, open_corpus, open_table
 from sensorium.training.heldout import FieldVectors, heldout_vectors
 from sensorium.training.loop import Evaluation, Job, Outcome, fit
 from sensorium.training.material import Material, build_batches, build_model, gather, used_fields
@@ -25,6 +27,7 @@ from sensorium.training.recipe import Recipe, read_recipe
 from sensorium.training.state import STATE
 
 RECIPE = "recipe.toml"
+ERRORS = "errors.jsonl"
 KS = (1, 5, 10)
 
 
@@ -35,13 +38,14 @@ def train(
     changes: Sequence[str] = (),
     resume: bool = False,
     progress: Progress = quiet,
-) -> Outcome:
+) -> Trained:
     """Train from a recipe.
 
     Args:
         recipe: A TOML file, the name of a recipe that comes with sensorium, or a recipe.
         out: The run's folder: `model.safetensors`, `config.toml`, `card.md`, `recipe.toml`, `log.jsonl`,
-            `curve.png`, `tensorboard/` and `last/`, the state to go on from.
+            `curve.png`, `tensorboard/`, `last/` (the state to go on from), and `errors.jsonl` if rows
+            could not be read.
         changes: `a.b=c` changes of a recipe that is read from a file.
         resume: Go on with the run in `out`.
         progress: Told of every long part.
@@ -59,7 +63,8 @@ def train(
     corpus = open_corpus(recipe.data, fields, recipe.seed, progress)
     model = build_model(recipe, corpus)
     material = gather(recipe, model, corpus, progress)
-    write_atomic(folder / RECIPE, to_toml(recipe.model_dump(mode="json", exclude_none=True)))
+    if not (folder / STATE).exists():
+        write_atomic(folder / RECIPE, to_toml(recipe.model_dump(mode="json", exclude_none=True)))
     job = Job(
         model=model,
         batches=build_batches(recipe, model, material),
@@ -73,14 +78,39 @@ def train(
         card=lambda evaluation, step: card(recipe, material, model, evaluation, step),
         progress=progress,
     )
-    return fit(job, resume=resume)
+    outcome = fit(job, resume=resume)
+    failures = {**dict(material.failures), **getattr(job.batches, "failures", {})}
+    if failures:
+        lines = (_failure(corpus, row, reason) for row, reason in sorted(failures.items()))
+        write_atomic(folder / ERRORS, "".join(lines))
+    return Trained(folder, outcome, len(failures))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run.
+
+    Attributes:
+        folder: Where it stands; `models.checkpoint.load` reads it.
+        outcome: Steps, loss and the evaluation of the model that was kept.
+        num_failed: Rows that could not be read; `errors.jsonl` says why.
+    """
+
+    folder: Path
+    outcome: Outcome
+    num_failed: int
+
+
+def _failure(corpus: Corpus, row: int, reason: str) -> str:
+    line = {"row": corpus.name_rows([row])[0], "stage": "train", "reason": reason}
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def evaluate(model: JointEmbedding, material: Material, recipe: Recipe) -> Evaluation:
     """Recall between the fields of each pair of the loss, both ways, over the held-out rows.
 
-    A query's positives are the items of its group. Texts that are equal count once. The score is the mean of all
-    recalls of the first pair.
+    A query's positives are the items of its group. Texts that are equal count once. The score is the mean of
+    all recalls of the first pair.
     """
     vectors = heldout_vectors(model, material)
     metrics: dict[str, Mapping[str, float]] = {}
@@ -100,7 +130,7 @@ def card(
     corpus = material.corpus
     parts = [f"# Joint embedding of {', '.join(model.towers)}, trained on {recipe.data.table}", ""]
     parts += [
-        f"Made by sensorium {__version__} on {datetime.now(UTC):%Y-%m-%d}; fingerprint `{model.fingerprint}`.",
+        f"Made by sensorium {__version__}, {datetime.now(UTC):%Y-%m-%d}; fingerprint `{model.fingerprint}`.",
         "",
     ]
     parts += ["## Data", ""]
@@ -145,7 +175,7 @@ def _limits(recipe: Recipe) -> list[str]:
         "",
         f"- {chosen}",
         f"- Texts and speech: {languages}.",
-        "- It has seen little but things like those of its tables; measure it on your own before relying on it.",
+        "- It has seen little but things like those of its tables; measure it on yours before relying on it.",
         "",
     ]
 

@@ -1,8 +1,8 @@
 """The rows of a run: which train and which are held out, over one main table and further ones.
 
-In: a recipe's [data] section. Out: one sequence of row numbers over all parts: first the main table's rows, then each
-extra table's, then the named vectors of an image tower. Nothing that a test row is called stands among the extra
-rows, and no group of the main table parts, unless whole sources are held out.
+In: a recipe's [data] section. Out: one sequence of row numbers over all parts: first the main table's rows,
+then each extra table's. Nothing that a test row is called stands among the extra rows, and no group of the
+main table parts, unless whole sources are held out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What locked towers give, computed once and kept in the media table.
 
-In: a table's field and a tower whose encoder is locked. Out: features in the table, one vector for each view of an
-image, each text and each clip in the chosen languages. A killed run goes on with the rows that are missing. The name
-holds everything that decides a value: another encoder, input or number of views never meets these features.
+In: a table's field and a tower whose encoder is locked. Out: features in the table, one vector for each view
+of an image, each text and each clip in the chosen languages. A killed run goes on with the rows that are
+missing. The name holds everything that decides a value: another encoder, input or number of views never
+meets these features.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Vectors of the held-out rows: what an evaluation is given in the middle of training.
 
-In: a model and a run's material. Out: for each field, the rows that have it and one unit vector for each, of the plain
-view or of the mean of the tower's views, of the first text and the first clip. Fields of locked towers need their
-heads alone; the others are decoded anew. Does not know any measure.
+In: a model and a run's material. Out: for each field, the rows that have it and one unit vector for each, of
+the plain view or of the mean of the tower's views, of the first text and the first clip. Fields of locked
+towers need their heads alone; the others are decoded anew. Does not know any measure.
 """
 
 from __future__ import annotations

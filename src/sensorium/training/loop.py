@@ -1,8 +1,8 @@
 """The training loop: batches in, a folder with the best model, the last state and the log out.
 
-A run that was killed goes on from its last state and ends with the same parameters, bit for bit on a CPU. What is
-evaluated, and kept, is the moving average of the weights. How to evaluate comes from outside, as a callback: training
-does not know evaluations, tables or recipes' files.
+A run that was killed goes on from its last state and ends with the same parameters, bit for bit on a CPU.
+What is evaluated, and kept, is the moving average of the weights. How to evaluate comes from outside, as a
+callback: training does not know evaluations, tables or recipes' files.
 """
 
 from __future__ import annotations

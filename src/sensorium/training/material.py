@@ -1,7 +1,7 @@
-"""What a run trains on and is measured on: a recipe's tables, locked towers' features, and the batches over both.
+"""What a run trains on and is measured on: tables, features of locked towers, and the batches over both.
 
-In: a recipe. Out: the model as the recipe starts it, and `Material`. Fields whose tower is locked come from features
-computed once; the others are decoded in every epoch. Does not know the loop or the evaluation.
+In: a recipe. Out: the model as the recipe starts it, and `Material`. Fields whose tower is locked come from
+features computed once; the others are decoded in every epoch. Does not know the loop or the evaluation.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Material:
 
     Attributes:
         corpus: The rows.
-        cached: Features of the fields whose tower is locked, for all rows of the corpus and the named vectors.
+        cached: Features of the fields whose tower is locked, for all rows and the named vectors after them.
         groups: Group of each of these.
         train: Numbers of those that train.
         failures: Rows that could not be read, as (row, reason).
@@ -198,6 +198,11 @@ class MixedBatches:
     def state(self) -> LoaderState:
         """The place after the last batch that was given."""
         return self._loader.state()
+
+    @property
+    def failures(self) -> Mapping[int, str]:
+        """Rows that could not be read, and why."""
+        return self._loader.failures
 
     def _with_features(self, batch: MediaBatch, epoch: int) -> MediaBatch:
         rows = batch.rows.numpy()

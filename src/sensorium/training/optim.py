@@ -18,8 +18,9 @@ _UNDECAYED_MODULES = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchno
 def build_optimizer(model: JointEmbedding, config: TrainConfig) -> torch.optim.AdamW:
     """Make AdamW with up to four groups: decayed or not, pretrained or new.
 
-    Norms, biases, embeddings and every other parameter with fewer than two axes (logit scale, tokens) are not decayed.
-    A group's `rate` multiplies the scheduled learning rate: `unlocked_rate` for what is unlocked in a locked encoder.
+    Norms, biases, embeddings and all other parameters with fewer than two axes (logit scale) are not decayed.
+    A group's `rate` multiplies the scheduled learning rate: `unlocked_rate` for what is unlocked in a locked
+    encoder.
 
     Raises:
         TrainingError: If nothing trains.

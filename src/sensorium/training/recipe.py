@@ -1,7 +1,7 @@
 """A recipe: everything that decides a training run, read from TOML and changed by `--set`.
 
-Sections: [data] which rows, [model] which towers, [loss] which fields are drawn together, [train] how.
-Does not know where the result goes.
+Sections: [data] which rows, [model] which towers, [loss] which fields are drawn together, [train] how. Does
+not know where the result goes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class DataConfig(Config):
         fields: Which fields; empty: all that the table holds and the model has a tower for.
         languages: Of texts and speech; empty: all.
         views: Views of an image cached for a locked tower: itself, then views - 1 crops.
-        class_vectors: Add the image tower's own class vectors, paired with their class names, as training rows.
+        class_vectors: Add the image tower's own class vectors, paired with class names, as training rows.
         vocab_size: Of the byte-pair tokenizer trained on the training texts for text towers that have none.
     """
 
@@ -108,7 +108,7 @@ class TrainConfig(Config):
         device: auto, cpu, cuda, ...
         eval_every: Steps between evaluations; 0: after the last step only.
         save_every: Steps between saved states; 0: at each evaluation.
-        keep: Which averaged weights become the model: the last, or those with the best score on the held-out rows.
+        keep: Which averaged weights become the model: the last, or those that scored best on held-out rows.
         log_every: Steps between lines of the log.
         workers: Decoding processes, where media are decoded in training.
         augment: Draw random views where media are decoded in training.

@@ -1,8 +1,9 @@
 """The state of a run between two steps, exact enough that going on equals never having stopped.
 
-One safetensors file with the weights, their moving average and AdamW's moments; the rest (step, place in the data,
-length of the log, recipe, data) stands in its header. One file, so that its replacement is one rename and no crash
-can leave halves of two states. Random numbers need no state: every step draws from a stream named by seed and step.
+One safetensors file with the weights, their moving average and AdamW's moments; the rest (step, place in the
+data, length of the log, recipe, data) stands in its header. One file, so that its replacement is one rename
+and no crash can leave halves of two states. Random numbers need no state: every step draws from a stream
+named by seed and step.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def load_state(
     changed = differences(json.loads(header["identity"]), json.loads(json.dumps(identity)))
     if changed:
         raise TrainingError(
-            f"{folder} was begun with another {', '.join(changed)}; set it back, or start anew in another folder"
+            f"{folder} was begun with another {', '.join(changed)}; set it back, or choose another folder"
         )
     _restore(training_state(model), _unprefixed("model", tensors), folder)
     _restore(training_state_of(average, model), _unprefixed("ema", tensors), folder)

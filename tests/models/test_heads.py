@@ -1,0 +1,33 @@
+"""Heads: shapes, scale, what they refuse."""
+
+import pytest
+import torch
+
+from sensorium.core.errors import ConfigError, UsageError
+from sensorium.models.heads import HEADS
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_every_head_maps_widths_and_does_not_care_about_the_scale_of_its_input(name: str) -> None:
+    torch.manual_seed(0)
+    head = HEADS.build(name, in_dim=11, out_dim=7).eval()
+    inputs = torch.randn(5, 11)
+    assert head(inputs).shape == (5, 7)
+    assert torch.allclose(head(inputs), head(1000 * inputs), atol=1e-3)
+    assert torch.allclose(head(inputs)[2:3], head(inputs[2:3]), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_every_parameter_of_a_head_is_used(name: str) -> None:
+    head = HEADS.build(name, in_dim=11, out_dim=7)
+    head(torch.randn(5, 11)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in head.parameters())
+
+
+def test_options_out_of_range_and_unknown_ones_are_refused() -> None:
+    with pytest.raises(ConfigError, match="dropout=1.0 is not a share"):
+        HEADS.build("linear", in_dim=3, out_dim=2, dropout=1.0)
+    with pytest.raises(ConfigError, match="num_blocks=-1"):
+        HEADS.build("residual-mlp", in_dim=3, out_dim=2, num_blocks=-1)
+    with pytest.raises(UsageError, match="bias"):
+        HEADS.build("linear", in_dim=3, out_dim=2, bias=True)
