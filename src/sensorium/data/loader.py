@@ -24,7 +24,6 @@ from sensorium.data.order import Cursor, LoaderState, Order
 from sensorium.data.table import Table
 
 BATCHES_AHEAD = 2
-WORKER_TIMEOUT_S = 600.0
 
 
 class Loader:
@@ -85,7 +84,7 @@ class Loader:
         A batch of which no row can be read is left out.
 
         Raises:
-            TrainingError: If a worker dies or does not answer.
+            TrainingError: If a worker dies; noticed within seconds.
         """
         rows = Cursor(self._order).walk(epoch, offset)
         for decoded, _ in zip(self._decode(epoch, rows), self._cursor.walk(epoch, offset), strict=False):
@@ -175,7 +174,6 @@ class _Pool:
                 multiprocessing_context="spawn" if sys.platform == "win32" else "forkserver",
                 prefetch_factor=BATCHES_AHEAD,
                 persistent_workers=True,
-                timeout=WORKER_TIMEOUT_S,
             )
 
     def run(self, jobs: Iterable[_Job]) -> Iterator[Decoded]:

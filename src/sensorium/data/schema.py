@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from sensorium import __version__
+from sensorium.core.errors import TableError
 from sensorium.core.types import FIELDS
 from sensorium.data.sample import Caption, Clip, Sample
 
@@ -48,6 +51,31 @@ SAMPLE_COLUMNS = tuple(
 """Columns that make up a `Sample`."""
 
 
+def described(description: str, licence: str) -> pa.Schema:
+    """`SCHEMA` with what a new table says of itself."""
+    metadata = {
+        "sensorium.schema_version": str(SCHEMA_VERSION),
+        "sensorium.created_by": f"sensorium {__version__}",
+        "sensorium.description": description,
+        "sensorium.licence": licence,
+    }
+    return SCHEMA.with_metadata(metadata)
+
+
+def check_version(metadata: Mapping[str, str], where: Path) -> None:
+    """Refuse a table of another schema.
+
+    Raises:
+        TableError: If the version is not ours.
+    """
+    version = metadata.get("sensorium.schema_version", "")
+    if version != str(SCHEMA_VERSION):
+        raise TableError(
+            f"{where} has schema version '{version}', not {SCHEMA_VERSION}; "
+            "update sensorium, or prepare the table again"
+        )
+
+
 def to_arrow(samples: Sequence[Sample], first_row: int) -> pa.Table:
     """Rows of `SCHEMA` for `samples`, numbered from `first_row`."""
     now = datetime.now(UTC)
@@ -75,6 +103,11 @@ def python_values(column: pa.ChunkedArray, name: str) -> list[Any]:
     if name == "meta":
         return [json.loads(row) for row in values]
     return values
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column of this type is read as an array."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def numbers(column: pa.ChunkedArray) -> np.ndarray:

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float, Float32, Int64
 
-from sensorium import __version__
 from sensorium.core.errors import NotFoundError, TableError, UsageError
 from sensorium.core.runtime import Progress, quiet
-from sensorium.core.types import FIELDS
+from sensorium.core.types import FIELDS, Embedder
 from sensorium.data import schema as rows_schema
 from sensorium.data.intake import Seen, batches
+from sensorium.data.query import Hit, Pool, Query, embed_query, gather, search
 from sensorium.data.sample import Sample
 from sensorium.data.store import Store
 from sensorium.data.vectors import Ragged, VectorFolder, VectorStore
@@ -53,6 +52,7 @@ class Table:
         self._beside = VectorFolder(path)
         self._cache: dict[str, list[str]] = {}
         self._seen = Seen()
+        self._pools: dict[tuple[str, tuple[str, ...] | None], Pool] = {}
 
     @classmethod
     def create(cls, path: str | Path, *, description: str = "", licence: str = "") -> Table:
@@ -68,16 +68,8 @@ class Table:
         """
         folder = Path(path)
         if folder.exists() and not _is_vacant(folder):
-            raise TableError(
-                f"{folder} exists and is not empty; open it with Table.open, or choose another path"
-            )
-        metadata = {
-            "sensorium.schema_version": str(rows_schema.SCHEMA_VERSION),
-            "sensorium.created_by": f"sensorium {__version__}",
-            "sensorium.description": description,
-            "sensorium.licence": licence,
-        }
-        return cls(folder, Store.create(folder / ROWS, rows_schema.SCHEMA.with_metadata(metadata)))
+            raise TableError(f"{folder} exists and is not empty; open it, or choose another path")
+        return cls(folder, Store.create(folder / ROWS, rows_schema.described(description, licence)))
 
     @classmethod
     def open(cls, path: str | Path) -> Table:
@@ -89,21 +81,14 @@ class Table:
         """
         folder = Path(path)
         if not folder.exists():
-            raise NotFoundError(
-                f"no media table at {folder}; make one: sensorium data prepare SRC -o {folder}"
-            )
+            raise NotFoundError(f"no table at {folder}; make one: sensorium data prepare SRC -o {folder}")
         if not Store.exists(folder / ROWS):
             raise TableError(
                 f"{folder} is not a media table, it has no {ROWS}; "
                 f"make one: sensorium data prepare {folder} -o NEW"
             )
         store = Store.open(folder / ROWS)
-        version = store.metadata.get("sensorium.schema_version", "")
-        if version != str(rows_schema.SCHEMA_VERSION):
-            raise TableError(
-                f"{folder} has schema version '{version}', not {rows_schema.SCHEMA_VERSION}; "
-                "update sensorium, or prepare the table again"
-            )
+        rows_schema.check_version(store.metadata, folder)
         return cls(folder, store)
 
     def __len__(self) -> int:
@@ -164,6 +149,7 @@ class Table:
     def refresh(self) -> None:
         """See the rows that other processes have added since."""
         self._store.refresh()
+        self._pools.clear()
 
     def rows(self, numbers: Sequence[int] | np.ndarray, columns: Sequence[str] | None = None) -> list[Sample]:
         """Read rows by number, in the order asked; repeats are allowed.
@@ -182,14 +168,11 @@ class Table:
         names = rows_schema.SAMPLE_COLUMNS if columns is None else tuple(columns)
         unknown = set(names) - set(rows_schema.SAMPLE_COLUMNS)
         if unknown:
-            raise UsageError(
-                f"no column {min(unknown)} in a sample; known: {', '.join(rows_schema.SAMPLE_COLUMNS)}"
-            )
+            known = ", ".join(rows_schema.SAMPLE_COLUMNS)
+            raise UsageError(f"no column '{min(unknown)}' in a sample; known: {known}")
         found = self._store.take(asked, ["row", *names])
         if not np.array_equal(rows_schema.numbers(found["row"]), asked):
-            raise TableError(
-                f"{self.path}: rows lie out of order; it was written by something else, prepare it again"
-            )
+            raise TableError(f"{self.path}: rows lie out of order, not by sensorium; prepare it again")
         return rows_schema.from_arrow(found)
 
     def column(self, name: str) -> np.ndarray | list[Any]:
@@ -203,13 +186,8 @@ class Table:
         if name not in rows_schema.SCHEMA.names:
             raise UsageError(f"no column '{name}'; known: {', '.join(rows_schema.SCHEMA.names)}")
         values = self._store.scan([name])[name]
-        if (
-            pa.types.is_integer(values.type)
-            or pa.types.is_floating(values.type)
-            or pa.types.is_boolean(values.type)
-        ):
-            return rows_schema.numbers(values)
-        return rows_schema.python_values(values, name)
+        is_number = rows_schema.is_number(values.type)
+        return rows_schema.numbers(values) if is_number else rows_schema.python_values(values, name)
 
     def where(self, expression: str) -> Int64[np.ndarray, " n"]:
         """Row numbers that a SQL filter keeps, e.g. `has_audio AND width_px >= 64 AND source = 'stamps'`.
@@ -217,9 +195,7 @@ class Table:
         Raises:
             UsageError: If the filter does not parse or names no column.
         """
-        return np.sort(
-            rows_schema.numbers(self._store.scan(["row"], where=expression)["row"]).astype(np.int64)
-        )
+        return np.sort(rows_schema.numbers(self._store.scan(["row"], where=expression)["row"]))
 
     def rows_with(self, field: str) -> Int64[np.ndarray, " n"]:
         """Row numbers that hold `field`."""
@@ -234,7 +210,7 @@ class Table:
         offsets: Sequence[int] | np.ndarray,
         values: Float[np.ndarray, "M D"],
     ) -> None:
-        """Keep outputs of a frozen encoder for some rows, durably and as one commit; what others hold stays.
+        """Keep outputs of a frozen encoder for some rows, durably and as one commit.
 
         Args:
             name: `field:encoder:fingerprint`, e.g. `image:efficientnet-lite0:9f3a`.
@@ -296,6 +272,7 @@ class Table:
         distinct, starts = np.unique(rows[order], return_index=True)
         offsets = np.append(starts, len(rows))
         name = self._vector_name(field, model_fingerprint)
+        self._pools.clear()
         store = VectorStore.open_or_create(self.path, "vectors", name, values.shape[1])
         store.append(distinct, offsets, values[order])
 
@@ -321,6 +298,37 @@ class Table:
             field, _, fingerprint = name.partition(":")
             found.setdefault(fingerprint, []).append(field)
         return found
+
+    def search(
+        self,
+        query: Query,
+        *,
+        model: Embedder,
+        k: int = 10,
+        where: str | None = None,
+        min_score: float | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """Find the rows nearest to a query of any modality, exactly, best first.
+
+        Args:
+            query: A text (`str`), a file (`Path`), opened media, or a vector (E,).
+            model: Embeds the query; the table must hold vectors of the same model (`sensorium embed`).
+            k: How many rows at most.
+            where: SQL filter, as in `where`.
+            min_score: Leave out rows whose cosine is lower.
+            fields: Search only these; None searches what shows the thing (image, video, audio), and
+                the captions of rows that have nothing else.
+
+        Raises:
+            NotFoundError: If the table holds no vectors of this model.
+            UsageError: If the filter does not parse.
+        """
+        key = (model.fingerprint, None if fields is None else tuple(fields))
+        if key not in self._pools:
+            self._pools[key] = gather(self, *key)
+        vector = embed_query(query, model)
+        return search(self, self._pools[key], vector, k=k, where=where, min_score=min_score)
 
     def _vector_name(self, field: str, fingerprint: str) -> str:
         if field not in FIELDS:

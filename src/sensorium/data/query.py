@@ -1,0 +1,192 @@
+"""Search in a media table: a text, a file, opened media or a vector in, the best rows out.
+
+A row counts by the best of its vectors. Fields that show the thing (image, video, audio) are searched
+where they are embedded; a caption's vector (text, speech) counts only for rows that have none of these,
+since captions lie nearer to captions than to pictures of the same things and would push all pictures
+down. Scores are cosines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64
+
+from sensorium.core.errors import NotFoundError, UsageError
+from sensorium.core.types import FIELDS, Embedder
+from sensorium.data.sample import Sample
+from sensorium.media import Audio, Image, Text, Video
+
+if TYPE_CHECKING:
+    from sensorium.data.table import Table
+
+SHOWN = frozenset({"image", "video", "audio"})
+"""Fields that show the thing itself; `text` and `speech` are captions of it."""
+
+Query = str | Path | bytes | Image | Audio | Video | Text | np.ndarray
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A row that was found.
+
+    Attributes:
+        id: Its content id.
+        row: Its number.
+        score: Cosine between the query and the best of its vectors.
+        uri: Where it came from.
+        texts: Its first caption in each language.
+        field: Which field's vector was the best.
+    """
+
+    id: str
+    row: int
+    score: float
+    uri: str
+    texts: dict[str, str]
+    field: str
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Search vectors of several fields, one under the other.
+
+    Attributes:
+        rows: Row of each vector, (n,).
+        fields: Its field, as an index into `FIELDS`, (n,).
+        vectors: Unit vectors, (n, E).
+    """
+
+    rows: Int64[np.ndarray, " n"]
+    fields: Int64[np.ndarray, " n"]
+    vectors: Float32[np.ndarray, "n E"]
+
+
+def gather(table: Table, fingerprint: str, fields: Sequence[str] | None) -> Pool:
+    """Collect what a search looks through.
+
+    Args:
+        table: Where.
+        fingerprint: Of the model.
+        fields: Which fields; None: those that show the thing, and captions of rows without these.
+
+    Raises:
+        NotFoundError: If the model embedded none of them.
+    """
+    embedded = table.fields_embedded().get(fingerprint, [])
+    chosen = [name for name in FIELDS if name in (embedded if fields is None else fields)]
+    missing = sorted(set(chosen) - set(embedded)) if chosen else ["anything"]
+    if missing:
+        raise NotFoundError(
+            f"{table.path} holds no vectors of {missing[0]} by this model ({fingerprint}); "
+            f"make them: sensorium embed {table.path} --model RUN"
+        )
+    parts = {name: table.vectors(name, fingerprint) for name in chosen}
+    if fields is None:
+        shown = np.concatenate([np.zeros(0, np.int64), *(parts[name][0] for name in SHOWN & set(parts))])
+        for name in set(parts) - SHOWN:
+            rows, vectors = parts[name]
+            is_alone = ~np.isin(rows, shown)
+            parts[name] = (rows[is_alone], vectors[is_alone])
+    return Pool(
+        rows=np.concatenate([rows for rows, _ in parts.values()]),
+        fields=np.concatenate([np.full(len(rows), FIELDS.index(name)) for name, (rows, _) in parts.items()]),
+        vectors=np.concatenate([vectors for _, vectors in parts.values()]),
+    )
+
+
+def embed_query(query: Query, model: Embedder) -> Float32[np.ndarray, " E"]:
+    """Unit vector of a query; a vector is brought to length 1.
+
+    Raises:
+        UsageError: If a vector is not of shape (E,), or has no direction.
+    """
+    if not isinstance(query, np.ndarray):
+        return model.embed([query]).vectors[0]
+    vector = np.asarray(query, dtype=np.float32)
+    length = float(np.linalg.norm(vector))
+    if vector.ndim != 1 or not np.isfinite(length) or length == 0:
+        raise UsageError(
+            f"a query vector has shape (E,) and a direction, got {vector.shape} of length {length}"
+        )
+    unit: np.ndarray = vector / np.float32(length)
+    return unit
+
+
+def best_rows(
+    pool: Pool,
+    query: Float[np.ndarray, " E"],
+    k: int,
+    allowed: Bool[np.ndarray, " n"] | None = None,
+) -> list[tuple[int, float, str]]:
+    """The k best rows: number, cosine and field of the best vector; of equal ones the lower row is first.
+
+    Args:
+        pool: Vectors to look through.
+        query: Unit vector.
+        k: How many rows.
+        allowed: True = this vector may be found.
+    """
+    places = np.arange(len(pool.rows)) if allowed is None else np.flatnonzero(allowed)
+    wanted = k
+    while True:
+        found, scores = _nearest(pool.vectors, query, places, wanted)
+        rows, first = np.unique(pool.rows[found], return_index=True)
+        if len(rows) >= k or len(found) == len(places):
+            break
+        wanted *= 4
+    order = first[np.lexsort((rows, -scores[first]))][:k]
+    return [(int(pool.rows[found[i]]), float(scores[i]), FIELDS[pool.fields[found[i]]]) for i in order]
+
+
+def _nearest(
+    vectors: Float32[np.ndarray, "n E"],
+    query: Float32[np.ndarray, " E"],
+    places: Int64[np.ndarray, " m"],
+    k: int,
+) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, " k"]]:
+    """Places of the k vectors nearest to the query, best first, and their cosines."""
+    scores = vectors[places] @ query if len(places) < len(vectors) else vectors @ query
+    top = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
+    top = top[np.argsort(-scores[top], kind="stable")]
+    return places[top], scores[top]
+
+
+def search(
+    table: Table,
+    pool: Pool,
+    query: Float32[np.ndarray, " E"],
+    *,
+    k: int,
+    where: str | None,
+    min_score: float | None,
+) -> list[Hit]:
+    """Find the best rows and read what a person wants to know of them.
+
+    Raises:
+        UsageError: If the vector is of another width than the pool's, k < 1, or the filter does not parse.
+    """
+    if k < 1:
+        raise UsageError(f"k={k}; ask for at least 1 row")
+    if query.shape != pool.vectors.shape[1:]:
+        raise UsageError(f"the query vector is {len(query)} wide, the table's are {pool.vectors.shape[1]}")
+    allowed = None if where is None else np.isin(pool.rows, table.where(where))
+    best = best_rows(pool, query, k, allowed)
+    if min_score is not None:
+        best = [hit for hit in best if hit[1] >= min_score]
+    numbers = [row for row, _, _ in best]
+    ids = table.ids
+    samples = table.rows(numbers, columns=["uri", "texts"])
+    return [
+        Hit(ids[row], row, score, sample.uri, _texts(sample), field)
+        for (row, score, field), sample in zip(best, samples, strict=True)
+    ]
+
+
+def _texts(sample: Sample) -> dict[str, str]:
+    """First caption in each language."""
+    return {caption.language: caption.text for caption in reversed(sample.texts)}
