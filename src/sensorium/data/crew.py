@@ -32,6 +32,7 @@ from sensorium.media import Limits
 _HEADER = struct.Struct("<Q")
 _START_S = 60.0
 _GRACE_S = 2.0
+_COMMAND = [sys.executable, "-m", "sensorium.data.crew"]
 
 
 class Crew:
@@ -87,7 +88,7 @@ class Crew:
         if worker is None or not worker.is_alive:
             worker = self._local.worker = _Worker(self.limits, self.isolate)
             self._workers.append(worker)
-        reason = worker.send_and_receive(item, self.limits.timeout_s * max(1, len(item.blobs)))
+        reason = worker.send_and_receive(item, float(self.limits.timeout_s) * max(1, len(item.blobs)))
         if isinstance(reason, Outcome):
             return reason
         return Outcome(without_bytes(item), failures=(Failure(item.uri, "decode", reason),))
@@ -98,7 +99,7 @@ class _Worker:
 
     def __init__(self, limits: Limits, isolate: bool) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "sensorium.data.crew"],
+            _COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -48,6 +48,7 @@ class _Row:
     speech: list[Clip] = field(default_factory=list)
     texts: list[Caption] = field(default_factory=list)
     facts: dict[str, int | float | None] = field(default_factory=dict)
+    meta: dict[str, str] = field(default_factory=dict)
     uri: str = ""
 
 
@@ -124,8 +125,6 @@ def _check(blob: Blob, limits: Limits, isolate: bool) -> _Part | Failure:
 def _refuse_other_kind(blob: Blob, kind: str) -> None:
     if kind == "text" and blob.field != "text":
         raise MediaError("plain text, not media; a text of its own needs the ending .txt")
-    if kind != "text" and blob.field == "text":
-        raise MediaError(f"holds {kind}; expected text")
     if blob.field == "speech" and kind != "audio":
         raise MediaError(f"holds {kind}; expected a spoken caption")
 
@@ -144,6 +143,8 @@ def _place(rows: list[_Row], blob: Blob, part: _Part) -> None:
     if row is None:
         rows.append(row := _Row())
     row.media[part.kind] = part.data
+    if row.uri:
+        row.meta[f"{part.kind}_uri"] = blob.uri
     row.uri = row.uri or blob.uri
     for name, value in part.facts.items():
         if row.facts.get(name) is None:
@@ -162,7 +163,7 @@ def _sample(item: Item, row: _Row, stamp: str) -> Sample:
         group=item.group,
         source=item.source,
         licence=item.licence,
-        meta={**item.meta, STAMP: stamp} if stamp else dict(item.meta),
+        meta={**item.meta, **row.meta, **({STAMP: stamp} if stamp else {})},
         **row.facts,  # type: ignore[arg-type]  # names and types are those of `_check`
     )
 

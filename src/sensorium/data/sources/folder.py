@@ -173,7 +173,7 @@ def _sidecars(rows: list[list[Path]], content: _Folder, stems: set[str]) -> list
     ]
     for path in content.texts.values():
         base, _, tag = path.stem.rpartition(".")
-        if base == stem and is_language(tag) and path.stem not in stems:
+        if base == stem and is_language(tag) and path.stem not in stems | owners:
             found.append((path, tag))
     return found
 

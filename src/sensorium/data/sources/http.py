@@ -137,7 +137,8 @@ def _get_once(url: str, bounds: Bounds, deadline: float) -> bytes | str:
             _target(parts),
             headers={"User-Agent": f"{AGENT}/{__version__}", "Accept-Encoding": "identity", "Accept": "*/*"},
         )
-        return _read(connection.getresponse(), bounds, deadline)
+        with connection.getresponse() as response:
+            return _read(response, bounds, deadline)
     except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
         if time.monotonic() >= deadline:
             raise Refusal(f"took longer than {bounds.timeout_s:g} s", is_transient=True) from error

@@ -274,7 +274,11 @@ def _read_csv(path: Path) -> Iterator[Row | Failure]:
             delimiter="\t" if path.suffix.lower() == ".tsv" else _delimiter(header),
             strict=True,
         )
-        names = [name.strip() for name in next(reader, [])]
+        try:
+            names = [name.strip() for name in next(reader, [])]
+        except csv.Error as error:
+            yield Failure(f"{path}:1", "parse", f"not CSV: {error}")
+            return
         while True:
             try:
                 cells = next(reader, None)

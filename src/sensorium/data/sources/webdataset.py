@@ -10,12 +10,15 @@ kept, with one `Failure` for the rest.
 from __future__ import annotations
 
 import glob
+import gzip
+import os
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.data.sources.folder import MAX_SIDECAR_BYTES, json_record
@@ -110,38 +113,58 @@ def _members(shard: Path) -> Iterator[tuple[str, str, Blob] | Failure]:
     """Key, ending and place of each regular member, as long as the tar is whole."""
     is_plain = shard.name.lower().endswith(".tar")
     try:
-        with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:" if is_plain else "r|gz") as tar:
-            status = signature(shard.stat())
-            for member in tar:
-                parts = member.name.removeprefix("./").rpartition("/")
-                stem, _, ending = parts[2].partition(".")
-                if not member.isfile() or not stem or parts[2].startswith("."):
-                    continue
-                key = f"{parts[0]}/{stem}" if parts[0] else stem
-                uri = f"{shard}#{member.name}"
-                if member.size > MAX_MEMBER_BYTES or member.issparse():
-                    yield Failure(uri, "read", f"is sparse or has more than {MAX_MEMBER_BYTES:,} bytes")
-                    continue
-                if is_plain:
-                    if member.offset_data + member.size > status[0]:
-                        yield Failure(uri, "read", "the tar ends within this member")
-                        return
-                    blob = Blob(uri, shard, member.offset_data, member.size, signature=status)
-                else:
-                    content = tar.extractfile(member)
-                    blob = Blob(uri, data=b"" if content is None else content.read())
-                yield key, ending.lower(), blob
-            if is_plain and (status[0] < 1024 or _lacks_end(shard)):
-                yield Failure(str(shard), "read", "the tar has no end mark: it was cut off")
+        with shard.open("rb") as file:
+            yield from _plain_members(file, shard) if is_plain else _packed_members(file, shard)
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
         yield Failure(str(shard), "read", f"not a whole tar: {str(error) or type(error).__name__}")
 
 
-def _lacks_end(shard: Path) -> bool:
-    """Whether the last block holds anything: a whole tar ends with two blocks of zeros."""
-    with shard.open("rb") as file:
-        file.seek(-1024, 2)
-        return any(file.read(1024))
+def _plain_members(file: BinaryIO, shard: Path) -> Iterator[tuple[str, str, Blob] | Failure]:
+    status = signature(os.fstat(file.fileno()))
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            name = _key_and_ending(member)
+            uri = f"{shard}#{member.name}"
+            if name is not None and _is_refused(member):
+                yield Failure(uri, "read", f"is sparse or has more than {MAX_MEMBER_BYTES:,} bytes")
+            elif member.offset_data + member.size > status[0]:
+                yield Failure(uri, "read", "the tar ends within this member")
+                return
+            elif name is not None:
+                yield *name, Blob(uri, shard, member.offset_data, member.size, signature=status)
+    if status[0] < 1024 or _lacks_end(file):
+        yield Failure(str(shard), "read", "the tar has no end mark: it was cut off")
+
+
+def _packed_members(file: BinaryIO, shard: Path) -> Iterator[tuple[str, str, Blob] | Failure]:
+    with gzip.GzipFile(fileobj=file) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as tar:
+        for member in tar:
+            name = _key_and_ending(member)
+            uri = f"{shard}#{member.name}"
+            if name is not None and _is_refused(member):
+                yield Failure(uri, "read", f"is sparse or has more than {MAX_MEMBER_BYTES:,} bytes")
+            elif name is not None:
+                content = tar.extractfile(member)
+                yield *name, Blob(uri, data=b"" if content is None else content.read())
+
+
+def _key_and_ending(member: tarfile.TarInfo) -> tuple[str, str] | None:
+    """Key and ending in lower case; None for what is hidden or no file."""
+    folder, _, name = member.name.removeprefix("./").rpartition("/")
+    stem, _, ending = name.partition(".")
+    if not member.isfile() or not stem:
+        return None
+    return (f"{folder}/{stem}" if folder else stem), ending.lower()
+
+
+def _is_refused(member: tarfile.TarInfo) -> bool:
+    return member.size > MAX_MEMBER_BYTES or member.issparse()
+
+
+def _lacks_end(file: BinaryIO) -> bool:
+    """Whether the last two blocks hold anything: at the end of a whole tar they are zeros."""
+    file.seek(-1024, os.SEEK_END)
+    return any(file.read(1024))
 
 
 def _sort(group: _Group, ending: str, blob: Blob) -> None:
