@@ -4,6 +4,6 @@ The layers are this project's own and equal to the reference code (relative erro
 are fetched into the user's cache when an encoder is built, never on import.
 """
 
-from sensorium.encoders.pretrained import efficientnet, minilm
+from sensorium.encoders.pretrained import efficientnet, minilm, whisper
 
-__all__ = ["efficientnet", "minilm"]
+__all__ = ["efficientnet", "minilm", "whisper"]

@@ -1,10 +1,14 @@
-"""The encoder of Whisper tiny.en: sound that was learned by writing down 438,000 hours of English speech.
+"""The encoder of Whisper tiny.en, which learned to listen by writing down English speech.
 
 In: Whisper's log-mel frames (B, T, 80), 100 a second, at most 30 s. Out: tokens (B, ceil(T/2), 384), 50 a
 second. Two convolutions, the second halving time, sinusoidal positions, four pre-norm blocks
-(arXiv:2212.04356, figure 1). Whisper pads every sound with silence to 30 s; here a clip is as long as it
-is, with `tail_s` of silence after it, since its 1,500 tokens would cost the same for one second as for
-thirty. What this changes is stated at `WhisperInput`. It knows no decoder: it does not transcribe.
+(arXiv:2212.04356, figure 1). It knows no decoder: it does not transcribe.
+
+Whisper pads every sound with silence to 30 s and spends 1,500 tokens on it; here a sound is as long as it is.
+The tokens are then not those that its decoder was trained with (mean cosine .86 on a test tone), but say as
+much: from 300 spoken French captions, a linear map to sentence vectors found the right one of 60 unseen captions
+among the first ten in 68 % of cases without padding, 65 % with half a second of it, 66 % with 30 s, which take
+30 times as long.
 """
 
 from __future__ import annotations
@@ -47,7 +51,7 @@ class WhisperInput:
     """
 
     max_s: float = 10.0
-    tail_s: float = 0.5
+    tail_s: float = 0.0
     gain_db: float = 6.0
     shift_s: float = 0.1
 
@@ -105,7 +109,7 @@ class WhisperEncoder(nn.Module):
 
 
 @ENCODERS.register(NAME)
-def whisper_tiny_en(pretrained: bool = True, max_s: float = 10.0, tail_s: float = 0.5) -> WhisperEncoder:
+def whisper_tiny_en(pretrained: bool = True, max_s: float = 10.0, tail_s: float = 0.0) -> WhisperEncoder:
     """Build the encoder.
 
     Args:
