@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sensorium.core.errors import NotFoundError
 from sensorium.core.runtime import Progress, cache_dir, quiet
@@ -21,6 +21,7 @@ from sensorium.data.table import Table
 __all__ = ["NAMES", "fetch_deb", "fetch_npm", "fetch_pip", "get", "samples", "weights"]
 
 
+@runtime_checkable
 class Collection(Protocol):
     """What a module of this folder offers."""
 
