@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import FIELDS, Embedder
@@ -22,6 +22,7 @@ from sensorium.data.sample import Sample
 from sensorium.media import Audio, Image, Text, Video
 
 if TYPE_CHECKING:
+    from sensorium.data.index import ExactIndex
     from sensorium.data.table import Table
 
 SHOWN = frozenset({"image", "video", "audio"})
@@ -58,12 +59,12 @@ class Pool:
     Attributes:
         rows: Row of each vector, (n,).
         fields: Its field, as an index into `FIELDS`, (n,).
-        vectors: Unit vectors, (n, E).
+        index: Unit vectors, (n, E), ready to be searched.
     """
 
     rows: Int64[np.ndarray, " n"]
     fields: Int64[np.ndarray, " n"]
-    vectors: Float32[np.ndarray, "n E"]
+    index: ExactIndex
 
 
 def gather(table: Table, fingerprint: str, fields: Sequence[str] | None) -> Pool:
@@ -77,6 +78,8 @@ def gather(table: Table, fingerprint: str, fields: Sequence[str] | None) -> Pool
     Raises:
         NotFoundError: If the model embedded none of them.
     """
+    from sensorium.data.index import ExactIndex  # imports numba: not for those who only read rows
+
     embedded = table.fields_embedded().get(fingerprint, [])
     chosen = [name for name in FIELDS if name in (embedded if fields is None else fields)]
     missing = sorted(set(chosen) - set(embedded)) if chosen else ["anything"]
@@ -95,7 +98,7 @@ def gather(table: Table, fingerprint: str, fields: Sequence[str] | None) -> Pool
     return Pool(
         rows=np.concatenate([rows for rows, _ in parts.values()]),
         fields=np.concatenate([np.full(len(rows), FIELDS.index(name)) for name, (rows, _) in parts.items()]),
-        vectors=np.concatenate([vectors for _, vectors in parts.values()]),
+        index=ExactIndex(np.concatenate([vectors for _, vectors in parts.values()])),
     )
 
 
@@ -106,7 +109,8 @@ def embed_query(query: Query, model: Embedder) -> Float32[np.ndarray, " E"]:
         UsageError: If a vector is not of shape (E,), or has no direction.
     """
     if not isinstance(query, np.ndarray):
-        return model.embed([query]).vectors[0]
+        embedded: Float32[np.ndarray, " E"] = model.embed([query]).vectors[0]
+        return embedded
     vector = np.asarray(query, dtype=np.float32)
     length = float(np.linalg.norm(vector))
     if vector.ndim != 1 or not np.isfinite(length) or length == 0:
@@ -119,7 +123,7 @@ def embed_query(query: Query, model: Embedder) -> Float32[np.ndarray, " E"]:
 
 def best_rows(
     pool: Pool,
-    query: Float[np.ndarray, " E"],
+    query: Float32[np.ndarray, " E"],
     k: int,
     allowed: Bool[np.ndarray, " n"] | None = None,
 ) -> list[tuple[int, float, str]]:
@@ -131,29 +135,15 @@ def best_rows(
         k: How many rows.
         allowed: True = this vector may be found.
     """
-    places = np.arange(len(pool.rows)) if allowed is None else np.flatnonzero(allowed)
     wanted = k
     while True:
-        found, scores = _nearest(pool.vectors, query, places, wanted)
+        scores, found = (part[0] for part in pool.index.search(query[None], wanted, allowed))
         rows, first = np.unique(pool.rows[found], return_index=True)
-        if len(rows) >= k or len(found) == len(places):
+        if len(rows) >= k or len(found) < wanted:
             break
         wanted *= 4
     order = first[np.lexsort((rows, -scores[first]))][:k]
     return [(int(pool.rows[found[i]]), float(scores[i]), FIELDS[pool.fields[found[i]]]) for i in order]
-
-
-def _nearest(
-    vectors: Float32[np.ndarray, "n E"],
-    query: Float32[np.ndarray, " E"],
-    places: Int64[np.ndarray, " m"],
-    k: int,
-) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, " k"]]:
-    """Places of the k vectors nearest to the query, best first, and their cosines."""
-    scores = vectors[places] @ query if len(places) < len(vectors) else vectors @ query
-    top = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
-    top = top[np.argsort(-scores[top], kind="stable")]
-    return places[top], scores[top]
 
 
 def search(
@@ -172,8 +162,10 @@ def search(
     """
     if k < 1:
         raise UsageError(f"k={k}; ask for at least 1 row")
-    if query.shape != pool.vectors.shape[1:]:
-        raise UsageError(f"the query vector is {len(query)} wide, the table's are {pool.vectors.shape[1]}")
+    if query.shape != pool.index.vectors.shape[1:]:
+        raise UsageError(
+            f"the query vector is {len(query)} wide, the table's are {pool.index.vectors.shape[1]}"
+        )
     allowed = None if where is None else np.isin(pool.rows, table.where(where))
     best = best_rows(pool, query, k, allowed)
     if min_score is not None:
