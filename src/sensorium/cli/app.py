@@ -85,7 +85,6 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def root(
-    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
     """Turn the media you own into one model that you can search.
@@ -95,8 +94,6 @@ def root(
     """
     if version:
         print(__version__)
-    elif context.invoked_subcommand is None:
-        print(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,14 +102,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     With `SENSORIUM_DEBUG=1` they become tracebacks.
     """
     _write_unencodable_characters_escaped()
+    asked = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        result = app(
-            None if arguments is None else list(arguments), standalone_mode=False, prog_name="sensorium"
-        )
+        result = app(asked, standalone_mode=False, prog_name="sensorium")
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
         return _leave_closed_pipe()
+    except SystemExit as error:
+        # Typer turns a closed pipe into this; shell completion leaves with 0.
+        return _leave_closed_pipe() if error.code == 1 else 0
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", INTERRUPTED)
     except typer.TyperException as error:

@@ -14,15 +14,17 @@ from sensorium.cli.output import JsonOption, emit_json, emit_table, note
 app = typer.Typer(add_completion=False)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings={"ignore_unknown_options": True})
 def bench(
-    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Script to run; without it they are listed.")] = "",
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="Handed to the script.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """List and run the benchmarks of a checkout.
 
-    Arguments after NAME go to the script. Results are written to benchmarks/results/*.json.
+    Results are written to benchmarks/results/*.json.
     """
     scripts = find_scripts()
     if not name:
@@ -38,7 +40,7 @@ def bench(
     if name not in scripts:
         known = ", ".join(scripts) or "none; benchmarks come with a checkout of the source"
         raise NotFoundError(f"no benchmark '{name}'; known: {known}")
-    command = [sys.executable, str(scripts[name]), *context.args]
+    command = [sys.executable, str(scripts[name]), *(arguments or [])]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 

@@ -1,7 +1,7 @@
 """A card: how one sample or one query is shown, with a picture, a caption and a score.
 
-In: media and texts. Out: a Pillow picture for each kind: the image itself, a video's first frame, a sound's
-spectrogram and wave, the words of a text. `sheet` puts cards on a PNG, `page` on an HTML page.
+In: media and texts. Out: a Pillow picture for each kind: the image itself, a video's first frame, a
+sound's spectrogram and wave, the words of a text. `sheet` puts cards on a PNG, `page` on an HTML page.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Search vectors of a table's rows: computed once for each model, kept there, resumed after a stop.
 
 In: a table and a model. Out: vectors in the table, one for each image, sound and video and one for each
-text and spoken caption in the chosen languages. What a locked encoder gave in training is used again where
-the table keeps it. Rows that cannot be read are named and left out; the next run tries them again.
+text and spoken caption in the chosen languages. What a locked encoder gave in training is used again
+where the table keeps it. Rows that cannot be read are named and left out; the next run tries them again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What is installed, where things run, and whether the parts work: what a bug report should begin with.
 
-In: nothing. Out: plain values. Each check does the smallest real thing of its kind: decode a picture and a
-sound, write and read a table, multiply on the device that would be used.
+In: nothing. Out: plain values. Each check does the smallest real thing of its kind: decode a picture and
+a sound, write and read a table, multiply on the device that would be used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Which model embedded a table, and how: a small file in the table's folder.
 
-In: a fingerprint, the model's folder and the languages that were embedded. Out: the same, for a search that
-names no model. The vectors themselves are the table's; this file may be lost: then the model must be named.
+In: a fingerprint, the model's folder and the languages that were embedded. Out: the same, for a search
+that names no model. The vectors themselves are the table's; this file may be lost: then the model must be
+named.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a search asks for: one vector from a text, a file, a row, an array, or from several by `a + b - c`.
 
 In: terms with signs. Out: a unit vector. The sum is over unit vectors, each with weight 1 or -1, as in
-Mikolov et al. (king - man + woman), arXiv 1301.3781. Does not know how the vector is compared with a table.
+Mikolov et al. (king - man + woman), arXiv 1301.3781. Does not know how the vector is compared with a
+table.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs on disk: which folders hold a trained model, and what recipe it came from.
 
-In: folders. Out: descriptions. A run is a folder with a model (`models.checkpoint`) and, where `train` wrote
-it, the recipe beside it.
+In: folders. Out: descriptions. A run is a folder with a model (`models.checkpoint`) and, where `train`
+wrote it, the recipe beside it.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
+Pixels = int | float
 
 _SYSTEM_FOLDERS = (
     "/usr/share/fonts",
@@ -65,7 +66,7 @@ class Typeface:
         self.size_px = size_px
         self._is_bold = is_bold
 
-    def draw(self, canvas: ImageDraw.ImageDraw, xy: tuple[float, float], text: str, fill: Colour) -> None:
+    def draw(self, canvas: ImageDraw.ImageDraw, xy: tuple[Pixels, Pixels], text: str, fill: Colour) -> None:
         """Draw one line with its top left corner at `xy`."""
         x, y = xy
         baseline = y + self.size_px
@@ -77,7 +78,7 @@ class Typeface:
         """Width of one line in pixels."""
         return float(sum(font.getlength(run) for font, run in self._runs(text)))
 
-    def wrap(self, text: str, width_px: float, num_lines: int) -> list[str]:
+    def wrap(self, text: str, width_px: Pixels, num_lines: int) -> list[str]:
         """Break `text` into at most `num_lines` lines; what does not fit ends in an ellipsis."""
         lines: list[str] = []
         rest = " ".join(text.split())
@@ -93,7 +94,7 @@ class Typeface:
             rest = rest[max(1, end) :].lstrip()
         return lines
 
-    def _fitting(self, text: str, width_px: float) -> int:
+    def _fitting(self, text: str, width_px: Pixels) -> int:
         """How many characters from the start fit, found by bisection."""
         low, high = 0, len(text)
         while low < high:

@@ -1,0 +1,163 @@
+"""`sensorium search`: find rows of a table by text, image, sound, video, vector, row, or sums of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sensorium.cli.options import DeviceOption, FieldOption, ModelOption, load_model
+from sensorium.cli.output import JsonOption, emit_json, emit_table, note
+from sensorium.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from sensorium.core.types import Embedder
+    from sensorium.data.table import Table
+    from sensorium.tasks.query import Term
+    from sensorium.tasks.search import Found
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def search(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A media table with vectors.")],
+    query: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="QUERY...", help="A text or a file; a lone + or - adds or subtracts the next."
+        ),
+    ] = None,
+    model: ModelOption = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option("--like", metavar="ROW|ID", help="Rows that resemble this row; repeatable."),
+    ] = None,
+    vectors: Annotated[
+        list[Path] | None,
+        typer.Option("--vector", metavar="FILE.npy", help="Rows near this vector; repeatable."),
+    ] = None,
+    is_text: Annotated[
+        bool, typer.Option("--text", help="Take QUERY as text, even if such a file exists.")
+    ] = False,
+    k: Annotated[int, typer.Option("-k", metavar="N", help="How many rows.")] = 10,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", metavar="SQL", help="Filter, such as: width_px >= 64 AND has_audio."),
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            "--min-score",
+            metavar="SHARE",
+            help="Least relevance, 0 to 1: the share of other queries whose best wrong answer a hit beats.",
+        ),
+    ] = None,
+    fields: FieldOption = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw what was found.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE.html", help="Write it as a page that can be played."),
+    ] = None,
+    device: DeviceOption = "cpu",
+    json: JsonOption = False,
+) -> None:
+    """Find rows by text, image, sound, video or vector.
+
+    QUERY is a text, or the path of a file; words need no quotes. A lone + or - adds or subtracts the next:
+    sensorium search TABLE a red apple - red + green. --like and --vector are added to the rest. Without
+    --model the model that embedded the table is used. --json prints [{"id", "score", "uri", "texts"}, ...].
+    """
+    from sensorium.data.table import Table
+
+    opened = Table.open(table)
+    terms = _terms(opened, query or [], like or [], vectors or [], is_text)
+    if not terms:
+        raise UsageError("nothing to search for; give a text, a file, --like ROW or --vector FILE")
+    found = _find(opened, terms, model, device, k=k, where=where, min_score=min_score, fields=fields or [])
+    if sheet is not None or html is not None:
+        _draw(opened, terms, found, fields or [], sheet, html)
+    if json:
+        keys = ("id", "score", "uri", "texts")
+        emit_json([{key: getattr(hit, key) for key in keys} for hit in found.hits])
+    else:
+        _print(found)
+
+
+def _terms(
+    table: Table, words: Sequence[str], like: Sequence[str], vectors: Sequence[Path], is_text: bool
+) -> list[Term]:
+    from sensorium.tasks.query import Term, find_row, parse_terms, read_vector
+
+    terms = parse_terms(words, is_text=is_text) if words else []
+    terms += [Term(find_row(table, name)) for name in like]
+    return terms + [Term(read_vector(path)) for path in vectors]
+
+
+def _find(
+    table: Table,
+    terms: Sequence[Term],
+    run: Path | None,
+    device: str,
+    *,
+    k: int,
+    where: str | None,
+    min_score: float | None,
+    fields: Sequence[str],
+) -> Found:
+    from sensorium.tasks.ledger import latest_model
+    from sensorium.tasks.search import SearchRequest, find
+
+    request = SearchRequest(terms, k, where, min_score, fields)
+    needs_model = run is not None or any(isinstance(term.item, str | Path) for term in terms)
+    space: Embedder = load_model(run or latest_model(table), device) if needs_model else _latest_space(table)
+    return find(table, request, space)
+
+
+def _latest_space(table: Table) -> Embedder:
+    """Rows and vectors are compared without loading a model."""
+    from sensorium.core.errors import NotFoundError
+    from sensorium.tasks.ledger import read_ledger
+    from sensorium.tasks.search import Space
+
+    known = list(read_ledger(table)) or list(table.fields_embedded())
+    if not known:
+        raise NotFoundError(f"{table.path} has no vectors; run: sensorium embed {table.path} --model RUN")
+    return Space(known[-1])
+
+
+def _draw(
+    table: Table,
+    terms: Sequence[Term],
+    found: Found,
+    fields: Sequence[str],
+    sheet: Path | None,
+    html: Path | None,
+) -> None:
+    from sensorium.tasks.gallery import write_gallery
+    from sensorium.tasks.query import describe
+
+    write_gallery(table, [(terms, found.hits)], title=describe(terms), sheet=sheet, page=html)
+    for path in (sheet, html):
+        if path is not None:
+            note(f"wrote {path}")
+
+
+def _print(found: Found) -> None:
+    if not found.hits:
+        note("nothing found")
+        return
+    columns = ["row", "score", "caption", "uri"]
+    rows: list[list[object]] = [
+        [hit.row, hit.score, hit.texts.get("en") or next(iter(hit.texts.values()), ""), hit.uri]
+        for hit in found.hits
+    ]
+    if found.relevance:
+        columns.insert(2, "relevance")
+        for row, share in zip(rows, found.relevance, strict=True):
+            row.insert(2, share)
+    emit_table(columns, rows)

@@ -1,0 +1,75 @@
+"""What was found, as a contact sheet (PNG) and as a page (HTML).
+
+In: queries with their hits. Out: files. Rows are read from the table, the query's own media from its terms.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from sensorium.core.errors import UsageError
+from sensorium.core.files import write_atomic
+from sensorium.data.query import Hit
+from sensorium.data.table import Table
+from sensorium.tasks.card import Card, query_card, sample_card
+from sensorium.tasks.page import draw_page
+from sensorium.tasks.query import Term, describe
+from sensorium.tasks.sheet import Strip, draw_sheet
+
+PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
+
+def write_gallery(
+    table: Table,
+    searches: Sequence[tuple[Sequence[Term], Sequence[Hit]]],
+    *,
+    title: str,
+    sheet: Path | None = None,
+    page: Path | None = None,
+) -> None:
+    """Draw searches and write them.
+
+    Args:
+        table: That was searched.
+        searches: Terms and hits of each.
+        title: Heading.
+        sheet: Where the picture goes; its ending names the format.
+        page: Where the HTML page goes.
+
+    Raises:
+        UsageError: If the ending of `sheet` is none of a picture.
+    """
+    if sheet is not None and sheet.suffix.lower() not in PICTURE_FORMATS:
+        raise UsageError(f"--sheet {sheet}: expected a name that ends in {', '.join(PICTURE_FORMATS)}")
+    strips = [_strip(table, terms, hits) for terms, hits in searches]
+    footer = f"{table.path.name} · {len(table):,} rows · sensorium"
+    if sheet is not None:
+        buffer = io.BytesIO()
+        draw_sheet(strips, title=title, footer=footer).save(buffer, PICTURE_FORMATS[sheet.suffix.lower()])
+        write_atomic(sheet, buffer.getvalue())
+    if page is not None:
+        write_atomic(page, draw_page(strips, title=title, footer=footer))
+
+
+def _strip(table: Table, terms: Sequence[Term], hits: Sequence[Hit]) -> Strip:
+    samples = table.rows([hit.row for hit in hits])
+    cards = [
+        sample_card(sample, score=hit.score, shown=hit.field)
+        for sample, hit in zip(samples, hits, strict=True)
+    ]
+    return Strip(_query_card(table, terms), cards)
+
+
+def _query_card(table: Table, terms: Sequence[Term]) -> Card:
+    """One file or one row is shown as it is, a sum by its words."""
+    if len(terms) != 1:
+        return query_card(None, describe(terms))
+    item = terms[0].item
+    if isinstance(item, int):
+        card = sample_card(table.rows([item])[0])
+        return Card(
+            card.caption or terms[0].label, card.kind, card.picture, None, card.detail, card.data, card.words
+        )
+    return query_card(item, terms[0].label)
