@@ -25,7 +25,8 @@ def test_columns_are_guessed_from_usual_names(tmp_path: Path) -> None:
     for name in ("a.png", "a.wav"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "t.csv").write_text(
-        "image_path,audio,caption,caption_fr,license,width\na.png,a.wav,a frog,une grenouille,MIT,7\n,,words,,,\n"
+        "image_path,audio,caption,caption_fr,license,width\n"
+        "a.png,a.wav,a frog,une grenouille,MIT,7\n,,words,,,\n"
     )
     both, words = rows_of(tmp_path / "t.csv")
     assert [(Path(blob.uri).name, blob.field) for blob in both.blobs] == [("a.png", ""), ("a.wav", "audio")]

@@ -15,7 +15,7 @@ from sensorium.data.sources.webdataset import expand, items, shards_in
 MEMBERS = {
     "./a/0001.jpg": b"first image",
     "./a/0001.txt": b"a frog\n",
-    "./a/0001.de.txt": "ein Frosch".encode(),
+    "./a/0001.de.txt": b"ein Frosch",
     "./a/0001.json": json.dumps({"caption": "a frog", "license": "MIT", "score": 0.5, "key": "x"}).encode(),
     "./b/0001.seg.png": b"second image",
     "./b/0001.ogg": b"second sound",

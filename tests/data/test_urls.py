@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sensorium.core.errors import UsageError
-from sensorium.data.sources import Blob, Failure, Item, http as fetching
+from sensorium.data.sources import Blob, Failure, Item
+from sensorium.data.sources import http as fetching
 from sensorium.data.sources.http import Bounds, Refusal, get, is_public, refusing_directive
 from sensorium.data.sources.urls import Fetcher, Politeness, items
 
