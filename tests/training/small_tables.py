@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import soundfile
 from PIL import Image, ImageDraw
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from sensorium.data.sample import Caption, Clip, Sample
 from sensorium.data.table import Table
@@ -51,6 +52,16 @@ def samples(copies: int = 3, *, with_sound: bool = True) -> list[Sample]:
                 )
             )
     return found
+
+
+def tokenizer_json() -> str:
+    """Whole words and nothing else."""
+    words = ["?", "a", *COLOURS, *SHAPES]
+    tokenizer = Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="?")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return str(tokenizer.to_str())
 
 
 def make_table(path: Path, copies: int = 3, **options: bool) -> Table:

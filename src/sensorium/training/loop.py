@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from sensorium.training.state import STATE, Identity, load_state, save_state
 SECONDS_BETWEEN_CURVES = 60.0
 
 
+@runtime_checkable
 class Batches(Protocol):
     """What gives batches: an order that depends on seed and epoch alone, entered at any place."""
 

@@ -115,7 +115,8 @@ def training_state_of(average: MovingAverage, model: JointEmbedding) -> dict[str
 
 @torch.no_grad()
 def _restore(targets: Mapping[str, Tensor], saved: Mapping[str, Tensor], folder: Path) -> None:
-    if targets.keys() != saved.keys():
+    shapes = {name: target.shape for name, target in targets.items()}
+    if shapes != {name: tensor.shape for name, tensor in saved.items()}:
         raise CheckpointError(
             f"{folder / STATE} does not fit the recipe's model; start anew in another folder"
         )

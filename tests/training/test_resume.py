@@ -1,0 +1,145 @@
+"""A run that was stopped anywhere and goes on ends as the one that was never stopped, bit for bit."""
+
+import dataclasses
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_jobs import digests, job, model
+from small_tables import locked_recipe, make_table, scratch_recipe
+
+from sensorium.core.config import to_toml
+from sensorium.core.errors import CheckpointError, TrainingError
+from sensorium.models.joint_embedding import JointEmbedding
+from sensorium.tasks.train import train
+from sensorium.training.log import read_log
+from sensorium.training.loop import Evaluation, fit
+from sensorium.training.recipe import Recipe
+
+
+class Stopped(Exception):
+    """Stands in for a kill: nothing after it runs."""
+
+
+def stop_after(step: int):
+    def progress(done: int, total: int | None, message: str) -> None:
+        if message.startswith("training") and done == step:
+            raise Stopped
+
+    return progress
+
+
+def evaluate(model: JointEmbedding) -> Evaluation:
+    return Evaluation(float(model.logit_scale.detach()))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("whole")
+    fit(job(folder, evaluate=evaluate, eval_every=6, keep="best"))
+    return digests(folder)
+
+
+@pytest.mark.parametrize("cuts", [(0,), (1,), (4, 4, 5), (3, 9), (11,), (16, 17), (2, 3, 5, 7, 13)])
+def test_resumed_equals_uninterrupted(
+    tmp_path: Path, uninterrupted: tuple[str, str], cuts: tuple[int, ...]
+) -> None:
+    options = {"evaluate": evaluate, "eval_every": 6, "keep": "best"}
+    for cut in cuts:
+        with pytest.raises(Stopped):
+            fit(job(tmp_path, progress=stop_after(cut), **options), resume=True)
+    fit(job(tmp_path, **options), resume=True)
+    assert digests(tmp_path) == uninterrupted
+    steps = [line["step"] for line in read_log(tmp_path / "log.jsonl") if "loss" in line]
+    assert steps == [2, 4, 6, 8, 10, 12, 14, 16, 17]
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    fit(job(tmp_path))
+    before, log = digests(tmp_path), (tmp_path / "log.jsonl").read_bytes()
+    assert fit(job(tmp_path), resume=True).steps == 17
+    assert digests(tmp_path) == before
+    assert (tmp_path / "log.jsonl").read_bytes() == log
+
+
+def test_another_recipe_or_table_is_refused_by_key(tmp_path: Path) -> None:
+    identity = {"train": {"lr": 0.1, "ema": 0.9}, "table": {"0.t": "abc"}}
+    fit(job(tmp_path, identity=identity))
+    for other, key in (
+        ({"train": {"lr": 0.2, "ema": 0.9}, "table": {"0.t": "abc"}}, r"train\.lr"),
+        ({"train": {"lr": 0.1, "ema": 0.9}, "table": {"0.t": "abd"}}, r"table\.0\.t"),
+    ):
+        with pytest.raises(TrainingError, match=f"begun with another {key};"):
+            fit(job(tmp_path, identity=other), resume=True)
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    fit(job(tmp_path))
+    path = tmp_path / "last" / "state.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"state\.safetensors is damaged"):
+        fit(job(tmp_path), resume=True)
+
+
+def test_a_state_of_another_model_is_named(tmp_path: Path) -> None:
+    fit(job(tmp_path))
+    with pytest.raises(CheckpointError, match="does not fit the recipe's model"):
+        fit(dataclasses.replace(job(tmp_path), model=model(dim=11)), resume=True)
+
+
+@pytest.mark.parametrize("make", [scratch_recipe, locked_recipe])
+def test_whole_recipes_resume_exactly(tmp_path: Path, make) -> None:
+    make_table(tmp_path / "table.lance")
+    recipe = Recipe.model_validate(make(tmp_path / "table.lance", steps=7, eval_every=4))
+    whole = train(recipe, tmp_path / "whole")
+    for cut in (1, 5):
+        with pytest.raises(Stopped):
+            train(recipe, tmp_path / "cut", resume=True, progress=stop_after(cut))
+    assert train(recipe, tmp_path / "cut", resume=True).outcome.steps == whole.outcome.steps == 7
+    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
+    """Kill -9 at random moments, from start-up to the last write; the end must be the uninterrupted one."""
+    make_table(tmp_path / "table.lance")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        to_toml(locked_recipe(tmp_path / "table.lance", steps=150, save_every=2, eval_every=50))
+    )
+    started = time.monotonic()
+    assert run(recipe, tmp_path / "whole", timeout_s=600)
+    took_s = time.monotonic() - started
+    kills, chance = 0, random.Random(20)
+    while kills < 20:
+        if run(recipe, tmp_path / "cut", timeout_s=chance.uniform(0.05, 0.95) * took_s):
+            (tmp_path / "cut").rename(tmp_path / f"done-{kills}")
+        else:
+            kills += 1
+    assert run(recipe, tmp_path / "cut", timeout_s=600)
+    for folder in (tmp_path / "cut", *tmp_path.glob("done-*")):
+        assert digests(folder) == digests(tmp_path / "whole")
+        steps = [line["step"] for line in read_log(folder / "log.jsonl") if "loss" in line]
+        assert steps == list(range(2, 151, 2))
+        assert json.loads((folder / "log.jsonl").read_text().splitlines()[-1])["step"] == 150
+
+
+def run(recipe: Path, out: Path, timeout_s: float) -> bool:
+    """Train in a process of its own and kill it after `timeout_s`; whether it came to its end."""
+    command = [sys.executable, "-m", "sensorium", "train", str(recipe), "--resume", "-o", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _, said = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            return False
+    assert process.returncode == 0, said
+    return True
