@@ -1,6 +1,7 @@
 """Small, healthy files of every format, made on the spot."""
 
 import io
+from fractions import Fraction
 from functools import cache
 
 import av
@@ -81,10 +82,10 @@ def movie(
     num_frames: int = 30,
     width: int = 64,
     height: int = 48,
-    rotation: int = 0,
     has_sound: bool = False,
     stamps: tuple[int, ...] = (),
     gop: int = 12,
+    aspect: tuple[int, int] = (1, 1),
 ) -> bytes:
     """A movie whose frame i is grey 8 i (mod 256), at 25 frames a second or at `stamps` of 1/1000 s."""
     out = io.BytesIO()
@@ -93,36 +94,63 @@ def movie(
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
         stream.gop_size = gop
+        stream.codec_context.sample_aspect_ratio = Fraction(*aspect)
         if stamps:
-            stream.codec_context.time_base = stream.time_base = av.time_base and _milli()
-        if rotation:
-            stream.set_display_rotation(rotation)
+            stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
         track = (
             file.add_stream("aac" if container != "webm" else "libopus", rate=48_000) if has_sound else None
         )
         for number in range(num_frames):
             frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), number * 8 % 256, np.uint8))
             if stamps:
-                frame.pts, frame.time_base = stamps[number], _milli()
+                frame.pts, frame.time_base = stamps[number], Fraction(1, 1000)
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
         if track is not None:
-            _add_sound(file, track, num_frames / 25)
+            add_sound(file, track, num_frames / 25)
     return out.getvalue()
 
 
-def _milli():
-    from fractions import Fraction
-
-    return Fraction(1, 1000)
-
-
-def _add_sound(file, track, seconds):
+def add_sound(file: av.container.OutputContainer, stream: av.AudioStream, seconds: float) -> None:
+    """Encode a stereo `tone` at 48 kHz into an open file."""
     samples = tone(seconds, channels=2, rate_hz=48_000).reshape(1, -1)
     frame = av.AudioFrame.from_ndarray(samples, format="flt", layout="stereo")
     frame.sample_rate = 48_000
-    for part in av.AudioResampler(format=track.format, layout="stereo", rate=48_000, frame_size=960).resample(
-        frame
-    ):
-        file.mux(track.encode(part))
-    file.mux(track.encode(None))
+    for part in av.AudioResampler(
+        format=stream.format, layout="stereo", rate=48_000, frame_size=960
+    ).resample(frame):
+        file.mux(stream.encode(part))
+    file.mux(stream.encode(None))
+
+
+@cache
+def track(container: str, codec: str) -> bytes:
+    """A second of `tone` at 48 kHz in a container without pictures."""
+    out = io.BytesIO()
+    with av.open(out, "w", format=container) as file:
+        add_sound(file, file.add_stream(codec, rate=48_000, layout="stereo"), 1.0)
+    return out.getvalue()
+
+
+def _marked() -> np.ndarray:
+    mark = np.full((48, 64, 3), 30, np.uint8)
+    mark[:16, :24] = 220
+    return mark
+
+
+MARK = _marked()
+"""A picture that no turn or mirror leaves as it is, (48, 64, 3)."""
+
+
+def marked_movie(degrees: int) -> bytes:
+    """Three frames of `MARK`, to be shown turned counter-clockwise."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.height, stream.width = MARK.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.set_display_rotation(degrees)
+        for _ in range(3):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(MARK)))
+        file.mux(stream.encode(None))
+    return out.getvalue()

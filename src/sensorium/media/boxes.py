@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from sensorium.media.orientation import UPRIGHT, Orientation, from_matrix
+from sensorium.media.source import Seekable
 
 # A real file has some dozens of boxes at each level.
 _MAX_BOXES = 4096
 _MAX_ICONS = 256
 
 
-def movie_orientation(file: BinaryIO, num_bytes: int) -> Orientation:
+def movie_orientation(file: Seekable, num_bytes: int) -> Orientation:
     """How an MP4 or QuickTime file wants its first video track turned (ISO 14496-12 §8.3.2, `tkhd`)."""
     for start, end in _named(file, 0, num_bytes, b"moov"):
         for track_start, track_end in _named(file, start, end, b"trak"):
@@ -56,7 +56,7 @@ def icon_sizes(content: bytes) -> Iterator[tuple[int, int]]:
         yield abs(width), abs(height)
 
 
-def _named(file: BinaryIO, start: int, end: int, name: bytes) -> Iterator[tuple[int, int]]:
+def _named(file: Seekable, start: int, end: int, name: bytes) -> Iterator[tuple[int, int]]:
     """Start and end of the content of each box called `name` between two positions."""
     for _ in range(_MAX_BOXES):
         if start + 8 > end:
@@ -77,16 +77,16 @@ def _named(file: BinaryIO, start: int, end: int, name: bytes) -> Iterator[tuple[
         start += size
 
 
-def _is_video(file: BinaryIO, start: int, end: int) -> bool:
+def _is_video(file: Seekable, start: int, end: int) -> bool:
     for media_start, media_end in _named(file, start, end, b"mdia"):
         for handler, _ in _named(file, media_start, media_end, b"hdlr"):
             file.seek(handler + 8)
-            return file.read(4) == b"vide"
+            return bool(file.read(4) == b"vide")
     return False
 
 
-def _matrix(file: BinaryIO, header: int) -> bytes:
+def _matrix(file: Seekable, header: int) -> bytes:
     file.seek(header)
     version = file.read(1)
     file.seek(header + (52 if version == b"\x01" else 40))
-    return file.read(36)
+    return bytes(file.read(36))

@@ -68,8 +68,10 @@ def opened_container(
 
 def picture_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:
     """Return the first moving picture; cover art is none."""
+    from av.stream import Disposition
+
     for stream in container.streams.video:
-        is_cover = "attached_pic" in str(stream.disposition).lower()
+        is_cover = bool(stream.disposition & Disposition.attached_pic)
         if not is_cover and stream.codec_context is not None:
             return stream
     return None

@@ -142,8 +142,8 @@ def _reduced(picture: ImageFile, target_px: int | None) -> object:
 
 
 def _stored_orientation(picture: ImageFile, format_name: str) -> Orientation:
-    """Orientation from the header alone: PNG is not asked for EXIF that follows its pixels."""
-    if format_name == "png" and "exif" not in picture.info:
+    """Orientation by the header alone: PNG may hold EXIF after its pixels, TIFF tells its size turned."""
+    if format_name == "tiff" or (format_name == "png" and "exif" not in picture.info):
         return UPRIGHT
     return _orientation(picture)
 

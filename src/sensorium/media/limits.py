@@ -45,13 +45,13 @@ class Limits:
     frames: int = 1_000_000
     video_frames: int = 32
     animation_pixels: int = 1_000_000_000
-    seconds: float = 3600.0
+    seconds: int | float = 3600
     decoded_bytes: int = 256 * _MEBI
     channels: int = 32
     sample_rate_hz: int = 384_000
     text_bytes: int = 4 * _MEBI
     memory_bytes: int = 512 * _MEBI
-    timeout_s: float = 10.0
+    timeout_s: int | float = 10
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -59,7 +59,7 @@ class Limits:
             if not value > 0:
                 raise UsageError(f"Limits({entry.name}={value!r}): expected a positive number")
 
-    def check(self, name: str, value: float, what: str) -> None:
+    def check(self, name: str, value: int | float, what: str) -> None:
         """Refuse `value` if it is beyond the limit called `name`.
 
         Raises:
@@ -91,5 +91,5 @@ _UNITS = {
 }
 
 
-def _number(value: float) -> str:
+def _number(value: int | float) -> str:
     return f"{value:,.1f}".removesuffix(".0")

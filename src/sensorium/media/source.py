@@ -15,13 +15,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import unquote_to_bytes
 
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
 from sensorium.media.limits import Limits
 
-SourceLike = str | Path | bytes | bytearray | memoryview | BinaryIO | io.IOBase
+
+@runtime_checkable
+class Readable(Protocol):
+    """A binary file object that can be read once, like a network answer."""
+
+    def read(self, size: int = -1, /) -> Any:
+        """Return at most `size` bytes."""
+
+
+@runtime_checkable
+class Seekable(Readable, Protocol):
+    """A binary file object that can be read anywhere."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a position."""
+
+    def tell(self) -> int:
+        """Return the position."""
+
+
+SourceLike = str | Path | bytes | bytearray | memoryview | Readable
 
 _HEAD_BYTES = 4096
 
@@ -36,7 +56,7 @@ class Source:
         uri: Where it came from; empty if unknown.
     """
 
-    file: BinaryIO
+    file: Seekable
     num_bytes: int
     uri: str = ""
 
@@ -45,17 +65,22 @@ class Source:
         """What messages call it."""
         return self.uri or "media"
 
+    def close(self) -> None:
+        """Close the file where that means something."""
+        if isinstance(self.file, io.IOBase):
+            self.file.close()
+
     def head(self) -> bytes:
         """Return the first bytes; leaves the file at its start."""
         self.file.seek(0)
-        head = self.file.read(_HEAD_BYTES)
+        head: bytes = self.file.read(_HEAD_BYTES)
         self.file.seek(0)
         return head
 
     def content(self) -> bytes:
         """Return all bytes; leaves the file at its start."""
         self.file.seek(0)
-        content = self.file.read()
+        content: bytes = self.file.read()
         self.file.seek(0)
         return content
 
@@ -78,8 +103,10 @@ def opened(source: SourceLike, limits: Limits) -> Iterator[Source]:
         if "://" in text[:16] and not os.path.exists(text):
             raise UsageError(f"{text[:80]}: URLs are not opened; fetch it first and give the path or bytes")
         found = _open_file(text, limits)
-        with found.file:
+        try:
             yield found
+        finally:
+            found.close()
     elif isinstance(source, bytes | bytearray | memoryview):
         yield _in_memory(bytes(source), "", limits)
     elif hasattr(source, "read"):
@@ -111,11 +138,10 @@ def _open_file(path: str, limits: Limits) -> Source:
         raise NotFoundError(f"no file {path[:200]!r}; check the path") from error
 
 
-def _read_object(file: BinaryIO | io.IOBase, limits: Limits) -> bytes:
-    read = file.read
+def _read_object(file: Readable, limits: Limits) -> bytes:
     parts: list[bytes] = []
     size = 0
-    while chunk := read(min(1 << 20, limits.file_bytes + 1 - size)):
+    while chunk := file.read(min(1 << 20, limits.file_bytes + 1 - size)):
         if not isinstance(chunk, bytes):
             raise UsageError("the file object gives text; open it in binary mode ('rb')")
         parts.append(chunk)

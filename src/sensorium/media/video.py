@@ -34,12 +34,15 @@ if TYPE_CHECKING:
 _SPEECH_RATE_HZ = 16_000
 # Beyond this, a pixel aspect ratio is a mistake or an attack, not an anamorphic picture.
 _MAX_PIXEL_ASPECT = 4
+# Containers with an index of key frames; elsewhere a seek lands a little before or after.
+_EXACT_SEEK = ("mov", "matroska", "avi", "flv")
+_MARGIN = 2
 
 
 def read_header(source: Source, format_name: str, limits: Limits) -> Header:
     """Read a container's header; without a moving picture it is audio.
 
-    Width and height are of the stored picture turned as the file says.
+    Width and height are as shown: with square pixels, turned as the file says.
 
     Raises:
         MediaError: If it is damaged or empty.
@@ -54,6 +57,7 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
         rate = float(stream.average_rate or 0)
         sound = container.streams.audio[0].codec_context if container.streams.audio else None
         width, height = stream.codec_context.width, stream.codec_context.height
+        width = max(1, round(width * _pixel_aspect(stream)))
         if format_name == "mp4":
             width, height = movie_orientation(source.file, source.num_bytes).size(width, height)
         return Header(
@@ -209,7 +213,8 @@ def _decode_frames(
     time_base, start_s = float(stream.time_base or 0), start_of(container)
     if len(packets.stamps):
         numbers = spread(packets.stamps.astype(np.float64), float(packets.end), limits.video_frames)
-        shown = _shown_at(container, stream, packets.stamps[numbers].tolist(), packets.keys)
+        margin = 0 if container.format.name.split(",")[0] in _EXACT_SEEK else _MARGIN
+        shown = _shown_at(container, stream, packets.stamps[numbers].tolist(), packets.keys, margin)
     else:
         numbers = spread(
             np.arange(packets.count, dtype=np.float64), float(packets.count), limits.video_frames
@@ -220,7 +225,7 @@ def _decode_frames(
     times_s: list[float] = []
     for stamp, frame in shown:
         if frames is None:
-            orientation, size = _orientation(frame), _size(frame, target_px)
+            orientation, size = _orientation(frame), _size(frame, _pixel_aspect(stream), target_px)
             width, height = orientation.size(*size)
             limits.check("decoded_bytes", len(numbers) * width * height * 3, _advice(source, target_px))
             frames = np.empty((len(numbers), height, width, 3), np.uint8)
@@ -239,30 +244,37 @@ def _shown_at(
     stream: av.video.stream.VideoStream,
     wanted: list[int],
     keys: list[int],
+    margin: int,
 ) -> Iterator[tuple[int, av.video.frame.VideoFrame]]:
-    """Frames shown at the wanted stamps, or the next that decodes; seeks when a key frame lies in between."""
+    """Frames shown at the wanted stamps, or the next that decodes; seeks when key frames lie in between.
+
+    Args:
+        container: Open, at its start.
+        stream: Its moving picture.
+        wanted: Ascending stamps.
+        keys: Ascending stamps at which decoding may start.
+        margin: Key frames to go back further, where seeking is not exact.
+    """
     import av
 
     at, position = 0, keys[0] if keys else wanted[0]
     while at < len(wanted):
-        if _is_worth_seeking(keys, position, wanted[at]):
+        goal = bisect_right(keys, wanted[at]) - 1 - margin
+        if goal > bisect_right(keys, position):
             with contextlib.suppress(av.error.FFmpegError):  # no index: go on in order
-                container.seek(wanted[at], stream=stream)
+                container.seek(keys[goal], stream=stream)
         for frame in audio.decoded_frames(container, stream):
             if frame.pts is None or frame.pts < wanted[at] or frame.is_corrupt:
                 continue
             yield frame.pts, frame
             position = frame.pts
             at = max(at + 1, bisect_right(wanted, position))
-            if at == len(wanted) or _is_worth_seeking(keys, position, wanted[at]):
+            if at == len(wanted) or bisect_right(keys, wanted[at]) - 1 - margin > bisect_right(
+                keys, position
+            ):
                 break
         else:
             return
-
-
-def _is_worth_seeking(keys: list[int], position: int, wanted: int) -> bool:
-    """Whether a whole group of pictures lies between."""
-    return bisect_right(keys, wanted) > bisect_right(keys, position) + 1
 
 
 def _shown_in_order(
@@ -279,7 +291,13 @@ def _orientation(frame: av.video.frame.VideoFrame) -> Orientation:
     return UPRIGHT if matrix is None else from_matrix(bytes(matrix))  # type: ignore[call-overload]
 
 
-def _size(frame: av.video.frame.VideoFrame, target_px: int | None, aspect: float = 1.0) -> tuple[int, int]:
+def _pixel_aspect(stream: av.video.stream.VideoStream) -> float:
+    """Width of a pixel by its height; 1 where unknown or absurd."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT else 1.0
+
+
+def _size(frame: av.video.frame.VideoFrame, aspect: float, target_px: int | None) -> tuple[int, int]:
     """Width and height to give, before rotation; pixels that are not square are made so."""
     return fit((max(1, round(frame.width * aspect)), frame.height), target_px)
 
