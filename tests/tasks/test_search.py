@@ -7,6 +7,7 @@ from PIL import Image
 from word_model import THINGS, WordModel
 
 from sensorium.core.errors import NotFoundError, UsageError
+from sensorium.data.sample import Caption, Sample
 from sensorium.data.table import Table
 from sensorium.tasks.gallery import write_gallery
 from sensorium.tasks.ledger import check_languages, latest_model, note_model, read_ledger
@@ -65,8 +66,21 @@ def test_a_least_relevance_keeps_the_right_row_and_drops_the_rest(
     found = find(things, SearchRequest([Term("blue whale")], min_score=0.9), word_model)
     assert names(found) == ["blue whale"]
     assert all(share >= 0.9 for share in found.relevance)
-    nonsense = find(things, SearchRequest([Term("quantum chromodynamics")], min_score=0.9), word_model)
-    assert len(nonsense.hits) <= 1
+
+
+def test_wrong_answers_reach_a_relevance_as_often_as_it_says(tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    table = Table.create(tmp_path / "many.lance")
+    table.add(Sample(f"{row}", texts=[Caption("en", f"thing {row}")]) for row in range(199))
+    vectors = rng.standard_normal((199, 37)).astype(np.float32)
+    noisy = vectors + 0.5 * rng.standard_normal(vectors.shape).astype(np.float32)
+    for name, values in (("image", vectors), ("text", noisy)):
+        table.set_vectors(name, "f", np.arange(199), values / np.linalg.norm(values, axis=1, keepdims=True))
+    request = SearchRequest([Term(vectors[7])], min_score=0.9, fields=["image"])
+    assert [hit.row for hit in find(table, request, Space("f")).hits] == [7]
+    strangers = [SearchRequest([Term(rng.standard_normal(37))], 1, None, 0.9, ["image"]) for _ in range(60)]
+    passed = sum(len(find(table, request, Space("f")).hits) for request in strangers)
+    assert passed <= 15
 
 
 def test_relevance_does_not_change_when_scores_are_scaled_or_shifted() -> None:
