@@ -9,7 +9,7 @@ meets these features.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,15 +20,18 @@ from jaxtyping import Float32, Int64
 from sensorium import media
 from sensorium.core.errors import MediaError
 from sensorium.core.runtime import Progress, quiet
-from sensorium.core.types import pad
+from sensorium.core.types import Padded, Tokens, pad
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
+from sensorium.encoders.backend import Report, probe
 from sensorium.media.types import Media
 from sensorium.models.tower import Tower
 
 COLUMN_OF = {"image": "image", "text": "texts", "audio": "audio", "speech": "speech", "video": "video"}
 ITEMS_AT_ONCE = 256
 SECONDS_BETWEEN_WRITES = 20.0
+WORTH_A_PROBE_S = 20.0
+"""Eager time above which other backends are tried; trying takes about as long."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,13 @@ class Cached:
         name: Under which name the table keeps the features.
         num_rows: Rows that were missing.
         failures: Rows whose media could not be read, with the reason; they have no features.
+        report: What a probe of backends found, if the encoder was slow enough to ask.
     """
 
     name: str
     num_rows: int
     failures: Sequence[tuple[int, str]]
+    report: Report | None
 
 
 def feature_name(field: str, tower: Tower, *, views: int, languages: Sequence[str]) -> str:
@@ -86,6 +91,7 @@ def cache_features(
         progress: Told after each group of rows.
     """
     task = _Task(table, field, tower, views if field in ("image", "video") else 1, tuple(languages))
+    run = _Runner(tower, batch_size)
     name = feature_name(field, tower, views=views, languages=languages)
     missing = table.features_missing(name, field)
     failures: list[tuple[int, str]] = []
@@ -96,12 +102,12 @@ def cache_features(
         for rows in batched(missing, max(1, ITEMS_AT_ONCE // task.views)):
             items, failed = task.read(rows, pool)
             failures += failed
-            waiting += zip(rows.tolist(), task.encode(items, batch_size), strict=True)
+            waiting += zip(rows.tolist(), run(items, len(missing)), strict=True)
             if time.monotonic() - written_at > SECONDS_BETWEEN_WRITES or rows[-1] == missing[-1]:
                 _write(table, name, waiting)
                 waiting, written_at = [], time.monotonic()
-            progress(int(np.searchsorted(missing, rows[-1])) + 1, len(missing), what)
-    return Cached(name, len(missing), failures)
+            progress(int(np.searchsorted(missing, rows[-1])) + 1, len(missing), what + run.backend)
+    return Cached(name, len(missing), failures, run.report)
 
 
 @dataclass(frozen=True)
@@ -125,11 +131,6 @@ class _Task:
             if isinstance(result, str)
         ]
         return [[] if isinstance(result, str) else result for result in results], failed
-
-    def encode(self, items: list[list[np.ndarray]], batch_size: int) -> list[Float32[np.ndarray, "m D"]]:
-        """Pooled vectors of each row's items."""
-        vectors = encode_items(self.tower, [item for row in items for item in row], batch_size)
-        return np.split(vectors, np.cumsum([len(row) for row in items])[:-1])
 
     def _prepare(self, sample: Sample) -> list[np.ndarray] | str:
         try:
@@ -162,16 +163,65 @@ def open_items(
 
 @torch.no_grad()
 def encode_items(
-    tower: Tower, items: Sequence[np.ndarray], batch_size: int = 32
+    tower: Tower,
+    items: Sequence[np.ndarray],
+    batch_size: int = 32,
+    encoder: Callable[[Padded], Tokens] | None = None,
 ) -> Float32[np.ndarray, "n D"]:
-    """Pooled vectors of prepared inputs; like lengths are padded together."""
+    """Pooled vectors of prepared inputs; like lengths are padded together.
+
+    Args:
+        tower: Pools what its encoder gives.
+        items: Inputs, not padded.
+        batch_size: Inputs in one forward pass.
+        encoder: Stands in for the tower's own, as `encoders.backend` makes it.
+    """
+    encoder = tower.encoder if encoder is None else encoder
     vectors = np.zeros((len(items), tower.encoder.dim), dtype=np.float32)
     by_length = sorted(range(len(items)), key=lambda number: len(items[number]))
     for start in range(0, len(by_length), batch_size):
         chunk = by_length[start : start + batch_size]
         inputs = pad([items[number] for number in chunk]).to(tower.device)
-        vectors[chunk] = tower.encode(inputs).float().cpu().numpy()
+        vectors[chunk] = tower.pool(encoder(inputs)).float().cpu().numpy()
     return vectors
+
+
+class _Runner:
+    """A locked tower's encoder, through the fastest backend where much is to be done."""
+
+    def __init__(self, tower: Tower, batch_size: int) -> None:
+        self.report: Report | None = None
+        self._tower = tower
+        self._batch_size = batch_size
+        self._encoder: Callable[[Padded], Tokens] | None = None
+
+    @property
+    def backend(self) -> str:
+        """What was chosen, in words for a progress line."""
+        if self.report is None:
+            return ""
+        timing = next(one for one in self.report.timings if one.backend == self.report.chosen)
+        eager = self.report.timings[0].samples_per_s
+        rates = f"{timing.samples_per_s:.0f}/s, eager {eager:.0f}/s, error {timing.error:.0e}"
+        return f" through {timing.backend} ({rates})"
+
+    def __call__(self, items: list[list[np.ndarray]], num_rows: int) -> list[Float32[np.ndarray, "m D"]]:
+        """Pooled vectors of the items of some rows, of `num_rows` in all."""
+        flat = [item for row in items for item in row]
+        if self._encoder is None and flat:
+            self._choose(flat, len(flat) * num_rows / len(items))
+        vectors = encode_items(self._tower, flat, self._batch_size, self._encoder)
+        return np.split(vectors, np.cumsum([len(row) for row in items])[:-1])
+
+    def _choose(self, flat: Sequence[np.ndarray], num_items: float) -> None:
+        """Time a few items; if all would take long, ask which backend is fastest and near enough to fp32."""
+        self._encoder = self._tower.encoder
+        sample = flat[: max(1, self._batch_size // 4)]
+        started = time.perf_counter()
+        encode_items(self._tower, sample, self._batch_size)
+        if (time.perf_counter() - started) / len(sample) * num_items > WORTH_A_PROBE_S:
+            example = pad(flat[: self._batch_size]).to(self._tower.device)
+            self._encoder, self.report = probe(self._tower.encoder, example, num_rounds=2)
 
 
 def batched(rows: Int64[np.ndarray, " n"], size: int) -> Iterator[Int64[np.ndarray, " m"]]:
