@@ -6,9 +6,9 @@ second. Two convolutions, the second halving time, sinusoidal positions, four pr
 
 Whisper pads every sound with silence to 30 s and spends 1,500 tokens on it; here a sound is as long as it is.
 The tokens are then not those that its decoder was trained with (mean cosine .86 on a test tone), but say as
-much: from 300 spoken French captions, a linear map to sentence vectors found the right one of 60 unseen captions
-among the first ten in 68 % of cases without padding, 65 % with half a second of it, 66 % with 30 s, which take
-30 times as long.
+much: from 300 spoken French captions, a linear map to sentence vectors found the right one of 60 unseen
+captions among the first ten in 68 % of cases without padding, 65 % with half a second of it, 66 % with 30 s,
+which take 30 times as long.
 """
 
 from __future__ import annotations

@@ -1,0 +1,299 @@
+"""How a frozen encoder runs fastest on this machine: timed and compared, never assumed.
+
+In: an encoder and one example of its inputs. Out: a report of samples per second and of the error against
+eager fp32, and an encoder that runs through the chosen backend. Backends:
+
+    eager   PyTorch in fp32, as the encoder is
+    bf16    PyTorch with a bfloat16 copy, images channels-last
+    onnx    ONNX Runtime in fp32 (extra `onnx`, CPU only); the exported graph is kept in the user's cache
+
+Only inference: what comes out has no gradients and does not follow later changes of the encoder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from sensorium.core.errors import MissingExtraError, UsageError
+from sensorium.core.files import replace_atomic
+from sensorium.core.runtime import cache_dir, require
+from sensorium.core.types import Padded, Tokens
+from sensorium.data.inputs import Input
+from sensorium.encoders.registry import Encoder
+
+EAGER = "eager"
+MAX_ERROR = 1e-3
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one backend did with the example.
+
+    Attributes:
+        backend: Its name.
+        samples_per_s: Rate of the fastest round.
+        error: |tokens - eager tokens| / |eager tokens| over real tokens.
+    """
+
+    backend: str
+    samples_per_s: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a probe found.
+
+    Attributes:
+        timings: One for each backend that ran, `eager` first.
+        chosen: The fastest of those within the bound.
+        max_error: The bound on `Timing.error`.
+        skipped: Backends that did not run, and why.
+    """
+
+    timings: tuple[Timing, ...]
+    chosen: str
+    max_error: float
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [_describe(timing, self) for timing in self.timings]
+        lines += [f"{name:6} not run: {reason}" for name, reason in self.skipped.items()]
+        return "\n".join(lines)
+
+
+class Frozen:
+    """An encoder that runs through a backend: the encoder's contract without parameters.
+
+    Attributes:
+        modality: As the encoder's.
+        dim: As the encoder's.
+        input: As the encoder's.
+        backend: Name of the backend.
+    """
+
+    def __init__(self, encoder: Encoder, backend: str, run: Callable[[Padded], Tokens]) -> None:
+        self.modality: str = encoder.modality
+        self.dim: int = encoder.dim
+        self.input: Input = encoder.input
+        self.backend = backend
+        self._run = run
+
+    def __call__(self, inputs: Padded) -> Tokens:
+        """Encode without gradients."""
+        with torch.no_grad():
+            return self._run(inputs)
+
+
+def probe(
+    encoder: Encoder, example: Padded, *, max_error: float = MAX_ERROR, num_rounds: int = 3
+) -> tuple[Frozen, Report]:
+    """Time every backend on `example` and take the fastest that is close enough to eager fp32.
+
+    Rounds go through all backends in turn, so that another load on the machine meets all alike.
+
+    Args:
+        encoder: In evaluation mode, on the device where it will run.
+        example: A batch like those to come: speed depends on its size.
+        max_error: Bound on the relative error of tokens; bfloat16 needs about 2e-2.
+        num_rounds: Timed rounds, after one that is not.
+
+    Raises:
+        UsageError: If the encoder is in training mode.
+    """
+    runs, skipped = _all_backends(encoder, example)
+    reference = runs[EAGER](example)
+    errors = {name: relative_error(run(example), reference) for name, run in runs.items()}
+    best = dict.fromkeys(runs, float("inf"))
+    for _ in range(num_rounds):
+        for name, run in runs.items():
+            best[name] = min(best[name], _time(run, example))
+    size = len(example.values)
+    timings = tuple(Timing(name, size / best[name], errors[name]) for name in runs)
+    usable = [timing for timing in timings if timing.error <= max_error]
+    chosen = max(usable, key=lambda timing: timing.samples_per_s).backend
+    return runs[chosen], Report(timings, chosen, max_error, skipped)
+
+
+def run_through(backend: str, encoder: Encoder, example: Padded) -> Frozen:
+    """Run `encoder` through the named backend.
+
+    Args:
+        backend: "eager", "bf16" or "onnx".
+        encoder: In evaluation mode.
+        example: A batch like those to come; ONNX keeps its picture size, other lengths may vary.
+
+    Raises:
+        UsageError: If there is no such backend, or the encoder is in training mode.
+        MissingExtraError: If ONNX Runtime is not installed.
+    """
+    if backend not in BACKENDS:
+        raise UsageError(f"no backend '{backend}'; known: {', '.join(BACKENDS)}")
+    if not isinstance(encoder, nn.Module):
+        raise UsageError(f"{type(encoder).__name__} is no nn.Module; only those run through another backend")
+    if encoder.training:
+        raise UsageError("the encoder is in training mode; call .eval() before it is frozen")
+    return Frozen(encoder, backend, BACKENDS[backend](encoder, example))
+
+
+def relative_error(tokens: Tokens, reference: Tokens) -> float:
+    """Norm of the difference over the norm of the reference, over real tokens."""
+    real = reference.values[reference.mask].double()
+    difference = tokens.values[reference.mask].double() - real
+    return float(difference.norm() / real.norm())
+
+
+def _all_backends(encoder: Encoder, example: Padded) -> tuple[dict[str, Frozen], dict[str, str]]:
+    runs, skipped = {EAGER: run_through(EAGER, encoder, example)}, {}
+    for name in BACKENDS:
+        if name == EAGER:
+            continue
+        try:
+            run = run_through(name, encoder, example)
+            run(example)
+            runs[name] = run
+        except MissingExtraError as error:
+            skipped[name] = str(error)
+        except Exception as error:  # an exporter or a kernel may fail in any way: then it is not this backend
+            skipped[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return runs, skipped
+
+
+def _time(run: Frozen, example: Padded) -> float:
+    start = time.perf_counter()
+    run(example)
+    if example.values.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _describe(timing: Timing, report: Report) -> str:
+    note = " <- chosen" if timing.backend == report.chosen else ""
+    if timing.error > report.max_error:
+        note = f" (over the bound of {report.max_error:.0e})"
+    return f"{timing.backend:6} {timing.samples_per_s:8.1f} samples/s, error {timing.error:.1e}{note}"
+
+
+def _eager(encoder: nn.Module, example: Padded) -> Callable[[Padded], Tokens]:
+    return lambda inputs: encoder(inputs)
+
+
+def _bf16(encoder: nn.Module, example: Padded) -> Callable[[Padded], Tokens]:
+    is_image = example.values.ndim == 4
+    layout = torch.channels_last if is_image else torch.contiguous_format
+    half = copy.deepcopy(encoder).to(dtype=torch.bfloat16)
+    if is_image:
+        half = half.to(memory_format=layout)  # type: ignore[call-overload]  # not in torch's stubs
+
+    def run(inputs: Padded) -> Tokens:
+        values = inputs.values
+        if values.is_floating_point():
+            values = values.to(dtype=torch.bfloat16, memory_format=layout)
+        tokens: Tokens = half(Padded(values, inputs.mask))
+        return Tokens(tokens.values.float(), tokens.mask)
+
+    return run
+
+
+def _onnx(encoder: nn.Module, example: Padded) -> Callable[[Padded], Tokens]:
+    if example.values.device.type != "cpu":
+        raise UsageError("ONNX Runtime is used on the CPU only; move the encoder there")
+    runtime = require("onnxruntime", "onnx")
+    for module in ("onnx", "onnxscript"):
+        require(module, "onnx")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    path = _exported(encoder, example)
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = {argument.name for argument in session.get_inputs()}
+
+    def run(inputs: Padded) -> Tokens:
+        given = {"values": inputs.values, "mask": inputs.mask}
+        feed = {name: value.numpy() for name, value in given.items() if name in names}
+        values, mask = session.run(["tokens", "real"], feed)
+        return Tokens(torch.from_numpy(values), torch.from_numpy(mask))
+
+    return run
+
+
+BACKENDS: Mapping[str, Callable[[nn.Module, Padded], Callable[[Padded], Tokens]]] = MappingProxyType(
+    {EAGER: _eager, "bf16": _bf16, "onnx": _onnx}
+)
+"""Every backend by name."""
+
+
+class _Flat(nn.Module):
+    """An encoder whose inputs and outputs are plain tensors, as the exporter wants them."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.encoder(Padded(values, mask))
+        return tokens.values, tokens.mask
+
+
+def _exported(encoder: nn.Module, example: Padded) -> Path:
+    """The ONNX graph of `encoder`, exported once for each set of weights and shape of pictures."""
+    path = cache_dir("onnx") / f"{type(encoder).__name__}-{_fingerprint(encoder, example)}.onnx"
+    if not path.exists():
+        replace_atomic(path, lambda temporary: _export(encoder, example, temporary))
+    return path
+
+
+def _export(encoder: nn.Module, example: Padded, path: Path) -> None:
+    lengths = {0: torch.export.Dim.DYNAMIC}
+    if example.mask.shape[1] > 1:
+        lengths[1] = torch.export.Dim.DYNAMIC
+    values, mask = example.values, example.mask
+    if len(values) == 1:  # a batch of one would be taken for a constant
+        values, mask = torch.cat([values, values]), torch.cat([mask, mask])
+    with _silent(), torch.no_grad():
+        torch.onnx.export(
+            _Flat(encoder),
+            (values, mask),
+            str(path),
+            input_names=["values", "mask"],
+            output_names=["tokens", "real"],
+            dynamic_shapes={"values": lengths, "mask": dict(lengths)},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """The exporter warns of its own internals."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _fingerprint(encoder: nn.Module, example: Padded) -> str:
+    shape = tuple(example.values.shape[1 if example.mask.shape[1] == 1 else 2 :])
+    digest = hashlib.sha256(f"{torch.__version__} {encoder} {shape} {example.values.dtype}".encode())
+    for name, value in encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
