@@ -14,6 +14,7 @@ from sensorium.data.curate import filter_rows, find_duplicates, write_rows
 from sensorium.data.dedup import near_hash, near_vector, same_key
 from sensorium.data.filters import Filters, clip_scores
 from sensorium.data.language import count_words, detect_language, matches
+from sensorium.data.measure import measure_rows
 from sensorium.data.phash import perceptual_hash
 from sensorium.data.sample import Caption, Clip, Sample
 from sensorium.data.summary import summarise
@@ -259,3 +260,28 @@ def test_words_and_tags() -> None:
     assert matches("en_US", "en-us")
     assert not matches("pt", "pt-BR")
     assert not matches("eng", "en")
+
+
+def test_tables_that_nobody_measured_are_measured_now(tmp_path: Path) -> None:
+    """Rows from elsewhere hold no sizes and hashes; they are compared all the same."""
+    import soundfile
+
+    sound = io.BytesIO()
+    soundfile.write(sound, np.zeros(4000), 8000, format="WAV")
+    pixels = scene(4)
+    table = Table.create(tmp_path / "t.lance")
+    table.add(
+        [
+            Sample("small", image=encode(np.asarray(Image.fromarray(pixels).resize((101, 75))))),
+            Sample("big", image=encode(pixels), audio=sound.getvalue()),
+            Sample("flat", image=encode(np.zeros((61, 53, 3), np.uint8))),
+            Sample("broken", image=b"no image"),
+        ]
+    )
+    known = measure_rows(table, hashes=True)
+    assert known.width_px.tolist() == [101, 211, 53, 0]
+    assert known.height_px.tolist() == [75, 157, 61, 0]
+    assert known.has_hash.tolist() == [True, True, False, False]
+    np.testing.assert_array_equal(known.duration_s, [np.nan, 0.5, np.nan, np.nan])
+    assert find_duplicates(table, "phash").repeats == ((0, 1),)
+    assert filter_rows(table, Filters(min_px=80, min_s=0.7)).rows.tolist() == [3]

@@ -204,9 +204,16 @@ def dedup(
 
     table = Table.open(path)
     fingerprint = _embed(table, model, [field]) if by is By.EMBEDDING else ""
-    selection = find_duplicates(
-        table, by.value, max_distance=distance, min_cosine=cosine, fingerprint=fingerprint, modality=field
-    )
+    with TerminalProgress() as progress:
+        selection = find_duplicates(
+            table,
+            by.value,
+            max_distance=distance,
+            min_cosine=cosine,
+            fingerprint=fingerprint,
+            modality=field,
+            progress=progress,
+        )
     _finish(table, selection, out, json)
 
 
@@ -267,7 +274,9 @@ def filter_command(
     scores = None
     if min_clip_score is not None:
         scores = clip_scores(table, _embed(table, model, ["image", "text"]))
-    _finish(table, filter_rows(table, filters, scores), out, json)
+    with TerminalProgress() as progress:
+        selection = filter_rows(table, filters, scores, progress=progress)
+    _finish(table, selection, out, json)
 
 
 def _read_map(entries: Sequence[str]) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ from sensorium.core.runtime import Progress, quiet
 from sensorium.data import filters as filtering
 from sensorium.data.dedup import near_hash, near_vector, same_key
 from sensorium.data.filters import Filters
+from sensorium.data.measure import measure_rows
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
 
@@ -53,6 +54,7 @@ def find_duplicates(
     min_cosine: float = 0.97,
     fingerprint: str = "",
     modality: str = "image",
+    progress: Progress = quiet,
 ) -> Selection:
     """Find rows that repeat another; of a group the largest image stays, of equals the first.
 
@@ -65,19 +67,20 @@ def find_duplicates(
         min_cosine: For `embedding`.
         fingerprint: For `embedding`: the model.
         modality: For `embedding`: the field whose vectors are compared.
+        progress: Told how many rows were measured, where that has not been done.
 
     Raises:
         UsageError: If a bound is out of range.
         NotFoundError: If the model's vectors are not in the table.
     """
-    order = _largest_first(table)
+    known = measure_rows(table, hashes=by == "phash", progress=progress)
+    order = np.argsort(-known.width_px * known.height_px, kind="stable")
     if by == "content":
         keys = _media_keys(table)
         rows, target = order, same_key([keys[row] for row in order])
     elif by == "phash":
-        hashes = np.asarray(table.column("phash"), dtype=np.int64)
-        rows = order[_has_hash(table)[order]]
-        target = near_hash(hashes[rows], max_distance)
+        rows = order[known.has_hash[order]]
+        target = near_hash(known.phash[rows], max_distance)
     else:
         rows, vectors = _first_vectors(table, modality, fingerprint, order)
         target = near_vector(vectors, _checked_cosine(min_cosine))
@@ -88,9 +91,15 @@ def find_duplicates(
     return Selection(kept, dropped, tuple(repeats), len(table) - len(rows))
 
 
-def filter_rows(table: Table, filters: Filters, scores: Float32[np.ndarray, " n"] | None = None) -> Selection:
+def filter_rows(
+    table: Table,
+    filters: Filters,
+    scores: Float32[np.ndarray, " n"] | None = None,
+    *,
+    progress: Progress = quiet,
+) -> Selection:
     """Find rows that do not satisfy `filters` (see `filters.reasons`)."""
-    found = filtering.reasons(table, filters, scores)
+    found = filtering.reasons(table, filters, scores, progress=progress)
     dropped = Counter(reason for reason in found if reason is not None)
     unscored = 0 if scores is None else int(np.isnan(scores).sum())
     return Selection(filtering.rows_of(found), dict(dropped.most_common()), not_compared=unscored)
@@ -120,17 +129,6 @@ def write_rows(
 def _read(table: Table, rows: Int64[np.ndarray, " k"]) -> Iterator[Sample]:
     for start in range(0, len(rows), _READ_ROWS):
         yield from table.rows(rows[start : start + _READ_ROWS])
-
-
-def _largest_first(table: Table) -> Int64[np.ndarray, " n"]:
-    width, height = (np.asarray(table.column(name), dtype=np.int64) for name in ("width_px", "height_px"))
-    return np.argsort(-(np.maximum(width, 0) * np.maximum(height, 0)), kind="stable")
-
-
-def _has_hash(table: Table) -> np.ndarray:
-    found = np.zeros(len(table), dtype=bool)
-    found[table.where("phash IS NOT NULL")] = True
-    return found
 
 
 def _media_keys(table: Table) -> list[bytes]:

@@ -13,7 +13,9 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from sensorium.core.errors import UsageError
+from sensorium.core.runtime import Progress, quiet
 from sensorium.data.language import count_words, detect_language, matches
+from sensorium.data.measure import Measures, measure_rows
 from sensorium.data.sample import Caption
 from sensorium.data.table import Table
 
@@ -47,13 +49,22 @@ class Filters:
     min_clip_score: float | None = None
 
     @property
+    def reads_measures(self) -> bool:
+        """Whether any filter looks at sizes or lengths."""
+        return any(bound is not None for bound in (self.min_px, self.max_aspect, self.min_s, self.max_s))
+
+    @property
     def reads_texts(self) -> bool:
         """Whether any filter looks at texts."""
         return bool(self.languages) or self.min_words is not None or self.max_words is not None
 
 
 def reasons(
-    table: Table, filters: Filters, scores: Float32[np.ndarray, " n"] | None = None
+    table: Table,
+    filters: Filters,
+    scores: Float32[np.ndarray, " n"] | None = None,
+    *,
+    progress: Progress = quiet,
 ) -> list[str | None]:
     """Return for each row why it is dropped, or None; the first reason counts.
 
@@ -61,6 +72,7 @@ def reasons(
         table: The rows.
         filters: What they must satisfy.
         scores: Agreement of image and text (see `clip_scores`), NaN where a row has none.
+        progress: Told how many rows were measured, where that has not been done.
 
     Raises:
         UsageError: If a clip score is asked for and `scores` is None.
@@ -68,7 +80,7 @@ def reasons(
     if filters.min_clip_score is not None and scores is None:
         raise UsageError("a least clip score needs the scores of a model; name one with --model RUN")
     found: list[str | None] = [None] * len(table)
-    for mask, reason in _by_numbers(table, filters, scores):
+    for mask, reason in _by_numbers(table, filters, scores, progress):
         for row in np.flatnonzero(mask).tolist():
             found[row] = found[row] or reason
     if filters.reads_texts:
@@ -100,23 +112,26 @@ def clip_scores(table: Table, fingerprint: str) -> Float32[np.ndarray, " n"]:
 
 
 def _by_numbers(
-    table: Table, filters: Filters, scores: np.ndarray | None
+    table: Table, filters: Filters, scores: np.ndarray | None, progress: Progress
 ) -> Iterator[tuple[np.ndarray, str]]:
-    width, height = (np.asarray(table.column(name), dtype=np.int64) for name in ("width_px", "height_px"))
-    is_sized = (width > 0) & (height > 0)
-    short, long = np.minimum(width, height), np.maximum(width, height)
+    if filters.reads_measures:
+        yield from _by_measures(measure_rows(table, progress=progress), filters)
+    if filters.min_clip_score is not None and scores is not None:
+        yield scores < filters.min_clip_score, f"clip score under {filters.min_clip_score:g}"
+
+
+def _by_measures(known: Measures, filters: Filters) -> Iterator[tuple[np.ndarray, str]]:
+    short = np.minimum(known.width_px, known.height_px)
+    long = np.maximum(known.width_px, known.height_px)
+    is_sized = short > 0
     if filters.min_px is not None:
         yield is_sized & (short < filters.min_px), f"short side under {filters.min_px} px"
     if filters.max_aspect is not None:
         yield is_sized & (long > filters.max_aspect * short), f"aspect over {filters.max_aspect:g}"
-    if filters.min_s is not None or filters.max_s is not None:
-        seconds = np.asarray(table.column("duration_s"), dtype=np.float64)
-        if filters.min_s is not None:
-            yield seconds < filters.min_s, f"shorter than {filters.min_s:g} s"
-        if filters.max_s is not None:
-            yield seconds > filters.max_s, f"longer than {filters.max_s:g} s"
-    if filters.min_clip_score is not None and scores is not None:
-        yield scores < filters.min_clip_score, f"clip score under {filters.min_clip_score:g}"
+    if filters.min_s is not None:
+        yield known.duration_s < filters.min_s, f"shorter than {filters.min_s:g} s"
+    if filters.max_s is not None:
+        yield known.duration_s > filters.max_s, f"longer than {filters.max_s:g} s"
 
 
 def _by_texts(texts: Sequence[Caption], filters: Filters) -> str | None:

@@ -24,6 +24,20 @@ _SCRIPTS = MappingProxyType(
 )
 """The language that a script most often writes, by the first word of its characters' Unicode names."""
 
+_LATIN_LETTERS = (
+    ("vi", "đơưạảấầẩậắằẳặẹẻẽếềểệịọỏốồổộớờởợụủứừửựỳỵ"),
+    ("de", "ß"),
+    ("es", "ñ¿¡"),
+    ("pt", "ãõ"),
+    ("pl", "łśźżń"),
+    ("cs", "řěů"),
+    ("hu", "őű"),
+    ("tr", "ğış"),
+    ("ro", "ășț"),
+    ("eo", "ĉĝĥĵŝŭ"),
+)
+"""Letters of the Latin script that few languages use: a sign, not a proof."""
+
 _LETTERS = (("uk", "іїєґ"), ("be", "ў"), ("sr", "ђћџљњј"), ("fa", "پچژگ"), ("ur", "ٹڈڑے"))
 """Letters that set a language apart from the one its script stands for."""
 
@@ -105,6 +119,9 @@ def _by_words(text: str) -> str:
         languages = _VOTES.get(word, ())
         for language in languages:
             scores[language] = scores.get(language, 0.0) + 1 / len(languages)
+    for language, letters in _LATIN_LETTERS:
+        if any(letter in letters for letter in text.lower()):
+            scores[language] = scores.get(language, 0.0) + 1
     best = sorted(scores.items(), key=lambda entry: -entry[1])[:2]
     if not best or (len(best) == 2 and best[0][1] == best[1][1]):
         return ""
