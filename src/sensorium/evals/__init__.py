@@ -1,1 +1,21 @@
-"""(described by its owner)."""
+"""Measures of a model by published definitions: retrieval, zero-shot, linear probe, intervals."""
+
+from sensorium.evals.bootstrap import Interval, bootstrap_interval
+from sensorium.evals.probe import Probe, ProbeOptions, linear_probe
+from sensorium.evals.retrieval import Retrieval, chance_at, evaluate_retrieval, recall_at
+from sensorium.evals.zero_shot import Accuracy, accuracy, class_vectors
+
+__all__ = [
+    "Accuracy",
+    "Interval",
+    "Probe",
+    "ProbeOptions",
+    "Retrieval",
+    "accuracy",
+    "bootstrap_interval",
+    "chance_at",
+    "class_vectors",
+    "evaluate_retrieval",
+    "linear_probe",
+    "recall_at",
+]
