@@ -59,6 +59,7 @@ class FeatureLoader:
             raise UsageError(f"{len(names)} groups for {count} samples; give one for each")
         self._features = {name: features[name] for name in FIELDS if name in features}
         self._order = Order(np.asarray(rows, np.int64), batch_size, seed, shuffle, drop_last)
+        self._order.check(count)
         self._codes = np.unique(names, return_inverse=True)[1]
         self._augment = augment
         self._cursor = Cursor(self._order)

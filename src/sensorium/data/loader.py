@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from sensorium.core.errors import NotFoundError, TrainingError, UsageError
+from sensorium.core.errors import TrainingError, UsageError
 from sensorium.core.types import MediaBatch
 from sensorium.data.decode import Decoded, Decoder
 from sensorium.data.inputs import Input
@@ -65,9 +65,7 @@ class Loader:
         self._order = Order(np.asarray(rows, np.int64), batch_size, seed, shuffle, drop_last)
         self._decoder = Decoder(tables, dict(inputs), seed, augment, tuple(languages))
         names = [group for part in tables for group in part.groups]
-        wrong = self._order.rows[(self._order.rows < 0) | (self._order.rows >= len(names))]
-        if len(wrong):
-            raise NotFoundError(f"no row {wrong[0]}; there are rows 0 to {len(names) - 1}")
+        self._order.check(len(names))
         self._codes = np.unique(np.asarray(names), return_inverse=True)[1]
         self._workers = workers
         self._pool: _Pool | None = None

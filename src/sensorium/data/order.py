@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-from sensorium.core.errors import UsageError
+from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import FIELDS
 
 
@@ -61,6 +61,16 @@ class Order:
         """Batches in an epoch."""
         full, rest = divmod(len(self.rows), self.batch_size)
         return full + (rest > 0 and not self.drop_last)
+
+    def check(self, num_rows: int) -> None:
+        """Refuse rows beyond those that there are.
+
+        Raises:
+            NotFoundError: If a row is not among 0..num_rows-1.
+        """
+        wrong = self.rows[(self.rows < 0) | (self.rows >= num_rows)]
+        if len(wrong):
+            raise NotFoundError(f"no row {wrong[0]}; there are rows 0 to {num_rows - 1}")
 
     def permuted(self, epoch: int) -> Int64[np.ndarray, " n"]:
         """All rows in the order of an epoch."""
