@@ -150,8 +150,8 @@ def run_through(backend: str, encoder: Encoder, example: Padded) -> Frozen:
 
 def relative_error(tokens: Tokens, reference: Tokens) -> float:
     """Norm of the difference over the norm of the reference, over real tokens."""
-    real = reference.values[reference.mask].double()
-    difference = tokens.values[reference.mask].double() - real
+    real = reference.values[reference.mask].detach().double()
+    difference = tokens.values[reference.mask].detach().double() - real
     return float(difference.norm() / real.norm())
 
 
