@@ -1,0 +1,47 @@
+"""Lance's indexes find nearly what the exact index finds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sensorium.core.errors import TableError
+from sensorium.data import ann
+from sensorium.data.index import ExactIndex
+
+
+def units(num: int, seed: int, width: int = 32) -> np.ndarray:
+    values = np.random.default_rng(seed).standard_normal((num, width))
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["IVF_PQ", "IVF_HNSW_SQ"])
+def test_recall_against_exact(kind: ann.Kind, tmp_path: Path) -> None:
+    vectors, queries = units(2003, 1), units(11, 2)
+    dataset = ann.build(ann.write(tmp_path / "v.lance", vectors, np.arange(2003) * 7), kind=kind)
+    scores, rows = ann.search(dataset, queries, 10)
+    exact_scores, exact = ExactIndex(vectors).search(queries, 10)
+    assert ann.recall(rows, exact * 7) > 0.9
+    np.testing.assert_allclose(scores[:, 0], exact_scores[:, 0], atol=0.05)
+
+
+def test_without_an_index_it_is_exact(tmp_path: Path) -> None:
+    vectors, queries = units(307, 1), units(3, 2)
+    dataset = ann.write(tmp_path / "v.lance", vectors, np.arange(307))
+    scores, rows = ann.search(dataset, queries, 5)
+    exact_scores, exact = ExactIndex(vectors).search(queries, 5)
+    assert ann.recall(rows, exact) == 1
+    np.testing.assert_allclose(scores, exact_scores, atol=1e-5)
+    _, few = ann.search(dataset, queries, 5, where="row < 3")
+    assert sorted(few[0].tolist()) == [-1, -1, 0, 1, 2]
+
+
+def test_wrong_calls_are_refused(tmp_path: Path) -> None:
+    dataset = ann.write(tmp_path / "v.lance", units(307, 1), np.arange(307))
+    with pytest.raises(TableError, match="307 vectors are too few"):
+        ann.build(dataset)
+    with pytest.raises(TableError, match="no column 'image'"):
+        ann.build(dataset, "image")
+    with pytest.raises(TableError, match="fixed-size lists"):
+        ann.build(dataset, "row")
