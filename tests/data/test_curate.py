@@ -285,3 +285,14 @@ def test_tables_that_nobody_measured_are_measured_now(tmp_path: Path) -> None:
     np.testing.assert_array_equal(known.duration_s, [np.nan, 0.5, np.nan, np.nan])
     assert find_duplicates(table, "phash").repeats == ((0, 1),)
     assert filter_rows(table, Filters(min_px=80, min_s=0.7)).rows.tolist() == [3]
+
+
+def test_one_shape_in_two_colours_is_two_pictures(tmp_path: Path) -> None:
+    """A hash sees grey: red and blue of one brightness have one hash, but not one colour."""
+    shape = np.asarray(Image.fromarray(scene(6)).convert("L"), dtype=np.float64)[..., None]
+    red = np.clip(shape * [1.2, 0.8, 0.8], 0, 255).astype(np.uint8)
+    blue = np.clip(shape * [0.8, 0.8, 1.2], 0, 255).astype(np.uint8)
+    table = Table.create(tmp_path / "t.lance")
+    table.add([Sample("red", image=encode(red)), Sample("blue", image=encode(blue))])
+    table.add([Sample("packed red", image=encode(red, "JPEG", quality=60))])
+    assert find_duplicates(table, "phash").repeats == ((2, 0),)

@@ -21,11 +21,14 @@ from sensorium.core.runtime import Progress, quiet
 from sensorium.data import filters as filtering
 from sensorium.data.dedup import near_hash, near_vector, same_key
 from sensorium.data.filters import Filters
-from sensorium.data.measure import measure_rows
+from sensorium.data.measure import colour_distance, measure_rows
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
 
 By = Literal["content", "phash", "embedding"]
+MAX_COLOUR_DISTANCE = 12.0
+"""Mean difference of colours (0 to 255) up to which images of one hash are taken for the same."""
+
 _READ_ROWS = 64
 
 
@@ -61,8 +64,9 @@ def find_duplicates(
     Args:
         table: The rows.
         by: `content`: equal media bytes, whatever the captions (rows equal in both are never added); for
-            rows of text alone, equal texts. `phash`: images whose hashes differ in at most `max_distance`
-            of 64 bits. `embedding`: rows whose vectors of one model have a cosine of at least `min_cosine`.
+            rows of text alone, equal texts. `phash`: images of like colours whose hashes differ in at most
+            `max_distance` of 64 bits. `embedding`: rows whose vectors of one model have a cosine of at
+            least `min_cosine`.
         max_distance: For `phash`, 0 to 16.
         min_cosine: For `embedding`.
         fingerprint: For `embedding`: the model.
@@ -84,6 +88,8 @@ def find_duplicates(
     else:
         rows, vectors = _first_vectors(table, modality, fingerprint, order)
         target = near_vector(vectors, _checked_cosine(min_cosine))
+    if by == "phash":
+        target = _of_like_colours(table, rows, target)
     is_repeat = target != np.arange(len(rows))
     kept = np.setdiff1d(np.arange(len(table)), rows[is_repeat])
     repeats = sorted(zip(rows[is_repeat].tolist(), rows[target[is_repeat]].tolist(), strict=True))
@@ -129,6 +135,18 @@ def write_rows(
 def _read(table: Table, rows: Int64[np.ndarray, " k"]) -> Iterator[Sample]:
     for start in range(0, len(rows), _READ_ROWS):
         yield from table.rows(rows[start : start + _READ_ROWS])
+
+
+def _of_like_colours(
+    table: Table, rows: Int64[np.ndarray, " k"], target: Int64[np.ndarray, " k"]
+) -> Int64[np.ndarray, " k"]:
+    """Let those rows stay whose colours are other than those of the row that they seem to repeat."""
+    places = np.flatnonzero(target != np.arange(len(rows)))
+    pairs = np.stack([rows[places], rows[target[places]]], axis=1)
+    other = places[colour_distance(table, pairs) > MAX_COLOUR_DISTANCE]
+    result = target.copy()
+    result[other] = other
+    return result
 
 
 def _media_keys(table: Table) -> list[bytes]:
