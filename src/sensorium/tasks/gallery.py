@@ -1,6 +1,7 @@
 """What was found, as a contact sheet (PNG) and as a page (HTML).
 
-In: queries with their hits. Out: files. Rows are read from the table, the query's own media from its terms.
+In: queries with their hits. Out: files. Rows are read from the table, the query's own media from its
+terms.
 """
 
 from __future__ import annotations
