@@ -83,8 +83,8 @@ def is_public(address: str) -> bool:
     """Say whether an IP address is one of the public internet, also inside IPv6 wrappings.
 
     Example:
-        >>> [is_public(a) for a in ("93.184.216.34", "127.0.0.1", "::ffff:10.0.0.1", "169.254.169.254",
-        "fe80::1")] [True, False, False, False, False]
+        >>> [is_public(address) for address in ("93.184.216.34", "127.0.0.1", "::ffff:10.0.0.1", "fe80::1")]
+        [True, False, False, False]
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
