@@ -46,11 +46,10 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path: Path):
         first = run.stdout.readline()
         time.sleep(dice.uniform(0, 0.25))
         run.kill()
-        for line in [first, *run.stdout.read().splitlines()]:
+        for line in [first, *run.communicate()[0].splitlines()]:
             kind, _, number = line.partition(" ")
             if kind in seen:
                 seen[kind] = max(seen[kind], int(number))
-        run.wait()
         table = Table.open(tmp_path / "t")
         assert len(table) >= seen["rows"]
         assert table.column("row").tolist() == list(range(len(table)))
