@@ -11,6 +11,8 @@ from sensorium import media
 from sensorium.core.errors import LimitError, MediaError
 from sensorium.media import sandbox
 
+pytestmark = pytest.mark.slow
+
 MEMORY_BYTES = 512 << 20
 SECONDS = 10
 
@@ -107,7 +109,6 @@ def test_nothing_outside_the_file_is_opened(corpus, monkeypatch):
     assert not opened
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_random_damage_gives_media_or_one_error(seed, capfd):
     """Cuts, flips and splices of every format, decoded in this process."""
@@ -125,7 +126,7 @@ def test_random_damage_gives_media_or_one_error(seed, capfd):
     wholes += [
         specimens.movie("avi", "mpeg4"),
         specimens.track("ipod", "aac"),
-        specimens.track("matroska", "flac"),
+        specimens.track("matroska", "aac"),
     ]
     wholes += [
         specimens.encode(media.Image(specimens.photo(64, 64)).to_pillow(), "TIFF", compression="tiff_lzw")

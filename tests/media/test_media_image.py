@@ -177,6 +177,7 @@ def test_limits_are_read_from_the_header():
     assert media.open(data, limits=media.Limits(pixels=53 * 41)).pixels.shape == (41, 53, 3)
 
 
+@pytest.mark.slow
 def test_a_picture_over_pillows_own_limit_opens_where_ours_allows(recwarn):
     from hostile import png
 

@@ -85,7 +85,7 @@ def test_rotation_flags(degrees):
     ("aspect", "width"), [((16, 11), 93), ((1, 2), 32), ((1, 65_535), 64), ((900, 1), 64)]
 )
 def test_pixels_that_are_not_square_are_made_so(aspect, width):
-    data = specimens.movie("matroska", "ffv1", num_frames=2, aspect=aspect)
+    data = specimens.movie("matroska", "libx264", num_frames=2, aspect=aspect)
     header, video = media.probe(data), media.open(data)
     assert video.frames.shape == (2, 48, width, 3)
     assert (header.width_px, header.height_px) == (width, 48)

@@ -20,7 +20,7 @@ from sensorium.media.boxes import icon_sizes, webp_canvas
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_exif
 from sensorium.media.pixels import fill_rgb
-from sensorium.media.silence import silence
+from sensorium.media.silence import quiet_libtiff, silence
 from sensorium.media.source import Source
 from sensorium.media.types import Header, Image
 
@@ -98,6 +98,8 @@ def open_plugin(source: Source, format_name: str, limits: Limits) -> ImageFile:
     module_name, class_name = PLUGINS[format_name]
     plugin = getattr(importlib.import_module(f"PIL.{module_name}"), class_name)
     _check_inner_sizes(source, format_name, limits)
+    if format_name == "tiff":
+        quiet_libtiff()
     source.file.seek(0)
     picture: ImageFile = plugin(source.file)
     width, height = picture.size

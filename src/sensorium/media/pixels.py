@@ -26,7 +26,7 @@ def fill_rgb(picture: Pillow.Image, into: np.ndarray) -> None:
     rows = max(1, _STRIP_PIXELS // width)
     scale = _scale_of(picture)
     for top in range(0, height, rows):
-        strip = picture.crop((0, top, width, min(top + rows, height)))
+        strip = picture.crop((0, top, width, min(top + rows, height))) if rows < height else picture
         into[top : top + rows] = _strip_rgb(strip, scale)
 
 

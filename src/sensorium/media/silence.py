@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import threading
 import warnings
+from functools import cache
 from types import TracebackType
 
 
@@ -39,3 +42,17 @@ class _Silence:
 
 silence = _Silence()
 """The one context that all decoders share."""
+
+
+@cache
+def quiet_libtiff() -> None:
+    """Tell Pillow's libtiff not to print errors; it would, to the process's standard error, from C."""
+    from PIL import _imaging
+
+    # The symbols are looked up in the extension and what it is linked with; elsewhere there is nothing to do.
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(_imaging.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            handler = getattr(library, name)
+            handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            handler(None)

@@ -69,7 +69,7 @@ def unpack_media(header: bytes, body: bytearray, uri: str) -> Media:
         return _BUILD[answer["kind"]](arrays, answer["facts"], uri)
     except MediaError:
         raise
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise MediaError(
             "the isolated decoder gave an answer that makes no sense; the file is not safe"
         ) from error
