@@ -24,7 +24,13 @@ def config(**image: object) -> JointEmbeddingConfig:
             "towers": {
                 "image": {
                     "encoder": "image-vit",
-                    "options": {"width": 32, "depth": 3, "patch_px": 8, "size_px": 24},
+                    "options": {
+                        "width": 32,
+                        "input": {"flip": 0.5},
+                        "depth": 3,
+                        "patch_px": 8,
+                        "size_px": 24,
+                    },
                     **image,
                 },
                 "text": {

@@ -47,6 +47,7 @@ def samples(copies: int = 3, *, with_sound: bool = True) -> list[Sample]:
                     f"{colour}-{shape}-{copy}.png",
                     image=picture(colour, shape, copy),
                     speech=spoken,
+                    audio=sound(3000 - 211 * number) if spoken and number % 2 == 0 else None,
                     texts=[Caption("en", f"a {colour} {shape}"), Caption("de", f"{shape} in {colour}")],
                     source=f"maker-{copy}",
                 )

@@ -1,6 +1,7 @@
 """Learning rate: closed forms at the joints."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -14,7 +15,7 @@ def test_values_at_the_joints() -> None:
     assert rates[4] == 2.0
     assert math.isclose(rates[9], 1.25)  # half way from step 4 to step 14
     assert math.isclose(rates[14], 0.5)
-    assert all(a >= b for a, b in zip(rates[4:], rates[5:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[4:]))
 
 
 def test_no_warmup_and_one_step() -> None:

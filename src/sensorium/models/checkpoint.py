@@ -19,7 +19,7 @@ from torch import Tensor
 from sensorium.core.config import parse, read_toml, to_toml
 from sensorium.core.errors import CheckpointError, ConfigError, NotFoundError, SensoriumError
 from sensorium.core.files import replace_atomic, write_atomic
-from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig
+from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig, canonical
 from sensorium.models.tower import hash_tensors
 
 WEIGHTS = "model.safetensors"
@@ -169,7 +169,7 @@ def _long_texts_in(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _config_digest(config: JointEmbeddingConfig) -> str:
-    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
+    return hashlib.sha256(canonical(config).encode()).hexdigest()
 
 
 def _tensor_digest(tensors: dict[str, Tensor]) -> str:

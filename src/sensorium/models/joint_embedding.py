@@ -9,6 +9,7 @@ Does not know losses, optimisers, tables or files of its own (see `models.checkp
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -51,6 +52,11 @@ class JointEmbeddingConfig(Config):
     logit_bias_init: float = 0.0
 
 
+def canonical(config: JointEmbeddingConfig) -> str:
+    """The configuration as JSON that does not depend on the order in which keys were written."""
+    return json.dumps(config.model_dump(mode="json"), sort_keys=True)
+
+
 class JointEmbedding(nn.Module):
     """Towers into one space.
 
@@ -89,7 +95,7 @@ class JointEmbedding(nn.Module):
         state = self.state_dict()
         key = tuple((tensor.data_ptr(), tensor._version) for tensor in state.values())
         if self._fingerprint[0] != key:
-            digest = hashlib.sha256(self.config.model_dump_json().encode())
+            digest = hashlib.sha256(canonical(self.config).encode())
             hash_tensors(digest, state)
             self._fingerprint = (key, digest.hexdigest()[:16])
         return self._fingerprint[1]
