@@ -143,11 +143,9 @@ def _pick(table: Table, held: Int64[np.ndarray, " n"], field: str, category: str
         raise NotFoundError(
             f"no held-out row has {field}; remove the folder of the quickstart and run it again"
         )
-    uris = table.column("uri")
-    order = sorted(
-        rows.tolist(), key=lambda row: (f"/{category}/" not in uris[row].replace(":", "/"), uris[row])
-    )
-    return int(order[0])
+    uris = [sample.uri for sample in table.rows(rows, columns=["uri"])]
+    places = sorted(range(len(rows)), key=lambda place: (f":{category}/" not in uris[place], uris[place]))
+    return int(rows[places[0]])
 
 
 def _sound(sample: Sample, name: str) -> bytes:
