@@ -215,7 +215,7 @@ def _download_npm(package: Package, folder: Path) -> None:
 
 
 def _download_deb(package: Package, folder: Path) -> None:
-    """Try the system's package lists, then private ones: a user without root can then fetch on a bare image too."""
+    """Try the system's package lists, then private ones, which need neither root nor an update before."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise FetchError(
             f"needs apt-get and dpkg-deb (Debian, Ubuntu) to fetch {package.name}; "
@@ -234,7 +234,7 @@ def _download_deb(package: Package, folder: Path) -> None:
 
 
 def _private_lists() -> list[str]:
-    """Options that keep apt's lists and state in the user's cache, and need no lock, no root and no `_apt` user."""
+    """Options that keep apt's lists and state in the user's cache, without locks and without its own user."""
     root = cache_dir("packages") / ".apt"
     for name in ("state/lists/partial", "cache/archives/partial"):
         (root / name).mkdir(parents=True, exist_ok=True)
