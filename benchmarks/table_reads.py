@@ -97,7 +97,7 @@ def features(table: Table, path: Path) -> dict[str, dict[str, float]]:
 def rates(
     contenders: dict[str, Callable[[np.ndarray], object]], orders: list[np.ndarray], num_items: int
 ) -> dict[str, dict[str, float]]:
-    """Items a second of each contender, which take turns, and the first's rate over the last's in each round."""
+    """Items a second of contenders that take turns, and the first's rate over the last's in each round."""
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for parts in [orders[0], *orders]:
         for name, read in contenders.items():
@@ -105,7 +105,7 @@ def rates(
             for part in parts:
                 read(part)
             found[name].append(num_items / (time.perf_counter() - start))
-    ours, peers = list(found.values())[0][1:], list(found.values())[-1][1:]
+    ours, *_, peers = (values[1:] for values in found.values())
     ratio = spread([one / other for one, other in zip(ours, peers, strict=True)])
     return {name: spread(values[1:]) for name, values in found.items()} | {"ours over last": ratio}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich_rows import png, rich_sample
 
-from conftest import png, rich_sample
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import MediaBatch
 from sensorium.data.inputs import AudioInput, ImageInput

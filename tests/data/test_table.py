@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich_rows import rich_sample
 
-from conftest import rich_sample
 from sensorium.core.errors import NotFoundError, TableError, UsageError
 from sensorium.data import intake
 from sensorium.data.sample import Caption, Clip, Sample, normalise

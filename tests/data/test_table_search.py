@@ -97,6 +97,8 @@ def test_wrong_searches_say_what_to_do(searched, tmp_path):
         searched.search(np.zeros(7, np.float32), model=MODEL)
     with pytest.raises(UsageError, match="filter"):
         searched.search("a", model=MODEL, where="nope >")
+    with pytest.raises(UsageError, match="no field 'picture'"):
+        searched.search("a", model=MODEL, fields=["image", "picture"])
     with pytest.raises(NotFoundError, match="sensorium embed"):
         searched.search("a", model=MODEL, fields=["audio"])
     with pytest.raises(NotFoundError, match="sensorium embed"):

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from rich_rows import rich_sample
 
-from conftest import rich_sample
 from sensorium.core.errors import NotFoundError, TableError, UsageError
 from sensorium.data.table import Table
 

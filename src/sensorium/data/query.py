@@ -76,10 +76,14 @@ def gather(table: Table, fingerprint: str, fields: Sequence[str] | None) -> Pool
         fields: Which fields; None: those that show the thing, and captions of rows without these.
 
     Raises:
-        NotFoundError: If the model embedded none of them.
+        UsageError: If a field is unknown.
+        NotFoundError: If the model embedded one of them not at all.
     """
     from sensorium.data.index import ExactIndex  # imports numba: not for those who only read rows
 
+    unknown = [name for name in fields or () if name not in FIELDS]
+    if unknown:
+        raise UsageError(f"no field '{unknown[0]}'; known: {', '.join(FIELDS)}")
     embedded = table.fields_embedded().get(fingerprint, [])
     chosen = [name for name in FIELDS if name in (embedded if fields is None else fields)]
     missing = sorted(set(chosen) - set(embedded)) if chosen else ["anything"]

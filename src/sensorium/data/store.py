@@ -51,6 +51,13 @@ class Store:
         """Whether a dataset was created here; one whose creation was killed does not count."""
         return any((path / "_versions").glob("*.manifest"))
 
+    @staticmethod
+    def is_vacant(folder: Path, name: str) -> bool:
+        """Whether dataset `name` may be made in a folder that holds nothing, or what a killed creation left."""
+        if not folder.is_dir() or Store.exists(folder / name):
+            return False
+        return all(path.name in (name, f".{name}.lock") for path in folder.iterdir())
+
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the newest version.

@@ -60,14 +60,14 @@ class Table:
 
         Args:
             path: Folder to make; `.lance` is the usual ending.
-            description: What it holds, in a sentence.
+            description: What it holds.
             licence: SPDX expression or a sentence; each row may have its own besides.
 
         Raises:
             TableError: If the folder exists and is not empty.
         """
         folder = Path(path)
-        if folder.exists() and not _is_vacant(folder):
+        if folder.exists() and not Store.is_vacant(folder, ROWS):
             raise TableError(f"{folder} exists and is not empty; open it, or choose another path")
         return cls(folder, Store.create(folder / ROWS, rows_schema.described(description, licence)))
 
@@ -324,11 +324,15 @@ class Table:
             NotFoundError: If the table holds no vectors of this model.
             UsageError: If the filter does not parse.
         """
-        key = (model.fingerprint, None if fields is None else tuple(fields))
+        pool = self.pool(model.fingerprint, fields)
+        return search(self, pool, embed_query(query, model), k=k, where=where, min_score=min_score)
+
+    def pool(self, fingerprint: str, fields: Sequence[str] | None = None) -> Pool:
+        """What `search` looks through: read once and kept while no vectors are written here."""
+        key = (fingerprint, None if fields is None else tuple(fields))
         if key not in self._pools:
             self._pools[key] = gather(self, *key)
-        vector = embed_query(query, model)
-        return search(self, self._pools[key], vector, k=k, where=where, min_score=min_score)
+        return self._pools[key]
 
     def _vector_name(self, field: str, fingerprint: str) -> str:
         if field not in FIELDS:
@@ -348,10 +352,3 @@ class Table:
         wrong = numbers[(numbers < 0) | (numbers >= len(self))]
         if len(wrong):
             raise NotFoundError(f"no row {wrong[0]} in {self.path}; it has rows 0 to {len(self) - 1}")
-
-
-def _is_vacant(folder: Path) -> bool:
-    """Whether a table may be made here: nothing inside, or only what a killed `create` left."""
-    if not folder.is_dir() or Store.exists(folder / ROWS):
-        return False
-    return all(path.name in (ROWS, f".{ROWS}.lock") for path in folder.iterdir())

@@ -13,7 +13,6 @@ from jaxtyping import Float32
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import FIELDS, Embedder, Embeddings
-from sensorium.data import query as table_query
 from sensorium.data.query import Hit
 from sensorium.data.table import Table
 from sensorium.tasks.query import Term, query_vector
@@ -118,7 +117,7 @@ def hit_relevance(
     fields: Sequence[str] | None = None,
 ) -> Float32[np.ndarray, " k"]:
     """Relevance of hits (see `relevance`)."""
-    pool = table_query.gather(table, model.fingerprint, fields)
+    pool = table.pool(model.fingerprint, fields)
     embedder = None if isinstance(model, Space) else model
     background = build_background(table, pool, embedder, fingerprint=model.fingerprint)
     scores = np.array([hit.score for hit in hits], dtype=np.float32)
