@@ -160,7 +160,9 @@ def decoded_frames(container: av.container.InputContainer, stream: av.stream.Str
             return
         try:
             yield from packet.decode()
-        except (av.error.InvalidDataError, av.error.EOFError):
+        except av.error.MemoryError:
+            raise
+        except av.error.FFmpegError:  # damaged, or a feature FFmpeg lacks: the next packet may do
             continue
 
 
