@@ -160,7 +160,7 @@ def measure(num: int, rounds: int, with_ann: bool) -> dict[str, object]:
         folder = Path(name)
         make_vectors(folder / "vectors.npy", num)
         vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode="r"))
-        queries = make_queries(folder / "queries.npy", vectors, 15)
+        queries = make_queries(folder / "queries.npy", vectors, min(15, rounds))
         paths = (folder / "vectors.npy", folder / "queries.npy")
         with faiss_child(*paths, "Flat") as (flat, release), faiss_child(*paths, "SQ8") as (sq8, _):
             contenders = {"numpy": numpy_scan(vectors, queries), "faiss Flat": flat, "faiss SQ8": sq8}
@@ -193,8 +193,10 @@ def main() -> None:
         "width": WIDTH,
         "k": K,
     }
-    figures["sizes"] = {str(num): measure(num, options.rounds, options.ann) for num in options.sizes}
-    print(write("search", figures))
+    sizes: dict[str, object] = {}
+    for num in options.sizes:
+        sizes[str(num)] = measure(num, options.rounds, options.ann)
+        print(write("search", figures | {"sizes": sizes}))
 
 
 if __name__ == "__main__":
