@@ -53,7 +53,7 @@ class Store:
 
     @staticmethod
     def is_vacant(folder: Path, name: str) -> bool:
-        """Whether dataset `name` may be made in a folder that holds nothing, or what a killed creation left."""
+        """Whether dataset `name` may be made in a folder: empty, or with what a killed creation left."""
         if not folder.is_dir() or Store.exists(folder / name):
             return False
         return all(path.name in (name, f".{name}.lock") for path in folder.iterdir())

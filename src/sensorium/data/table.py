@@ -178,7 +178,7 @@ class Table:
     def column(self, name: str) -> np.ndarray | list[Any]:
         """Read one column of all rows.
 
-        Numbers and flags come as an array (missing: -1, or NaN for floats); texts, bytes and lists as a list.
+        Numbers and flags come as an array (missing: -1, or NaN for floats), all else as a list.
 
         Raises:
             UsageError: If there is no such column.
@@ -251,15 +251,13 @@ class Table:
         row_numbers: Sequence[int] | np.ndarray,
         values: Float[np.ndarray, "n E"],
     ) -> None:
-        """Keep search vectors of one field and one model, durably and as one commit.
-
-        Vectors of another fingerprint stay apart: they are never compared with these.
+        """Keep search vectors of one field and one model, apart from other models', durably and as one commit.
 
         Args:
             field: One of `FIELDS`.
             model_fingerprint: `Embedder.fingerprint`.
-            row_numbers: Row of each vector, (n,); a row with several captions or clips comes several times in
-                one call, and a row that was kept before is replaced.
+            row_numbers: Row of each vector, (n,); a row with several captions comes several times in one call,
+                and a row that was kept before is replaced.
             values: Unit vectors.
 
         Raises:
@@ -315,10 +313,9 @@ class Table:
             query: A text (`str`), a file (`Path`), opened media, or a vector (E,).
             model: Embeds the query; the table must hold vectors of the same model (`sensorium embed`).
             k: How many rows at most.
-            where: SQL filter, as in `where`.
+            where: SQL filter, as for `where`.
             min_score: Leave out rows whose cosine is lower.
-            fields: Search only these; None searches what shows the thing (image, video, audio), and
-                the captions of rows that have nothing else.
+            fields: Only these; None: what shows the thing (image, video, audio), or else the captions.
 
         Raises:
             NotFoundError: If the table holds no vectors of this model.
