@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
 from sensorium.data.sources import Failure, Item
-from sensorium.data.sources.tabular import decode_data_uri, items, read_rows
+from sensorium.data.sources.cells import read_rows
+from sensorium.data.sources.tabular import decode_data_uri, items
 
 
 def rows_of(path: Path, **options: object) -> list[Item]:

@@ -21,7 +21,7 @@ from sensorium.core.runtime import Progress, quiet
 from sensorium.data.crew import Crew
 from sensorium.data.quarantine import Quarantine
 from sensorium.data.sample import Sample
-from sensorium.data.sources import Failure, Item, folder, tabular, webdataset
+from sensorium.data.sources import Failure, Item, cells, folder, tabular, webdataset
 from sensorium.data.sources.urls import Fetcher, Politeness
 from sensorium.data.table import Table
 from sensorium.data.validate import STAMP, Outcome
@@ -110,7 +110,7 @@ def list_items(src: str | Path, options: Options) -> Iterator[Item | Failure]:
         UsageError: If no source reads it, or an option does not apply to it.
     """
     path = Path(src)
-    is_table = path.is_file() and path.suffix.lower() in tabular.SUFFIXES
+    is_table = path.is_file() and path.suffix.lower() in cells.SUFFIXES
     if not is_table and (options.columns or options.root is not None):
         raise UsageError(f"--map and --root are for table files, and {src} is none; leave them out")
     if is_table:
@@ -127,7 +127,7 @@ def list_items(src: str | Path, options: Options) -> Iterator[Item | Failure]:
         return webdataset.items(shards, source=options.source)
     if path.is_file():
         raise UsageError(
-            f"{src} is no source; expected a folder, {', '.join(sorted(tabular.SUFFIXES))} or .tar"
+            f"{src} is no source; expected a folder, {', '.join(sorted(cells.SUFFIXES))} or .tar"
         )
     raise NotFoundError(f"nothing at {src}; give a folder, a table file or tars")
 

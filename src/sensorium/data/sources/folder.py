@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sensorium.core.errors import MediaError, NotFoundError, SensoriumError
-from sensorium.data.sources import tabular
+from sensorium.data.sources import cells, tabular
 from sensorium.data.sources.item import Blob, Failure, Item, file_blob, inside
 from sensorium.data.sources.record import Record, is_language, merge, read_record
 
@@ -38,11 +38,13 @@ MAX_SIDECAR_BYTES = 16 * 1024 * 1024
 
 @dataclass
 class _Folder:
-    """The files of one folder, sorted by use."""
+    """The files of one folder, sorted by use; sidecars also by stem, and by stem without their language."""
 
     media: list[Path] = field(default_factory=list)
     texts: dict[str, Path] = field(default_factory=dict)
     records: dict[str, Path] = field(default_factory=dict)
+    by_stem: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    by_base: dict[str, list[tuple[Path, str]]] = field(default_factory=lambda: defaultdict(list))
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -99,15 +101,21 @@ def _sort_files(place: Path, names: list[str], root: Path) -> _Folder:
         path = place / name
         suffix = path.suffix.lower()
         try:
-            inside(path, root)
+            if path.is_symlink():  # any other path lies under the root as it was walked
+                inside(path, root)
             file_blob(path)
         except (MediaError, OSError) as error:
             content.failures.append(Failure(str(path), "read", str(error)))
             continue
         if _is_caption_table(path):
             continue
+        if suffix in TEXT_SUFFIXES | {".json"}:
+            content.by_stem[path.stem].append(path)
         if suffix in TEXT_SUFFIXES:
             content.texts[name] = path
+            base, _, tag = path.stem.rpartition(".")
+            if base and is_language(tag):
+                content.by_base[base].append((path, tag))
         elif suffix == ".json":
             content.records[name] = path
         else:
@@ -136,7 +144,7 @@ def _rows(content: _Folder, named: dict[Path, list[Record]], source: str) -> Ite
             else:
                 said.append(outcome)
         for row in rows:
-            records = [record for path in row for record in named.pop(path.resolve(), [])]
+            records = [record for path in row for record in named.pop(path.resolve(), [])] if named else []
             yield _item(row, merge([*records, *said]), source)
     yield from _texts_alone(content, used, named, source)
 
@@ -164,16 +172,10 @@ def _kind(path: Path) -> str:
 def _sidecars(rows: list[list[Path]], content: _Folder, stems: set[str]) -> list[tuple[Path, str]]:
     """Files that describe the media of one stem, each with its language."""
     stem = rows[0][0].stem
-    owners = {stem, *(path.name for row in rows for path in row)}
-    found = [
-        (path, "")
-        for names in (content.texts, content.records)
-        for name, path in names.items()
-        if path.stem in owners
-    ]
-    for path in content.texts.values():
-        base, _, tag = path.stem.rpartition(".")
-        if base == stem and is_language(tag) and path.stem not in stems | owners:
+    owners = dict.fromkeys([stem, *(path.name for row in rows for path in row)])
+    found = [(path, "") for owner in owners for path in content.by_stem.get(owner, [])]
+    for path, tag in content.by_base.get(stem, []):
+        if path.stem not in stems and path.stem not in owners:
             found.append((path, tag))
     return found
 
@@ -203,7 +205,7 @@ def json_record(text: str) -> Record:
 def _read_captions(table: Path, root: Path, named: dict[Path, list[Record]]) -> Iterator[Failure]:
     """Gather into `named` what a caption table says of each file."""
     try:
-        for row in tabular.read_rows(table):
+        for row in cells.read_rows(table):
             if isinstance(row, Failure):
                 yield row
                 continue

@@ -117,8 +117,9 @@ class Fetcher:
                             yield entry
                         else:
                             self._enqueue(entry)
-                    self._start(threads)
-                    yield from self._finished()
+                    if self._num_waiting or self._running:
+                        self._start(threads)
+                        yield from self._finished()
             finally:
                 for future in self._running:
                     future.cancel()
