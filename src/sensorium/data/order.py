@@ -122,7 +122,7 @@ def pick(
 
     Example:
         >>> pick(7, 0, np.arange(5), "text", np.full(5, 3)).tolist()
-        [1, 1, 2, 0, 1]
+        [2, 2, 0, 0, 1]
     """
     key = np.array([seed, epoch, FIELDS.index(field)], dtype=np.uint64)
     state = rows.astype(np.uint64)

@@ -30,7 +30,7 @@ def split(groups: Sequence[str], *, test: float, seed: int) -> dict[str, Int64[n
 
     Example:
         >>> parts = split(["frog", "hat", "frog", "sun"], test=0.5, seed=1)
-        >>> sorted([*parts["train"], *parts["test"]])
+        >>> sorted(parts["train"].tolist() + parts["test"].tolist())
         [0, 1, 2, 3]
         >>> bool(np.isin(0, parts["test"])) == bool(np.isin(2, parts["test"]))
         True

@@ -251,12 +251,12 @@ class Table:
         row_numbers: Sequence[int] | np.ndarray,
         values: Float[np.ndarray, "n E"],
     ) -> None:
-        """Keep search vectors of one field and one model, apart from other models', durably and as one commit.
+        """Keep search vectors of one field and one model, apart from other models', as one commit.
 
         Args:
             field: One of `FIELDS`.
             model_fingerprint: `Embedder.fingerprint`.
-            row_numbers: Row of each vector, (n,); a row with several captions comes several times in one call,
+            row_numbers: Row of each vector, (n,); a row with several captions comes several times in a call,
                 and a row that was kept before is replaced.
             values: Unit vectors.
 
