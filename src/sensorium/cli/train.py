@@ -37,7 +37,8 @@ def train(
 
     The run's folder gets the model (model.safetensors, config.toml, card.md), the log (log.jsonl, curve.png,
     tensorboard/) and the state to go on from (last/). A killed run goes on with the same command and
-    --resume, and ends as if it had never stopped. Exits 3 if some rows could not be read; errors.jsonl says which.
+    --resume, and ends as if it had never stopped. Exits 3 if some rows could not be read; errors.jsonl says
+    which.
     """
     from sensorium.tasks.train import train as train_model
 

@@ -19,8 +19,9 @@ from sensorium.core.errors import UsageError
 from sensorium.core.files import write_atomic
 from sensorium.core.runtime import Progress, quiet
 from sensorium.models.joint_embedding import JointEmbedding
+from sensorium.tasks.evaluate import OnePerRow, recalls
 from sensorium.training.corpus import Corpus, open_corpus, open_table
-from sensorium.training.heldout import FieldVectors, heldout_vectors
+from sensorium.training.heldout import heldout_vectors
 from sensorium.training.loop import Evaluation, Job, Outcome, fit
 from sensorium.training.material import Material, build_batches, build_model, gather, used_fields
 from sensorium.training.recipe import Recipe, read_recipe
@@ -107,19 +108,16 @@ def _failure(corpus: Corpus, row: int, reason: str) -> str:
 
 
 def evaluate(model: JointEmbedding, material: Material, recipe: Recipe) -> Evaluation:
-    """Recall between the fields of each pair of the loss, both ways, over the held-out rows.
+    """Recall from each field to each other over the held-out rows, as `tasks.evaluate` measures it.
 
-    A query's positives are the items of its group. Texts that are equal count once. The score is the mean of
-    all recalls of the first pair.
+    The score is the mean of all recalls of the loss's first pair, both ways.
     """
-    vectors = heldout_vectors(model, material)
-    metrics: dict[str, Mapping[str, float]] = {}
-    for pair in recipe.loss.pairs:
-        for query, item in ((pair.a, pair.b), (pair.b, pair.a)):
-            metrics[f"{query}->{item}"] = _recall(vectors[query], vectors[item], material.groups, item)
+    found = heldout_vectors(model, material)
+    vectors = {name: OnePerRow(one.rows, one.vectors) for name, one in found.items()}
+    metrics = recalls(material.corpus.tables[0], vectors)
     first = recipe.loss.pairs[0]
-    both = [metrics[f"{first.a}->{first.b}"], metrics[f"{first.b}->{first.a}"]]
-    score = float(np.mean([found[f"R@{k}"] for found in both for k in KS]))
+    both = [metrics.get(name, {}) for name in (f"{first.a}->{first.b}", f"{first.b}->{first.a}")]
+    score = float(np.mean([found.get(f"R@{k}", 0.0) for found in both for k in KS]))
     return Evaluation(score, f"mean recall, {first.a} and {first.b}", metrics)
 
 
@@ -155,12 +153,19 @@ def card(
 def _figures(evaluation: Evaluation | None) -> list[str]:
     if evaluation is None:
         return ["Not measured."]
-    names = [f"R@{k}" for k in KS] + [f"chance@{k}" for k in KS] + ["queries", "items"]
-    lines = [f"| from -> to | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    names = [f"R@{k}" for k in KS]
+    lines = [f"| from -> to | {' | '.join(names)} | chance@10 | queries | items |", f"|---|{'---|' * 6}"]
     for pair, found in evaluation.metrics.items():
-        cells = [f"{found[name]:.3f}" if "@" in name else f"{found[name]:.0f}" for name in names]
-        lines.append(f"| {pair} | {' | '.join(cells)} |")
-    return lines
+        cells = [_with_interval(found, name) for name in names]
+        rest = [f"{found['chance@10']:.3f}", str(found["queries"]), str(found["items"])]
+        lines.append(f"| {pair} | {' | '.join([*cells, *rest])} |")
+    return [*lines, "", "In brackets: 95 % intervals by bootstrap over groups."]
+
+
+def _with_interval(found: Mapping[str, object], name: str) -> str:
+    interval = found.get(f"ci95 {name}")
+    shown = f"{found[name]:.3f}"
+    return f"{shown} [{interval[0]:.2f}, {interval[1]:.2f}]" if isinstance(interval, list) else shown
 
 
 def _limits(recipe: Recipe) -> list[str]:
@@ -178,37 +183,3 @@ def _limits(recipe: Recipe) -> list[str]:
         "- It has seen little but things like those of its tables; measure it on yours before relying on it.",
         "",
     ]
-
-
-def _recall(
-    queries: FieldVectors, items: FieldVectors, groups: Sequence[str], item_field: str
-) -> dict[str, float]:
-    """Recall of one direction; of equal texts the first stands for all."""
-    group_of = np.unique(np.asarray(groups), return_inverse=True)[1]
-    rows, vectors = items.rows, items.vectors
-    if item_field == "text" and len(rows):
-        first = np.unique(group_of[rows], return_index=True)[1]
-        rows, vectors = rows[np.sort(first)], vectors[np.sort(first)]
-    positives = group_of[queries.rows][:, None] == group_of[rows][None]
-    answerable = positives.any(axis=1)
-    scores, positives = queries.vectors[answerable] @ vectors.T, positives[answerable]
-    order = np.argsort(-scores, axis=1, kind="stable")
-    hits = np.take_along_axis(positives, order, axis=1)
-    result: dict[str, float] = {}
-    for k in KS:
-        result[f"R@{k}"] = float(hits[:, :k].any(axis=1).mean()) if len(hits) else 0.0
-        result[f"chance@{k}"] = _chance(positives, k)
-    return result | {"queries": float(len(scores)), "items": float(len(rows))}
-
-
-def _chance(positives: np.ndarray, k: int) -> float:
-    """Mean chance of a hit among k items drawn at random: 1 - C(n - p, k) / C(n, k)."""
-    num_queries, num_items = positives.shape
-    if num_queries == 0 or num_items == 0:
-        return 0.0
-    counts, weights = np.unique(positives.sum(axis=1), return_counts=True)
-    misses = [
-        float(np.prod([max(num_items - count - j, 0) / (num_items - j) for j in range(min(k, num_items))]))
-        for count in counts
-    ]
-    return float(1 - np.average(misses, weights=weights))

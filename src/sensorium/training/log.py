@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 LOG = "log.jsonl"
 CURVE = "curve.png"
-Record = Mapping[str, float | str | Mapping[str, float]]
+Figures = Mapping[str, float | Sequence[float]]
+Record = Mapping[str, float | str | Figures]
 
 
 class RunLog:
@@ -115,7 +116,9 @@ def _numbers(record: Record) -> dict[str, float]:
     flat: dict[str, float] = {}
     for name, value in record.items():
         if isinstance(value, Mapping):
-            flat |= {f"{name}/{inner}": number for inner, number in value.items()}
+            flat |= {
+                f"{name}/{key}": number for key, number in value.items() if isinstance(number, int | float)
+            }
         elif isinstance(value, int | float):
             flat[name] = value
     return flat

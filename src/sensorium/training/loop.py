@@ -25,7 +25,7 @@ from sensorium.core.types import MediaBatch
 from sensorium.data.order import LoaderState
 from sensorium.models import checkpoint
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.training.log import CURVE, RunLog, draw_curve, read_log
+from sensorium.training.log import CURVE, Figures, RunLog, draw_curve, read_log
 from sensorium.training.objective import Objective, objective
 from sensorium.training.optim import MovingAverage, build_optimizer, trained
 from sensorium.training.recipe import LossConfig, TrainConfig
@@ -61,7 +61,7 @@ class Evaluation:
 
     score: float
     score_name: str = "score"
-    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    metrics: Mapping[str, Figures] = field(default_factory=dict)
 
 
 Evaluate = Callable[[JointEmbedding], Evaluation]
