@@ -75,6 +75,7 @@ def load_command(name: str) -> TyperCommand | TyperGroup:
     module = importlib.import_module(f"sensorium.cli.{COMMANDS[name].module}")
     command = typer.main.get_command(module.app)
     command.name = name
+    command.help = command.help or COMMANDS[name].summary
     return command  # type: ignore[return-value]
 
 

@@ -25,9 +25,9 @@ def quickstart(
 ) -> None:
     """Fetch real data, train, measure and search, in minutes on a laptop.
 
-    Fetches 785 stamps with captions, sounds and spoken captions (330 MB with the pretrained encoders), trains
-    a joint embedding on four fifths of the captions, measures it on the others, and draws six queries by text,
-    sound, speech and picture on one sheet. A second run uses what is there.
+    Fetches 785 stamps with captions, sounds and spoken captions (330 MB with the pretrained encoders),
+    trains a joint embedding on four fifths of the captions, measures it on the others, and draws six queries
+    by text, sound, speech and picture on one sheet. A second run uses what is there.
     """
     from sensorium.tasks.quickstart import is_finished
     from sensorium.tasks.quickstart import quickstart as run_quickstart
