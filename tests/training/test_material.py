@@ -86,7 +86,8 @@ def test_locked_and_decoded_fields_meet_in_one_batch(tmp_path: Path) -> None:
     assert not torch.equal(next(iter(batches.epoch(5))).features["image"], first[0].features["image"])
 
 
-def test_class_vectors_become_rows_but_for_held_out_names(tmp_path: Path) -> None:
+def test_class_vectors_become_rows_but_for_held_out_names(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SENSORIUM_CACHE", str(tmp_path / "cache"))
     recipe, model, corpus, material = prepared(tmp_path, both_locked(tmp_path))
     encoder = model.tower("image").encoder
     encoder.class_vectors = torch.randn(3, encoder.dim)

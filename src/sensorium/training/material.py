@@ -6,6 +6,7 @@ features computed once; the others are decoded in every epoch. Does not know the
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from jaxtyping import Float32, Int64
 
 from sensorium.codecs.bpe import train_bpe
 from sensorium.core.errors import ConfigError
-from sensorium.core.runtime import Progress, quiet
+from sensorium.core.runtime import Progress, cache_dir, quiet
 from sensorium.core.types import FIELDS, MODALITY_OF, MediaBatch
 from sensorium.data.feature_loader import FeatureLoader
 from sensorium.data.loader import Loader
@@ -25,6 +26,7 @@ from sensorium.data.order import LoaderState, pick
 from sensorium.data.sample import normalise
 from sensorium.data.vectors import Ragged
 from sensorium.encoders import ENCODERS
+from sensorium.models.checkpoint import read_tensors, write_tensors
 from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig
 from sensorium.models.tower import Tower
 from sensorium.training.corpus import Corpus, captions
@@ -113,17 +115,15 @@ def with_class_vectors(material: Material, model: JointEmbedding) -> Material:
         )
     corpus = material.corpus
     held_out = captions(corpus.tables[0], corpus.test, corpus.languages)
-    kept = [
-        (n, name.split(", "))
-        for n, name in enumerate(names)
-        if not held_out & set(map(normalise, name.split(", ")))
-    ]
-    text = model.tower("text")
-    texts = encode_items(text, [text.prepare(synonym) for _, synonyms in kept for synonym in synonyms])
-    images = vectors.detach().cpu().float().numpy()[[n for n, _ in kept]]
+    synonyms = [name.split(", ") for name in names]
+    kept = [n for n, words in enumerate(synonyms) if not held_out & set(map(normalise, words))]
+    texts = _class_texts(model.tower("text"), synonyms)
+    images = vectors.detach().cpu().float().numpy()[kept]
     added = {
         "image": Ragged(images, np.arange(len(kept) + 1)),
-        "text": Ragged(texts, np.cumsum([0, *(len(synonyms) for _, synonyms in kept)])),
+        "text": Ragged(
+            np.concatenate([texts[n] for n in kept]), np.cumsum([0, *(len(synonyms[n]) for n in kept)])
+        ),
     }
     empty = {
         name: Ragged(np.zeros((0, part.dim), np.float32), np.zeros(len(kept) + 1, np.int64))
@@ -132,7 +132,7 @@ def with_class_vectors(material: Material, model: JointEmbedding) -> Material:
     return replace(
         material,
         cached={name: joined([part, added.get(name, empty[name])]) for name, part in material.cached.items()},
-        groups=[*material.groups, *(normalise(synonyms[0]) for _, synonyms in kept)],
+        groups=[*material.groups, *(normalise(synonyms[n][0]) for n in kept)],
         train=np.concatenate([material.train, len(corpus) + np.arange(len(kept))]),
     )
 
@@ -267,6 +267,18 @@ def _cached(
         failures += [(int(start) + row, reason) for row, reason in found.failures]
         parts.append(table.features(found.name))
     return joined(parts), failures
+
+
+def _class_texts(tower: Tower, synonyms: Sequence[Sequence[str]]) -> Ragged:
+    """Features of what classes are called, kept in the user's cache."""
+    words = [word for of_class in synonyms for word in of_class]
+    digest = hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
+    path = cache_dir("features") / f"classes-{digest}-{tower.encoder_fingerprint()}.safetensors"
+    if not path.is_file():
+        vectors = encode_items(tower, [tower.prepare(word) for word in words])
+        write_tensors(path, {"text": torch.from_numpy(vectors)}, {})
+    values = read_tensors(path)[0]["text"].numpy()
+    return Ragged(values, np.cumsum([0, *map(len, synonyms)]))
 
 
 def _texts(corpus: Corpus) -> Iterator[str]:
