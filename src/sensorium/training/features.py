@@ -94,6 +94,8 @@ def cache_features(
     run = _Runner(tower, batch_size)
     name = feature_name(field, tower, views=views, languages=languages)
     missing = table.features_missing(name, field)
+    if len(missing) == 0:
+        return Cached(name, 0, [], None)
     failures: list[tuple[int, str]] = []
     waiting: list[tuple[int, Float32[np.ndarray, "m D"]]] = []
     what, written_at = f"{field} features by {tower.config.encoder}", time.monotonic()
