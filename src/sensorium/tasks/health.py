@@ -28,7 +28,6 @@ REQUIRED = (
     "soxr",
     "tokenizers",
     "safetensors",
-    "lancedb",
     "pyarrow",
 )
 OPTIONAL = ("onnxruntime", "huggingface-hub", "psutil")
