@@ -97,7 +97,7 @@ def cache_features(
     if len(missing) == 0:
         return Cached(name, 0, [], None)
     failures: list[tuple[int, str]] = []
-    waiting: list[tuple[int, Float32[np.ndarray, "m D"]]] = []
+    waiting: list[tuple[int, Float32[np.ndarray, "_ D"]]] = []
     what, written_at = f"{field} features by {tower.config.encoder}", time.monotonic()
     progress(0, len(missing), what)
     with ThreadPoolExecutor(threads) as pool:
@@ -207,7 +207,7 @@ class _Runner:
         rates = f"{timing.samples_per_s:.0f}/s, eager {eager:.0f}/s, error {timing.error:.0e}"
         return f" through {timing.backend} ({rates})"
 
-    def __call__(self, items: list[list[np.ndarray]], num_rows: int) -> list[Float32[np.ndarray, "m D"]]:
+    def __call__(self, items: list[list[np.ndarray]], num_rows: int) -> list[Float32[np.ndarray, "_ D"]]:
         """Pooled vectors of the items of some rows, of `num_rows` in all."""
         flat = [item for row in items for item in row]
         if self._encoder is None and flat:
@@ -231,7 +231,7 @@ def batched(rows: Int64[np.ndarray, " n"], size: int) -> Iterator[Int64[np.ndarr
     yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _write(table: Table, name: str, waiting: Sequence[tuple[int, Float32[np.ndarray, "m D"]]]) -> None:
+def _write(table: Table, name: str, waiting: Sequence[tuple[int, Float32[np.ndarray, "_ D"]]]) -> None:
     if waiting:
         offsets = np.cumsum([0, *(len(vectors) for _, vectors in waiting)])
         table.set_features(
