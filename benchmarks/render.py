@@ -76,8 +76,8 @@ def loss(found: Figures) -> list[str]:
         "for it halves) and `SigLipLoss`, with their defaults; sensorium: `losses.info_nce` and `sigmoid`."
     )
     parts = [
-        f"Value and gradients of B pairs of width {found['width']}, float32, {found['threads']} threads, each in "
-        "a fresh process. Extra memory: peak less what was resident before, the gradients included.",
+        f"Value and gradients of B float32 pairs of width {found['width']}, {found['threads']} threads, each in a "
+        "fresh process. Extra memory: peak less what was resident before, the gradients included.",
         peers,
     ]
     for family in ("info_nce", "sigmoid"):
@@ -98,7 +98,7 @@ def search(found: Figures) -> list[str]:
         f"Top {found['k']} of one query among n unit vectors of width {found['width']}; two threads each.",
         "numpy: `vectors @ query`, then `argpartition`. faiss "
         f"({', '.join(releases)}): `index_factory` `Flat` and `SQ8`, inner product, in a process of its own. "
-        "sensorium: `ExactIndex`; what bf16 and int8 cannot rule out is scored again, so the answer is exact. "
+        "sensorium: `ExactIndex`; what bf16 and int8 cannot rule out is scored again, so it stays exact. "
         "lance: its indexes through `data.ann`. Recall is against the NumPy scan.",
     ]
     rows = [
