@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sensorium.cli.index import index
 from sensorium.cli.options import ModelOption, load_model
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_pairs, emit_table, note
 from sensorium.core.errors import UsageError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sensorium.data.table import Table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
+app.command()(index)
 
 PARTLY_FAILED = 3
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sensorium.core.types import Embedder
     from sensorium.data.table import Table
     from sensorium.tasks.query import Term
-    from sensorium.tasks.search import Found
+    from sensorium.tasks.search import Found, SearchRequest
 
 app = typer.Typer(add_completion=False)
 
@@ -56,6 +56,10 @@ def search(
         ),
     ] = None,
     fields: FieldOption = None,
+    ann: Annotated[
+        bool,
+        typer.Option("--ann", help="Search the approximate index that `sensorium data index` built."),
+    ] = False,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw what was found.")
     ] = None,
@@ -73,12 +77,14 @@ def search(
     --model the model that embedded the table is used. --json prints [{"id", "score", "uri", "texts"}, ...].
     """
     from sensorium.data.table import Table
+    from sensorium.tasks.search import SearchRequest
 
     opened = Table.open(table)
     terms = _terms(opened, query or [], like or [], vectors or [], is_text)
     if not terms:
         raise UsageError("nothing to search for; give a text, a file, --like ROW or --vector FILE")
-    found = _find(opened, terms, model, device, k=k, where=where, min_score=min_score, fields=fields or [])
+    request = SearchRequest(terms, k, where, min_score, fields or [], ann)
+    found = _find(opened, request, model, device)
     if sheet is not None or html is not None:
         _draw(opened, terms, found, fields or [], sheet, html)
     if json:
@@ -98,22 +104,11 @@ def _terms(
     return terms + [Term(read_vector(path)) for path in vectors]
 
 
-def _find(
-    table: Table,
-    terms: Sequence[Term],
-    run: Path | None,
-    device: str,
-    *,
-    k: int,
-    where: str | None,
-    min_score: float | None,
-    fields: Sequence[str],
-) -> Found:
+def _find(table: Table, request: SearchRequest, run: Path | None, device: str) -> Found:
     from sensorium.tasks.ledger import latest_model
-    from sensorium.tasks.search import SearchRequest, find
+    from sensorium.tasks.search import find
 
-    request = SearchRequest(terms, k, where, min_score, fields)
-    needs_model = run is not None or any(isinstance(term.item, str | Path) for term in terms)
+    needs_model = run is not None or any(isinstance(term.item, str | Path) for term in request.terms)
     space: Embedder = load_model(run or latest_model(table), device) if needs_model else _latest_space(table)
     return find(table, request, space)
 

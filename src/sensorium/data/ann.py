@@ -9,6 +9,7 @@ exact. It does not know media tables.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -25,14 +26,27 @@ MIN_VECTORS = 512
 
 
 def write(
-    path: Path | str, vectors: Float32[np.ndarray, "n E"], rows: Int64[np.ndarray, " n"]
+    path: Path | str,
+    vectors: Float32[np.ndarray, "n E"],
+    rows: Int64[np.ndarray, " n"],
+    columns: Mapping[str, Int64[np.ndarray, " n"]] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> lance.LanceDataset:
-    """Write vectors and their row numbers as a dataset that can be indexed, replacing what was there."""
+    """Write vectors and their row numbers as a dataset that can be indexed, replacing what was there.
+
+    Args:
+        path: Folder of the dataset.
+        vectors: Unit vectors.
+        rows: Number of each.
+        columns: Further numbers of each, by name.
+        metadata: Text to keep with the dataset.
+    """
     if len(vectors) != len(rows):
         raise UsageError(f"{len(vectors)} vectors and {len(rows)} row numbers; expected one for each")
     flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
     column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    return lance.write_dataset(pa.table({"row": rows, "vector": column}), str(path), mode="overwrite")
+    table = pa.table({"row": rows, **(columns or {}), "vector": column}, metadata=metadata)
+    return lance.write_dataset(table, str(path), mode="overwrite")
 
 
 def build(dataset: lance.LanceDataset, column: str = "vector", kind: Kind = "IVF_PQ") -> lance.LanceDataset:
@@ -62,7 +76,7 @@ def build(dataset: lance.LanceDataset, column: str = "vector", kind: Kind = "IVF
         kind,
         metric="cosine",
         replace=True,
-        num_partitions=max(1, round(math.sqrt(num_rows) / 2)),
+        num_partitions=num_partitions(num_rows),
         num_sub_vectors=_sub_vectors(width) if kind == "IVF_PQ" else None,
     )
 
@@ -105,6 +119,11 @@ def search(
         scores[i, : len(found)] = 1 - found["_distance"].to_numpy()
         labels[i, : len(found)] = found[label].to_numpy()
     return scores, labels
+
+
+def num_partitions(num_rows: int) -> int:
+    """Partitions of an index over so many vectors."""
+    return max(1, round(math.sqrt(num_rows) / 2))
 
 
 def recall(found: Int64[np.ndarray, "q k"], exact: Int64[np.ndarray, "q k"]) -> float:

@@ -50,6 +50,11 @@ class ExactIndex:
     def __len__(self) -> int:
         return len(self.vectors)
 
+    @property
+    def dim(self) -> int:
+        """Width E of the vectors."""
+        return int(self.vectors.shape[1])
+
     def search(
         self, queries: Float32[np.ndarray, "q E"], k: int, allowed: Allowed | None = None
     ) -> tuple[Float32[np.ndarray, "q k_found"], Int64[np.ndarray, "q k_found"]]:

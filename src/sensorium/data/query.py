@@ -22,6 +22,7 @@ from sensorium.data.sample import Sample
 from sensorium.media import Audio, Image, Text, Video
 
 if TYPE_CHECKING:
+    from sensorium.data.approximate import ApproximatePool
     from sensorium.data.index import ExactIndex
     from sensorium.data.table import Table
 
@@ -126,7 +127,7 @@ def embed_query(query: Query, model: Embedder) -> Float32[np.ndarray, " E"]:
 
 
 def best_rows(
-    pool: Pool,
+    pool: Pool | ApproximatePool,
     query: Float32[np.ndarray, " E"],
     k: int,
     allowed: Bool[np.ndarray, " n"] | None = None,
@@ -152,7 +153,7 @@ def best_rows(
 
 def search(
     table: Table,
-    pool: Pool,
+    pool: Pool | ApproximatePool,
     query: Float32[np.ndarray, " E"],
     *,
     k: int,
@@ -166,10 +167,8 @@ def search(
     """
     if k < 1:
         raise UsageError(f"k={k}; ask for at least 1 row")
-    if query.shape != pool.index.vectors.shape[1:]:
-        raise UsageError(
-            f"the query vector is {len(query)} wide, the table's are {pool.index.vectors.shape[1]}"
-        )
+    if query.shape != (pool.index.dim,):
+        raise UsageError(f"the query vector is {len(query)} wide, the table's are {pool.index.dim}")
     allowed = None if where is None else np.isin(pool.rows, table.where(where))
     best = best_rows(pool, query, k, allowed)
     if min_score is not None:

@@ -72,7 +72,7 @@ class VectorStore:
     @classmethod
     def open(cls, folder: Path, kind: Kind, name: str) -> VectorStore | None:
         """Open the vectors of `name`, or return None where there are none."""
-        path = _path(folder, kind, name)
+        path = dataset_path(folder, kind, name)
         return cls(Store.open(path)) if Store.exists(path) else None
 
     @classmethod
@@ -87,7 +87,7 @@ class VectorStore:
             metadata = {"sensorium.kind": kind, "sensorium.name": name}
             items = pa.list_(pa.list_(pa.float32(), dim))
             schema = pa.schema([pa.field("row", pa.int64()), pa.field("items", items)], metadata)
-            found = cls(Store.create(_path(folder, kind, name), schema))
+            found = cls(Store.create(dataset_path(folder, kind, name), schema))
         if found.dim != dim:
             raise UsageError(f"{kind} '{name}' are {found.dim} wide, got {dim}; choose another name")
         return found
@@ -124,6 +124,11 @@ class VectorStore:
     def optimize(self) -> None:
         """Merge small files."""
         self._store.optimize()
+
+    @property
+    def num_entries(self) -> int:
+        """How many entries were ever written; a row that was written again counts twice."""
+        return len(self._store)
 
     def done(self) -> Int64[np.ndarray, " n"]:
         """Rows that have an entry, ascending."""
@@ -186,7 +191,7 @@ class VectorFolder:
                 self.get(kind, name).optimize()
 
 
-def _path(folder: Path, kind: Kind, name: str) -> Path:
+def dataset_path(folder: Path, kind: str, name: str) -> Path:
     """Folder of a name: readable, and distinct for distinct names."""
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", name)[:60].strip("-.")
     return folder / f"{kind}-{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.lance"

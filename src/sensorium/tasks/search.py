@@ -29,6 +29,7 @@ class SearchRequest:
         where: SQL filter.
         min_score: Least relevance, 0..1: the share of background queries whose best wrong answer a hit beats.
         fields: Fields to search; empty: those that show the thing.
+        ann: Whether the table's approximate index is searched, which holds the default fields alone.
     """
 
     terms: Sequence[Term]
@@ -36,6 +37,7 @@ class SearchRequest:
     where: str | None = None
     min_score: float | None = None
     fields: Sequence[str] = ()
+    ann: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def find(table: Table, request: SearchRequest, model: Embedder) -> Found:
 
     Raises:
         UsageError: If the request is out of range.
-        NotFoundError: If the table holds no vectors of the model.
+        NotFoundError: If the table holds no vectors of the model, or no index that is asked for.
     """
     if request.k < 1:
         raise UsageError(f"k={request.k}; ask for at least 1 row")
@@ -96,7 +98,9 @@ def find(table: Table, request: SearchRequest, model: Embedder) -> Found:
     first = fields[0] if fields else "image"
     vector = query_vector(request.terms, model, table, field=first, fingerprint=model.fingerprint)
     itself = {term.item for term in request.terms if isinstance(term.item, int)}
-    hits = table.search(vector, model=model, k=request.k + len(itself), where=request.where, fields=fields)
+    hits = table.search(
+        vector, model=model, k=request.k + len(itself), where=request.where, fields=fields, ann=request.ann
+    )
     hits = [hit for hit in hits if hit.row not in itself][: request.k]
     if request.min_score is None:
         return Found(hits)

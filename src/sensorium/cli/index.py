@@ -1,0 +1,84 @@
+"""`sensorium data index`: build an approximate index over a table's vectors and measure it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sensorium.cli.options import ModelOption, load_model
+from sensorium.cli.output import JsonOption, emit_json, emit_pairs, note
+from sensorium.core.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from sensorium.data.table import Table
+
+
+class IndexKind(StrEnum):
+    """Lance's indexes."""
+
+    IVF_PQ = "ivf-pq"
+    IVF_HNSW_SQ = "ivf-hnsw-sq"
+
+
+def index(
+    path: Annotated[Path, typer.Argument(metavar="TABLE", help="A media table with vectors.")],
+    kind: Annotated[
+        IndexKind, typer.Option("--kind", help="ivf-pq is small and quick to build, ivf-hnsw-sq finds more.")
+    ] = IndexKind.IVF_PQ,
+    model: ModelOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Build an approximate index for `search --ann`, and measure what it finds.
+
+    It covers what a search by this model (without --model: the one that embedded the table last) looks
+    through by default, and must be built again when vectors are added. Recall is the share of the exact ten
+    best that it finds.
+    """
+    from typing import get_args
+
+    from sensorium.data.ann import Kind
+    from sensorium.data.approximate import EXACT_IS_FAST_BELOW, build_approximate, measure_recall
+    from sensorium.data.table import Table
+
+    table = Table.open(path)
+    fingerprint = _fingerprint(table, model)
+    lance_kind: Kind = next(name for name in get_args(Kind) if name == kind.name)
+    built = build_approximate(table, fingerprint, lance_kind)
+    recall = measure_recall(table, fingerprint)
+    result = {
+        "model": fingerprint,
+        "kind": kind.value,
+        "rows": len(set(table.pool(fingerprint).rows.tolist())),
+        "vectors": built.vectors,
+        "seconds": round(built.seconds, 3),
+        "bytes": built.num_bytes,
+        "recall@10": round(recall.at_10, 4),
+        "queries": f"{recall.num_queries} {recall.queries}",
+        "ann_ms": round(recall.ann_ms, 3),
+        "exact_ms": round(recall.exact_ms, 3),
+    }
+    if json:
+        emit_json(result)
+        return
+    emit_pairs(result)
+    if built.vectors < EXACT_IS_FAST_BELOW:
+        note(f"below about {EXACT_IS_FAST_BELOW:,} vectors exact search is as fast; leave --ann out there")
+    else:
+        note(f"next: sensorium search {path} QUERY --ann")
+
+
+def _fingerprint(table: Table, run: Path | None) -> str:
+    """Of a named model, else of the one that embedded the table last."""
+    from sensorium.tasks.ledger import read_ledger
+
+    ledger = read_ledger(table)
+    if run is not None:
+        here = [name for name, entry in ledger.items() if Path(entry.path) == run.resolve()]
+        return here[-1] if here else load_model(run).fingerprint
+    known = list(ledger) or list(table.fields_embedded())
+    if not known:
+        raise NotFoundError(f"{table.path} has no vectors; run: sensorium embed {table.path} --model RUN")
+    return known[-1]
