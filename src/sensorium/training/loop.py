@@ -33,6 +33,7 @@ from sensorium.training.schedule import learning_rate
 from sensorium.training.state import STATE, Identity, load_state, save_state
 
 SECONDS_BETWEEN_CURVES = 60.0
+SECONDS_BETWEEN_STATES = 30.0
 
 
 @runtime_checkable
@@ -151,6 +152,7 @@ class _Run:
         self.standing = load_state(job.folder, job.identity, self.model, self.optimizer, self.average)
         self.meter = _Meter()
         self.evaluation: Evaluation | None = None
+        self.saved_at = time.monotonic()
 
     def go(self) -> Outcome:
         standing = self.standing
@@ -225,8 +227,14 @@ class _Run:
         is_evaluated = is_last or (train.eval_every > 0 and step % train.eval_every == 0)
         if is_evaluated:
             self._evaluate()
-        if is_evaluated if train.save_every == 0 else (is_last or step % train.save_every == 0):
+        if is_last or self._is_save_due(is_evaluated):
             self._save()
+
+    def _is_save_due(self, is_evaluated: bool) -> bool:
+        every = self.job.train.save_every
+        if every > 0:
+            return self.standing.step % every == 0
+        return is_evaluated or time.monotonic() - self.saved_at > SECONDS_BETWEEN_STATES
 
     def _evaluate(self) -> None:
         """Measure the averaged model and keep it if it is the best so far."""
@@ -249,6 +257,7 @@ class _Run:
         self.standing = replace(self.standing, log_bytes=self.log.num_bytes())
         state = (self.job.identity, self.model, self.optimizer, self.average)
         save_state(self.job.folder, self.standing, *state)
+        self.saved_at = time.monotonic()
         self.meter.restart_clock()
 
     def _draw(self, at_most_every_s: float = 0.0) -> None:

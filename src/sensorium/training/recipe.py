@@ -107,7 +107,7 @@ class TrainConfig(Config):
         precision: fp32, or bf16 by autocast.
         device: auto, cpu, cuda, ...
         eval_every: Steps between evaluations; 0: after the last step only.
-        save_every: Steps between saved states; 0: at each evaluation.
+        save_every: Steps between saved states; 0: at each evaluation and every half minute.
         keep: Which averaged weights become the model: the last, or those that scored best on held-out rows.
         log_every: Steps between lines of the log.
         workers: Decoding processes, where media are decoded in training.
