@@ -76,8 +76,8 @@ def loss(found: Figures) -> list[str]:
         "for it halves) and `SigLipLoss`, with their defaults; sensorium: `losses.info_nce` and `sigmoid`."
     )
     parts = [
-        f"Value and gradients of B float32 pairs of width {found['width']}, {found['threads']} threads, each in a "
-        "fresh process. Extra memory: peak less what was resident before, the gradients included.",
+        f"Value and gradients of B float32 pairs of width {found['width']}, {found['threads']} threads, each "
+        "in a fresh process. Extra memory: peak less what was resident before, the gradients included.",
         peers,
     ]
     for family in ("info_nce", "sigmoid"):
