@@ -132,4 +132,4 @@ def test_neighbours_are_asked_where_there_are_no_captions(tmp_path: Path) -> Non
 
 
 def test_partitions_grow_with_the_root() -> None:
-    assert [ann.num_partitions(num) for num in (1, 10_000, 1_000_000)] == [1, 50, 500]
+    assert [ann.num_partitions(num) for num in (1, 709, 10_000, 1_000_000)] == [1, 2, 39, 500]

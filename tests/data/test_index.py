@@ -145,3 +145,15 @@ def test_wrong_calls_are_refused() -> None:
     for dtype in DTYPES:
         with pytest.raises(UsageError, match="not finite"):
             ExactIndex(broken, dtype)
+
+
+def test_the_format_follows_from_the_size(monkeypatch):
+    monkeypatch.setattr("sensorium.data.index.INT8_FROM", 503)
+    queries = units(3, 2)
+    small, large = ExactIndex(units(502, 1)), ExactIndex(units(503, 1))
+    assert (small.dtype, large.dtype) == ("fp32", "int8")
+    for index in (small, large):
+        for ours, plain in zip(
+            index.search(queries, 7), ExactIndex(index.vectors, "fp32").search(queries, 7), strict=True
+        ):
+            np.testing.assert_array_equal(ours, plain)

@@ -46,7 +46,7 @@ def write(
     flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
     column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
     table = pa.table({"row": rows, **(columns or {}), "vector": column}, metadata=metadata)
-    return lance.write_dataset(table, str(path), mode="overwrite")
+    return lance.write_dataset(table, str(path), mode="overwrite" if Path(path).exists() else "create")
 
 
 def build(dataset: lance.LanceDataset, column: str = "vector", kind: Kind = "IVF_PQ") -> lance.LanceDataset:
@@ -122,8 +122,8 @@ def search(
 
 
 def num_partitions(num_rows: int) -> int:
-    """Partitions of an index over so many vectors."""
-    return max(1, round(math.sqrt(num_rows) / 2))
+    """Partitions of an index over so many vectors: each is trained on at least 256."""
+    return max(1, min(round(math.sqrt(num_rows) / 2), num_rows // 256))
 
 
 def recall(found: Int64[np.ndarray, "q k"], exact: Int64[np.ndarray, "q k"]) -> float:
