@@ -1,15 +1,20 @@
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from sensorium.core.errors import FetchError, NotFoundError
 from sensorium.core.runtime import Progress, quiet
+from sensorium.data.measure import measure_rows
 from sensorium.data.sample import Caption, Clip, Sample
 from sensorium.data.sources import packages
 from sensorium.data.sources.packages import clipart, emoji, stamps
 from sensorium.data.sources.packages.languages import bcp47
+from tiny_world import draw_shape
 
 
 def write(path: Path, content: str | bytes = b"") -> Path:
@@ -165,6 +170,21 @@ def test_table_elsewhere_gets_what_it_lacks(pond: Pond, tmp_path: Path) -> None:
     path = tmp_path / "mine.lance"
     packages.get("pond", path).add([Sample("own", texts=[Caption("en", "a newt")])])
     assert len(packages.get("pond", path)) == 3
+
+
+def test_rows_carry_the_measures_of_their_media(pond: Pond, monkeypatch: pytest.MonkeyPatch) -> None:
+    tone = io.BytesIO()
+    soundfile.write(tone, np.zeros(4000, np.float32), 16000, format="WAV")
+    monkeypatch.setattr(pond, "read", lambda progress: iter([
+        Sample("shape", image=draw_shape("a red circle", 37), audio=tone.getvalue()),
+        Sample("broken", image=b"picture"),
+        Sample("words", texts=[Caption("en", "a frog")]),
+    ]))  # fmt: skip
+    table = packages.get("pond")
+    assert table.column("width_px").tolist() == table.column("height_px").tolist() == [37, -1, -1]
+    np.testing.assert_allclose(table.column("duration_s"), [0.25, np.nan, np.nan])
+    assert table.where("phash IS NOT NULL").tolist() == [0]
+    assert table.column("phash")[0] == measure_rows(table, hashes=True).phash[0]
 
 
 @pytest.mark.network

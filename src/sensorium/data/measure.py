@@ -1,15 +1,17 @@
 """Sizes, lengths and perceptual hashes of a table's rows: as stored, or measured now where a row has none.
 
 In: a table. Out: `Measures`. `prepare` stores what it measures; tables from other hands may lack it. Nothing
-is written back, since rows never change.
+is written back, since rows never change; `with_measures` serves those who make rows.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import PIL.Image
@@ -25,6 +27,7 @@ from sensorium.data.table import Table
 _CHUNK = 64
 _HASH_PX = 64
 _COLOUR_PX = 16
+_MEASURED = ("width_px", "height_px", "duration_s", "phash")
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,26 @@ def measure(sample: Sample, *, hashes: bool = True) -> Sample:
             continue
         phash = perceptual_hash(opened.pixels) if isinstance(opened, media.Image) else None
     return Sample(sample.uri, width_px=width, height_px=height, duration_s=duration, phash=phash)
+
+
+def with_measures(samples: Iterable[Sample], known: Collection[str] = ()) -> Iterator[Sample]:
+    """Fill in sizes, lengths and hashes of samples that state none, a few at a time on all cores.
+
+    Args:
+        samples: Whole samples.
+        known: Content ids of those that are passed on as they are.
+    """
+
+    def fill(sample: Sample) -> Sample:
+        if sample.width_px or sample.duration_s or sample.id in known:
+            return sample
+        found = measure(sample)
+        return dataclasses.replace(sample, **{name: getattr(found, name) for name in _MEASURED})
+
+    source = iter(samples)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
+        while chunk := list(islice(source, _CHUNK)):
+            yield from threads.map(fill, chunk)
 
 
 def colour_distance(table: Table, pairs: Int64[np.ndarray, "p 2"]) -> Float64[np.ndarray, " p"]:

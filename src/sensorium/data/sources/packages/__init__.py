@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from sensorium.core.errors import NotFoundError
 from sensorium.core.runtime import Progress, cache_dir, quiet
+from sensorium.data.measure import with_measures
 from sensorium.data.packages import fetch_deb, fetch_npm, fetch_pip, weights
 from sensorium.data.sample import Sample
 from sensorium.data.sources.packages import clipart, emoji, stamps
@@ -71,7 +72,7 @@ def get(name: str, path: Path | None = None, progress: Progress = quiet) -> Tabl
         return Table.open(target)
     if target.exists():
         table = Table.open(target)
-        table.add(collection.read(progress))
+        table.add(with_measures(collection.read(progress), known=set(table.ids)))
         return table
     return _build(collection, target, progress)
 
@@ -81,7 +82,7 @@ def _build(collection: Collection, target: Path, progress: Progress) -> Table:
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         table = Table.create(partial, description=collection.DESCRIPTION, licence=collection.LICENCE)
-        table.add(collection.read(progress))
+        table.add(with_measures(collection.read(progress)))
         if target.exists():  # another process was faster
             return Table.open(target)
         os.rename(partial, target)
