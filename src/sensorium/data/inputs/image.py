@@ -36,7 +36,9 @@ class ImageInput:
         crop_scale: In training, the share of the picture's area that a view shows, from and to.
         crop_ratio: In training, widest view: its aspect relative to the whole lies in [1/ratio, ratio].
         flip: In training, the chance of mirroring left and right; 0 where text or direction matters.
-        colour: In training, brightness, contrast and saturation change by up to this share.
+        colour: In training, strength and saturation of the ink change by up to this share; white stays white.
+        tint: In training, red, green and blue of the ink change by up to this share, each for itself.
+        erase: In training, up to this share of each side is wiped white, in a square somewhere.
         rotation_deg: In training, the picture is turned by up to this angle; white shows in the corners.
     """
 
@@ -48,6 +50,8 @@ class ImageInput:
     crop_ratio: float = 1.15
     flip: float = 0.0
     colour: float = 0.2
+    tint: float = 0.0
+    erase: float = 0.0
     rotation_deg: float = 0.0
 
     def __call__(
@@ -62,8 +66,8 @@ class ImageInput:
         fit = {"crop": _crop, "squash": _squash, "pad": _pad}[self.mode]
         square = fit(picture, self.size_px) if rng is None else self._random_view(picture, rng)
         pixels = np.asarray(square, dtype=np.float32)
-        if rng is not None and self.colour > 0:
-            pixels = _recolour(pixels, self.colour, rng)
+        if rng is not None:
+            pixels = _erase(_recolour(pixels, self.colour, self.tint, rng), self.erase, rng)
         scale = np.float32(1 / 255) / np.asarray(self.std, dtype=np.float32)
         shift = np.asarray(self.mean, dtype=np.float32) / np.asarray(self.std, dtype=np.float32)
         return np.ascontiguousarray((pixels * scale - shift).transpose(2, 0, 1))
@@ -136,11 +140,21 @@ def _canvas(
     return square
 
 
-def _recolour(pixels: np.ndarray, most: float, rng: np.random.Generator) -> np.ndarray:
-    """Change brightness, contrast and saturation of (H, W, 3) values in 0..255."""
-    brightness, contrast, saturation = 1 + rng.uniform(-most, most, 3).astype(np.float32)
-    grey = pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    middle = grey.mean()
-    changed = grey[..., None] + saturation * (pixels - grey[..., None])
-    changed = brightness * (middle + contrast * (changed - middle))
+def _recolour(pixels: np.ndarray, colour: float, tint: float, rng: np.random.Generator) -> np.ndarray:
+    """Change strength, saturation and tint of what is not white; (H, W, 3) values in 0..255."""
+    strength, saturation = 1 + colour * rng.uniform(-1, 1, 2).astype(np.float32)
+    gains = strength * (1 + tint * rng.uniform(-1, 1, 3).astype(np.float32))
+    ink = 255 - pixels
+    grey = ink.mean(axis=-1, keepdims=True)
+    changed = 255 - gains * (grey + saturation * (ink - grey))
     return np.asarray(np.clip(changed, 0, 255), dtype=np.float32)
+
+
+def _erase(pixels: np.ndarray, most: float, rng: np.random.Generator) -> np.ndarray:
+    """Wipe a random square white."""
+    share, *place = rng.random(3)
+    side = int(share * most * len(pixels))
+    if side > 0:
+        top, left = (int(part * (len(pixels) - side + 1)) for part in place)
+        pixels[top : top + side, left : left + side] = 255
+    return pixels
