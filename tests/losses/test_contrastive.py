@@ -58,10 +58,12 @@ def groups_of(kind: str, num: int) -> tuple[object, Tensor, Tensor]:
 class TestTiledEqualsPlain:
     def test_info_nce(self, kind: str, num: int, tile: int) -> None:
         a, b = rows(num, 1), rows(num, 2)
-        scale = torch.tensor(14.3, dtype=torch.float64, requires_grad=True)
         positives, of_a, of_b = groups_of(kind, num)
-        ours = info_nce(a, b, scale, positives=positives, tile=tile)
-        assert_same(ours, plain_info_nce(a, b, scale, of_a, of_b), [a, b, scale])
+        for value in (14.3, 1234.5):  # the greater is past what a float64 exponential holds
+            scale = torch.tensor(value, dtype=torch.float64, requires_grad=True)
+            ours = info_nce(a, b, scale, positives=positives, tile=tile)
+            tolerance = 1e-12 * max(1, value / 100)
+            assert_same(ours, plain_info_nce(a, b, scale, of_a, of_b), [a, b, scale], tolerance)
 
     def test_sigmoid(self, kind: str, num: int, tile: int) -> None:
         a, b = rows(num, 3), rows(num, 4)
@@ -142,6 +144,18 @@ def test_extreme_scales_stay_finite_and_right_in_float32() -> None:
             ours.double(), plain_info_nce(a64, b64, wide, own, own), rtol=2e-6, atol=1e-6
         )
         assert all(grad.isfinite().all() for grad in torch.autograd.grad(ours, [a, b, scale]))
+
+
+@pytest.mark.parametrize("tile", [11, 64])
+def test_float32_is_as_good_on_either_side_of_the_bound(tile: int) -> None:
+    a, b, own = rows(37, 1, torch.float32), rows(37, 2, torch.float32), torch.arange(37)
+    wide = [x.detach().double().requires_grad_() for x in (a, b)]
+    for value in (72.0, 73.0, -72.0):  # 80 - 2 log 37 = 72.8
+        ours = torch.autograd.grad(info_nce(a, b, value, tile=tile), [a, b])
+        scale = torch.tensor(value, dtype=torch.float64)
+        plain = torch.autograd.grad(plain_info_nce(*wide, scale, own, own), wide)
+        for one, expected in zip(ours, plain, strict=True):
+            torch.testing.assert_close(one.double(), expected, rtol=2e-5, atol=2e-5)
 
 
 def test_autocast_computes_in_float32() -> None:

@@ -18,7 +18,7 @@ from sensorium.core.registry import Registry
 from sensorium.losses.positives import GroupIds, Positives
 from sensorium.losses.sigmoid_tiles import TiledSigmoid
 from sensorium.losses.softmax_tiles import TiledInfoNCE
-from sensorium.losses.tiles import TILE
+from sensorium.losses.tiles import TILE, WHOLE_UP_TO
 
 LOSSES: Registry[Tensor] = Registry("loss")
 """Losses by the name a recipe uses."""
@@ -31,7 +31,7 @@ def info_nce(
     logit_scale: Float[Tensor, ""] | float,
     *,
     positives: GroupIds | None = None,
-    tile: int = TILE,
+    tile: int | None = None,
 ) -> Float[Tensor, ""]:
     """Symmetric InfoNCE, both directions added.
 
@@ -57,7 +57,8 @@ def info_nce(
         logit_scale: Multiplies the cosines (1 / temperature), not its logarithm.
         positives: Group numbers: rows with equal numbers are positives of each other. A pair of them gives
             the groups of `a` and of `b` apart. None: only row i with row i.
-        tile: Side of the square of logits that is alive at one time, >= 1.
+        tile: Side of the square of logits that is alive at one time, >= 1. None: a batch of up to 4,096 rows
+            is one tile, which is kept from forward to backward; a larger one has tiles of 2,048.
 
     Raises:
         UsageError: If the shapes disagree or `tile` is below 1.
@@ -69,6 +70,7 @@ def info_nce(
         >>> round(info_nce(rows, rows, 5.0).item(), 4)  # 2 log(1 + 2 e^-5)
         0.0268
     """
+    tile = (WHOLE_UP_TO if len(a) <= WHOLE_UP_TO else TILE) if tile is None else tile
     a, b = _rows(a, b, tile)
     scale = _scalar(logit_scale, a, "logit_scale")
     loss: Tensor = TiledInfoNCE.apply(a, b, scale, Positives(len(a), a.device, positives), tile)
@@ -95,7 +97,7 @@ def sigmoid(
         logit_scale: Multiplies the cosines; SigLIP starts at 10.
         bias: Added to the logits; SigLIP starts at -10, so that the many negatives do not swamp the start.
         positives: As for `info_nce`.
-        tile: As for `info_nce`.
+        tile: Side of the square of logits that is alive at one time, >= 1.
 
     Raises:
         UsageError: If the shapes disagree or `tile` is below 1.

@@ -21,6 +21,7 @@ class Positives:
     """The positives of each row; without groups, those are row i of a and row i of b.
 
     Attributes:
+        is_one_to_one: Whether row i has row i alone, as no groups were given.
         num_for_a: How many rows of b are positives of each row of a, (B,) int64.
         num_for_b: How many rows of a are positives of each row of b, (B,) int64.
         peers_of_a: How many rows of a share the group of each row of a, itself included, (B,) int64.
@@ -30,6 +31,7 @@ class Positives:
     def __init__(self, num_rows: int, device: torch.device, groups: GroupIds | None) -> None:
         self._groups: tuple[Tensor, Tensor] | None = None
         self._num_groups = num_rows
+        self.is_one_to_one = groups is None
         if groups is None:
             ones = torch.ones(num_rows, dtype=torch.int64, device=device)
             self.num_for_a = self.num_for_b = self.peers_of_a = self.peers_of_b = ones

@@ -3,12 +3,14 @@
 In: rows, logit scale, positives, tile size. Out: the loss, differentiable once. Pass one (forward) keeps only
 the log-sum-exp of each row and column of the logits; pass two (backward) makes each tile again, turns it into
 both softmaxes and multiplies it out. Extra memory is O(B E + tile^2) in place of O(B^2). A batch that fits in
-one tile keeps that tile. The tiling is that of Inf-CL (arXiv 2410.17243), without its kernels. It does not
-know what the rows are.
+one tile keeps that tile. Where no exponential can overflow or vanish, which the longest rows and the scale
+tell, each is taken once and serves row and column; else each row and column is shifted by its own peak. The
+tiling is that of Inf-CL (arXiv 2410.17243), without its kernels. It does not know what the rows are.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -26,12 +28,16 @@ class TiledInfoNCE(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor, scale: Tensor, positives: Positives, side: int) -> Tensor:
         """Return the loss; keep the log-sum-exps."""
         with torch.autocast(a.device.type, enabled=False):
-            lse_a, lse_b, kept = _log_sums(a, b, scale, side)
-            value = (_anchor_weight(positives.num_for_a) * lse_a).sum()
-            value = value + (_anchor_weight(positives.num_for_b) * lse_b).sum()
-            value = value - scale * inner(a, _pull_on_a(b, positives), side)
+            is_bounded = _is_bounded(a, b, scale)
+            lse_a, lse_b, kept = (_bounded_log_sums if is_bounded else _log_sums)(a, b, scale, side)
+            if positives.is_one_to_one:
+                value = (lse_a.sum() + lse_b.sum() - 2 * scale * inner(a, b, side)) / len(a)
+            else:
+                value = (_anchor_weight(positives.num_for_a) * lse_a).sum()
+                value = value + (_anchor_weight(positives.num_for_b) * lse_b).sum()
+                value = value - scale * inner(a, _pull_on_a(b, positives), side)
         ctx.save_for_backward(a, b, scale, lse_a, lse_b, kept)
-        ctx.positives, ctx.side = positives, side
+        ctx.positives, ctx.side, ctx.is_bounded = positives, side, is_bounded
         return value.to(a.dtype)
 
     @staticmethod
@@ -40,14 +46,13 @@ class TiledInfoNCE(torch.autograd.Function):
         """Return the gradients of a, b and the scale."""
         a, b, scale, lse_a, lse_b, kept = ctx.saved_tensors
         with torch.autocast(a.device.type, enabled=False):
-            grad_a = -_pull_on_a(b, ctx.positives)
-            grad_b = -_pull_on_b(a, ctx.positives) if ctx.needs_input_grad[1] else None
-            # exp(logit - shift) is the softmax times the anchor's weight; shift is +inf without positives.
-            shift_a = (lse_a - _anchor_weight(ctx.positives.num_for_a).log()).to(a.dtype)[:, None]
-            shift_b = (lse_b - _anchor_weight(ctx.positives.num_for_b).log()).to(a.dtype)
+            grad_a, grad_b = _pulls(a, b, ctx.positives, ctx.needs_input_grad[1])
+            by_row, by_column = _shifts(lse_a, lse_b, ctx.positives, a.dtype, ctx.is_bounded)
+            softmaxes = _bounded_softmaxes if ctx.is_bounded else _softmaxes
             for tile in tiles(a, b, scale, ctx.side) if kept is None else [_whole(kept)]:
-                torch.sub(tile.logits, shift_a[tile.rows], out=tile.spare).exp_()
-                both = tile.logits.sub_(shift_b[tile.columns]).exp_().add_(tile.spare)
+                both = softmaxes(tile, by_row[tile.rows], by_column[tile.columns], kept is not None)
+                if ctx.positives.is_one_to_one and tile.rows == tile.columns:
+                    both.diagonal().sub_(2 / len(a))
                 grad_a[tile.rows].addmm_(both, b[tile.columns])
                 if grad_b is not None:
                     grad_b[tile.columns].addmm_(both.T, a[tile.rows])
@@ -55,6 +60,39 @@ class TiledInfoNCE(torch.autograd.Function):
             grad_scale = (grad * inner(a, grad_a, ctx.side)).to(scale.dtype)
             factor = grad * scale
         return grad_a.mul_(factor), None if grad_b is None else grad_b.mul_(factor), grad_scale, None, None
+
+
+def _is_bounded(a: Tensor, b: Tensor, scale: Tensor) -> bool:
+    """Whether exp(logit), sums of it and weights divided by these stay well within the type."""
+    limit = 80.0 if a.dtype == torch.float32 else 600.0
+    greatest = scale.abs() * a.norm(dim=1).amax() * b.norm(dim=1).amax()
+    return float(greatest) + 2 * math.log(len(a)) <= limit
+
+
+def _bounded_log_sums(a: Tensor, b: Tensor, scale: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Log-sum-exp of each row and column, and the exponentials if they are a single tile."""
+    sums_a = a.new_zeros((len(a),), dtype=wide(a))
+    sums_b = torch.zeros_like(sums_a)
+    kept = None
+    for tile in tiles(a, b, scale, side):
+        exps = tile.logits.exp_()
+        kept = exps if len(a) <= side else None
+        sums_a[tile.rows] += exps.sum(1)
+        sums_b[tile.columns] += exps.sum(0)
+    return sums_a.log_(), sums_b.log_(), kept
+
+
+def _bounded_softmaxes(tile: Tile, by_row: Tensor, by_column: Tensor, is_kept: bool) -> Tensor:
+    """exp(logit) times the sum of both factors; a kept tile holds exponentials, which stay."""
+    torch.add(by_row, by_column, out=tile.spare)
+    return tile.spare.mul_(tile.logits if is_kept else tile.logits.exp_())
+
+
+def _softmaxes(tile: Tile, by_row: Tensor, by_column: Tensor, is_kept: bool) -> Tensor:
+    """Sum of the exponentials with either shift; a kept tile holds logits, which stay."""
+    torch.sub(tile.logits, by_row, out=tile.spare).exp_()
+    other = torch.sub(tile.logits, by_column) if is_kept else tile.logits.sub_(by_column)
+    return tile.spare.add_(other.exp_())
 
 
 def _log_sums(a: Tensor, b: Tensor, scale: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -72,9 +110,9 @@ def _log_sums(a: Tensor, b: Tensor, scale: Tensor, side: int) -> tuple[Tensor, T
 
 
 def _whole(logits: Tensor) -> Tile:
-    """The only tile of a small batch; a copy, because tiles are overwritten and backward may run again."""
+    """The only tile of a small batch."""
     everything = slice(0, len(logits))
-    return Tile(everything, everything, logits.clone(), torch.empty_like(logits))
+    return Tile(everything, everything, logits, torch.empty_like(logits))
 
 
 def _anchor_weight(num_positives: Tensor) -> Tensor:
@@ -87,6 +125,31 @@ def _pair_weight(num_positives: Tensor, num_peers: Tensor, num_reverse_anchors: 
     """Weight of the logit of one positive pair: as positive of its row plus as positive of its column."""
     as_row = _anchor_weight(num_positives) / num_positives.clamp(min=1)
     return as_row + 1 / (num_peers.to(as_row.dtype) * num_reverse_anchors.clamp(min=1))
+
+
+def _shifts(
+    lse_a: Tensor, lse_b: Tensor, positives: Positives, dtype: torch.dtype, is_bounded: bool
+) -> tuple[Tensor, Tensor]:
+    """What turns logits into weighted softmaxes: exp(logit - shift), or exp(logit) times exp(-shift).
+
+    A shift is +inf for an anchor without positives.
+    """
+    if positives.is_one_to_one:
+        shifts = [lse + math.log(len(lse_a)) for lse in (lse_a, lse_b)]
+    else:
+        shifts = [
+            lse - _anchor_weight(num).log()
+            for lse, num in ((lse_a, positives.num_for_a), (lse_b, positives.num_for_b))
+        ]
+    by_row, by_column = ((shift.neg_().exp_() if is_bounded else shift).to(dtype) for shift in shifts)
+    return by_row[:, None], by_column
+
+
+def _pulls(a: Tensor, b: Tensor, positives: Positives, with_b: bool) -> tuple[Tensor, Tensor | None]:
+    """Where the gradients begin: at the positives, or at 0 where these are on the diagonal of the tiles."""
+    if positives.is_one_to_one:
+        return torch.zeros_like(a), torch.zeros_like(b) if with_b else None
+    return -_pull_on_a(b, positives), -_pull_on_b(a, positives) if with_b else None
 
 
 def _pull_on_a(b: Tensor, positives: Positives) -> Tensor:

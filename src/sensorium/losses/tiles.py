@@ -14,6 +14,8 @@ from torch import Tensor
 
 TILE = 2048
 """Default side of a tile: two buffers of 16 MiB in float32, and full matrix-product speed on two cores."""
+WHOLE_UP_TO = 4096
+"""A batch up to this size is a single tile by default, where a loss would make its tiles twice: 64 MiB."""
 
 
 @dataclass(frozen=True)
