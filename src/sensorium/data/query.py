@@ -107,6 +107,46 @@ def gather(table: Table, fingerprint: str, fields: Sequence[str] | None) -> Pool
     )
 
 
+class Pools:
+    """What searches of one table look through: read once, kept until it is cleared."""
+
+    def __init__(self) -> None:
+        self._exact: dict[tuple[str, tuple[str, ...] | None], Pool] = {}
+        self._approximate: dict[str, ApproximatePool] = {}
+
+    def clear(self) -> None:
+        """Forget them, as vectors were written."""
+        self._exact.clear()
+        self._approximate.clear()
+
+    def exact(self, table: Table, fingerprint: str, fields: Sequence[str] | None) -> Pool:
+        """Vectors in memory (see `gather`)."""
+        key = (fingerprint, None if fields is None else tuple(fields))
+        if key not in self._exact:
+            self._exact[key] = gather(table, *key)
+        return self._exact[key]
+
+    def pick(
+        self, table: Table, fingerprint: str, fields: Sequence[str] | None, ann: bool
+    ) -> Pool | ApproximatePool:
+        """Vectors in memory, or the approximate index if `ann`, which holds the default fields alone.
+
+        Raises:
+            UsageError: If `fields` and `ann` are both given.
+            NotFoundError: If there are no such vectors or no index.
+            TableError: If the index is stale.
+        """
+        if not ann:
+            return self.exact(table, fingerprint, fields)
+        if fields is not None:
+            raise UsageError("an approximate index holds the default fields; give fields or ann, not both")
+        from sensorium.data.approximate import open_approximate  # imports numba, as `gather` does
+
+        if fingerprint not in self._approximate:
+            self._approximate[fingerprint] = open_approximate(table, fingerprint)
+        return self._approximate[fingerprint]
+
+
 def embed_query(query: Query, model: Embedder) -> Float32[np.ndarray, " E"]:
     """Unit vector of a query; a vector is brought to length 1.
 

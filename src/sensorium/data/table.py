@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
@@ -21,13 +21,10 @@ from sensorium.core.runtime import Progress, quiet
 from sensorium.core.types import FIELDS, Embedder
 from sensorium.data import schema as rows_schema
 from sensorium.data.intake import Seen, batches
-from sensorium.data.query import Hit, Pool, Query, embed_query, gather, search
+from sensorium.data.query import Hit, Pool, Pools, Query, embed_query, search
 from sensorium.data.sample import Sample
 from sensorium.data.store import Store
 from sensorium.data.vectors import Ragged, VectorFolder, VectorStore
-
-if TYPE_CHECKING:
-    from sensorium.data.approximate import ApproximatePool
 
 ROWS = "rows.lance"
 
@@ -55,8 +52,7 @@ class Table:
         self._beside = VectorFolder(path)
         self._cache: dict[str, list[str]] = {}
         self._seen = Seen()
-        self._pools: dict[tuple[str, tuple[str, ...] | None], Pool] = {}
-        self._approximate_pools: dict[str, ApproximatePool] = {}
+        self._pools = Pools()
 
     @classmethod
     def create(cls, path: str | Path, *, description: str = "", licence: str = "") -> Table:
@@ -153,7 +149,7 @@ class Table:
     def refresh(self) -> None:
         """See the rows that other processes have added since."""
         self._store.refresh()
-        self._forget_pools()
+        self._pools.clear()
 
     def rows(self, numbers: Sequence[int] | np.ndarray, columns: Sequence[str] | None = None) -> list[Sample]:
         """Read rows by number, in the order asked; repeats are allowed.
@@ -274,7 +270,7 @@ class Table:
         distinct, starts = np.unique(rows[order], return_index=True)
         offsets = np.append(starts, len(rows))
         name = self._vector_name(field, model_fingerprint)
-        self._forget_pools()
+        self._pools.clear()
         store = VectorStore.open_or_create(self.path, "vectors", name, values.shape[1])
         store.append(distinct, offsets, values[order])
 
@@ -321,37 +317,19 @@ class Table:
             where: SQL filter, as for `where`.
             min_score: Leave out rows whose cosine is lower.
             fields: Only these; None: what shows the thing (image, video, audio), or else the captions.
-            ann: Search the approximate index (`sensorium data index`): at a million rows faster, and nearly
-                always the same; scores are exact. It holds the fields of None alone.
+            ann: Search the approximate index (`sensorium data index`), for very many rows; scores stay exact.
 
         Raises:
             NotFoundError: If the table holds no vectors of this model, or no such index.
             TableError: If the index is older than the vectors.
             UsageError: If the filter does not parse, or `fields` and `ann` are both given.
         """
-        if ann and fields is not None:
-            raise UsageError("an approximate index holds the default fields; give fields or ann, not both")
-        pool = self.approximate_pool(model.fingerprint) if ann else self.pool(model.fingerprint, fields)
+        pool = self._pools.pick(self, model.fingerprint, fields, ann)
         return search(self, pool, embed_query(query, model), k=k, where=where, min_score=min_score)
 
     def pool(self, fingerprint: str, fields: Sequence[str] | None = None) -> Pool:
         """What `search` looks through: read once and kept while no vectors are written here."""
-        key = (fingerprint, None if fields is None else tuple(fields))
-        if key not in self._pools:
-            self._pools[key] = gather(self, *key)
-        return self._pools[key]
-
-    def approximate_pool(self, fingerprint: str) -> ApproximatePool:
-        """What `search` looks through with `ann`; kept as `pool` is."""
-        from sensorium.data.approximate import open_approximate  # imports numba, as gather does
-
-        if fingerprint not in self._approximate_pools:
-            self._approximate_pools[fingerprint] = open_approximate(self, fingerprint)
-        return self._approximate_pools[fingerprint]
-
-    def _forget_pools(self) -> None:
-        self._pools.clear()
-        self._approximate_pools.clear()
+        return self._pools.exact(self, fingerprint, fields)
 
     def _vector_name(self, field: str, fingerprint: str) -> str:
         if field not in FIELDS:
