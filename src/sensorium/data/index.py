@@ -19,7 +19,7 @@ Allowed = Bool[np.ndarray, " n"] | Int64[np.ndarray, " m"]
 """True for each row that may be found, or the numbers of those rows."""
 
 INT8_FROM = 100_000
-"""From so many vectors on the scan is of int8 codes if no format is asked for: there it is twice as fast."""
+"""From so many vectors on the scan is of int8 codes if no format is asked for: there it is faster."""
 _GATHER_BELOW = 8
 """Rows are gathered before the scan where fewer than 1 in this many are allowed; else all are scanned."""
 _SCORES_AT_ONCE = 16_000_000
