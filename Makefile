@@ -23,6 +23,7 @@ check: $(READY) $(DOCS)  ## formatting, lint, types, layers, spelling, doctests,
 	$(BIN)/lint-imports --cache-dir .import_linter_cache
 	$(BIN)/codespell src tests docs benchmarks recipes examples README.md CHANGELOG.md CONTRIBUTING.md
 	$(BIN)/python -m pytest -q --doctest-modules src/sensorium -p no:cacheprovider
+	$(BIN)/python benchmarks/render.py --check
 	$(BIN)/mkdocs build --strict --quiet
 
 format: $(READY)
@@ -33,7 +34,8 @@ docs: $(READY) $(DOCS)
 	$(BIN)/mkdocs build --strict
 
 bench: $(READY)  ## every claim's script; figures go to benchmarks/results
-	$(BIN)/sensorium bench all
+	set -e; for name in loss search towers image_decode table_reads help_time; do $(BIN)/sensorium bench $$name; done
+	$(BIN)/python benchmarks/render.py
 
 # torch first, by its pinned version: pip then finds the CPU build where one is at hand
 $(READY): pyproject.toml constraints.txt

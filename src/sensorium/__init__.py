@@ -40,7 +40,7 @@ _HOME = {
 }
 _PACKAGES = ("losses",)
 
-__all__ = [*sorted(_HOME), *_PACKAGES, "__version__"]  # noqa: PLE0604 - all of these are strings
+__all__ = [*sorted(_HOME), *_PACKAGES, "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -91,7 +91,7 @@ def _describe(model: type[Config], problem: Any) -> str:
 
 
 def _fields_at(model: type[Config], location: Sequence[str | int]) -> list[str]:
-    """Names that are allowed in the section at `location`; sections of mappings and lists are walked through."""
+    """Names allowed in the section at `location`; sections of mappings and lists are walked through."""
     current: Any = model
     for part in location:
         fields = getattr(current, "model_fields", {})
@@ -132,7 +132,9 @@ def to_toml(values: Mapping[str, Any]) -> str:
 
 
 def _section(values: Mapping[str, Any], path: tuple[str, ...]) -> str:
-    plain = {key: value for key, value in values.items() if value is not None and not isinstance(value, Mapping)}
+    plain = {
+        key: value for key, value in values.items() if value is not None and not isinstance(value, Mapping)
+    }
     sections = {key: value for key, value in values.items() if isinstance(value, Mapping)}
     lines = [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in plain.items()]
     if path and (lines or not sections):
@@ -149,7 +151,9 @@ def _toml_key(key: str) -> str:
 
 def _toml_value(value: Any) -> str:
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{_toml_key(key)} = {_toml_value(part)}" for key, part in value.items() if part is not None)
+        inner = ", ".join(
+            f"{_toml_key(key)} = {_toml_value(part)}" for key, part in value.items() if part is not None
+        )
         return "{" + inner + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(part) for part in value) + "]"

@@ -64,7 +64,9 @@ class Registry(Generic[T]):
         if name not in self._builders:
             near = difflib.get_close_matches(name, self._builders, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ";"
-            raise NotFoundError(f"unknown {self.kind} '{name}'{hint} known: {', '.join(sorted(self._builders))}")
+            raise NotFoundError(
+                f"unknown {self.kind} '{name}'{hint} known: {', '.join(sorted(self._builders))}"
+            )
         return self._builders[name]
 
     def build(self, name: str, /, **options: object) -> T:

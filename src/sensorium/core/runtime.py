@@ -42,7 +42,7 @@ def track(items: Iterable[T], total: int | None, message: str, progress: Progres
 
 
 def cache_dir(name: str = "") -> Path:
-    """Folder for fetched packages, weights and tables: `$SENSORIUM_CACHE`, or the user's cache; made if missing."""
+    """Folder for packages, weights and tables: `$SENSORIUM_CACHE`, or the user's cache; made if missing."""
     root = os.environ.get("SENSORIUM_CACHE")
     path = (Path(root).expanduser() if root else Path(platformdirs.user_cache_dir("sensorium"))) / name
     path.mkdir(parents=True, exist_ok=True)

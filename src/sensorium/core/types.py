@@ -1,7 +1,7 @@
 """The values that cross the borders between layers.
 
-Legend, the same everywhere: B batch, N tokens, D width, H heads, K head dim, V vocabulary, T time, C channels,
-E embedding. A *field* is a column of the media table; each holds one modality.
+Legend, the same everywhere: B batch, N tokens, D width, H heads, K head dim, V vocabulary, T time,
+C channels, E embedding. A *field* is a column of the media table; each holds one modality.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ class Embeddings:
 
     def similarity(self, other: Embeddings) -> Float32[np.ndarray, "n m"]:
         """Cosine of each item with each item of `other`."""
-        return self.vectors @ other.vectors.T
+        cosines: np.ndarray = self.vectors @ other.vectors.T
+        return cosines
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.types import FIELDS, Padded, pad
 from sensorium.data.inputs import Input
 from sensorium.data.order import pick, stream
-from sensorium.data.sample import COLUMN_OF, Sample
+from sensorium.data.sample import COLUMN_OF, Sample, is_asked
 from sensorium.data.table import Table
 from sensorium.media import Audio, Image, Text, Video
 
@@ -107,11 +107,11 @@ class Decoder:
     ) -> Image | Audio | Video | Text | None:
         """Open what the sample holds of a field; of several captions or clips, one."""
         if name == "text":
-            captions = [item for item in sample.texts if self._is_wanted(item.language)]
+            captions = [item for item in sample.texts if is_asked(item.language, name, self.languages)]
             chosen = self._choose(name, row, epoch, len(captions))
             return Text(captions[chosen].text, captions[chosen].language) if captions else None
         if name == "speech":
-            clips = [item for item in sample.speech if self._is_wanted(item.language)]
+            clips = [item for item in sample.speech if is_asked(item.language, name, self.languages)]
             data = clips[self._choose(name, row, epoch, len(clips))].data if clips else None
         else:
             data = {"image": sample.image, "audio": sample.audio, "video": sample.video}[name]
@@ -129,9 +129,6 @@ class Decoder:
         if not self.augment or count < 2:
             return 0
         return int(pick(self.seed, epoch, np.array([row]), name, np.array([count]))[0])
-
-    def _is_wanted(self, language: str) -> bool:
-        return not self.languages or language in self.languages
 
 
 def _stack(rows: list[int], arrays: list[dict[str, np.ndarray]], failures: dict[int, str]) -> Decoded:

@@ -11,6 +11,7 @@ import struct
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
 
 COLUMN_OF: Mapping[str, str] = {
@@ -128,3 +129,30 @@ def normalise(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text).casefold()
     kept = (char if unicodedata.category(char)[0] in "LMN" else " " for char in folded)
     return " ".join("".join(kept).split())
+
+
+def asked_of(field: str, asked: Sequence[str]) -> tuple[str, ...]:
+    """Languages that are asked of one field.
+
+    Args:
+        field: `text` or `speech`.
+        asked: Codes such as `en`, with `*` for anything (`en*` takes `en-GB` too, which `en` does not);
+            `speech:fr` is asked of speech alone. A field of which nothing is asked takes all languages.
+
+    Example:
+        >>> asked_of("text", ["text:en", "speech:fr"]), asked_of("speech", ["text:en"])
+        (('en',), ())
+    """
+    parts = [entry.rpartition(":") for entry in asked]
+    return tuple(sorted(code for name, _, code in parts if name in ("", field)))
+
+
+def is_asked(language: str, field: str, asked: Sequence[str]) -> bool:
+    """Whether a caption or clip of this language is taken; one whose language is unknown always is.
+
+    Example:
+        >>> [is_asked(code, "text", ["en*"]) for code in ("en-GB", "fr", "")]
+        [True, False, True]
+    """
+    codes = asked_of(field, asked)
+    return not codes or not language or any(fnmatchcase(language, code) for code in codes)

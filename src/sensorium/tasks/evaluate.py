@@ -19,7 +19,7 @@ from jaxtyping import Float32, Int64
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.runtime import Progress, pick_device, quiet
-from sensorium.data.sample import normalise
+from sensorium.data.sample import is_asked, normalise
 from sensorium.data.table import Table
 from sensorium.evals import (
     Accuracy,
@@ -111,7 +111,7 @@ def evaluate_run(
     held = held_out(folder, table, progress)
     fields = fields_of(held.table, model)
     vectors = {name: _one_per_row(model, held, name, held.rows) for name in fields}
-    metrics = recalls(held.table, vectors)
+    metrics = recalls(held.table, vectors, held.languages)
     labels = _labels(held.table, category)
     is_named = "image" in vectors and any(row in labels for row in vectors["image"].rows.tolist())
     if is_named and "text" in model.towers:
@@ -139,18 +139,21 @@ def held_out(folder: Path, table: Path | None, progress: Progress = quiet) -> He
     return _split_of(recipe, open_table(recipe.data.table, progress))
 
 
-def recalls(table: Table, vectors: Mapping[str, OnePerRow]) -> dict[str, Metrics]:
+def recalls(
+    table: Table, vectors: Mapping[str, OnePerRow], languages: Sequence[str] = ()
+) -> dict[str, Metrics]:
     """Recall from each field to each other, for rows and vectors of a table.
 
     Args:
         table: Whose groups say what is right.
         vectors: By field.
+        languages: Of the texts that were embedded; empty: all.
     """
     group_of = np.unique(np.asarray(table.groups), return_inverse=True)[1].astype(np.int64)
     metrics: dict[str, Metrics] = {}
     for query, item in permutations(vectors, 2):
         queries = vectors[query]
-        items = _distinct_texts(table, vectors[item]) if item == "text" else vectors[item]
+        items = _distinct_texts(table, vectors[item], languages) if item == "text" else vectors[item]
         groups = group_of[queries.rows], group_of[items.rows]
         if np.isin(*groups).sum() >= 2 and len(items.rows) >= 2:
             found = evaluate_retrieval(queries.vectors, items.vectors, *groups)
@@ -175,9 +178,10 @@ def _one_per_row(model: JointEmbedding, held: Held, name: str, rows: Int64[np.nd
     return OnePerRow(distinct, found.vectors[first])
 
 
-def _distinct_texts(table: Table, items: OnePerRow) -> OnePerRow:
+def _distinct_texts(table: Table, items: OnePerRow, languages: Sequence[str]) -> OnePerRow:
     samples = table.rows(items.rows, columns=["texts"])
-    texts = [normalise(sample.texts[0].text) for sample in samples]
+    asked = ([one for one in row.texts if is_asked(one.language, "text", languages)] for row in samples)
+    texts = [normalise(captions[0].text) for captions in asked]
     first = np.sort(np.unique(np.asarray(texts), return_index=True)[1])
     return OnePerRow(items.rows[first], items.vectors[first])
 

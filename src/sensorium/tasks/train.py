@@ -114,7 +114,7 @@ def evaluate(model: JointEmbedding, material: Material, recipe: Recipe) -> Evalu
     """
     found = heldout_vectors(model, material)
     vectors = {name: OnePerRow(one.rows, one.vectors) for name, one in found.items()}
-    metrics = recalls(material.corpus.tables[0], vectors)
+    metrics = recalls(material.corpus.tables[0], vectors, material.corpus.languages)
     first = recipe.loss.pairs[0]
     both = [metrics.get(name, {}) for name in (f"{first.a}->{first.b}", f"{first.b}->{first.a}")]
     score = float(np.mean([found.get(f"R@{k}", 0.0) for found in both for k in KS]))

@@ -18,7 +18,7 @@ from jaxtyping import Int64
 
 from sensorium.core.errors import ConfigError, TrainingError
 from sensorium.core.runtime import Progress, quiet
-from sensorium.data.sample import Sample, normalise
+from sensorium.data.sample import Sample, is_asked, normalise
 from sensorium.data.sources import packages
 from sensorium.data.split import split
 from sensorium.data.table import Table
@@ -138,7 +138,7 @@ def captions(table: Table, rows: Sequence[int] | np.ndarray, languages: Sequence
 
 def _called(sample: Sample, languages: Sequence[str]) -> set[str]:
     return {
-        normalise(caption.text) for caption in sample.texts if not languages or caption.language in languages
+        normalise(caption.text) for caption in sample.texts if is_asked(caption.language, "text", languages)
     }
 
 

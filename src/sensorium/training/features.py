@@ -21,7 +21,7 @@ from sensorium import media
 from sensorium.core.errors import MediaError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.core.types import Padded, Tokens, pad
-from sensorium.data.sample import Sample
+from sensorium.data.sample import Sample, asked_of, is_asked
 from sensorium.data.table import Table
 from sensorium.encoders.backend import Report, probe
 from sensorium.media.types import Media
@@ -63,7 +63,7 @@ def feature_name(field: str, tower: Tower, *, views: int, languages: Sequence[st
     if field in ("image", "video"):
         kind = f"views-{views}"
     else:
-        kind = "-".join(sorted(languages)) if field in ("text", "speech") and languages else "all"
+        kind = "-".join(asked_of(field, languages)) or "all"
     return f"{field}:{tower.config.encoder}:{tower.encoder_fingerprint()}:{kind}"
 
 
@@ -151,11 +151,9 @@ def open_items(
         MediaError: If it cannot be read.
     """
     if field == "text":
-        yield from (
-            caption.text for caption in sample.texts if not languages or caption.language in languages
-        )
+        yield from (caption.text for caption in sample.texts if is_asked(caption.language, field, languages))
     elif field == "speech":
-        clips = [clip for clip in sample.speech if not languages or clip.language in languages]
+        clips = [clip for clip in sample.speech if is_asked(clip.language, field, languages)]
         yield from (media.open(clip.data) for clip in clips)
     else:
         data = {"image": sample.image, "audio": sample.audio, "video": sample.video}[field]

@@ -17,13 +17,13 @@ import torch
 from jaxtyping import Float32, Int64
 
 from sensorium.codecs.bpe import train_bpe
-from sensorium.core.errors import ConfigError
+from sensorium.core.errors import ConfigError, TrainingError
 from sensorium.core.runtime import Progress, cache_dir, quiet
 from sensorium.core.types import FIELDS, MODALITY_OF, MediaBatch
 from sensorium.data.feature_loader import FeatureLoader
 from sensorium.data.loader import Loader
 from sensorium.data.order import LoaderState, pick
-from sensorium.data.sample import normalise
+from sensorium.data.sample import is_asked, normalise
 from sensorium.data.vectors import Ragged
 from sensorium.encoders import ENCODERS
 from sensorium.models.checkpoint import read_tensors, write_tensors
@@ -83,6 +83,7 @@ def gather(recipe: Recipe, model: JointEmbedding, corpus: Corpus, progress: Prog
 
     Raises:
         ConfigError: If class vectors are asked for and the image tower has none.
+        TrainingError: If no training row holds both fields of a pair.
     """
     cached: dict[str, Ragged] = {}
     failures: list[tuple[int, str]] = []
@@ -92,6 +93,7 @@ def gather(recipe: Recipe, model: JointEmbedding, corpus: Corpus, progress: Prog
             cached[name], failed = _cached(recipe, corpus, name, tower, progress)
             failures += failed
     material = Material(corpus, cached, corpus.groups, corpus.train, failures)
+    _check_pairs(recipe, material)
     return with_class_vectors(material, model) if recipe.data.class_vectors else material
 
 
@@ -170,6 +172,22 @@ def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> 
         seed=recipe.seed,
     )
     return MixedBatches(loader, material.cached, recipe.seed) if material.cached else loader
+
+
+def _check_pairs(recipe: Recipe, material: Material) -> None:
+    """Refuse to train on nothing: each pair of the loss must meet in some row."""
+    corpus = material.corpus
+
+    def holds(name: str) -> Int64[np.ndarray, " n"]:
+        cached = material.cached.get(name)
+        return corpus.rows_with(name) if cached is None else np.flatnonzero(cached.counts)
+
+    for pair in recipe.loss.pairs:
+        if not np.isin(corpus.train, np.intersect1d(holds(pair.a), holds(pair.b))).any():
+            raise TrainingError(
+                f"no training row of {', '.join(corpus.names)} holds both {pair.a} and {pair.b} in the "
+                f"languages {', '.join(corpus.languages) or 'of all'}; see what there is: sensorium data show"
+            )
 
 
 class MixedBatches:
@@ -285,5 +303,5 @@ def _texts(corpus: Corpus) -> Iterator[str]:
     """Training texts in the corpus's languages."""
     for sample in corpus.rows(corpus.train, columns=["texts"]):
         for caption in sample.texts:
-            if not corpus.languages or caption.language in corpus.languages:
+            if is_asked(caption.language, "text", corpus.languages):
                 yield caption.text

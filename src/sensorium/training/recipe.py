@@ -39,7 +39,7 @@ class DataConfig(Config):
         extra: Further tables of which every row trains, but for those whose caption is held out.
         test: Share of the groups held out, or the sources.
         fields: Which fields; empty: all that the table holds and the model has a tower for.
-        languages: Of texts and speech; empty: all.
+        languages: Of texts and speech: `en`, `en*`, `speech:fr` (see `data.sample.asked_of`); empty: all.
         views: Views of an image cached for a locked tower: itself, then views - 1 crops.
         class_vectors: Add the image tower's own class vectors, paired with class names, as training rows.
         vocab_size: Of the byte-pair tokenizer trained on the training texts for text towers that have none.
