@@ -1,14 +1,17 @@
 """Material: features, class vectors, mixed batches, and held-out vectors that equal `embed`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_tables import locked_recipe, make_table, scratch_recipe, tokenizer_json
+from small_tables import locked_recipe, make_table, samples, scratch_recipe, tokenizer_json
 
 from sensorium import media
-from sensorium.core.errors import ConfigError
+from sensorium.core.errors import ConfigError, TrainingError
+from sensorium.data.sample import Caption
+from sensorium.data.table import Table
 from sensorium.data.vectors import Ragged
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.training.corpus import Corpus, open_corpus
@@ -155,3 +158,19 @@ def test_joined_features_lie_one_after_another() -> None:
     both = joined([a, b])
     assert both.counts.tolist() == [2, 1, 0, 1]
     assert both[3].tolist() == [[9, 10]]
+
+
+def test_captions_of_unknown_language_train(tmp_path: Path) -> None:
+    table = Table.create(tmp_path / "t.lance")
+    table.add(replace(sample, texts=[Caption("", sample.texts[0].text)]) for sample in samples())
+    values = both_locked(tmp_path) | {"loss": {"pairs": [{"a": "image", "b": "text"}]}}
+    values["data"] |= {"languages": ["en"]}
+    _, _, corpus, material = prepared(tmp_path, values)
+    assert material.cached["text"].counts[corpus.train].tolist() == [1] * len(corpus.train)
+
+
+def test_a_pair_that_no_training_row_holds_is_refused(tmp_path: Path) -> None:
+    values = both_locked(tmp_path) | {"loss": {"pairs": [{"a": "image", "b": "text"}]}}
+    values["data"] |= {"languages": ["fi"]}
+    with pytest.raises(TrainingError, match="holds both image and text in the languages fi"):
+        prepared(tmp_path, values)
