@@ -65,9 +65,10 @@ def test_named_fields_filters_and_scores_narrow_the_search(searched):
     assert {hit.field for hit in searched.search(query, model=MODEL, k=23, fields=["text"])} == {"text"}
     hits = searched.search(query, model=MODEL, k=23, where="row >= 15 AND row < 19")
     assert sorted(hit.row for hit in hits) == [15, 16, 17, 18]
-    scores = [hit.score for hit in searched.search(query, model=MODEL, k=23)]
-    above = searched.search(query, model=MODEL, k=23, min_score=scores[4])
-    assert [hit.score for hit in above] == scores[:5]
+    ranked = searched.search(query, model=MODEL, k=23, min_score=0.0)
+    above = searched.search(query, model=MODEL, k=23, min_score=ranked[4].relevance)
+    assert [hit.row for hit in ranked] == [hit.row for hit in searched.search(query, model=MODEL, k=23)]
+    assert above == [hit for hit in ranked if hit.relevance >= ranked[4].relevance]
     assert searched.search(query, model=MODEL, where="row > 99") == []
 
 

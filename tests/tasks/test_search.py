@@ -7,23 +7,23 @@ from PIL import Image
 from word_model import THINGS, WordModel
 
 from sensorium.core.errors import NotFoundError, UsageError
+from sensorium.data.relevance import Background
 from sensorium.data.sample import Caption, Sample
 from sensorium.data.table import Table
 from sensorium.tasks.gallery import write_gallery
 from sensorium.tasks.ledger import check_languages, latest_model, note_model, read_ledger
 from sensorium.tasks.query import Term, parse_terms
-from sensorium.tasks.relevance import Background
 from sensorium.tasks.search import SearchRequest, Space, find
 
 
 def names(found: object) -> list[str]:
-    return [hit.texts["en"] for hit in found.hits]  # type: ignore[attr-defined]
+    return [hit.texts["en"] for hit in found]  # type: ignore[attr-defined]
 
 
 def test_the_nearest_row_comes_first_and_scores_fall(things: Table, word_model: WordModel) -> None:
     found = find(things, SearchRequest(parse_terms(["green", "frog"]), k=3), word_model)
     assert names(found)[0] == "green frog"
-    scores = [hit.score for hit in found.hits]
+    scores = [hit.score for hit in found]
     assert len(scores) == 3
     assert scores == sorted(scores, reverse=True)
     assert scores[0] == pytest.approx(1, abs=1e-5)
@@ -31,14 +31,14 @@ def test_the_nearest_row_comes_first_and_scores_fall(things: Table, word_model: 
 
 def test_rows_like_a_row_leave_the_row_itself_out(things: Table, word_model: WordModel) -> None:
     found = find(things, SearchRequest([Term(0)], k=2), Space(word_model.fingerprint))
-    assert len(found.hits) == 2
+    assert len(found) == 2
     assert "red apple" not in names(found)
     assert set(names(found)) == {"green apple", "red car"}
 
 
 def test_a_filter_is_honoured(things: Table, word_model: WordModel) -> None:
     found = find(things, SearchRequest([Term("red apple")], where="row >= 3"), word_model)
-    assert {hit.row for hit in found.hits} == {3, 4}
+    assert {hit.row for hit in found} == {3, 4}
 
 
 def test_texts_without_a_model_are_refused_with_the_remedy(things: Table, word_model: WordModel) -> None:
@@ -65,7 +65,7 @@ def test_a_least_relevance_keeps_the_right_row_and_drops_the_rest(
     things.set_vectors("text", word_model.fingerprint, np.arange(5), word_model.embed(list(THINGS)).vectors)
     found = find(things, SearchRequest([Term("blue whale")], min_score=0.9), word_model)
     assert names(found) == ["blue whale"]
-    assert all(share >= 0.9 for share in found.relevance)
+    assert all(hit.relevance >= 0.9 for hit in found)
 
 
 def test_wrong_answers_reach_a_relevance_as_often_as_it_says(tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_wrong_answers_reach_a_relevance_as_often_as_it_says(tmp_path: Path) -> 
     for name, values in (("image", vectors), ("text", noisy)):
         table.set_vectors(name, "f", np.arange(199), values / np.linalg.norm(values, axis=1, keepdims=True))
     request = SearchRequest([Term(vectors[7])], min_score=0.9, fields=["image"])
-    assert [hit.row for hit in find(table, request, Space("f")).hits] == [7]
+    assert [hit.row for hit in find(table, request, Space("f"))] == [7]
     strangers = [SearchRequest([Term(rng.standard_normal(37))], 1, None, 0.9, ["image"]) for _ in range(60)]
-    passed = sum(len(find(table, request, Space("f")).hits) for request in strangers)
+    passed = sum(len(find(table, request, Space("f"))) for request in strangers)
     assert passed <= 15
 
 
@@ -119,7 +119,7 @@ def test_a_sheet_and_a_page_show_what_was_found(things: Table, word_model: WordM
     terms = parse_terms(["red", "<b>apple</b>"])
     found = find(things, SearchRequest([Term("red apple")], k=5), word_model)
     sheet, page = tmp_path / "out.png", tmp_path / "out.html"
-    write_gallery(things, [(terms, found.hits), ([Term(2)], [])], title="<Title>", sheet=sheet, page=page)
+    write_gallery(things, [(terms, found), ([Term(2)], [])], title="<Title>", sheet=sheet, page=page)
     with Image.open(sheet) as image:
         assert image.size[0] > 5 * 320
         colours = {pixel for _, pixel in image.getcolors(1 << 24)}

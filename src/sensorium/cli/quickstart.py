@@ -49,8 +49,7 @@ def _plain(done: Quickstart, seconds: float) -> dict[str, object]:
         {
             "query": one.words,
             "hits": [
-                {"id": hit.id, "score": hit.score, "uri": hit.uri, "texts": hit.texts}
-                for hit in one.found.hits
+                {"id": hit.id, "score": hit.score, "uri": hit.uri, "texts": hit.texts} for hit in one.found
             ],
         }
         for one in done.asked
@@ -72,8 +71,7 @@ def _print(done: Quickstart, seconds: float) -> None:
 
     print_report(done.report)
     rows = [
-        (one.words, "; ".join(hit.texts.get("en", hit.uri) for hit in one.found.hits[:3]))
-        for one in done.asked
+        (one.words, "; ".join(hit.texts.get("en", hit.uri) for hit in one.found[:3])) for one in done.asked
     ]
     emit_table(["query", "found first"], rows, "Six queries over all rows")
     print(f"sheet  {done.sheet}\npage   {done.page}")

@@ -14,9 +14,10 @@ from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
     from sensorium.core.types import Embedder
+    from sensorium.data.query import Hit
     from sensorium.data.table import Table
     from sensorium.tasks.query import Term
-    from sensorium.tasks.search import Found, SearchRequest
+    from sensorium.tasks.search import SearchRequest
 
 app = typer.Typer(add_completion=False)
 
@@ -89,7 +90,7 @@ def search(
         _draw(opened, terms, found, fields or [], sheet, html)
     if json:
         keys = ("id", "score", "uri", "texts")
-        emit_json([{key: getattr(hit, key) for key in keys} for hit in found.hits])
+        emit_json([{key: getattr(hit, key) for key in keys} for hit in found])
     else:
         _print(found)
 
@@ -104,7 +105,7 @@ def _terms(
     return terms + [Term(read_vector(path)) for path in vectors]
 
 
-def _find(table: Table, request: SearchRequest, run: Path | None, device: str) -> Found:
+def _find(table: Table, request: SearchRequest, run: Path | None, device: str) -> list[Hit]:
     from sensorium.tasks.ledger import latest_model
     from sensorium.tasks.search import find
 
@@ -128,7 +129,7 @@ def _latest_space(table: Table) -> Embedder:
 def _draw(
     table: Table,
     terms: Sequence[Term],
-    found: Found,
+    found: Sequence[Hit],
     fields: Sequence[str],
     sheet: Path | None,
     html: Path | None,
@@ -136,23 +137,23 @@ def _draw(
     from sensorium.tasks.gallery import write_gallery
     from sensorium.tasks.query import describe
 
-    write_gallery(table, [(terms, found.hits)], title=describe(terms), sheet=sheet, page=html)
+    write_gallery(table, [(terms, found)], title=describe(terms), sheet=sheet, page=html)
     for path in (sheet, html):
         if path is not None:
             note(f"wrote {path}")
 
 
-def _print(found: Found) -> None:
-    if not found.hits:
+def _print(found: Sequence[Hit]) -> None:
+    if not found:
         note("nothing found")
         return
     columns = ["row", "score", "caption", "uri"]
     rows: list[list[object]] = [
         [hit.row, hit.score, hit.texts.get("en") or next(iter(hit.texts.values()), ""), hit.uri]
-        for hit in found.hits
+        for hit in found
     ]
-    if found.relevance:
+    if found[0].relevance is not None:
         columns.insert(2, "relevance")
-        for row, share in zip(rows, found.relevance, strict=True):
-            row.insert(2, share)
+        for row, hit in zip(rows, found, strict=True):
+            row.insert(2, hit.relevance)
     emit_table(columns, rows)

@@ -43,6 +43,7 @@ class Hit:
         uri: Where it came from.
         texts: Its first caption in each language.
         field: Which field's vector was the best.
+        relevance: Share of other queries whose best wrong answer it beats, where that was asked for.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Hit:
     uri: str
     texts: dict[str, str]
     field: str
+    relevance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,6 @@ def search(
     *,
     k: int,
     where: str | None,
-    min_score: float | None,
 ) -> list[Hit]:
     """Find the best rows and read what a person wants to know of them.
 
@@ -211,8 +212,6 @@ def search(
         raise UsageError(f"the query vector is {len(query)} wide, the table's are {pool.index.dim}")
     allowed = None if where is None else np.isin(pool.rows, table.where(where))
     best = best_rows(pool, query, k, allowed)
-    if min_score is not None:
-        best = [hit for hit in best if hit[1] >= min_score]
     numbers = [row for row, _, _ in best]
     ids = table.ids
     samples = table.rows(numbers, columns=["uri", "texts"])

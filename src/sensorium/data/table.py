@@ -22,6 +22,7 @@ from sensorium.core.types import FIELDS, Embedder
 from sensorium.data import schema as rows_schema
 from sensorium.data.intake import Seen, batches
 from sensorium.data.query import Hit, Pool, Pools, Query, embed_query, search
+from sensorium.data.relevance import keep_relevant
 from sensorium.data.sample import Sample
 from sensorium.data.store import Store
 from sensorium.data.vectors import Ragged, VectorFolder, VectorStore
@@ -315,17 +316,21 @@ class Table:
             model: Embeds the query; the table must hold vectors of the same model (`sensorium embed`).
             k: How many rows at most.
             where: SQL filter, as for `where`.
-            min_score: Leave out rows whose cosine is lower.
+            min_score: Least relevance, 0..1, which means the same for every query (see `data.relevance`).
             fields: Only these; None: what shows the thing (image, video, audio), or else the captions.
             ann: Search the approximate index (`sensorium data index`), for very many rows; scores stay exact.
 
         Raises:
             NotFoundError: If the table holds no vectors of this model, or no such index.
             TableError: If the index is older than the vectors.
-            UsageError: If the filter does not parse, or `fields` and `ann` are both given.
+            UsageError: If the filter does not parse, `min_score` is no share, or `ann` comes with `fields`.
         """
         pool = self._pools.pick(self, model.fingerprint, fields, ann)
-        return search(self, pool, embed_query(query, model), k=k, where=where, min_score=min_score)
+        vector = embed_query(query, model)
+        hits = search(self, pool, vector, k=k, where=where)
+        if min_score is None:
+            return hits
+        return keep_relevant(self, vector, hits, model=model, fields=fields, min_score=min_score)
 
     def pool(self, fingerprint: str, fields: Sequence[str] | None = None) -> Pool:
         """What `search` looks through: read once and kept while no vectors are written here."""

@@ -18,6 +18,7 @@ from jaxtyping import Int64
 from sensorium.core.errors import NotFoundError
 from sensorium.core.files import write_atomic
 from sensorium.core.runtime import Progress, quiet
+from sensorium.data.query import Hit
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
 from sensorium.models.checkpoint import WEIGHTS, load
@@ -28,7 +29,7 @@ from sensorium.tasks.gallery import write_gallery
 from sensorium.tasks.ledger import note_model
 from sensorium.tasks.query import Term
 from sensorium.tasks.runs import trained_languages
-from sensorium.tasks.search import Found, SearchRequest, find
+from sensorium.tasks.search import SearchRequest, find
 from sensorium.tasks.train import train
 from sensorium.training.corpus import open_table
 from sensorium.training.state import STATE
@@ -56,7 +57,7 @@ class Asked:
 
     terms: Sequence[Term]
     words: str
-    found: Found
+    found: Sequence[Hit]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def quickstart(out: Path, *, progress: Progress = quiet) -> Quickstart:
     embed_table(table, model, languages=languages, progress=progress)
     asked = _ask(table, model, held_out(run, None).rows, out / "queries")
     sheet, page = out / "quickstart.png", out / "quickstart.html"
-    searches = [(one.terms, one.found.hits) for one in asked]
+    searches = [(one.terms, one.found) for one in asked]
     write_gallery(
         table, searches, title="One space for text, sound, speech and pictures", sheet=sheet, page=page
     )

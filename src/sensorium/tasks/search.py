@@ -1,6 +1,6 @@
 """Search in a media table by anything: the query of a person in, rows and how relevant they are out.
 
-Composes `query` (what is asked), `Table.search` (what is near) and `relevance` (what is near enough).
+Composes `query` (what is asked) and `Table.search` (what is near, and near enough).
 """
 
 from __future__ import annotations
@@ -8,15 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from jaxtyping import Float32
-
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import FIELDS, Embedder, Embeddings
 from sensorium.data.query import Hit
 from sensorium.data.table import Table
 from sensorium.tasks.query import Term, query_vector
-from sensorium.tasks.relevance import build_background
 
 
 @dataclass(frozen=True)
@@ -41,19 +37,6 @@ class SearchRequest:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found.
-
-    Attributes:
-        hits: Best first.
-        relevance: Of each hit, where a least relevance was asked for.
-    """
-
-    hits: Sequence[Hit]
-    relevance: Sequence[float] = ()
-
-
-@dataclass(frozen=True)
 class Space:
     """A model that is known by its vectors alone: enough for queries of rows and vectors."""
 
@@ -71,7 +54,7 @@ class Space:
         raise UsageError(self.requires)
 
 
-def find(table: Table, request: SearchRequest, model: Embedder) -> Found:
+def find(table: Table, request: SearchRequest, model: Embedder) -> list[Hit]:
     """Search.
 
     Args:
@@ -85,8 +68,6 @@ def find(table: Table, request: SearchRequest, model: Embedder) -> Found:
     """
     if request.k < 1:
         raise UsageError(f"k={request.k}; ask for at least 1 row")
-    if request.min_score is not None and not 0 <= request.min_score <= 1:
-        raise UsageError(f"min score {request.min_score} is a relevance between 0 and 1, as in 0.9")
     fields = tuple(request.fields) or None
     for name in request.fields:
         if name not in FIELDS:
@@ -99,30 +80,12 @@ def find(table: Table, request: SearchRequest, model: Embedder) -> Found:
     vector = query_vector(request.terms, model, table, field=first, fingerprint=model.fingerprint)
     itself = {term.item for term in request.terms if isinstance(term.item, int)}
     hits = table.search(
-        vector, model=model, k=request.k + len(itself), where=request.where, fields=fields, ann=request.ann
+        vector,
+        model=model,
+        k=request.k + len(itself),
+        where=request.where,
+        min_score=request.min_score,
+        fields=fields,
+        ann=request.ann,
     )
-    hits = [hit for hit in hits if hit.row not in itself][: request.k]
-    if request.min_score is None:
-        return Found(hits)
-    relevance = hit_relevance(table, vector, hits, model, fields)
-    kept = [
-        (hit, share)
-        for hit, share in zip(hits, relevance.tolist(), strict=True)
-        if share >= request.min_score
-    ]
-    return Found([hit for hit, _ in kept], [share for _, share in kept])
-
-
-def hit_relevance(
-    table: Table,
-    vector: Float32[np.ndarray, " E"],
-    hits: Sequence[Hit],
-    model: Embedder,
-    fields: Sequence[str] | None = None,
-) -> Float32[np.ndarray, " k"]:
-    """Relevance of hits (see `relevance`)."""
-    pool = table.pool(model.fingerprint, fields)
-    embedder = None if isinstance(model, Space) else model
-    background = build_background(table, pool, embedder, fingerprint=model.fingerprint)
-    scores = np.array([hit.score for hit in hits], dtype=np.float32)
-    return background.relevance(scores, pool.index.vectors @ vector)
+    return [hit for hit in hits if hit.row not in itself][: request.k]

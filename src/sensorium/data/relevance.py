@@ -10,15 +10,19 @@ queries at most.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from sensorium.core.errors import UsageError
 from sensorium.core.types import Embedder
-from sensorium.data.query import Pool
-from sensorium.data.table import Table
+from sensorium.data.query import Hit, Pool
+
+if TYPE_CHECKING:
+    from sensorium.data.table import Table
 
 NUM_BACKGROUND = 200
 _PHRASES = (
@@ -75,22 +79,50 @@ class Background:
         return np.asarray(places / len(self.best), dtype=np.float32)
 
 
-def build_background(
-    table: Table, pool: Pool, model: Embedder | None, *, fingerprint: str, seed: int = 0
-) -> Background:
+def keep_relevant(
+    table: Table,
+    query: Float32[np.ndarray, " E"],
+    hits: Sequence[Hit],
+    *,
+    model: Embedder,
+    fields: Sequence[str] | None,
+    min_score: float,
+) -> list[Hit]:
+    """Give each hit its relevance and keep those that reach `min_score`.
+
+    Args:
+        table: That was searched.
+        query: Unit vector.
+        hits: What was found, best first.
+        model: That embedded the table.
+        fields: Fields that were searched.
+        min_score: Least relevance, 0..1.
+
+    Raises:
+        UsageError: If `min_score` is no share, or there is no background to compare with.
+    """
+    if not 0 <= min_score <= 1:
+        raise UsageError(f"min_score={min_score} is a relevance between 0 and 1, as in 0.9")
+    pool = table.pool(model.fingerprint, fields)
+    scores = np.array([hit.score for hit in hits], dtype=np.float32)
+    shares = build_background(table, pool, model).relevance(scores, pool.index.vectors @ query)
+    judged = [replace(hit, relevance=share) for hit, share in zip(hits, shares.tolist(), strict=True)]
+    return [hit for hit in judged if hit.relevance is not None and hit.relevance >= min_score]
+
+
+def build_background(table: Table, pool: Pool, model: Embedder, *, seed: int = 0) -> Background:
     """Ask a table other questions and keep the best wrong answer to each.
 
     Args:
         table: Whose captions are the background, where the model embedded them; else plain phrases are.
         pool: The vectors that are searched.
-        model: Embeds the phrases; may be None where captions are embedded.
-        fingerprint: Of the model.
+        model: Embeds the phrases.
         seed: Draws the captions.
 
     Raises:
-        UsageError: If there are no captions and no model.
+        UsageError: If there are too few rows.
     """
-    queries, owners = _background_queries(table, model, fingerprint, seed)
+    queries, owners = _background_queries(table, model, seed)
     groups = np.unique(np.asarray(table.groups), return_inverse=True)[1]
     pool_groups = groups[pool.rows]
     best = []
@@ -105,17 +137,13 @@ def build_background(
 
 
 def _background_queries(
-    table: Table, model: Embedder | None, fingerprint: str, seed: int
+    table: Table, model: Embedder, seed: int
 ) -> tuple[Float32[np.ndarray, "m E"], Int64[np.ndarray, " m"]]:
     """Unit vectors, and the row that each describes (-1: none)."""
-    if "text" in table.fields_embedded().get(fingerprint, []):
-        rows, vectors = table.vectors("text", fingerprint)
+    if "text" in table.fields_embedded().get(model.fingerprint, []):
+        rows, vectors = table.vectors("text", model.fingerprint)
         chosen = np.random.default_rng(seed).permutation(len(rows))[:NUM_BACKGROUND]
         return vectors[chosen], rows[chosen]
-    if model is None:
-        raise UsageError(
-            "--min-score needs a background of texts; give --model RUN, or embed the table's texts"
-        )
     vectors = model.embed(list(_PHRASES)).vectors
     return vectors, np.full(len(vectors), -1, dtype=np.int64)
 
