@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from sensorium.data.sample import COLUMN_OF, Sample, is_asked
 from sensorium.data.table import Table
 from sensorium.media import Audio, Image, Text, Video
 
+Captions = Literal["random", "first"]
 _KINDS = {"image": (Image, Video), "audio": (Audio, Video), "speech": (Audio, Video), "video": (Video, Image)}
 
 
@@ -52,6 +54,7 @@ class Decoder:
         seed: Of all random choices.
         augment: Random views, and a random caption or clip of several; otherwise the plain view of the first.
         languages: Captions and clips taken; empty takes all.
+        captions: `random` draws one of a row's captions in each epoch, `first` takes the first.
     """
 
     tables: Sequence[Table]
@@ -59,6 +62,7 @@ class Decoder:
     seed: int
     augment: bool
     languages: Sequence[str] = ()
+    captions: Captions = "random"
     starts: Int64[np.ndarray, " t"] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -108,7 +112,8 @@ class Decoder:
         """Open what the sample holds of a field; of several captions or clips, one."""
         if name == "text":
             captions = [item for item in sample.texts if is_asked(item.language, name, self.languages)]
-            chosen = self._choose(name, row, epoch, len(captions))
+            number = 1 if self.captions == "first" else len(captions)
+            chosen = self._choose(name, row, epoch, number)
             return Text(captions[chosen].text, captions[chosen].language) if captions else None
         if name == "speech":
             clips = [item for item in sample.speech if is_asked(item.language, name, self.languages)]

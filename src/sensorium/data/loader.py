@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sensorium.core.errors import TrainingError, UsageError
 from sensorium.core.types import MediaBatch
-from sensorium.data.decode import Decoded, Decoder
+from sensorium.data.decode import Captions, Decoded, Decoder
 from sensorium.data.inputs import Input
 from sensorium.data.order import Cursor, LoaderState, Order
 from sensorium.data.table import Table
@@ -40,6 +40,7 @@ class Loader:
         drop_last: Leave out the last batch where it is not full.
         augment: Random views, and a random caption or clip of several; otherwise the first, plain.
         languages: Captions and clips taken; empty takes all.
+        captions: Draw a `random` caption of a row in each epoch, or take the `first`.
 
     Attributes:
         failures: Row number to the reason why it could not be read.
@@ -58,12 +59,13 @@ class Loader:
         drop_last: bool = True,
         augment: bool = True,
         languages: Sequence[str] = (),
+        captions: Captions = "random",
     ) -> None:
         if not inputs:
             raise UsageError("no inputs; name at least one field, as in {'image': ImageInput()}")
         tables = (table,) if isinstance(table, Table) else tuple(table)
         self._order = Order(np.asarray(rows, np.int64), batch_size, seed, shuffle, drop_last)
-        self._decoder = Decoder(tables, dict(inputs), seed, augment, tuple(languages))
+        self._decoder = Decoder(tables, dict(inputs), seed, augment, tuple(languages), captions)
         names = [group for part in tables for group in part.groups]
         self._order.check(len(names))
         self._codes = np.unique(np.asarray(names), return_inverse=True)[1]

@@ -45,6 +45,11 @@ class Ragged:
         """Vectors of one row, (m, D)."""
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
+    def first(self) -> Ragged:
+        """The first vector of each row that has any."""
+        has_any = self.counts > 0
+        return Ragged(self.values[self.offsets[:-1][has_any]], np.concatenate([[0], np.cumsum(has_any)]))
+
     @property
     def counts(self) -> Int64[np.ndarray, " n"]:
         """How many vectors each row has, (n,)."""

@@ -16,6 +16,30 @@ HEADS: Registry[nn.Module] = Registry("head")
 """Builders `(in_dim, out_dim, **options) -> nn.Module` with `forward((B, in_dim)) -> (B, out_dim)`."""
 
 
+@HEADS.register("identity")
+class IdentityHead(nn.Module):
+    """y = x: a locked encoder's own space is the joint space, and the other towers learn the way into it.
+
+    With little data this is the best text head over a sentence encoder: there is nothing to forget.
+
+    Args:
+        in_dim: Width D of the encoder.
+        out_dim: Width E of the joint space; must equal `in_dim`.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        if in_dim != out_dim:
+            raise ConfigError(
+                f"head 'identity' keeps the encoder's width {in_dim}, got dim={out_dim}; "
+                f"set model.dim = {in_dim}, or take another head"
+            )
+
+    def forward(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """Return pooled vectors as they are."""
+        return pooled
+
+
 @HEADS.register("linear")
 class LinearHead(nn.Module):
     """y = W LayerNorm(x): CLIP's projection.

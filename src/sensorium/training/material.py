@@ -168,6 +168,7 @@ def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> 
         workers=train.workers,
         augment=train.augment,
         languages=corpus.languages,
+        captions=recipe.data.captions,
         batch_size=train.batch_size,
         seed=recipe.seed,
     )
@@ -283,7 +284,8 @@ def _cached(
             progress=progress,
         )
         failures += [(int(start) + row, reason) for row, reason in found.failures]
-        parts.append(table.features(found.name))
+        features = table.features(found.name)
+        parts.append(features.first() if name == "text" and recipe.data.captions == "first" else features)
     return joined(parts), failures
 
 

@@ -40,6 +40,7 @@ class DataConfig(Config):
         test: Share of the groups held out, or the sources.
         fields: Which fields; empty: all that the table holds and the model has a tower for.
         languages: Of texts and speech: `en`, `en*`, `speech:fr` (see `data.sample.asked_of`); empty: all.
+        captions: Which of a row's captions train: a random one in each epoch, or always the first.
         views: Views of an image cached for a locked tower: itself, then views - 1 crops.
         class_vectors: Add the image tower's own class vectors, paired with class names, as training rows.
         vocab_size: Of the byte-pair tokenizer trained on the training texts for text towers that have none.
@@ -50,6 +51,7 @@ class DataConfig(Config):
     test: float | HeldOut = 0.2
     fields: list[FieldName] = Field(default_factory=list)
     languages: list[str] = Field(default_factory=lambda: ["en"])
+    captions: Literal["random", "first"] = "random"
     views: int = Field(default=1, ge=1)
     class_vectors: bool = False
     vocab_size: int = Field(default=2048, ge=260)
