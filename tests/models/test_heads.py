@@ -7,7 +7,10 @@ from sensorium.core.errors import ConfigError, UsageError
 from sensorium.models.heads import HEADS
 
 
-@pytest.mark.parametrize("name", list(HEADS))
+LEARNED = [name for name in HEADS if name != "identity"]
+
+
+@pytest.mark.parametrize("name", LEARNED)
 def test_every_head_maps_widths_and_does_not_care_about_the_scale_of_its_input(name: str) -> None:
     torch.manual_seed(0)
     head = HEADS.build(name, in_dim=11, out_dim=7).eval()
@@ -17,7 +20,7 @@ def test_every_head_maps_widths_and_does_not_care_about_the_scale_of_its_input(n
     assert torch.allclose(head(inputs)[2:3], head(inputs[2:3]), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", list(HEADS))
+@pytest.mark.parametrize("name", LEARNED)
 def test_every_parameter_of_a_head_is_used(name: str) -> None:
     head = HEADS.build(name, in_dim=11, out_dim=7)
     head(torch.randn(5, 11)).square().sum().backward()
@@ -31,3 +34,10 @@ def test_options_out_of_range_and_unknown_ones_are_refused() -> None:
         HEADS.build("residual-mlp", in_dim=3, out_dim=2, num_blocks=-1)
     with pytest.raises(UsageError, match="bias"):
         HEADS.build("linear", in_dim=3, out_dim=2, bias=True)
+
+
+def test_the_identity_head_keeps_the_encoders_space() -> None:
+    inputs = torch.randn(3, 11)
+    assert torch.equal(HEADS.build("identity", in_dim=11, out_dim=11)(inputs), inputs)
+    with pytest.raises(ConfigError, match=r"set model\.dim = 11"):
+        HEADS.build("identity", in_dim=11, out_dim=7)

@@ -53,7 +53,7 @@ def run(name: str, tmp_path: Path, capsys, *, keep_towers: bool) -> dict:
     result = json.loads(capsys.readouterr().out)
     assert result["steps"] == 3
     assert {"image->text", "text->image"} <= result["metrics"].keys()
-    assert load(tmp_path / "run").embed(["a red box"]).vectors.shape == (1, 256)
+    assert load(tmp_path / "run").embed(["a red box"]).vectors.shape[0] == 1
     return result
 
 
@@ -85,7 +85,7 @@ def test_stamps_runs_with_its_own_towers(tmp_path: Path, capsys) -> None:
     ]
     assert main([*arguments, "--set", "train.batch_size=300"]) == 0, capsys.readouterr().err
     loaded = load(tmp_path / "run")
-    assert loaded.embed(["a red box"]).vectors.shape == (1, 256)
+    assert loaded.embed(["a red box"]).vectors.shape[0] == 1
     assert loaded.config.towers["text"].options["tokenizer_json"]
 
 

@@ -150,7 +150,7 @@ def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> 
     if not decoded:
         return FeatureLoader(
             material.cached,
-            material.train,
+            _epoch_rows(material, recipe.data.repeat),
             groups=material.groups,
             batch_size=train.batch_size,
             seed=recipe.seed,
@@ -163,7 +163,7 @@ def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> 
     inputs = {name: model.tower(name).encoder.input for name in decoded}
     loader = Loader(
         corpus.tables[0],
-        material.train,
+        _epoch_rows(material, recipe.data.repeat),
         inputs,
         workers=train.workers,
         augment=train.augment,
@@ -173,6 +173,12 @@ def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> 
         seed=recipe.seed,
     )
     return MixedBatches(loader, material.cached, recipe.seed) if material.cached else loader
+
+
+def _epoch_rows(material: Material, repeat: int) -> Int64[np.ndarray, " n"]:
+    """Training rows as often as they come in an epoch: those of the main table `repeat` times."""
+    is_main = material.train < len(material.corpus.tables[0])
+    return np.repeat(material.train, np.where(is_main, repeat, 1))
 
 
 def _check_pairs(recipe: Recipe, material: Material) -> None:

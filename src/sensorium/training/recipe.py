@@ -37,6 +37,7 @@ class DataConfig(Config):
     Attributes:
         table: Name of a packaged table (stamps, clipart, emoji), or a path.
         extra: Further tables of which every row trains, but for those whose caption is held out.
+        repeat: Times that each row of `table` comes in an epoch, so that extra rows do not drown it.
         test: Share of the groups held out, or the sources.
         fields: Which fields; empty: all that the table holds and the model has a tower for.
         languages: Of texts and speech: `en`, `en*`, `speech:fr` (see `data.sample.asked_of`); empty: all.
@@ -48,6 +49,7 @@ class DataConfig(Config):
 
     table: str
     extra: list[str] = Field(default_factory=list)
+    repeat: int = Field(default=1, ge=1)
     test: float | HeldOut = 0.2
     fields: list[FieldName] = Field(default_factory=list)
     languages: list[str] = Field(default_factory=lambda: ["en"])
