@@ -50,7 +50,7 @@ class TextGRU(nn.Module):
         super().__init__()
         self.dim = width
         self.input = input_of(TextInput, {"tokenizer_json": tokenizer_json, "max_tokens": max_tokens}, input)
-        self.embedding = _embedding(tokenizer_json, width)
+        self.embedding = _embedding(tokenizer_json, width, std=1.0)
         self.drop = nn.Dropout(dropout)
         self.layers = Recurrent(width, width, depth, dropout=dropout)
 
@@ -92,7 +92,7 @@ class TextTransformer(nn.Module):
         super().__init__()
         self.dim = width
         self.input = input_of(TextInput, {"tokenizer_json": tokenizer_json, "max_tokens": max_tokens}, input)
-        self.embedding = _embedding(tokenizer_json, width)
+        self.embedding = _embedding(tokenizer_json, width, std=width**-0.5)
         heads = max(1, width // 32) if num_heads is None else num_heads
         self.stack = Stack(BlockConfig(dim=width, num_heads=heads, rotary_axes=1, dropout=dropout), depth)
 
@@ -102,9 +102,10 @@ class TextTransformer(nn.Module):
         return Tokens(values.masked_fill(~inputs.mask[..., None], 0), inputs.mask)
 
 
-def _embedding(tokenizer_json: str, width: int) -> nn.Embedding:
+def _embedding(tokenizer_json: str, width: int, std: float) -> nn.Embedding:
+    """Word-piece vectors: loud for gates, which small inputs leave half open; quiet before a norm."""
     embedding = nn.Embedding(Tokenizer.from_str(tokenizer_json).get_vocab_size(), width)
-    nn.init.normal_(embedding.weight, std=width**-0.5)
+    nn.init.normal_(embedding.weight, std=std)
     return embedding
 
 

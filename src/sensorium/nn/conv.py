@@ -60,7 +60,7 @@ class ConvNorm(nn.Module):
 
 
 class ResidualConv(nn.Module):
-    """relu(short(x) + norm(conv(relu(norm(conv(x)))))), the second norm starting at 0.
+    """relu(short(x) + norm(conv(relu(norm(conv(x)))))).
 
     Args:
         in_channels: Channels in.
@@ -76,7 +76,6 @@ class ResidualConv(nn.Module):
         self.second = ConvNorm(channels, channels, 3, 1, norm)
         changes = stride != 1 or in_channels != channels
         self.short = ConvNorm(in_channels, channels, 1, stride, norm) if changes else nn.Identity()
-        nn.init.zeros_(self.second.norm.weight)
 
     def forward(self, x: Float[Tensor, "B C H W"], mask: Tensor | None = None) -> Float[Tensor, "B D h w"]:
         """Run the block; `mask` (B, h) belongs to the output's rows."""
