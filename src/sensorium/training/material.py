@@ -279,7 +279,8 @@ def _cached(
                 Ragged(np.zeros((0, tower.encoder.dim), np.float32), np.zeros(len(table) + 1, np.int64))
             )
             continue
-        views = max(recipe.data.views, tower.config.views)
+        is_main = len(parts) == 0
+        views = max(recipe.data.views, tower.config.views) if is_main else recipe.data.extra_views
         found = cache_features(
             table,
             name,

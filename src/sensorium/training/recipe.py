@@ -43,6 +43,7 @@ class DataConfig(Config):
         languages: Of texts and speech: `en`, `en*`, `speech:fr` (see `data.sample.asked_of`); empty: all.
         captions: Which of a row's captions train: a random one in each epoch, or always the first.
         views: Views of an image cached for a locked tower: itself, then views - 1 crops.
+        extra_views: The same for images of the extra tables.
         class_vectors: Add the image tower's own class vectors, paired with class names, as training rows.
         vocab_size: Of the byte-pair tokenizer trained on the training texts for text towers that have none.
     """
@@ -55,6 +56,7 @@ class DataConfig(Config):
     languages: list[str] = Field(default_factory=lambda: ["en"])
     captions: Literal["random", "first"] = "random"
     views: int = Field(default=1, ge=1)
+    extra_views: int = Field(default=1, ge=1)
     class_vectors: bool = False
     vocab_size: int = Field(default=2048, ge=260)
 
