@@ -37,7 +37,14 @@ from sensorium.training.state import STATE
 RECIPE = "stamps"
 TABLE = "stamps"
 SPOKEN = "fr"
-CHANGES = ("data.extra=[]", f'data.languages=["text:en", "speech:{SPOKEN}"]')
+CHANGES = (
+    "data.extra=[]",
+    f'data.languages=["text:en", "speech:{SPOKEN}"]',
+    "data.views=4",
+    "model.towers.image.views=4",
+    "train.epochs=48",
+    "train.eval_every=0",
+)
 """The recipe with the stamps alone, spoken in one language: all of it would take minutes more."""
 
 TEXTS = ("a red fruit", "an animal that can fly")
