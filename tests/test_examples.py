@@ -33,7 +33,7 @@ def test_registered_encoder_and_loss_learn() -> None:
 
 
 def test_tiled_loss_equals_plain_in_less_memory() -> None:
-    printed = run_example("tiled_loss.py", "3001")
+    printed = run_example("tiled_loss.py", "5003")
     (tiled, plain), (tiled_mb, plain_mb) = (
         figures(r"loss ([\d.]+)", printed),
         figures(r"by (\d+) MB", printed),

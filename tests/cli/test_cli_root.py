@@ -147,6 +147,7 @@ def test_an_interrupt_during_work_ends_with_130() -> None:
     code = (
         "import os, signal, sys\n"
         "from sensorium.tasks import health\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in background jobs
         "health.run_checks = lambda: os.kill(os.getpid(), signal.SIGINT) or []\n"
         "from sensorium.cli import main\n"
         "sys.exit(main(['doctor']))"

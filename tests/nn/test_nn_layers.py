@@ -46,8 +46,10 @@ def test_conv_stages_halve_and_hide() -> None:
     assert out[1, :, 2:].abs().max() == 0
 
 
-def test_a_fresh_residual_block_passes_its_input() -> None:
+def test_a_residual_block_adds_to_its_input() -> None:
     stages = ConvStages(3, (5,), (2,), "layer")
+    for block in stages.blocks:
+        torch.nn.init.zeros_(block.second.norm.weight)
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(stages(x)[0], stages.stem(x).relu())
 
