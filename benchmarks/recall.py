@@ -3,8 +3,8 @@
     sensorium bench recall stamps --seeds 0 1 2
     sensorium bench recall emoji-scratch --seeds 0
 
-Runs that exist are resumed or measured as they are (`runs/<recipe>-<seed>`). Each seed has its own split, so the
-spread holds both the luck of the split and that of the weights.
+Runs that exist are resumed or measured as they are (`runs/<recipe>-<seed>`). Each seed has its own split, so
+the spread holds both the luck of the split and that of the weights.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from machine import machine, write
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     reports = [measure(arguments.recipe, seed) for seed in arguments.seeds]
-    rows = [mean_row(pair, [report[pair] for report in reports]) for pair in reports[0]]
+    pairs = [pair for pair, figures in reports[0].items() if "R@1" in figures]
+    rows = [mean_row(pair, [report[pair] for report in reports]) for pair in pairs]
     figures = {
         "claim": CLAIMS[arguments.recipe],
         "date": machine()["date"],
@@ -51,8 +53,11 @@ def main() -> None:
 def measure(recipe: str, seed: int) -> dict[str, dict[str, float]]:
     """Train (or finish, or find) the run of one seed, and evaluate it by the command line."""
     run = ROOT / "runs" / f"{recipe}-{seed}"
-    resume = ["--resume"] if (run / "last").exists() else []
-    sensorium("train", recipe, "-o", str(run), "--set", f"seed={seed}", *resume)
+    finished = run / "trained"
+    if not finished.exists():
+        resume = ["--resume"] if (run / "last").exists() else []
+        sensorium("train", recipe, "-o", str(run), "--set", f"seed={seed}", *resume)
+        finished.touch()
     return json.loads(sensorium("eval", str(run), "--json"))["metrics"]
 
 
@@ -64,7 +69,7 @@ def sensorium(*words: str) -> str:
 def mean_row(pair: str, found: list[dict[str, float]]) -> dict[str, object]:
     """One line of the table: means over seeds, and half the width of their interval."""
     row: dict[str, object] = {"what": pair}
-    for name in ("R@1", "R@5", "R@10", "chance@10", "queries", "items", "acc1", "acc5"):
+    for name in ("R@1", "R@5", "R@10", "chance@10", "queries", "items"):
         values = [figures[name] for figures in found if name in figures]
         if values:
             row[name] = round(float(np.mean(values)), 4 if name.startswith("chance") else 3)

@@ -6,7 +6,6 @@ import torch
 from sensorium.core.errors import ConfigError, UsageError
 from sensorium.models.heads import HEADS
 
-
 LEARNED = [name for name in HEADS if name != "identity"]
 
 
