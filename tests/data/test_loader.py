@@ -199,3 +199,42 @@ def test_a_dead_worker_is_an_error_within_seconds(rich_table: Table, tmp_path: P
         list(stream)
     assert len(list(loads.epoch(0))) == 53
     loads.close()
+
+
+@pytest.mark.slow
+def test_workers_leave_when_their_trainer_is_killed(rich_table: Table):
+    import subprocess
+    import sys
+    import time
+
+    import psutil
+
+    code = (
+        "import sys, time\n"
+        "from sensorium.data.inputs import ImageInput\n"
+        "from sensorium.data.loader import Loader\n"
+        "from sensorium.data.table import Table\n"
+        "if __name__ == '__main__':\n"
+        "    table = Table.open(sys.argv[1])\n"
+        "    inputs = {'image': ImageInput(size_px=16)}\n"
+        "    batches = Loader(table, range(20), inputs, batch_size=2, seed=0, workers=1).epoch(0)\n"
+        "    next(batches)\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    script = rich_table.path.parent / "trainer.py"
+    script.write_text(code)
+    trainer = subprocess.Popen(
+        [sys.executable, str(script), str(rich_table.path)], stdout=subprocess.PIPE, text=True
+    )
+    assert trainer.stdout is not None
+    with trainer.stdout:
+        assert trainer.stdout.readline() == "ready\n"
+    helpers = psutil.Process(trainer.pid).children(recursive=True)
+    assert helpers
+    trainer.kill()
+    trainer.wait()
+    deadline = time.monotonic() + 60
+    while any(one.is_running() and one.status() != "zombie" for one in helpers):
+        assert time.monotonic() < deadline, helpers
+        time.sleep(0.2)

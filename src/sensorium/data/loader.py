@@ -7,7 +7,11 @@ Rows that cannot be read are left out and kept in `failures`. Cached features: `
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +28,7 @@ from sensorium.data.order import Cursor, LoaderState, Order
 from sensorium.data.table import Table
 
 BATCHES_AHEAD = 2
+SECONDS_BETWEEN_LOOKS = 2.0
 
 
 class Loader:
@@ -174,12 +179,30 @@ class _Pool:
                 multiprocessing_context="spawn" if sys.platform == "win32" else "forkserver",
                 prefetch_factor=BATCHES_AHEAD,
                 persistent_workers=True,
+                worker_init_fn=functools.partial(_leave_with, os.getpid()),
             )
 
     def run(self, jobs: Iterable[_Job]) -> Iterator[Decoded]:
         """Yield what each job gives."""
         self._jobs[:] = jobs
         return iter(self._loader)
+
+
+def _leave_with(trainer: int, worker: int) -> None:
+    """End this worker soon after the process that wants its batches was killed.
+
+    torch watches a worker's parent, which under forkserver is the server: it outlives the trainer with us.
+    """
+
+    def watch() -> None:
+        while True:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            try:
+                os.kill(trainer, 0)
+            except ProcessLookupError:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Current:
