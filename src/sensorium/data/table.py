@@ -42,9 +42,8 @@ class Table:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     table = Table.create(Path(folder) / "frogs.lance", licence="CC0-1.0")
         ...     added = table.add([Sample("a", texts=[Caption("en", "a frog")])])
-        ...     again = table.add([Sample("b", texts=[Caption("en", "a frog")])])
-        ...     added, again, len(table), table.rows([0])[0].texts[0].text
-        (1, 0, 1, 'a frog')
+        ...     added, len(table), table.rows([0])[0].texts[0].text
+        (1, 1, 'a frog')
     """
 
     def __init__(self, path: Path, store: Store) -> None:
