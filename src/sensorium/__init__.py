@@ -38,7 +38,7 @@ _HOME = {
     "load": "sensorium.models.checkpoint",
     "open": "sensorium.media",
 }
-_PACKAGES = ("losses",)
+_PACKAGES = ("align", "fusion", "losses")
 
 __all__ = [*sorted(_HOME), *_PACKAGES, "__version__"]
 

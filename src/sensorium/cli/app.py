@@ -49,6 +49,9 @@ COMMANDS: dict[str, Entry] = {
     "eval": Entry(
         "evaluate", "Measure a run: recall between modalities, zero-shot accuracy, linear probe.", "Use"
     ),
+    "align": Entry(
+        "align", "Align two recordings or videos, words to speech, phrases to regions of an image.", "Use"
+    ),
     "models": Entry("models", "List runs, recipes and encoders; show a run's card.", "Look inside"),
     "bench": Entry("bench", "List and run the benchmarks of a checkout.", "Look inside"),
 }

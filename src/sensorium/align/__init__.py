@@ -1,0 +1,18 @@
+"""Alignment of any two sequences: time warping, words to sound, phrases to regions.
+
+Names are loaded on first use. Sees arrays and tensors, never models.
+"""
+
+import importlib
+
+_HOME: dict[str, str] = {}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sensorium.align' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"sensorium.align.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

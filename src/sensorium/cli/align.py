@@ -1,0 +1,12 @@
+"""`sensorium align`: two recordings or videos, words to speech, phrases to regions of an image."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def align() -> None:
+    """Align two recordings or videos, words to speech, phrases to regions of an image."""
