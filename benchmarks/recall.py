@@ -14,6 +14,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from machine import machine, write
 ROOT = Path(__file__).parents[1]
 CLAIMS = {
     "stamps": "Held-out stamps: a fifth of the captions unseen, split by caption.",
-    "emoji-scratch": "Emoji of a vendor never seen, by a CNN and a GRU from random weights.",
+    "emoji-scratch": "Emoji of a vendor never seen (Facebook's), by a CNN and a GRU from random weights.",
 }
 
 
@@ -32,7 +33,9 @@ def main() -> None:
     parser.add_argument("recipe", choices=CLAIMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
-    reports = [measure(arguments.recipe, seed) for seed in arguments.seeds]
+    found = [measure(arguments.recipe, seed) for seed in arguments.seeds]
+    reports = [figures for figures, _ in found]
+    seeds = " ".join(str(seed) for seed in arguments.seeds)
     pairs = [pair for pair, figures in reports[0].items() if "R@1" in figures]
     rows = [mean_row(pair, [report[pair] for report in reports]) for pair in pairs]
     figures = {
@@ -44,21 +47,28 @@ def main() -> None:
             f"mean of seeds {arguments.seeds}; ± is a 95 % interval of that mean (Student's t)"
             if len(reports) > 1
             else "one seed; ± is the 95 % bootstrap interval over queries",
-            f"command: sensorium bench recall {arguments.recipe}",
+            "minutes of training by the clock: " + ", ".join(str(round(minutes, 1)) for _, minutes in found),
+            f"command: sensorium bench recall {arguments.recipe} --seeds {seeds}",
         ],
     }
     print(write(arguments.recipe.replace("-", "_"), figures))
 
 
-def measure(recipe: str, seed: int) -> dict[str, dict[str, float]]:
-    """Train (or finish, or find) the run of one seed, and evaluate it by the command line."""
+def measure(recipe: str, seed: int) -> tuple[dict[str, dict[str, float]], float]:
+    """Train (or finish, or find) the run of one seed, and evaluate it by the command line.
+
+    Returns:
+        The figures, and the minutes that training took by the clock (the last stretch, if it was resumed).
+    """
     run = ROOT / "runs" / f"{recipe}-{seed}"
     finished = run / "trained"
     if not finished.exists():
         resume = ["--resume"] if (run / "last").exists() else []
+        begun = time.monotonic()
         sensorium("train", recipe, "-o", str(run), "--set", f"seed={seed}", *resume)
-        finished.touch()
-    return json.loads(sensorium("eval", str(run), "--json"))["metrics"]
+        finished.write_text(str((time.monotonic() - begun) / 60))
+    figures = json.loads(sensorium("eval", str(run), "--json"))["metrics"]
+    return figures, float(finished.read_text() or "nan")
 
 
 def sensorium(*words: str) -> str:
