@@ -1,0 +1,123 @@
+"""Fusions by products of the modalities' vectors: the whole tensor, and the same tensor with low rank.
+
+In: tokens of each modality, averaged to x_m (B, width). Out: one vector, which is the only token. Each
+coordinate of it is a polynomial in which every modality occurs at most once: all interactions of one, two,
+... M modalities at once, nothing beyond them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from einops import rearrange
+from torch import nn
+
+from sensorium.core.errors import ConfigError
+from sensorium.core.types import Tokens
+from sensorium.fusion import cost
+from sensorium.fusion.joining import means
+from sensorium.fusion.options import check_least
+from sensorium.fusion.registry import FUSIONS, FusionOutput
+
+MAX_PRODUCTS = 65_536
+"""Most coordinates of a fused tensor: four modalities of 15 numbers each."""
+
+
+@FUSIONS.register("tensor")
+class TensorProduct(nn.Module):
+    """Tensor fusion: y = W vec([z_1; 1] x [z_2; 1] x ... x [z_M; 1]), z_m = U_m x_m.
+
+    The 1 keeps the products of fewer modalities (TFN, arXiv:1707.07250, section 4.2; there z_m comes
+    from deeper subnetworks, here from the encoder that gave the features).
+
+    Args:
+        modalities: Their names.
+        width: Of x_m.
+        out_dim: Of y.
+        factor_dim: Width d of z_m; y has (d + 1)^M x `out_dim` weights.
+        max_products: Greatest (d + 1)^M that is built.
+
+    Raises:
+        ConfigError: If the tensor would have more coordinates than that.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        width: int,
+        out_dim: int,
+        *,
+        factor_dim: int = 15,
+        max_products: int = MAX_PRODUCTS,
+    ) -> None:
+        super().__init__()
+        check_least(factor_dim=factor_dim, max_products=max_products)
+        products = (factor_dim + 1) ** len(modalities)
+        if products > max_products:
+            fitting = _fitting_dim(len(modalities), max_products)
+            smaller = f"take factor_dim <= {fitting}, or " if fitting else "take "
+            raise ConfigError(
+                f"fusion 'tensor' of {len(modalities)} modalities with factor_dim={factor_dim} has "
+                f"{factor_dim + 1}^{len(modalities)} = {products:,} products, more than "
+                f"max_products={max_products:,}; {smaller}fusion 'lowrank'"
+            )
+        self.factors = nn.ModuleDict({name: nn.Linear(width, factor_dim) for name in modalities})
+        self.out = nn.Linear(products, out_dim)
+
+    def forward(self, tokens: Mapping[str, Tokens]) -> FusionOutput:
+        """Fuse."""
+        vectors = means(tokens)
+        product = vectors[0].new_ones(len(vectors[0]), 1)
+        for factor, x in zip(self.factors.values(), vectors, strict=True):
+            z = factor(x)
+            extended = torch.cat([z, z.new_ones(len(z), 1)], dim=1)
+            product = rearrange(product[:, :, None] * extended[:, None], "b p d -> b (p d)")
+        return FusionOutput.of_vector(self.out(product))
+
+    def flops(self, lengths: Mapping[str, int]) -> int:
+        """Of one row; the outer product itself is element-wise and not counted."""
+        return cost.linear(self)
+
+
+@FUSIONS.register("lowrank")
+class LowRank(nn.Module):
+    """Low-rank tensor fusion: y = sum_r w_r prod_m W_m^r [x_m; 1] + b, the product taken coordinate-wise.
+
+    Tensor fusion whose weights are a sum of `rank` outer products; the tensor itself is never built, so that
+    cost grows with M, not with d^M (LMF, arXiv:1806.00064, section 3.2).
+
+    Args:
+        modalities: Their names.
+        width: Of x_m.
+        out_dim: Of y.
+        rank: How many outer products.
+    """
+
+    def __init__(self, modalities: Sequence[str], width: int, out_dim: int, *, rank: int = 4) -> None:
+        super().__init__()
+        check_least(rank=rank)
+        self.rank = rank
+        self.factors = nn.ModuleDict({name: nn.Linear(width, rank * out_dim) for name in modalities})
+        self.weights = nn.Parameter(torch.full((rank,), rank**-0.5))
+        self.bias = nn.Parameter(torch.zeros(out_dim))
+
+    def forward(self, tokens: Mapping[str, Tokens]) -> FusionOutput:
+        """Fuse."""
+        vectors = means(tokens)
+        product = vectors[0].new_ones(())
+        for factor, x in zip(self.factors.values(), vectors, strict=True):
+            product = product * rearrange(factor(x), "b (r e) -> b r e", r=self.rank)
+        return FusionOutput.of_vector((product * self.weights[:, None]).sum(dim=1) + self.bias)
+
+    def flops(self, lengths: Mapping[str, int]) -> int:
+        """Of one row; the products themselves are element-wise and not counted."""
+        return cost.linear(self)
+
+
+def _fitting_dim(num_modalities: int, max_products: int) -> int:
+    """Greatest d with (d + 1)^M <= max_products, 0 if none."""
+    dim = 0
+    while (dim + 2) ** num_modalities <= max_products:
+        dim += 1
+    return dim
