@@ -52,12 +52,12 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
         stream = picture_stream(container)
         if stream is None:
             return audio.container_header(source, format_name, container, limits)
-        _check_stream(container, stream, source, limits)
+        check_stream(container, stream, source, limits)
         duration_s = duration_of(container, stream)
         rate = float(stream.average_rate or 0)
         sound = container.streams.audio[0].codec_context if container.streams.audio else None
         width, height = stream.codec_context.width, stream.codec_context.height
-        width = max(1, round(width * _pixel_aspect(stream)))
+        width = max(1, round(width * pixel_aspect(stream)))
         if format_name == "mp4":
             width, height = movie_orientation(source.file, source.num_bytes).size(width, height)
         return Header(
@@ -89,8 +89,8 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
     with opened_container(source, format_name, limits) as container:
         stream = picture_stream(container)
         if stream is not None:
-            _check_stream(container, stream, source, limits)
-            packets = _list_packets(container, stream, source, limits)
+            check_stream(container, stream, source, limits)
+            packets = list_packets(container, stream, source, limits)
             has_sound = bool(container.streams.audio)
     if stream is None:
         return audio.decode(source, format_name, "container", limits)
@@ -135,7 +135,7 @@ def fit(size: tuple[int, int], target_px: int | None) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class _Packets:
+class Packets:
     """When each frame is shown, from the packets' stamps; `stamps` is empty where the container has none.
 
     Attributes:
@@ -151,12 +151,18 @@ class _Packets:
     end: int
 
 
-def _list_packets(
+def list_packets(
     container: av.container.InputContainer,
     stream: av.video.stream.VideoStream,
     source: Source,
     limits: Limits,
-) -> _Packets:
+) -> Packets:
+    """Read all packets of an open container, decoding none.
+
+    Raises:
+        MediaError: If there is none.
+        LimitError: If there are too many, or they last too long.
+    """
     import av
 
     stamps: list[int] = []
@@ -183,15 +189,16 @@ def _list_packets(
     if count == 0:
         raise MediaError(f"{source.name}: video without a single frame")
     unique = np.unique(np.array(stamps, np.int64))
-    return _Packets(unique, sorted(keys), count, max(end, int(unique[-1]) + 1) if len(unique) else 0)
+    return Packets(unique, sorted(keys), count, max(end, int(unique[-1]) + 1) if len(unique) else 0)
 
 
-def _check_stream(
+def check_stream(
     container: av.container.InputContainer,
     stream: av.video.stream.VideoStream,
     source: Source,
     limits: Limits,
 ) -> None:
+    """Refuse a video whose header has no pixels or is beyond `limits`."""
     width, height = stream.codec_context.width, stream.codec_context.height
     if width < 1 or height < 1:
         raise MediaError(f"{source.name}: video of {width}x{height}, no pixels")
@@ -202,7 +209,7 @@ def _check_stream(
 
 def _decode_frames(
     container: av.container.InputContainer,
-    packets: _Packets,
+    packets: Packets,
     source: Source,
     limits: Limits,
     target_px: int | None,
@@ -213,19 +220,18 @@ def _decode_frames(
     time_base, start_s = float(stream.time_base or 0), start_of(container)
     if len(packets.stamps):
         numbers = spread(packets.stamps.astype(np.float64), float(packets.end), limits.video_frames)
-        margin = 0 if container.format.name.split(",")[0] in _EXACT_SEEK else _MARGIN
-        shown = _shown_at(container, stream, packets.stamps[numbers].tolist(), packets.keys, margin)
+        shown = shown_at(container, stream, packets.stamps[numbers].tolist(), packets.keys)
     else:
         numbers = spread(
             np.arange(packets.count, dtype=np.float64), float(packets.count), limits.video_frames
         )
-        shown = _shown_in_order(container, stream, set(numbers.tolist()))
+        shown = shown_in_order(container, stream, set(numbers.tolist()))
         time_base, start_s = 1 / float(stream.average_rate or 25), 0.0
     frames: np.ndarray | None = None
     times_s: list[float] = []
     for stamp, frame in shown:
         if frames is None:
-            orientation, size = _orientation(frame), _size(frame, _pixel_aspect(stream), target_px)
+            orientation, size = frame_orientation(frame), shown_size(frame, pixel_aspect(stream), target_px)
             width, height = orientation.size(*size)
             limits.check("decoded_bytes", len(numbers) * width * height * 3, _advice(source, target_px))
             frames = np.empty((len(numbers), height, width, 3), np.uint8)
@@ -239,12 +245,11 @@ def _decode_frames(
     return frames[: len(times_s)], np.array(times_s)
 
 
-def _shown_at(
+def shown_at(
     container: av.container.InputContainer,
     stream: av.video.stream.VideoStream,
     wanted: list[int],
     keys: list[int],
-    margin: int,
 ) -> Iterator[tuple[int, av.video.frame.VideoFrame]]:
     """Frames shown at the wanted stamps, or the next that decodes; seeks when key frames lie in between.
 
@@ -253,10 +258,11 @@ def _shown_at(
         stream: Its moving picture.
         wanted: Ascending stamps.
         keys: Ascending stamps at which decoding may start.
-        margin: Key frames to go back further, where seeking is not exact.
     """
     import av
 
+    # Key frames to go back further, where seeking is not exact.
+    margin = 0 if container.format.name.split(",")[0] in _EXACT_SEEK else _MARGIN
     at, position = 0, keys[0] if keys else wanted[0]
     while at < len(wanted):
         goal = bisect_right(keys, wanted[at]) - 1 - margin
@@ -277,7 +283,7 @@ def _shown_at(
             return
 
 
-def _shown_in_order(
+def shown_in_order(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream, wanted: set[int]
 ) -> Iterator[tuple[int, av.video.frame.VideoFrame]]:
     """The wanted frames by number, for containers without time stamps."""
@@ -286,18 +292,19 @@ def _shown_in_order(
             yield number, frame
 
 
-def _orientation(frame: av.video.frame.VideoFrame) -> Orientation:
+def frame_orientation(frame: av.video.frame.VideoFrame) -> Orientation:
+    """How the file wants the frame turned."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     return UPRIGHT if matrix is None else from_matrix(bytes(matrix))  # type: ignore[call-overload]
 
 
-def _pixel_aspect(stream: av.video.stream.VideoStream) -> float:
+def pixel_aspect(stream: av.video.stream.VideoStream) -> float:
     """Width of a pixel by its height; 1 where unknown or absurd."""
     aspect = float(stream.sample_aspect_ratio or 1)
     return aspect if 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT else 1.0
 
 
-def _size(frame: av.video.frame.VideoFrame, aspect: float, target_px: int | None) -> tuple[int, int]:
+def shown_size(frame: av.video.frame.VideoFrame, aspect: float, target_px: int | None) -> tuple[int, int]:
     """Width and height to give, before rotation; pixels that are not square are made so."""
     return fit((max(1, round(frame.width * aspect)), frame.height), target_px)
 

@@ -1,0 +1,274 @@
+"""Videos as a stream: every frame in the order of time, one after another, and the sound in short blocks.
+
+In: a video file of any length. Out: iterators that hold one frame or block at a time, so that an hour takes
+the memory of a minute. Times come from the presentation stamps, never from frame numbers, and count from the
+file's first moment. What does not decode is left out; a file that breaks off ends there.
+
+`open` gives a few frames of a video as an array; this gives all of them, or those at given times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from sensorium.core.errors import MediaError
+from sensorium.media.audio import decoded_frames
+from sensorium.media.container import opened_container, picture_stream, start_of
+from sensorium.media.limits import Limits
+from sensorium.media.orientation import Orientation
+from sensorium.media.sniff import sniff
+from sensorium.media.source import Source, SourceLike, opened
+from sensorium.media.video import (
+    check_stream,
+    frame_orientation,
+    list_packets,
+    pixel_aspect,
+    shown_at,
+    shown_in_order,
+    shown_size,
+)
+
+if TYPE_CHECKING:
+    import av.container
+    import av.video.frame
+    import av.video.stream
+
+STREAM_LIMITS = Limits(file_bytes=1 << 40, frames=20_000_000, seconds=48 * 3600)
+"""Bounds on files that are read as a stream: two days, since nothing of them is kept."""
+
+_DEFAULT_RATE_HZ = 25
+# A block of sound that begins later than this after the one before leaves a hole, which is silence.
+_HOLE_S = 0.1
+_ROUNDING_S = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a video.
+
+    Attributes:
+        time_s: When it is shown; the file's first moment is 0.
+        end_s: When it has been shown, as far as the file tells.
+        pixels: (H, W, 3), 0 to 255, upright.
+    """
+
+    time_s: float
+    end_s: float
+    pixels: UInt8[np.ndarray, "H W 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A piece of a sound track.
+
+    Attributes:
+        time_s: When it begins; the file's first moment is 0.
+        samples: Mono, (T,).
+    """
+
+    time_s: float
+    samples: Float32[np.ndarray, " T"]
+
+
+@dataclass(frozen=True)
+class Movie:
+    """A video file that is open.
+
+    Attributes:
+        container: At its start.
+        stream: Its moving picture.
+        source: Its bytes.
+        limits: Bounds.
+    """
+
+    container: av.container.InputContainer
+    stream: av.video.stream.VideoStream
+    source: Source
+    limits: Limits
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds that a frame is usually shown."""
+        return 1 / float(self.stream.average_rate or _DEFAULT_RATE_HZ)
+
+
+@contextmanager
+def opened_movie(source: SourceLike, limits: Limits = STREAM_LIMITS) -> Iterator[Movie]:
+    """Open a video for streaming.
+
+    Raises:
+        NotFoundError: If a path leads nowhere.
+        MediaError: If it is not a video, or damaged from the start.
+        LimitError: If its header is beyond `limits`.
+    """
+    with opened(source, limits) as found:
+        format_ = sniff(found.head(), found.name)
+        if format_.reader != "container":
+            raise MediaError(
+                f"{found.name}: {format_.name}, not a video; expected MP4, MKV, WebM, AVI, MOV, TS"
+            )
+        with opened_container(found, format_.name, limits) as container:
+            stream = picture_stream(container)
+            if stream is None:
+                raise MediaError(f"{found.name}: sound without a moving picture; expected a video")
+            check_stream(container, stream, found, limits)
+            stream.codec_context.thread_count = 1
+            yield Movie(container, stream, found, limits)
+
+
+def frames(
+    source: SourceLike,
+    *,
+    size: tuple[int, int] | None = None,
+    target_px: int | None = None,
+    limits: Limits = STREAM_LIMITS,
+) -> Iterator[Frame]:
+    """Every frame that decodes, in the order of time.
+
+    Args:
+        source: As for `open`.
+        size: Width and height to squeeze each frame into, whatever its aspect.
+        target_px: Else, most that the short side should have.
+        limits: Bounds.
+
+    Raises:
+        MediaError: If it is not a video, or not one frame decodes.
+        LimitError: If it is beyond `limits`.
+    """
+    with opened_movie(source, limits) as movie:
+        paint = Painter(pixel_aspect(movie.stream), size, target_px)
+        is_empty = True
+        for time_s, end_s, frame in timed_frames(movie):
+            is_empty = False
+            yield Frame(time_s, end_s, paint(frame))
+        if is_empty:
+            raise MediaError(f"{movie.source.name}: not one frame could be decoded")
+
+
+def frames_at(
+    source: SourceLike,
+    times_s: Sequence[float],
+    *,
+    target_px: int | None = None,
+    limits: Limits = STREAM_LIMITS,
+) -> Iterator[Frame]:
+    """The frames shown at some times, by seeking; each once, in the order of time.
+
+    A frame that does not decode is replaced by the next that does, or left out at the end.
+
+    Args:
+        source: As for `open`.
+        times_s: In any order.
+        target_px: Most that the short side should have.
+        limits: Bounds.
+
+    Raises:
+        MediaError: If it is not a video.
+        LimitError: If it is beyond `limits`.
+    """
+    with opened_movie(source, limits) as movie:
+        packets = list_packets(movie.container, movie.stream, movie.source, limits)
+    with opened_movie(source, limits) as movie:
+        paint = Painter(pixel_aspect(movie.stream), None, target_px)
+        wanted_s = np.asarray(times_s, np.float64)
+        if len(packets.stamps):
+            step_s, start_s = float(movie.stream.time_base or 0), start_of(movie.container)
+            starts_s = packets.stamps * step_s - start_s
+            places = np.unique(np.searchsorted(starts_s, wanted_s + _ROUNDING_S, side="right") - 1).clip(0)
+            wanted = packets.stamps[np.unique(places)].tolist()
+            shown = shown_at(movie.container, movie.stream, wanted, packets.keys)
+        else:
+            step_s, start_s = movie.frame_s, 0.0
+            numbers = np.clip(np.floor(wanted_s / step_s + 1e-6), 0, packets.count - 1)
+            shown = shown_in_order(movie.container, movie.stream, set(numbers.astype(int).tolist()))
+        for stamp, frame in shown:
+            time_s = max(0.0, stamp * step_s - start_s)
+            yield Frame(time_s, time_s + movie.frame_s, paint(frame))
+
+
+def sound(source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = STREAM_LIMITS) -> Iterator[Block]:
+    """The first sound track of a video in blocks of some milliseconds, mixed down; nothing if it has none.
+
+    Holes are filled with silence, so that blocks follow each other without a gap.
+
+    Args:
+        source: As for `open`.
+        rate_hz: Samples a second to give.
+        limits: Bounds.
+
+    Raises:
+        MediaError: If it is not a video.
+    """
+    import av
+
+    with opened_movie(source, limits) as movie:
+        tracks = [track for track in movie.container.streams.audio if track.codec_context is not None]
+        if not tracks:
+            return
+        tracks[0].codec_context.thread_count = 1
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
+        start_s, position_s = start_of(movie.container), 0.0
+        for frame in decoded_frames(movie.container, tracks[0]):
+            hole_s = 0.0 if frame.time is None else frame.time - start_s - position_s
+            if _HOLE_S < hole_s < limits.seconds:
+                yield Block(position_s, np.zeros(round(hole_s * rate_hz), np.float32))
+                position_s += round(hole_s * rate_hz) / rate_hz
+            for part in resampler.resample(frame):
+                samples = np.nan_to_num(part.to_ndarray().reshape(-1))
+                yield Block(position_s, samples)
+                position_s += len(samples) / rate_hz
+
+
+def timed_frames(movie: Movie) -> Iterator[tuple[float, float, av.video.frame.VideoFrame]]:
+    """Each frame that decodes, when it begins and when it ends; stamps that go back are left out."""
+    start_s, last_s = start_of(movie.container), -1.0
+    for number, frame in enumerate(decoded_frames(movie.container, movie.stream), start=1):
+        movie.limits.check("frames", number, movie.source.name)
+        if frame.is_corrupt:
+            continue
+        time_s = (number - 1) * movie.frame_s if frame.pts is None else max(0.0, frame.time - start_s)
+        if time_s <= last_s:
+            continue
+        movie.limits.check("seconds", time_s, movie.source.name)
+        last_s = time_s
+        duration_s = float((frame.duration or 0) * (frame.time_base or 0))
+        yield time_s, time_s + (duration_s or movie.frame_s), frame
+
+
+class Painter:
+    """Turns decoded frames into upright RGB of one size.
+
+    Keeps FFmpeg's scaler between frames: making it anew takes twice the time of everything else.
+
+    Args:
+        aspect: Width of a pixel by its height.
+        size: Width and height of every picture as seen.
+        target_px: Without `size`: most that the short side should have.
+    """
+
+    def __init__(
+        self, aspect: float = 1.0, size: tuple[int, int] | None = None, target_px: int | None = None
+    ) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._aspect, self._size, self._target_px = aspect, size, target_px
+        self._scaler = VideoReformatter()
+
+    def __call__(self, frame: av.video.frame.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
+        """Scale, convert and turn one frame."""
+        orientation = frame_orientation(frame)
+        width, height = self._stored_size(frame, orientation)
+        scaled = self._scaler.reformat(frame, width, height, "rgb24", interpolation="AREA")
+        upright: np.ndarray = orientation.apply(scaled.to_ndarray())
+        return upright
+
+    def _stored_size(self, frame: av.video.frame.VideoFrame, orientation: Orientation) -> tuple[int, int]:
+        if self._size is None:
+            return shown_size(frame, self._aspect, self._target_px)
+        return orientation.size(*self._size)
