@@ -62,7 +62,7 @@ class Bottleneck(nn.Module):
         self.shared = nn.Parameter(torch.randn(num_bottlenecks, width))
         self.stacks = nn.ModuleDict({name: Stack(config, depth) for name in modalities})
         self.leave = nn.Linear(width, out_dim)
-        self.pool = AttentionPool(out_dim)
+        self.pool = AttentionPool(width)
 
     def forward(self, tokens: Mapping[str, Tokens]) -> FusionOutput:
         """Fuse."""
@@ -81,8 +81,7 @@ class Bottleneck(nn.Module):
             name: Tokens(self._stack(name).norm(values[name]), one.mask) for name, one in tokens.items()
         }
         joined = join(normed)
-        left = Tokens(self.leave(joined.values), joined.mask)
-        return FusionOutput(self.pool(left), left.values, left.mask)
+        return FusionOutput(self.leave(self.pool(joined)), self.leave(joined.values), joined.mask)
 
     def flops(self, lengths: Mapping[str, int]) -> int:
         """Of one row."""
@@ -90,7 +89,7 @@ class Bottleneck(nn.Module):
         num_tokens = sum(lengths[name] for name in self.stacks)
         inside = sum(cost.stack(self._stack(name), lengths[name] + num_shared) for name in self.stacks)
         pooling = cost.attention(self.pool.attention, 1, num_tokens)
-        return inside + cost.linear(self.leave, num_tokens) + pooling
+        return inside + cost.linear(self.leave, num_tokens + 1) + pooling
 
     def _stack(self, name: str) -> Stack:
         return cast(Stack, self.stacks[name])

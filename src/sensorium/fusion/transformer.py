@@ -21,9 +21,9 @@ from sensorium.nn.pooling import AttentionPool
 
 @FUSIONS.register("transformer")
 class JointTransformer(nn.Module):
-    """Joint self-attention: Z = Stack([x_1; ...; x_M]), y = a learned query's attention over W Z.
+    """Joint self-attention: Z = Stack([x_1; ...; x_M]), y = W p, p a learned query's attention over Z.
 
-    The encoder of the multimodal language model: its tokens are the memory that a decoder attends to.
+    The encoder of the multimodal language model: its tokens, W Z, are the memory that a decoder attends to.
 
     Reference: Vaswani et al., arXiv:1706.03762; one sequence of several modalities: VisualBERT,
     arXiv:1908.03557, section 3.2, ViLT, arXiv:2102.03334, section 3.1.
@@ -53,16 +53,16 @@ class JointTransformer(nn.Module):
         check_least(depth=depth)
         self.stack = Stack(block_config(width, num_heads, mlp_dim, dropout), depth)
         self.leave = nn.Linear(width, out_dim)
-        self.pool = AttentionPool(out_dim)
+        self.pool = AttentionPool(width)
 
     def forward(self, tokens: Mapping[str, Tokens]) -> FusionOutput:
         """Fuse."""
         together = join(tokens)
-        left = Tokens(self.leave(self.stack(together.values, together.mask)), together.mask)
-        return FusionOutput(self.pool(left), left.values, left.mask)
+        z = Tokens(self.stack(together.values, together.mask), together.mask)
+        return FusionOutput(self.leave(self.pool(z)), self.leave(z.values), z.mask)
 
     def flops(self, lengths: Mapping[str, int]) -> int:
         """Of one row."""
         num_tokens = sum(lengths.values())
         pooling = cost.attention(self.pool.attention, 1, num_tokens)
-        return cost.stack(self.stack, num_tokens) + cost.linear(self.leave, num_tokens) + pooling
+        return cost.stack(self.stack, num_tokens) + cost.linear(self.leave, num_tokens + 1) + pooling
