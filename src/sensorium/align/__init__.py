@@ -5,7 +5,19 @@ Names are loaded on first use. Sees arrays and tensors, never models.
 
 import importlib
 
-_HOME: dict[str, str] = {}
+_HOME: dict[str, str] = {
+    "Alignment": "warping",
+    "Itakura": "windows",
+    "SakoeChiba": "windows",
+    "Slanted": "windows",
+    "StepPattern": "steps",
+    "dtw": "warping",
+    "dtw_matrix": "pairwise",
+    "rabiner_juang": "steps",
+    "soft_dtw": "soft_dtw",
+    "soft_dtw_divergence": "soft_dtw",
+    "soft_dtw_from_costs": "soft_dtw",
+}
 
 __all__ = sorted(_HOME)
 
