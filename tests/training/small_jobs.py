@@ -12,6 +12,7 @@ from sensorium.data.vectors import Ragged
 from sensorium.models.checkpoint import read_tensors
 from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig
 from sensorium.training.loop import Job
+from sensorium.training.objective import Contrast
 from sensorium.training.recipe import LossConfig, TrainConfig
 
 NUM_ROWS = 23
@@ -62,7 +63,7 @@ def job(
     return Job(
         model=model(),
         batches=FeatureLoader(data, np.arange(num_rows), batch_size=train.batch_size, seed=2),
-        loss=LossConfig.model_validate({"kind": loss, "pairs": [{"a": "image", "b": "audio"}]}),
+        loss=Contrast(LossConfig.model_validate({"kind": loss, "pairs": [{"a": "image", "b": "audio"}]})),
         train=train,
         seed=2,
         folder=folder,

@@ -11,7 +11,9 @@ from sensorium.cli import main
 from sensorium.models.checkpoint import load
 from sensorium.training.recipe import recipes_dir
 
-RECIPES = sorted(path.stem for path in recipes_dir().glob("*.toml"))
+RECIPES = sorted(
+    path.stem for path in recipes_dir().glob("*.toml") if "towers" in tomllib.loads(path.read_text())["model"]
+)
 SMALL = {
     "image": ("image-cnn", "{ width = 4, depths = [1, 1], size_px = 16 }"),
     "text": ("text-gru", None),

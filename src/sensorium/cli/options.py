@@ -37,8 +37,9 @@ def load_model(run: Path | None, device: str = "cpu") -> JointEmbedding:
         raise NotFoundError("no model given; give --model RUN, train one, or run: sensorium quickstart")
     from sensorium.core.runtime import pick_device
     from sensorium.models.checkpoint import load
+    from sensorium.models.joint_embedding import JointEmbedding
 
-    return load(run).to(pick_device(device))
+    return load(run, JointEmbedding).to(pick_device(device))
 
 
 def is_table(path: Path) -> bool:

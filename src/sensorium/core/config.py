@@ -116,6 +116,11 @@ def _deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _deep_copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
 
 
+def canonical(config: Config) -> str:
+    """A configuration as JSON that does not depend on the order in which keys were written."""
+    return json.dumps(config.model_dump(mode="json"), sort_keys=True)
+
+
 def to_toml(values: Mapping[str, Any]) -> str:
     """Write nested plain values as TOML that `read_toml` reads back equal; None is left out.
 

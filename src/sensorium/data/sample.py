@@ -41,6 +41,37 @@ class Caption:
 
 
 @dataclass(frozen=True)
+class Region:
+    """A phrase and where in the image the things it names are.
+
+    Attributes:
+        text: What was said: a caption, or an expression that refers to something.
+        start: First character of the phrase within `text`.
+        end: The character after its last.
+        boxes: (x0, y0, x1, y1) in pixels of the image as stored: x to the right, y down, corners at pixel
+            edges; several where the phrase names several things, none where what it names is not there.
+
+    Example:
+        >>> Region("a frog on a log", 0, 6, [(3, 5, 20, 31)]).phrase
+        'a frog'
+    """
+
+    text: str
+    start: int
+    end: int
+    boxes: Sequence[Sequence[float]] = ()
+
+    def __post_init__(self) -> None:
+        boxes = tuple((float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in self.boxes)
+        object.__setattr__(self, "boxes", boxes)
+
+    @property
+    def phrase(self) -> str:
+        """The words themselves."""
+        return self.text[self.start : self.end]
+
+
+@dataclass(frozen=True)
 class Sample:
     """One thing, seen through any of its modalities.
 
@@ -59,6 +90,7 @@ class Sample:
         width_px: Width of the image or video, or None where unknown.
         height_px: Its height.
         duration_s: Length of the audio or video in seconds, or None.
+        regions: Phrases with their boxes in the image.
     """
 
     uri: str
@@ -75,15 +107,17 @@ class Sample:
     width_px: int | None = None
     height_px: int | None = None
     duration_s: float | None = None
+    regions: Sequence[Region] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "speech", tuple(self.speech))
         object.__setattr__(self, "texts", tuple(self.texts))
+        object.__setattr__(self, "regions", tuple(self.regions))
         object.__setattr__(self, "meta", dict(self.meta))
 
     @cached_property
     def id(self) -> str:
-        """Content id: SHA-256 over media bytes and texts, 32 hex digits; where it lies does not count.
+        """Content id: SHA-256 over media bytes, texts, regions, 32 hex digits; where it lies does not count.
 
         Example:
             >>> one = Sample("a.txt", texts=[Caption("en", "a frog")])
@@ -117,6 +151,11 @@ class Sample:
         yield str(len(self.texts)).encode()
         for caption in self.texts:
             yield from (caption.language.encode(), caption.text.encode("utf-8", "surrogatepass"))
+        if self.regions:  # a sample without any keeps the id it had before there were regions
+            yield str(len(self.regions)).encode()
+            for region in self.regions:
+                place = repr((region.start, region.end, region.boxes)).encode()
+                yield from (region.text.encode("utf-8", "surrogatepass"), place)
 
 
 def normalise(text: str) -> str:

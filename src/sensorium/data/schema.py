@@ -14,12 +14,22 @@ import pyarrow as pa
 from sensorium import __version__
 from sensorium.core.errors import TableError
 from sensorium.core.types import FIELDS
-from sensorium.data.sample import Caption, Clip, Sample
+from sensorium.data.sample import Caption, Clip, Region, Sample
 
 SCHEMA_VERSION = 1
 
 _SPEECH = pa.list_(pa.struct([("language", pa.string()), ("data", pa.large_binary())]))
 _TEXTS = pa.list_(pa.struct([("language", pa.string()), ("text", pa.string())]))
+_REGIONS = pa.list_(
+    pa.struct(
+        [
+            ("text", pa.string()),
+            ("start", pa.int32()),
+            ("end", pa.int32()),
+            ("boxes", pa.list_(pa.list_(pa.float64()))),
+        ]
+    )
+)
 
 SCHEMA = pa.schema(
     [
@@ -41,6 +51,7 @@ SCHEMA = pa.schema(
         pa.field("height_px", pa.int32()),
         pa.field("duration_s", pa.float64()),
         pa.field("added_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("regions", _REGIONS),
     ]
 )
 """Rows of a media table; `row` counts 0..n-1 and never changes, `has_*` say which fields hold something."""
@@ -76,12 +87,24 @@ def check_version(metadata: Mapping[str, str], where: Path) -> None:
         )
 
 
-def to_arrow(samples: Sequence[Sample], first_row: int) -> pa.Table:
-    """Rows of `SCHEMA` for `samples`, numbered from `first_row`."""
+def held_columns(names: Sequence[str], there: Sequence[str]) -> list[str]:
+    """Those of `names` that a table has: one made before there were regions lacks that column."""
+    return [name for name in names if name in there]
+
+
+def to_arrow(samples: Sequence[Sample], first_row: int, there: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """Rows for `samples`, numbered from `first_row`, with the columns of `SCHEMA` that are `there`.
+
+    Raises:
+        TableError: If a sample has regions and the table has no column for them.
+    """
+    if "regions" not in there and any(sample.regions for sample in samples):
+        raise TableError("this table is older than regions and cannot hold them; prepare it anew")
     now = datetime.now(UTC)
-    return pa.Table.from_pylist(
+    rows = pa.Table.from_pylist(
         [_to_row(sample, first_row + place, now) for place, sample in enumerate(samples)], schema=SCHEMA
     )
+    return rows.select(held_columns(SCHEMA.names, there))
 
 
 def from_arrow(table: pa.Table) -> list[Sample]:
@@ -89,7 +112,7 @@ def from_arrow(table: pa.Table) -> list[Sample]:
     columns = {
         name: python_values(table[name], name) for name in table.column_names if name in SAMPLE_COLUMNS
     }
-    rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+    rows = ({name: values[place] for name, values in columns.items()} for place in range(len(table)))
     return [Sample(**{"uri": "", **row}) for row in rows]
 
 
@@ -100,6 +123,8 @@ def python_values(column: pa.ChunkedArray, name: str) -> list[Any]:
         return [tuple(Clip(item["language"], item["data"]) for item in row or ()) for row in values]
     if name == "texts":
         return [tuple(Caption(item["language"], item["text"]) for item in row or ()) for row in values]
+    if name == "regions":
+        return [tuple(Region(**item) for item in row or ()) for row in values]
     if name == "meta":
         return [json.loads(row) for row in values]
     return values
@@ -138,4 +163,9 @@ def _to_row(sample: Sample, number: int, now: datetime) -> dict[str, Any]:
         "height_px": sample.height_px,
         "duration_s": sample.duration_s,
         "added_at": now,
+        "regions": [
+            {"text": region.text, "start": region.start, "end": region.end, "boxes": region.boxes}
+            for region in sample.regions
+        ]
+        or None,
     }

@@ -137,7 +137,7 @@ class Table:
             before = len(self)
             seen = self._seen.up_to_date(self.ids)
             for batch in batches(seen.new(samples)):
-                self._store.append(rows_schema.to_arrow(batch, len(self)))
+                self._store.append(rows_schema.to_arrow(batch, len(self), self._store.schema.names))
                 progress(len(self) - before, None, "rows")
             return len(self) - before
 
@@ -170,7 +170,7 @@ class Table:
         if unknown:
             known = ", ".join(rows_schema.SAMPLE_COLUMNS)
             raise UsageError(f"no column '{min(unknown)}' in a sample; known: {known}")
-        found = self._store.take(asked, ["row", *names])
+        found = self._store.take(asked, ["row", *rows_schema.held_columns(names, self._store.schema.names)])
         if not np.array_equal(rows_schema.numbers(found["row"]), asked):
             raise TableError(f"{self.path}: rows lie out of order, not by sensorium; prepare it again")
         return rows_schema.from_arrow(found)
@@ -185,6 +185,8 @@ class Table:
         """
         if name not in rows_schema.SCHEMA.names:
             raise UsageError(f"no column '{name}'; known: {', '.join(rows_schema.SCHEMA.names)}")
+        if name not in self._store.schema.names:
+            return [()] * len(self)
         values = self._store.scan([name])[name]
         is_number = rows_schema.is_number(values.type)
         return rows_schema.numbers(values) if is_number else rows_schema.python_values(values, name)

@@ -160,6 +160,7 @@ def _sample(item: Item, row: _Row, stamp: str) -> Sample:
         video=row.media.get("video"),
         speech=tuple(row.speech),
         texts=tuple(dict.fromkeys([*captions, *row.texts])),
+        regions=item.regions if "image" in row.media else (),
         group=item.group,
         source=item.source,
         licence=item.licence,

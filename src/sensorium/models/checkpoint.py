@@ -1,36 +1,82 @@
 """A model on disk: a folder with `model.safetensors`, `config.toml` and `card.md`; no pickle anywhere.
 
 `model.safetensors` carries checksums of its tensors and of the configuration in its header, so that the one
-file whose replacement is atomic also says whether its neighbours belong to it. Long texts among the options
-(a tokenizer) stand in files of their own beside `config.toml`. Does not know how models are trained.
+file whose replacement is atomic also says whether its neighbours belong to it, and of which family the model
+is (`FAMILIES`). Long texts among the options (a tokenizer) stand in files of their own beside `config.toml`.
+Does not know how models are trained.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from sensorium.core.config import parse, read_toml, to_toml
+from sensorium.core.config import Config, canonical, parse, read_toml, to_toml
 from sensorium.core.errors import CheckpointError, ConfigError, NotFoundError, SensoriumError
 from sensorium.core.files import replace_atomic, write_atomic
-from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig, canonical
 from sensorium.models.tower import hash_tensors
+
+if TYPE_CHECKING:
+    from sensorium.models.grounder import Grounder
+    from sensorium.models.joint_embedding import JointEmbedding
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.toml"
 CARD = "card.md"
-FORMAT = "sensorium joint embedding 1"
 _LONG_TEXT = 1000
 _FILE = "file:"
+M = TypeVar("M", bound=nn.Module)
 
 
-def save(model: JointEmbedding, folder: str | Path, *, card: str = "") -> Path:
+@dataclass(frozen=True)
+class Family:
+    """A class of models: `CLASS(config, pretrained=False)` builds one without weights, `.config` is its own.
+
+    Attributes:
+        name: What people call one.
+        module: Where the class is.
+        model: Name of the class.
+        config: Name of its configuration's class.
+    """
+
+    name: str
+    module: str
+    model: str
+    config: str
+
+    @property
+    def model_class(self) -> type[nn.Module]:
+        """The class itself."""
+        found: type[nn.Module] = getattr(
+            importlib.import_module(f"sensorium.models.{self.module}"), self.model
+        )
+        return found
+
+    @property
+    def config_class(self) -> type[Config]:
+        """That of its configuration."""
+        found: type[Config] = getattr(importlib.import_module(f"sensorium.models.{self.module}"), self.config)
+        return found
+
+
+FAMILIES: Mapping[str, Family] = {
+    "sensorium joint embedding 1": Family(
+        "joint embedding", "joint_embedding", "JointEmbedding", "JointEmbeddingConfig"
+    ),
+    "sensorium grounder 1": Family("grounder", "grounder", "Grounder", "GrounderConfig"),
+}
+"""By the format that the header of the weights states."""
+
+
+def save(model: nn.Module, folder: str | Path, *, card: str = "") -> Path:
     """Write `model` to `folder`, each file whole or not at all, the weights last.
 
     Args:
@@ -43,31 +89,43 @@ def save(model: JointEmbedding, folder: str | Path, *, card: str = "") -> Path:
 
     Example:
         >>> from tempfile import mkdtemp
+        >>> from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig
         >>> model = JointEmbedding(JointEmbeddingConfig(towers={"audio": {"encoder": "audio-cnn"}}))
         >>> load(save(model, mkdtemp())).fingerprint == model.fingerprint
         True
     """
     folder = Path(folder)
-    config = model.config.model_dump(mode="json")
+    format, config = _format_of(model), cast(Config, model.config)
     texts: dict[str, str] = {}
-    write_atomic(folder / CARD, card or _plain_card(model))
-    plain = _long_texts_out(config, texts, ())
+    write_atomic(
+        folder / CARD,
+        card or f"# {FAMILIES[format].name.capitalize()}\n\nHow it came to be was not recorded.\n",
+    )
+    plain = _long_texts_out(config.model_dump(mode="json"), texts, ())
     for name, text in texts.items():
         write_atomic(folder / name, text)
     write_atomic(
         folder / CONFIG, f"# Configuration of the model beside it; read by sensorium.load.\n{to_toml(plain)}"
     )
-    write_tensors(
-        folder / WEIGHTS, model.state_dict(), {"format": FORMAT, "config": _config_digest(model.config)}
-    )
+    header = {"format": format, "config": _config_digest(config)}
+    write_tensors(folder / WEIGHTS, model.state_dict(), header)
     return folder
 
 
-def load(path: str | Path) -> JointEmbedding:
+@overload
+def load(path: str | Path) -> JointEmbedding | Grounder: ...
+
+
+@overload
+def load(path: str | Path, kind: type[M]) -> M: ...
+
+
+def load(path: str | Path, kind: type[nn.Module] = nn.Module) -> nn.Module:
     """Read a model that `save` wrote, in evaluation mode on the CPU.
 
     Args:
         path: The model's folder.
+        kind: The class that is needed; a model of another family is refused by its name.
 
     Raises:
         NotFoundError: If there is no such folder.
@@ -81,15 +139,14 @@ def load(path: str | Path) -> JointEmbedding:
             raise CheckpointError(
                 f"{folder} has no {name}; expected a model folder with {WEIGHTS} and {CONFIG}"
             )
-    config = _read_config(folder)
     tensors, metadata = read_tensors(folder / WEIGHTS)
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{folder / WEIGHTS} is '{metadata.get('format')}'; expected '{FORMAT}'")
+    family = _family_of(metadata.get("format", ""), folder, kind)
+    config = _read_config(folder, family)
     if metadata.get("config") != _config_digest(config):
         raise CheckpointError(
             f"{folder / CONFIG} is not the configuration that {WEIGHTS} was saved with; restore it"
         )
-    model = _build_empty(config, folder)
+    model = _build_empty(family, config, folder)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -124,18 +181,38 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def _read_config(folder: Path) -> JointEmbeddingConfig:
+def _format_of(model: nn.Module) -> str:
+    for format, family in FAMILIES.items():
+        if type(model).__name__ == family.model:
+            return format
+    raise CheckpointError(f"cannot keep a {type(model).__name__}; known: {_known()}")
+
+
+def _family_of(format: str, folder: Path, kind: type[nn.Module]) -> Family:
+    if format not in FAMILIES:
+        raise CheckpointError(f"{folder / WEIGHTS} is '{format}'; expected one of {', '.join(FAMILIES)}")
+    family = FAMILIES[format]
+    if not issubclass(family.model_class, kind):
+        wanted = next((one.name for one in FAMILIES.values() if one.model == kind.__name__), kind.__name__)
+        raise CheckpointError(f"{folder} holds a {family.name}; this needs a {wanted}: give another --model")
+    return family
+
+
+def _known() -> str:
+    return ", ".join(family.name for family in FAMILIES.values())
+
+
+def _read_config(folder: Path, family: Family) -> Config:
     try:
-        return parse(
-            JointEmbeddingConfig, _long_texts_in(read_toml(folder / CONFIG), folder), str(folder / CONFIG)
-        )
+        values = _long_texts_in(read_toml(folder / CONFIG), folder)
+        return parse(family.config_class, values, str(folder / CONFIG))
     except (ConfigError, NotFoundError, OSError) as error:
         raise CheckpointError(f"{folder}: {_one_line(error)}") from error
 
 
-def _build_empty(config: JointEmbeddingConfig, folder: Path) -> JointEmbedding:
+def _build_empty(family: Family, config: Config, folder: Path) -> nn.Module:
     try:
-        return JointEmbedding(config, pretrained=False)
+        return family.model_class(config, pretrained=False)
     except SensoriumError as error:
         raise CheckpointError(f"{folder / CONFIG} does not build: {_one_line(error)}") from error
 
@@ -168,7 +245,7 @@ def _long_texts_in(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return result
 
 
-def _config_digest(config: JointEmbeddingConfig) -> str:
+def _config_digest(config: Config) -> str:
     return hashlib.sha256(canonical(config).encode()).hexdigest()
 
 
@@ -176,11 +253,6 @@ def _tensor_digest(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     hash_tensors(digest, tensors)
     return digest.hexdigest()
-
-
-def _plain_card(model: JointEmbedding) -> str:
-    towers = "\n".join(f"- {name}: `{tower.encoder}`" for name, tower in model.config.towers.items())
-    return f"# Joint embedding\n\nVectors of {model.config.dim} numbers from\n{towers}\n"
 
 
 def _one_line(error: BaseException) -> str:

@@ -9,7 +9,6 @@ Does not know losses, optimisers, tables or files of its own (see `models.checkp
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sensorium import media
-from sensorium.core.config import Config
+from sensorium.core.config import Config, canonical
 from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.types import MODALITY_OF, Embeddings, MediaBatch, pad
 from sensorium.media.types import Audio, Image, Media, Text, Video
@@ -50,11 +49,6 @@ class JointEmbeddingConfig(Config):
     towers: dict[Modality, TowerConfig] = Field(min_length=1)
     logit_scale_init: float = Field(default=1 / 0.07, gt=0, le=MAX_LOGIT_SCALE)
     logit_bias_init: float = 0.0
-
-
-def canonical(config: JointEmbeddingConfig) -> str:
-    """The configuration as JSON that does not depend on the order in which keys were written."""
-    return json.dumps(config.model_dump(mode="json"), sort_keys=True)
 
 
 class JointEmbedding(nn.Module):

@@ -107,7 +107,7 @@ def evaluate_run(
         NotFoundError: If there is no such run or table.
         UsageError: If no table is given and the run kept no recipe, or nothing can be compared.
     """
-    model = load(folder).to(pick_device(device))
+    model = load(folder, JointEmbedding).to(pick_device(device))
     held = held_out(folder, table, progress)
     fields = fields_of(held.table, model)
     vectors = {name: _one_per_row(model, held, name, held.rows) for name in fields}

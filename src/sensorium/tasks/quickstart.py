@@ -103,7 +103,7 @@ def quickstart(out: Path, *, progress: Progress = quiet) -> Quickstart:
     if not (run / FINISHED).is_file():
         train(RECIPE, run, changes=CHANGES, resume=(run / STATE).exists(), progress=progress)
         write_atomic(run / FINISHED, "")
-    model = load(run)
+    model = load(run, JointEmbedding)
     report = evaluate_run(run, progress=progress)
     languages = trained_languages(run)
     note_model(table, model.fingerprint, run, languages)

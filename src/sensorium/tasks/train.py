@@ -1,4 +1,4 @@
-"""Train a joint embedding from a recipe: tables in, a run's folder with a measured model out.
+"""Train from a recipe: tables in, a run's folder with a measured model out. Here: a joint embedding.
 
 Composes `training` with `evals`: this is where an evaluation is handed to the loop.
 """
@@ -14,17 +14,20 @@ from pathlib import Path
 import numpy as np
 
 from sensorium import __version__
-from sensorium.core.config import to_toml
+from sensorium.core.config import Config, to_toml
 from sensorium.core.errors import UsageError
 from sensorium.core.files import write_atomic
 from sensorium.core.runtime import Progress, quiet
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.tasks.evaluate import OnePerRow, recalls
+from sensorium.tasks.train_grounder import read_any_recipe, train_grounder
 from sensorium.training.corpus import Corpus, open_corpus, open_table
+from sensorium.training.grounding import GroundingRecipe
 from sensorium.training.heldout import heldout_vectors
 from sensorium.training.loop import Evaluation, Job, Outcome, fit
 from sensorium.training.material import Material, build_batches, build_model, gather, used_fields
-from sensorium.training.recipe import Recipe, read_recipe
+from sensorium.training.objective import Contrast
+from sensorium.training.recipe import Recipe
 from sensorium.training.state import STATE
 
 RECIPE = "recipe.toml"
@@ -33,7 +36,7 @@ KS = (1, 5, 10)
 
 
 def train(
-    recipe: str | Path | Recipe,
+    recipe: str | Path | Recipe | GroundingRecipe,
     out: str | Path,
     *,
     changes: Sequence[str] = (),
@@ -56,10 +59,12 @@ def train(
         UsageError: If `out` holds a run and `resume` is not set.
         TrainingError: If training cannot go on.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, changes)
+    recipe = recipe if isinstance(recipe, Config) else read_any_recipe(recipe, changes)
     folder = Path(out)
     if not resume and (folder / STATE).exists():
         raise UsageError(f"{folder} holds a run already; go on with --resume, or choose another folder")
+    if isinstance(recipe, GroundingRecipe):
+        return Trained(folder, *train_grounder(recipe, folder, resume=resume, progress=progress))
     fields = used_fields(recipe, open_table(recipe.data.table, progress).fields)
     corpus = open_corpus(recipe.data, fields, recipe.seed, progress)
     model = build_model(recipe, corpus)
@@ -69,7 +74,7 @@ def train(
     job = Job(
         model=model,
         batches=build_batches(recipe, model, material),
-        loss=recipe.loss,
+        loss=Contrast(recipe.loss),
         train=recipe.train,
         seed=recipe.seed,
         folder=folder,

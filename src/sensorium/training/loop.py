@@ -2,7 +2,7 @@
 
 A run that was killed goes on from its last state and ends with the same parameters, bit for bit on a CPU.
 What is evaluated, and kept, is the moving average of the weights. How to evaluate comes from outside, as a
-callback: training does not know evaluations, tables or recipes' files.
+callback, and what is minimised as a criterion: training knows no kind of model, no evaluation, no table.
 """
 
 from __future__ import annotations
@@ -12,23 +12,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from sensorium.core.errors import TrainingError, UsageError
 from sensorium.core.runtime import Progress, autocast, pick_device, quiet
-from sensorium.core.types import MediaBatch
 from sensorium.data.order import LoaderState
 from sensorium.models import checkpoint
-from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.training.log import CURVE, Figures, RunLog, draw_curve, read_log
-from sensorium.training.objective import Objective, objective
+from sensorium.training.objective import Batch, Criterion, Objective
 from sensorium.training.optim import MovingAverage, build_optimizer, trained
-from sensorium.training.recipe import LossConfig, TrainConfig
+from sensorium.training.recipe import TrainConfig
 from sensorium.training.schedule import learning_rate
 from sensorium.training.state import STATE, Identity, load_state, save_state
 
@@ -43,7 +41,7 @@ class Batches(Protocol):
     def __len__(self) -> int:
         """Batches of an epoch."""
 
-    def epoch(self, epoch: int, offset: int = 0) -> Iterator[MediaBatch]:
+    def epoch(self, epoch: int, offset: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from the one numbered `offset` on."""
 
     def state(self) -> LoaderState:
@@ -65,7 +63,8 @@ class Evaluation:
     metrics: Mapping[str, Figures] = field(default_factory=dict)
 
 
-Evaluate = Callable[[JointEmbedding], Evaluation]
+Evaluate = Callable[[Any], Evaluation]
+"""Given the averaged model, of whatever class the job's model is."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Job:
     """Everything a run needs.
 
     Attributes:
-        model: Trained in place.
+        model: Trained in place; `models.checkpoint` must know its class.
         batches: What it is trained on.
         loss: What is minimised.
         train: How.
@@ -86,9 +85,9 @@ class Job:
         progress: Told after each step.
     """
 
-    model: JointEmbedding
+    model: nn.Module
     batches: Batches
-    loss: LossConfig
+    loss: Criterion
     train: TrainConfig
     seed: int
     folder: Path
@@ -192,7 +191,7 @@ class _Run:
             raise TrainingError("no row of an epoch could be read; see why with `sensorium data show`")
         self.standing = replace(self.standing, epoch=start.epoch + 1, offset=0)
 
-    def _step(self, batch: MediaBatch) -> None:
+    def _step(self, batch: Batch) -> None:
         step, train = self.standing.step, self.job.train
         torch.manual_seed(_stream(self.job.seed, step))
         rate = learning_rate(step, peak=train.lr, warmup=self.warmup, total=self.total)
@@ -202,12 +201,12 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         moved = batch.to(self.device)
         with autocast(self.device, train.precision):
-            vectors = self.model(moved)
-        found = objective(self.model, vectors, moved, self.job.loss)
-        self._check(found.total, batch, vectors, "loss")
+            outputs = self.model(moved)
+        found = self.job.loss(self.model, outputs, moved)
+        self._check(found.total, batch, outputs, "loss")
         found.total.backward()
         norm = self._clip()
-        self._check(norm, batch, vectors, "norm of the gradient")
+        self._check(norm, batch, outputs, "norm of the gradient")
         self.optimizer.step()
         self.average.update(step)
         self.meter.add(found, float(norm), rate, len(batch.rows))
@@ -222,7 +221,7 @@ class _Run:
         is_last = step == self.total
         if step % train.log_every == 0 or is_last:
             record = self.meter.take() | {"epoch": self.standing.epoch}
-            self.log.write(step, record | {"logit_scale": float(self.model.logit_scale.detach())})
+            self.log.write(step, record | self.job.loss.figures(self.model))
         self.job.progress(step, self.total, self.meter.message())
         is_evaluated = is_last or (train.eval_every > 0 and step % train.eval_every == 0)
         if is_evaluated:
@@ -266,17 +265,11 @@ class _Run:
             return
         draw_curve(path, read_log(self.log.path))
 
-    def _check(
-        self, value: Float[Tensor, ""], batch: MediaBatch, vectors: Mapping[str, Tensor], what: str
-    ) -> None:
+    def _check(self, value: Float[Tensor, ""], batch: Batch, outputs: object, what: str) -> None:
         """Stop before a number that is not finite reaches the weights."""
         if bool(torch.isfinite(value.detach())):
             return
-        wrong = [
-            int(row)
-            for name, found in vectors.items()
-            for row in batch.rows[batch.present[name][~found.detach().isfinite().all(dim=1).cpu()]]
-        ]
+        wrong = self.job.loss.broken(outputs, batch)
         rows = list(dict.fromkeys(wrong)) or batch.rows.tolist()
         names = ", ".join(self.job.name_rows(rows))
         whose = "rows without a finite vector" if wrong else "rows of the batch"

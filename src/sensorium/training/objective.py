@@ -1,7 +1,8 @@
-"""What is minimised: for each pair of fields, the loss over the rows that have both.
+"""What is minimised: the contract of a criterion, and that of the joint embedding.
 
-In: unit vectors by field and the batch they come from. Out: the weighted sum and its terms. Rows of one group
-(the same caption) are positives of each other. Does not know towers or where batches come from.
+A criterion gets what the model gave for a batch, and the batch; it gives the loss and its terms. The joint
+embedding's: for each pair of fields, the loss over the rows that have both. Rows of one group (the same
+caption) are positives of each other. Does not know towers or where batches come from.
 """
 
 from __future__ import annotations
@@ -9,15 +10,28 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from sensorium import losses
 from sensorium.core.types import MediaBatch
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.training.recipe import LossConfig
+
+
+@runtime_checkable
+class Batch(Protocol):
+    """What the loop moves and counts; models and criteria know its class."""
+
+    @property
+    def rows(self) -> Int64[Tensor, " B"]:
+        """Row numbers."""
+
+    def to(self, device: torch.device | str) -> Any:
+        """Return a copy on `device`."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +40,53 @@ class Objective:
 
     Attributes:
         total: Weighted sum of the terms.
-        terms: By pair, as "image-text"; pairs of which the batch holds fewer than two rows are left out.
+        terms: By name, as "image-text"; what the batch has nothing of is left out.
     """
 
     total: Float[Tensor, ""]
     terms: Mapping[str, Float[Tensor, ""]]
+
+
+@runtime_checkable
+class Criterion(Protocol):
+    """What is minimised, for one class of models."""
+
+    def __call__(self, model: Any, outputs: Any, batch: Any) -> Objective:
+        """Compute the loss of `outputs = model(batch)`; runs outside autocast."""
+
+    def figures(self, model: Any) -> Mapping[str, float]:
+        """What of the model is worth a line of the log."""
+
+    def broken(self, outputs: Any, batch: Any) -> list[int]:
+        """Rows of which an output is not finite; empty where it cannot be told."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The joint embedding's criterion.
+
+    Attributes:
+        config: Kind and pairs.
+    """
+
+    config: LossConfig
+
+    def __call__(self, model: nn.Module, outputs: Mapping[str, Tensor], batch: MediaBatch) -> Objective:
+        """Compute sum over pairs of weight x loss."""
+        assert isinstance(model, JointEmbedding)
+        return objective(model, outputs, batch, self.config)
+
+    def figures(self, model: JointEmbedding) -> Mapping[str, float]:
+        """The logit scale."""
+        return {"logit_scale": float(model.logit_scale.detach())}
+
+    def broken(self, outputs: Mapping[str, Tensor], batch: MediaBatch) -> list[int]:
+        """Rows with a vector that is not finite."""
+        return [
+            int(row)
+            for name, found in outputs.items()
+            for row in batch.rows[batch.present[name][~found.detach().isfinite().all(dim=1).cpu()].cpu()]
+        ]
 
 
 def objective(

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.errors import TrainingError
-from sensorium.models.joint_embedding import JointEmbedding
+from sensorium.models.tower import Tower
 from sensorium.training.recipe import TrainConfig
 
 _UNDECAYED_MODULES = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.Embedding)
 
 
-def build_optimizer(model: JointEmbedding, config: TrainConfig) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """Make AdamW with up to four groups: decayed or not, pretrained or new.
 
     Norms, biases, embeddings and all other parameters with fewer than two axes (logit scale) are not decayed.
@@ -29,9 +29,8 @@ def build_optimizer(model: JointEmbedding, config: TrainConfig) -> torch.optim.A
     undecayed = {id(parameter) for parameter in undecayed_parameters(model)}
     unlocked = {
         id(parameter)
-        for name, tower in model.towers.items()
-        if model.config.towers[name].frozen  # type: ignore[index]
-        for parameter in tower.encoder.parameters()  # type: ignore[union-attr]
+        for name, tower in _locked_towers(model)
+        for parameter in model.get_submodule(f"{name}.encoder").parameters()
     }
     for parameter in trained(model).values():
         groups.setdefault((id(parameter) not in undecayed, id(parameter) in unlocked), []).append(parameter)
@@ -50,6 +49,12 @@ def build_optimizer(model: JointEmbedding, config: TrainConfig) -> torch.optim.A
         betas=(config.beta1, config.beta2),
         eps=config.eps,
     )
+
+
+def _locked_towers(model: nn.Module) -> list[tuple[str, Tower]]:
+    """Towers with a locked encoder, of which some blocks may train all the same, wherever they stand."""
+    towers = [(name, part) for name, part in model.named_modules() if isinstance(part, Tower)]
+    return [(name, tower) for name, tower in towers if tower.config.frozen]
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -79,7 +84,7 @@ class MovingAverage:
         decay: d, in [0, 1); 0 follows the model exactly.
     """
 
-    def __init__(self, model: JointEmbedding, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = _shadow(model)
         self._pairs = [(dict(self.model.named_parameters())[name], p) for name, p in trained(model).items()]
@@ -98,7 +103,7 @@ class MovingAverage:
                 kept.copy_(buffer)
 
 
-def _shadow(model: JointEmbedding) -> JointEmbedding:
+def _shadow(model: nn.Module) -> nn.Module:
     """Copy a model; what does not train is shared, not copied."""
     shared: dict[int, Tensor] = {id(p): p for p in model.parameters() if not p.requires_grad}
     for module in model.modules():
@@ -108,9 +113,9 @@ def _shadow(model: JointEmbedding) -> JointEmbedding:
     return twin.eval()
 
 
-def training_state(model: JointEmbedding) -> dict[str, Tensor]:
+def training_state(model: nn.Module) -> dict[str, Tensor]:
     """Tensors that change in training, by name: trained parameters, and buffers that no lock holds."""
     trains = trained(model).keys()
-    locked = tuple(f"towers.{name}.encoder." for name, tower in model.config.towers.items() if tower.frozen)
+    locked = tuple(f"{name}.encoder." for name, _ in _locked_towers(model))
     state = model.state_dict()
     return {name: tensor for name, tensor in state.items() if name in trains or not name.startswith(locked)}

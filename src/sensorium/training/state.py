@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sensorium.core.errors import CheckpointError, TrainingError
 from sensorium.models.checkpoint import read_tensors, write_tensors
-from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.training.optim import MovingAverage, trained, training_state
 from sensorium.training.recipe import differences
 
@@ -58,7 +57,7 @@ def save_state(
     folder: Path,
     standing: Standing,
     identity: Identity,
-    model: JointEmbedding,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: MovingAverage,
 ) -> None:
@@ -74,7 +73,7 @@ def save_state(
 def load_state(
     folder: Path,
     identity: Identity,
-    model: JointEmbedding,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: MovingAverage,
 ) -> Standing:
@@ -107,7 +106,7 @@ def load_state(
     return Standing(**json.loads(header["standing"]))
 
 
-def training_state_of(average: MovingAverage, model: JointEmbedding) -> dict[str, Tensor]:
+def training_state_of(average: MovingAverage, model: nn.Module) -> dict[str, Tensor]:
     """The average's tensors under the names that change in training."""
     state = average.model.state_dict()
     return {name: state[name] for name in training_state(model)}

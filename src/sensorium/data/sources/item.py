@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sensorium.core.errors import LimitError, MediaError
+from sensorium.data.sample import Region
 
 Scalar = str | int | float
 
@@ -113,6 +114,7 @@ class Item:
         source: The collection it belongs to.
         licence: As stated by the source.
         meta: Whatever else is known.
+        regions: Phrases with their boxes in the image.
     """
 
     uri: str
@@ -122,6 +124,7 @@ class Item:
     source: str = ""
     licence: str = ""
     meta: Mapping[str, Scalar] = field(default_factory=dict)
+    regions: tuple[Region, ...] = ()
 
     @property
     def stamp(self) -> str:
@@ -135,6 +138,8 @@ class Item:
         digest.update(
             repr((self.uri, self.texts, self.group, self.licence, sorted(self.meta.items()))).encode()
         )
+        if self.regions:
+            digest.update(repr(self.regions).encode())
         return digest.hexdigest()[:24]
 
     @property

@@ -1,0 +1,232 @@
+"""Find phrases in an image: boxes and scores from a trained grounder.
+
+In: a grounder, images and phrases of texts. Out: for each phrase its boxes, best first, in pixels of the
+image, and how sure the model is that it is there. With `one_to_one`, phrases of one text share the boxes out
+among themselves so that no two get the same (Sinkhorn). Phrases may be given; else a text is cut into simple
+noun phrases.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from sensorium import media
+from sensorium.align.boxes import iou, suppress
+from sensorium.align.grounding import best_window, sinkhorn
+from sensorium.core.errors import UsageError
+from sensorium.data.sample import Region
+from sensorium.models.grounder import Found, Grounder
+from sensorium.training.regions import Prepared, collate, prepare_image
+
+NUM_BOXES = 10
+MIN_SCORE = 0.5
+"""Below it, a phrase is taken not to be there (grounders trained with boxes alone can tell)."""
+_POWER = 0.75
+_FLOOR = 0.35
+_EDGES = frozenset(
+    "above and at away below behind beside between by down from in inside into left near next of off on onto "
+    "or over right to towards under up upon with without is are was were has have holding eating sitting "
+    "standing lying running wearing riding looking there".split()
+)
+_NOT_NOUNS = frozenset("a an the this that these those it its his her their some no".split())
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where a phrase is.
+
+    Attributes:
+        region: The phrase; its `boxes` are what was given with it, if anything.
+        boxes: Found, best first, (x0, y0, x1, y1) in pixels of the image.
+        scores: Of these boxes; higher is better.
+        score: How sure that what it names is there: a probability where the grounder was trained with boxes,
+            else the peak of its heat map, a cosine.
+        is_there: Whether that is enough.
+        point: Where its heat map peaks.
+        heat: The map, (grid, grid), over the model's square input.
+    """
+
+    region: Region
+    boxes: Float32[np.ndarray, "n 4"]
+    scores: Float32[np.ndarray, " n"]
+    score: float
+    is_there: bool
+    point: tuple[float, float]
+    heat: Float32[np.ndarray, "G G"]
+
+
+def find_phrases(
+    model: Grounder, image: media.Image, text: str, phrases: Sequence[str] = (), *, one_to_one: bool = False
+) -> list[Located]:
+    """Find phrases of a text in an image.
+
+    Args:
+        model: A trained grounder.
+        image: Opened.
+        text: What is said of it; its context helps to tell which thing is meant.
+        phrases: Parts of `text`, in its order; () cuts it into simple noun phrases.
+        one_to_one: Let no two phrases have the same box.
+
+    Raises:
+        UsageError: If the text is empty or a phrase does not occur in it.
+    """
+    spans = noun_phrases(text) if not phrases else given_phrases(text, phrases)
+    regions = [Region(text, start, end) for start, end in spans]
+    prepared = prepare_image(image, 0, regions, model)
+    found = locate(model, [prepared], [regions])[0]
+    return _shared_out(found) if one_to_one and len(found) > 1 else found
+
+
+@torch.no_grad()
+def locate(
+    model: Grounder, images: Sequence[Prepared], originals: Sequence[Sequence[Region]]
+) -> list[list[Located]]:
+    """Find the regions' phrases in each image.
+
+    Args:
+        model: A trained grounder.
+        images: Prepared.
+        originals: Regions of each image, with boxes in its own pixels; they are passed on.
+    """
+    was_training = model.training
+    model.eval()
+    batch = collate(images, model).to(model.device)
+    found = model(batch)
+    model.train(was_training)
+    results: list[list[Located]] = []
+    number = 0
+    for image, regions in zip(images, originals, strict=True):
+        own = []
+        for region in regions:
+            own.append(_located(model, found, number, image, region))
+            number += 1
+        results.append(own)
+    return results
+
+
+def noun_phrases(text: str) -> list[tuple[int, int]]:
+    """Cut a text into simple noun phrases: stretches of words between prepositions, verbs and commas.
+
+    Knows no grammar: it cuts at a fixed list of English words and at punctuation, and keeps stretches with
+    a word that is no article. Where that is not enough, phrases can be given.
+
+    Raises:
+        UsageError: If nothing is left.
+
+    Example:
+        >>> text = "the red frog left of a blue key, and two stars"
+        >>> [text[start:end] for start, end in noun_phrases(text)]
+        ['the red frog', 'a blue key', 'two stars']
+    """
+    spans = list(_stretches(text))
+    if not spans:
+        raise UsageError(f"no phrase in '{text}'; name what to look for, as in 'a red frog'")
+    return spans
+
+
+def given_phrases(text: str, phrases: Sequence[str]) -> list[tuple[int, int]]:
+    """Where phrases stand in a text; the same words given twice are looked for further on.
+
+    Raises:
+        UsageError: If one does not occur.
+    """
+    spans: list[tuple[int, int]] = []
+    ends: dict[str, int] = {}
+    for phrase in phrases:
+        wanted = phrase.strip().lower()
+        start = text.lower().find(wanted, ends.get(wanted, 0)) if wanted else -1
+        if start < 0:
+            raise UsageError(f"phrase '{phrase}' does not occur in '{text}'; give parts of the text")
+        ends[wanted] = start + len(wanted)
+        spans.append((start, start + len(wanted)))
+    return spans
+
+
+def _stretches(text: str) -> Iterator[tuple[int, int]]:
+    words = [(found.start(), found.end()) for found in re.finditer(r"[^\W_]+(?:['’-][^\W_]+)*", text)]
+    stretch: list[tuple[int, int]] = []
+    for place, (start, end) in enumerate(words):
+        gap = text[words[place - 1][1] : start] if place else ""
+        is_edge = text[start:end].lower() in _EDGES
+        if stretch and (is_edge or gap.strip()):
+            yield from _kept(text, stretch)
+            stretch = []
+        if not is_edge:
+            stretch.append((start, end))
+    yield from _kept(text, stretch)
+
+
+def _kept(text: str, stretch: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    if any(text[start:end].lower() not in _NOT_NOUNS for start, end in stretch):
+        yield stretch[0][0], stretch[-1][1]
+
+
+def _located(model: Grounder, found: Found, number: int, image: Prepared, region: Region) -> Located:
+    grid = model.grid
+    if found.boxes is None or found.absent is None:
+        heat = found.scores[number].reshape(grid, grid).cpu()
+        boxes, scores = _windows(heat, model.size_px / grid)
+        score, is_there = float(heat.max()), True
+    else:
+        shares = torch.cat([found.scores[number], found.absent[number, None]]).softmax(dim=0).cpu()
+        heat = shares[:-1].reshape(grid, grid)
+        keep = suppress(found.boxes[number].cpu(), shares[:-1], keep=NUM_BOXES)
+        boxes, scores = found.boxes[number].cpu()[keep], shares[:-1][keep]
+        score = float(1 - shares[-1])
+        is_there = score >= MIN_SCORE
+    own = image.fit.to_image(boxes.numpy())
+    peak = divmod(int(heat.argmax()), grid)
+    middle = np.array([[(peak[1] + 0.5), (peak[0] + 0.5)] * 2], np.float32) * (model.size_px / grid)
+    x, y = image.fit.to_image(middle)[0, :2].tolist()
+    return Located(region, _inside(own, image), scores.numpy(), score, is_there, (x, y), heat.numpy())
+
+
+def _windows(heat: Float[Tensor, "G G"], cell_px: float) -> tuple[Float[Tensor, "n 4"], Float[Tensor, " n"]]:
+    """Boxes from a heat map alone: its best window, then the best of what lies outside it, and so on."""
+    low, high = heat.median(), heat.max()
+    rest = (heat - low) / (high - low).clamp(min=1e-6) - _FLOOR
+    boxes, scores = [], []
+    for _ in range(NUM_BOXES):
+        window = best_window(rest, power=_POWER)
+        boxes.append([window.left, window.top, window.right, window.bottom])
+        scores.append(window.score)
+        rest[window.top : window.bottom, window.left : window.right] = -1.0
+    return torch.tensor(boxes, dtype=torch.float32) * cell_px, torch.tensor(scores, dtype=torch.float32)
+
+
+def _inside(boxes: Float32[np.ndarray, "n 4"], image: Prepared) -> Float32[np.ndarray, "n 4"]:
+    """Cut off what leaves the image."""
+    far = np.array([image.width_px, image.height_px] * 2, np.float32)
+    cut: Float32[np.ndarray, "n 4"] = np.clip(boxes, 0, far).astype(np.float32)
+    return cut
+
+
+def _shared_out(found: Sequence[Located]) -> list[Located]:
+    """Share all boxes of an image out among its phrases; each gets the one that it has most of."""
+    boxes = torch.from_numpy(np.concatenate([one.boxes for one in found]))
+    scores = torch.from_numpy(np.concatenate([one.scores for one in found]))
+    pool = boxes[suppress(boxes, scores, max_iou=0.7)]
+    fits = torch.stack([_fit(one, pool) for one in found])
+    absent = torch.tensor([1 - one.score if one.score <= 1 else 0.0 for one in found])
+    chosen = sinkhorn(fits, absent).argmax(dim=1).tolist()
+    return [_with_first(one, pool, int(choice)) for one, choice in zip(found, chosen, strict=True)]
+
+
+def _fit(one: Located, pool: Float[Tensor, "K 4"]) -> Float[Tensor, " K"]:
+    """How well each box of the pool fits a phrase: the score of its own box that overlaps it most."""
+    overlap, own = iou(pool, torch.from_numpy(one.boxes)).max(dim=1)
+    return torch.where(overlap > 0.7, torch.from_numpy(one.scores)[own], 0.0)
+
+
+def _with_first(one: Located, pool: Float[Tensor, "K 4"], choice: int) -> Located:
+    if choice == len(pool):
+        return replace(one, is_there=False)
+    boxes = np.concatenate([pool[choice : choice + 1].numpy(), one.boxes])
+    return replace(one, boxes=boxes, scores=np.concatenate([one.scores[:1], one.scores]))
