@@ -8,6 +8,7 @@ import importlib
 _HOME: dict[str, str] = {
     "Alignment": "warping",
     "Itakura": "windows",
+    "OnlineAligner": "online",
     "SakoeChiba": "windows",
     "Slanted": "windows",
     "StepPattern": "steps",
