@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +21,18 @@ from sensorium.core.runtime import Progress, quiet
 from sensorium.data.crew import Crew
 from sensorium.data.quarantine import Quarantine
 from sensorium.data.sample import Sample
-from sensorium.data.sources import Failure, Item, cells, folder, tabular, webdataset
+from sensorium.data.sources import (
+    Failure,
+    Item,
+    cells,
+    coco,
+    flickr30k_entities,
+    folder,
+    odvg,
+    refcoco,
+    tabular,
+    webdataset,
+)
 from sensorium.data.sources.urls import Fetcher, Politeness
 from sensorium.data.table import Table
 from sensorium.data.validate import STAMP, Outcome
@@ -33,6 +44,13 @@ BATCH_S = 15.0
 """A batch is committed when it has so many rows or bytes, or is so old."""
 
 _STAMP_CHUNK = 65_536
+_BOXED: tuple[tuple[Callable[[Path], bool], Callable[..., Iterator[Item | Failure]]], ...] = (
+    (coco.is_coco, coco.items),
+    (odvg.is_odvg, odvg.items),
+    (flickr30k_entities.is_entities, flickr30k_entities.items),
+    (refcoco.is_refcoco, refcoco.items),
+)
+"""Formats with phrases and boxes, told by their content."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ class Options:
 
     Attributes:
         columns: For table files: role to columns (see `sources.tabular.items`).
-        root: For table files: folder that media paths may not leave.
+        root: For table files and annotations: folder that media paths may not leave.
         source: Name of the collection; "" takes the name of the folder or file.
         licence: Licence of rows that state none.
         limits: Bounds on each medium.
@@ -83,7 +101,8 @@ def prepare(
     """Fill a table from a source; the table is made if it is not there.
 
     Args:
-        src: A folder, a CSV/TSV/JSONL/Parquet file, a `.tar`, or a pattern of tars (`shards-{000..099}.tar`).
+        src: A folder, a CSV/TSV/JSONL/Parquet file, a `.tar`, or a pattern of tars (`shards-{000..099}.tar`);
+            with phrases and boxes: COCO JSON, ODVG JSONL, folders of Flickr30k Entities or RefCOCO.
         out: The table.
         options: How; None for the defaults.
         progress: Told how many inputs are done.
@@ -110,6 +129,9 @@ def list_items(src: str | Path, options: Options) -> Iterator[Item | Failure]:
         UsageError: If no source reads it, or an option does not apply to it.
     """
     path = Path(src)
+    boxed = next((read for is_one, read in _BOXED if is_one(path)), None)
+    if boxed is not None and not options.columns:
+        return boxed(path, root=options.root, source=options.source)
     is_table = path.is_file() and path.suffix.lower() in cells.SUFFIXES
     if not is_table and (options.columns or options.root is not None):
         raise UsageError(f"--map and --root are for table files, and {src} is none; leave them out")

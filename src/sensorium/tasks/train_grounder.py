@@ -170,7 +170,7 @@ def _divide(table: Table, recipe: GroundingRecipe) -> tuple[np.ndarray, dict[str
     if len(train) == 0 or not all(len(rows) for rows in test.values()):
         counts = ", ".join(f"{name} {len(rows)}" for name, rows in test.items())
         raise TrainingError(
-            f"{recipe.data.table}: {len(train)} rows with phrases train, held out are {counts}; give each some"
+            f"{recipe.data.table}: {len(train)} rows with phrases train, held out: {counts}; each needs some"
         )
     return train, test
 
