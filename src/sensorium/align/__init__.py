@@ -7,17 +7,20 @@ import importlib
 
 _HOME: dict[str, str] = {
     "Alignment": "warping",
+    "Barycentre": "barycentre",
     "Itakura": "windows",
     "OnlineAligner": "online",
     "SakoeChiba": "windows",
     "Slanted": "windows",
     "StepPattern": "steps",
     "dtw": "warping",
+    "dtw_barycentre": "barycentre",
     "dtw_matrix": "pairwise",
     "rabiner_juang": "steps",
-    "soft_dtw": "soft_dtw",
-    "soft_dtw_divergence": "soft_dtw",
-    "soft_dtw_from_costs": "soft_dtw",
+    "soft_dtw": "soft_warping",
+    "soft_dtw_barycentre": "barycentre",
+    "soft_dtw_divergence": "soft_warping",
+    "soft_dtw_from_costs": "soft_warping",
 }
 
 __all__ = sorted(_HOME)
