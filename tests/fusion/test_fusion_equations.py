@@ -110,7 +110,7 @@ def test_tokens_of_each_modality_hear_of_every_other(name: str) -> None:
         )
         for one, num in lengths.items()
     }
-    of_each = mixer(given).tokens.split(list(lengths.values()), dim=1)
+    of_each = mixer(given).tokens[:, :10].split(list(lengths.values()), dim=1)
     for part in of_each:
         heard = torch.autograd.grad(
             (part * torch.randn_like(part)).sum(), [one.values for one in given.values()], retain_graph=True
