@@ -5,11 +5,11 @@ import io
 import numpy as np
 import pytest
 import specimens
+from test_media_video import ALL, CONTAINERS
 
 from sensorium import media
 from sensorium.core.errors import LimitError, MediaError, NotFoundError
 from sensorium.media.frames import STREAM_LIMITS, frames, frames_at, sound
-from test_media_video import ALL, CONTAINERS
 from tiny_films import SOUND_HZ, beeps, scene, write_film
 
 

@@ -1,5 +1,7 @@
 """Shots: known cuts, dissolves and fades are found; flashes, pans, noise and light are none."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ def cuts_of(frames: np.ndarray, times_s: np.ndarray | None = None, options: Shot
     shots = detector.finish(end_s)
     assert shots[0].start_s == times_s[0]
     assert shots[-1].end_s == end_s
-    assert all(a.end_s == b.start_s and a.duration_s > 0 for a, b in zip(shots, shots[1:], strict=False))
+    assert all(a.end_s == b.start_s and a.duration_s > 0 for a, b in pairwise(shots))
     return [shot.start_s for shot in shots[1:]]
 
 

@@ -52,6 +52,9 @@ COMMANDS: dict[str, Entry] = {
     "align": Entry(
         "align", "Align two recordings or videos, words to speech, phrases to regions of an image.", "Use"
     ),
+    "summarize": Entry(
+        "summarize", "Summarise a video: highlight reel, keyframes, chapters and text.", "Use"
+    ),
     "models": Entry("models", "List runs, recipes and encoders; show a run's card.", "Look inside"),
     "bench": Entry("bench", "List and run the benchmarks of a checkout.", "Look inside"),
 }

@@ -1,7 +1,7 @@
 """Rank correlations with ties: Kendall's tau-b and Spearman's rho.
 
-In: two sequences of scores of the same things. Out: -1 to 1; 0 where one of them is constant, since it ranks
-nothing (others return NaN there).
+In: two sequences of scores of the same things, of equal length. Out: -1 to 1; 0 where one of them is
+constant, since it ranks nothing (others return NaN there).
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from jaxtyping import Float64, Num
 
 from sensorium.core.errors import UsageError
 
+_BLOCK = 256
 
-def spearman(a: Num[np.ndarray, " n"], b: Num[np.ndarray, " n"]) -> float:
+
+def spearman(a: Num[np.ndarray, " n"], b: Num[np.ndarray, " m"]) -> float:
     """Pearson correlation of the ranks, equal values sharing the mean of their ranks.
 
     Raises:
@@ -29,7 +31,7 @@ def spearman(a: Num[np.ndarray, " n"], b: Num[np.ndarray, " n"]) -> float:
     return round(float(first @ second) / spread, 15) if spread > 0 else 0.0
 
 
-def kendall(a: Num[np.ndarray, " n"], b: Num[np.ndarray, " n"]) -> float:
+def kendall(a: Num[np.ndarray, " n"], b: Num[np.ndarray, " m"]) -> float:
     """Kendall's tau-b: concordant less discordant pairs, over the pairs that neither ties (geometric mean).
 
     Pairs are compared in blocks of rows, O(n^2) time and O(n) memory: n is some thousand frames at most.
@@ -47,11 +49,12 @@ def kendall(a: Num[np.ndarray, " n"], b: Num[np.ndarray, " n"]) -> float:
     _check(a, b)
     first, second = ranks(a), ranks(b)
     agree, untied_first, untied_second = 0.0, 0.0, 0.0
-    for at in range(len(first) - 1):
-        x, y = np.sign(first[at + 1 :] - first[at]), np.sign(second[at + 1 :] - second[at])
-        agree += float(x @ y)
-        untied_first += float(np.abs(x).sum())
-        untied_second += float(np.abs(y).sum())
+    for start in range(0, len(first), _BLOCK):
+        x = np.sign(first[start : start + _BLOCK, None] - first)
+        y = np.sign(second[start : start + _BLOCK, None] - second)
+        agree += float(np.vdot(x, y))
+        untied_first += float(np.vdot(x, x))
+        untied_second += float(np.vdot(y, y))
     spread = float(np.sqrt(untied_first * untied_second))
     return agree / spread if spread > 0 else 0.0
 

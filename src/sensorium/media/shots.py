@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
@@ -82,6 +83,16 @@ _FLAT_STD = 4.0
 _BLACK = 14.0
 
 
+class Detector(Protocol):
+    """Anything that finds shots in a stream of tiny frames."""
+
+    def add(self, time_s: float, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Take the next frame, of size `THUMBNAIL`."""
+
+    def finish(self, end_s: float) -> list[Shot]:
+        """Tell the shots, which cover the whole film; it ends at `end_s`."""
+
+
 class ShotDetector:
     """Takes frames one after another, then tells the shots.
 
@@ -108,15 +119,12 @@ class ShotDetector:
         self._samples: deque[tuple[float, Float32[np.ndarray, "H W 3"]]] = deque(maxlen=max(_WINDOWS) + 1)
         self._fades: list[tuple[float, float, float]] = []
 
-    def add(self, time_s: float, pixels: UInt8[np.ndarray, "H W 3"]) -> float:
+    def add(self, time_s: float, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
         """Take the next frame.
 
         Args:
             time_s: When it is shown, later than the one before.
             pixels: Always of one size; `THUMBNAIL` is best.
-
-        Returns:
-            Its mean absolute difference from the frame before, 0 to 255.
 
         Raises:
             UsageError: If it is not later.
@@ -128,7 +136,6 @@ class ShotDetector:
         if not self._samples or time_s - self._samples[-1][0] >= _STEP_S - 1e-6:
             self._samples.append((time_s, picture))
             self._look_for_fades()
-        return self._near[-1]
 
     def finish(self, end_s: float) -> list[Shot]:
         """Tell the shots.

@@ -1,0 +1,90 @@
+"""`sensorium summarize`: a video in short, as a reel, keyframes, chapters and text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sensorium.cli.options import DeviceOption, ModelOption, load_model
+from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, note
+from sensorium.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from sensorium.media.shots import Detector
+    from sensorium.tasks.captions import Captioner
+    from sensorium.tasks.summarize import SummaryRequest
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def summarize(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the files go.")],
+    length: Annotated[
+        str, typer.Option("--length", "-l", metavar="LENGTH", help="Of the reel: 15%, 30s, 2m30s or 1:30.")
+    ] = "15%",
+    query: Annotated[
+        str | None, typer.Option("--query", "-q", metavar="TEXT", help="What to look for; needs --model.")
+    ] = None,
+    model: ModelOption = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option("--captions", metavar="TABLE", help="Title chapters by this table; needs --model."),
+    ] = None,
+    shots: Annotated[
+        Literal["plain", "transnet"],
+        typer.Option("--shots", help="Shot detector: ours, or the TransNetV2 network (extra 'shots')."),
+    ] = "plain",
+    device: DeviceOption = "cpu",
+    json: JsonOption = False,
+) -> None:
+    """Summarise a video: highlight reel, keyframes, chapters and text.
+
+    Works without a model; with --model, views are compared in the joint space and --query finds what it
+    names. Writes reel.mp4, keyframes.png, chapters.vtt, .ffmeta and .json, reel.edl, summary.md and
+    summary.json. --json prints {"shots": [...], "chosen": [...], "chapters": [...], "reel": path, ...}.
+    """
+    from sensorium.tasks.summarize import summarize as make
+    from sensorium.tasks.summary_files import write_summary
+
+    request = _request(length, query, model, captions, shots, device)
+    with TerminalProgress() as progress:
+        summary = make(video, request, progress=progress)
+        report = write_summary(summary, out, progress=progress)
+    if json:
+        emit_json(report)
+        return
+    emit_table(
+        ["start", "end", "score", "why"],
+        [[one.start_s, one.end_s, one.score, ", ".join(one.reasons)] for one in summary.chosen],
+        title=f"{len(summary.shots)} shots, {len(summary.chapters)} chapters",
+    )
+    note(f"wrote {report['reel']} and, beside it, keyframes, chapters and summary.json")
+
+
+def _request(
+    length: str, query: str | None, run: Path | None, table: Path | None, shots: str, device: str
+) -> SummaryRequest:
+    from sensorium.tasks.summarize import SummaryRequest
+
+    if run is None and (query is not None or table is not None):
+        raise UsageError("--query and --captions compare pictures with words; give --model RUN too")
+    model = None if run is None else load_model(run, device)
+    captioner: Captioner | None = None
+    if table is not None and model is not None:
+        from sensorium.data.table import Table
+        from sensorium.tasks.captions import NearestCaptions
+
+        captioner = NearestCaptions(Table.open(table), model)
+    return SummaryRequest(length, query, model, captioner, _detector(shots, device))
+
+
+def _detector(name: str, device: str) -> Detector | None:
+    if name == "plain":
+        return None
+    from sensorium.tasks.shot_model import TransNetDetector
+
+    return TransNetDetector(device=device)
