@@ -34,6 +34,10 @@ PALETTE: Mapping[str, tuple[int, int, int]] = {
 }
 _WHITE_FROM = 238
 _TRIES = 60
+_MIDDLE = 0.55
+"""Lightness that becomes the colour itself."""
+_FLAT = 24.0
+"""A picture of which light and dark differ by less is of one tone."""
 
 
 @dataclass(frozen=True)
@@ -245,11 +249,16 @@ def tint(picture: UInt8[np.ndarray, "h w 4"], colour: tuple[int, int, int]) -> U
     light = picture[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     inside = light[picture[..., 3] > 127]
     low, high = np.percentile(inside, [2, 98]) if len(inside) else (0.0, 255.0)
-    level = np.clip((light - low) / max(float(high - low), 24.0), 0, 1)[..., None]
+    span = float(high - low)
+    level = (
+        np.clip((light - low) / span, 0, 1)[..., None]
+        if span >= _FLAT
+        else np.full((*light.shape, 1), _MIDDLE)
+    )
     ink = np.array(colour, np.float32)
-    dark = ink * (0.30 + 0.70 * level / 0.55)
-    pale = ink + (255 - ink) * 0.62 * (level - 0.55) / 0.45
-    shaded = np.where(level < 0.55, dark, pale)
+    dark = ink * (0.30 + 0.70 * level / _MIDDLE)
+    pale = ink + (255 - ink) * 0.62 * (level - _MIDDLE) / (1 - _MIDDLE)
+    shaded = np.where(level < _MIDDLE, dark, pale)
     return np.dstack([np.clip(shaded, 0, 255).astype(np.uint8), picture[..., 3]])
 
 

@@ -12,6 +12,7 @@ import typer
 from sensorium.cli.index import index
 from sensorium.cli.options import ModelOption, load_model
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_pairs, emit_table, note
+from sensorium.cli.scenes import scenes
 from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.command()(index)
+app.command()(scenes)
 
 PARTLY_FAILED = 3
 
@@ -45,7 +47,9 @@ def prepare(
     src: Annotated[
         str,
         typer.Argument(
-            metavar="SRC", help="A folder, a CSV/TSV/JSONL/Parquet file, or tars (shards-{000..099}.tar)."
+            metavar="SRC",
+            help="A folder, a CSV/TSV/JSONL/Parquet file, or tars (shards-{000..099}.tar); with boxes: COCO JSON, "
+            "ODVG JSONL, a folder of Flickr30k Entities or RefCOCO.",
         ),
     ],
     out: Annotated[
@@ -65,7 +69,7 @@ def prepare(
         typer.Option(
             "--root",
             metavar="FOLDER",
-            help="Folder that paths in a table file are relative to and may not leave.",
+            help="Folder that paths in a table file or in annotations are relative to and may not leave.",
         ),
     ] = None,
     source: Annotated[str, typer.Option("--source", help="Name of the collection.")] = "",

@@ -19,7 +19,7 @@ PARTLY_FAILED = 3
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or a name: stamps.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or a name: stamps, grounding.")],
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: train.lr=0.001; repeatable."),
@@ -33,7 +33,7 @@ def train(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a joint embedding from a recipe.
+    """Train a joint embedding or a grounder from a recipe.
 
     The run's folder gets the model (model.safetensors, config.toml, card.md), the log (log.jsonl, curve.png,
     tensorboard/) and the state to go on from (last/). A killed run goes on with the same command and
@@ -70,4 +70,4 @@ def _print(trained: Trained, json: bool) -> None:
         rows = [(pair, *(found[name] for name in names)) for pair, found in metrics.items()]
         emit_table(["held-out rows", *names], rows)
     print(trained.folder)
-    note(f'next: sensorium embed TABLE --model {trained.folder}, then sensorium search TABLE "a text"')
+    note(f"next: {trained.next_step}")

@@ -21,7 +21,6 @@ from jaxtyping import Bool, Float
 from sensorium.core.errors import UsageError
 
 KS = (1, 5, 10)
-Boxes = Float[np.ndarray, "n 4"]
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,9 @@ class Grounded:
         point: Where the heat map peaks, (x, y); None: the middle of the first box.
     """
 
-    boxes: Boxes
+    boxes: Float[np.ndarray, "n 4"]
     score: float
-    truth: Boxes
+    truth: Float[np.ndarray, "m 4"]
     width_px: float
     height_px: float
     point: tuple[float, float] | None = None
@@ -86,7 +85,7 @@ def grounding_metrics(phrases: Sequence[Grounded], *, min_iou: float = 0.5) -> M
     return found | {"phrases": len(present), "absent": len(absent)}
 
 
-def overlaps(a: Boxes, b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
+def overlaps(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
     """Intersection over union of each pair of boxes.
 
     Example:
@@ -138,12 +137,12 @@ def baselines(
     return found
 
 
-def _hit(boxes: Boxes, truth: Float[np.ndarray, "m 4"], min_iou: float) -> bool:
+def _hit(boxes: Float[np.ndarray, "n 4"], truth: Float[np.ndarray, "m 4"], min_iou: float) -> bool:
     # Of a box drawn to be half of another, float32 makes .49999997: it is a hit.
     return bool((overlaps(boxes, truth) >= min_iou - 1e-6).any())
 
 
-def _around(boxes: Boxes) -> Float[np.ndarray, "1 4"]:
+def _around(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "1 4"]:
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])[None]
 
 
@@ -157,7 +156,7 @@ def _points_at(one: Grounded) -> bool:
     return bool(inside.any())
 
 
-def _areas(boxes: Boxes) -> Float[np.ndarray, " n"]:
+def _areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
     sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
     areas: Float[np.ndarray, " n"] = sides[:, 0] * sides[:, 1]
     return areas

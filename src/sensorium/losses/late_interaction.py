@@ -21,9 +21,9 @@ TILE = 32
 
 def filip(
     places: Float[Tensor, "B M E"],
-    words: Float[Tensor, "B N E"],
+    words: Float[Tensor, "T N E"],
     places_mask: Bool[Tensor, "B M"],
-    words_mask: Bool[Tensor, "B N"],
+    words_mask: Bool[Tensor, "T N"],
     logit_scale: Float[Tensor, ""] | float,
     *,
     tile: int = TILE,
@@ -39,7 +39,7 @@ def filip(
 
     Args:
         places: Unit vectors; image i belongs to text i.
-        words: Unit vectors.
+        words: Unit vectors of as many texts.
         places_mask: True = real.
         words_mask: True = real.
         logit_scale: Multiplies the similarities (1 / temperature).

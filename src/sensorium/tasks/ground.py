@@ -28,6 +28,7 @@ from sensorium.training.regions import Prepared, collate, prepare_image
 NUM_BOXES = 10
 MIN_SCORE = 0.5
 """Below it, a phrase is taken not to be there (grounders trained with boxes alone can tell)."""
+_NEARLY = 0.3
 _POWER = 0.75
 _FLOOR = 0.35
 _EDGES = frozenset(
@@ -60,6 +61,19 @@ class Located:
     is_there: bool
     point: tuple[float, float]
     heat: Float32[np.ndarray, "G G"]
+
+    @property
+    def named(self) -> Float32[np.ndarray, "k 4"]:
+        """Boxes of all that the phrase seems to name: those nearly as good as the best; none if not there."""
+        if not self.is_there or not len(self.boxes):
+            return self.boxes[:0]
+        return self.boxes[self.scores >= _NEARLY * self.scores[0]]
+
+    def as_dict(self) -> dict[str, object]:
+        """Phrase, span, best box (None where it is not there), all boxes and score, as plain values."""
+        boxes = [[round(float(value), 2) for value in box] for box in self.named]
+        found = {"phrase": self.region.phrase, "span": [self.region.start, self.region.end]}
+        return found | {"box": boxes[0] if boxes else None, "boxes": boxes, "score": round(self.score, 4)}
 
 
 def find_phrases(

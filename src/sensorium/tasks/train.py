@@ -64,7 +64,8 @@ def train(
     if not resume and (folder / STATE).exists():
         raise UsageError(f"{folder} holds a run already; go on with --resume, or choose another folder")
     if isinstance(recipe, GroundingRecipe):
-        return Trained(folder, *train_grounder(recipe, folder, resume=resume, progress=progress))
+        then = f'sensorium align phrases IMAGE "a text" --model {folder} -o boxes.png'
+        return Trained(folder, *train_grounder(recipe, folder, resume=resume, progress=progress), then)
     fields = used_fields(recipe, open_table(recipe.data.table, progress).fields)
     corpus = open_corpus(recipe.data, fields, recipe.seed, progress)
     model = build_model(recipe, corpus)
@@ -89,7 +90,8 @@ def train(
     if failures:
         lines = (_failure(corpus, row, reason) for row, reason in sorted(failures.items()))
         write_atomic(folder / ERRORS, "".join(lines))
-    return Trained(folder, outcome, len(failures))
+    then = f'sensorium embed TABLE --model {folder}, then sensorium search TABLE "a text"'
+    return Trained(folder, outcome, len(failures), then)
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,13 @@ class Trained:
         folder: Where it stands; `models.checkpoint.load` reads it.
         outcome: Steps, loss and the evaluation of the model that was kept.
         num_failed: Rows that could not be read; `errors.jsonl` says why.
+        next_step: A command to go on with.
     """
 
     folder: Path
     outcome: Outcome
     num_failed: int
+    next_step: str = ""
 
 
 def _failure(corpus: Corpus, row: int, reason: str) -> str:
