@@ -21,7 +21,7 @@ from jaxtyping import Float, Float64, Int64, UInt8
 
 from sensorium.align import kernels_path as source
 from sensorium.align.kernels import compiled, unreached
-from sensorium.align.metrics import Costs
+from sensorium.align.metrics import Costs, Differences
 from sensorium.align.steps import StepPattern
 from sensorium.align.windows import Ranges
 
@@ -39,6 +39,7 @@ class Problem:
         pattern: Moves.
         open_begin: The path may begin at any element of y.
         open_end: The path may end at any element of y.
+        limit: Distances above it may be given as infinite, as soon as no path can stay below.
     """
 
     costs: Costs
@@ -46,6 +47,7 @@ class Problem:
     pattern: StepPattern
     open_begin: bool = False
     open_end: bool = False
+    limit: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,9 @@ class Sweep(Protocol):
     def last_row(self, state: np.ndarray) -> Float[np.ndarray, " m"]:
         """Accumulated costs of the row that was taken last."""
 
+    def least(self, state: np.ndarray) -> float:
+        """A sum that every path on its way down has reached."""
+
 
 def solve(problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
     """Least accumulated cost, and the path that has it.
@@ -100,16 +105,20 @@ def solve(problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
         cap_bytes: Most memory for codes; beyond it blocks are computed twice.
     """
     n, m = problem.costs.shape
+    if not path and _has_numbers(problem):
+        return Solved(_of_numbers(problem))
     sweep = sweep_of(problem)
     state = sweep.begin()
-    edges = _blocks(problem.ranges, sweep.bits, cap_bytes) if path else [0, n]
+    edges = _blocks(problem.ranges, sweep.bits, cap_bytes) if path else [*range(0, n, PANEL), n]
     checkpoints = []
     codes = None
     for low, high in pairwise(edges):
-        if high < n:
+        if path and high < n:
             checkpoints.append(state.copy())
         codes = empty_codes(problem.ranges, sweep.bits, low, high) if path and high == n else None
         sweep.advance(state, low, high, codes)
+        if sweep.least(state) * problem.costs.unit > problem.limit:
+            return Solved(math.inf)
     last = sweep.last_row(state)
     end = int(last.argmin()) if problem.open_end else m - 1
     if last[end] >= unreached(problem.costs.dtype) / 2:
@@ -126,6 +135,28 @@ def solve(problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
         sweep.advance(checkpoint, low, high, codes)
         tracer.through(codes)
     return Solved(distance, *tracer.found())
+
+
+def _has_numbers(problem: Problem) -> bool:
+    """Whether the series are of numbers, all pairs may meet, and moves are (1, 1), (1, 0), (0, 1)."""
+    costs, weight = problem.costs, problem.pattern.diagonal_weight
+    narrow = isinstance(costs, Differences) and costs.x.shape[1] == 1
+    return narrow and weight is not None and weight >= 1 and problem.ranges.is_full(problem.costs.shape[1])
+
+
+def _of_numbers(problem: Problem) -> float:
+    from sensorium.align.kernels_value import ONE_PAIR, one_pair
+
+    costs, dtype = problem.costs, problem.costs.dtype
+    assert isinstance(costs, Differences)
+    extra = (problem.pattern.diagonal_weight or 1) - 1
+    big = unreached(dtype)
+    kernel = compiled(one_pair, ONE_PAIR, dtype)
+    least = kernel(
+        *(costs.x[:, 0], costs.y[:, 0], costs.power, dtype.type(extra), dtype.type(math.sqrt(big))),
+        *(dtype.type(big), problem.open_begin, problem.open_end),
+    )
+    return float(least) * costs.unit
 
 
 def sweep_of(problem: Problem) -> Sweep:
@@ -200,6 +231,10 @@ class WavefrontSweep:
     def last_row(self, state: Float[np.ndarray, " v"]) -> Float[np.ndarray, " m"]:
         """All but column -1."""
         return state[1:]
+
+    def least(self, state: Float[np.ndarray, " v"]) -> float:
+        """That of the row."""
+        return float(state.min())
 
     def _fill(self, cost: Float[np.ndarray, "k w"], top: int, bottom: int, left: int, right: int) -> None:
         rows, columns = slice(top, bottom), slice(left, right)
@@ -296,6 +331,10 @@ class TableSweep:
         """The row taken last, without the halo."""
         row: Float[np.ndarray, " m"] = state[1, -1, self._halo :]
         return row
+
+    def least(self, state: Float[np.ndarray, "two halo w"]) -> float:
+        """That of the rows which moves reach back to: no path jumps over all of them."""
+        return float(state[1].min())
 
     def _fill(self, cost: Float[np.ndarray, "k m"], rows: slice) -> None:
         low, high = self._ranges.low[rows], self._ranges.high[rows]

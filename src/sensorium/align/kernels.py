@@ -17,7 +17,7 @@ import numpy as np
 
 UNREACHED = {"float32": 1e30, "float64": 1e300}
 """What stands for infinity: finite, so that code may be compiled freely and sums do not overflow."""
-_FASTMATH = frozenset({"nnan", "ninf", "nsz", "contract"})
+_FASTMATH = frozenset({"nnan", "ninf", "nsz", "contract", "reassoc"})
 
 
 def unreached(dtype: np.dtype[Any]) -> float:
@@ -51,7 +51,6 @@ def compiled(function: Callable[..., Any], signature: str, dtype: np.dtype[Any])
 def _compiled(function: Callable[..., Any], signature: str, name: str) -> Callable[..., Any]:
     import numba
 
-    # Not fully `fastmath`: sums keep their order, whatever the width of the registers.
     spelled = signature.replace("f[", f"{name}[").replace("f,", f"{name},").replace("f(", f"{name}(")
     spelled = spelled.replace("f)", f"{name})")
     build = functools.partial(numba.njit, spelled, nogil=True, fastmath=set(_FASTMATH))

@@ -26,35 +26,35 @@ def differences(x, y_columns, power, root, out):  # type: ignore[no-untyped-def]
                 line[column] = np.sqrt(line[column])
 
 
-FROM_PRODUCTS = "void(f[:, ::1], f[:, ::1], f[::1], f[::1], f, f, int64, f[:, :])"
+FROM_PRODUCTS = "void(f[:, ::1], f[:, ::1], f, f[::1], f[::1], f, int64, f[:, ::1])"
 
 
-def from_products(x, y, x_squares, y_squares, near, factor, root, out):  # type: ignore[no-untyped-def]
-    """Turn products x.y in `out` (k, w) into factor * |x - y|^2, or its root; near cells anew."""
-    width = 32
+def from_products(x, y, ratio, x_squares, y_squares, near, root, out):  # type: ignore[no-untyped-def]
+    """Turn products in `out` (k, w) into |x - y|^2, or its root.
+
+    The products and squares are of centred rows times `ratio`; x (k, D) and y (w, D) are the rows themselves,
+    from which cells below `near` of the sum of squares are computed anew.
+    """
+    width, zero = 256, near - near  # a literal 0 is an integer, which would make this float64
     for row in range(x.shape[0]):
-        line = out[row]
         square = x_squares[row]
-        for first in range(0, line.size, width):
-            last = min(first + width, line.size)
-            part, others = line[first:last], y_squares[first:last]
-            least = np.float32(0)
+        for first in range(0, out.shape[1], width):
+            part = out[row, first : first + width]
+            others = y_squares[first : first + width]
+            num_near = 0
             for column in range(part.size):
                 total = square + others[column]
-                value = total - 2 * part[column]
-                least = min(least, value - near * total)
+                value = total - (part[column] + part[column])
+                num_near += value < near * total
                 part[column] = value
-            if least < 0:
+            if num_near > 0:
                 for column in range(part.size):
                     if part[column] < near * (square + others[column]):
-                        value = part[column] * 0
+                        value = zero
                         for axis in range(x.shape[1]):
-                            gap = x[row, axis] - y[first + column, axis]
+                            gap = x[row, axis] * ratio - y[first + column, axis] * ratio
                             value += gap * gap
                         part[column] = value
-        if root == 1:
-            for column in range(line.size):
-                line[column] = np.sqrt(factor * line[column])
-        else:
-            for column in range(line.size):
-                line[column] = factor * line[column]
+            if root == 1:
+                for column in range(part.size):
+                    part[column] = np.sqrt(part[column])

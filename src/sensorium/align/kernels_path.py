@@ -61,11 +61,11 @@ def wavefront(cost, left, first, last, reached, extra, big, codes, start):  # ty
             line[j], code[j] = d3, bits | flag
 
 
-WAVEFRONT_VALUE = "f(f[:, ::1], int64, int64[::1], int64[::1], f[::1], f, f)"
+WAVEFRONT_VALUE = "void(f[:, ::1], int64, int64[::1], int64[::1], f[::1], f, f)"
 
 
 def wavefront_value(cost, left, first, last, reached, extra, big):  # type: ignore[no-untyped-def]
-    """`wavefront` without codes; gives the least value of the last row, below which no path can end."""
+    """`wavefront` without codes."""
     valid, end = np.int64(0), np.int64(reached.size)
     for group in range(first.size):
         low, high = first[group], last[group]
@@ -87,7 +87,6 @@ def wavefront_value(cost, left, first, last, reached, extra, big):  # type: igno
             c = cost3[j]
             d3 = c + min(min(slant + extra * c, d2), d3)
             line[j] = d3
-    return reached.min()
 
 
 REMAINDER = "void(f[:, ::1], int64, int64, int64, f[::1], f, f, uint8[::1], int64)"

@@ -108,11 +108,11 @@ def as_costs(x: Series, y: Series | None, metric: Metric) -> Costs:
     if metric not in METRICS:
         raise UsageError(f"metric '{metric}' is not known; use one of {', '.join(METRICS)} or a function")
     if metric == "cosine":
-        return _products(_directions("x", left), _directions("y", right), 0.5, root=False)
+        return _products(_directions("x", left), _directions("y", right), root=False)
     power = 1 if metric == "cityblock" or (left.shape[1] == 1 and metric == "euclidean") else 2
     if power == 1 or left.shape[1] <= NARROW:
         return _differences(left, right, power, root=power == 2 and metric == "euclidean")
-    return _products(left, right, 1.0, root=metric == "euclidean")
+    return _products(left, right, root=metric == "euclidean")
 
 
 def as_pair(
@@ -182,13 +182,27 @@ class Differences:
 
 @dataclass(frozen=True)
 class Products:
-    """factor * |x - y|^2, or its root, from a matrix product; near cells from the differences."""
+    """|x - y|^2, or its root, from products of centred rows; near cells from the rows themselves.
+
+    Attributes:
+        x: Rows (n, D); times `ratio`, they are in multiples of `unit`.
+        y: Rows (m, D).
+        ratio: A power of two.
+        x_centred: x times ratio, less the mean of all rows.
+        y_centred: The same of y, as columns.
+        x_squares: Squared lengths of the centred rows.
+        y_squares: The same of y.
+        root: Whether the cost is the root.
+        unit: Unit of the costs.
+    """
 
     x: Float[np.ndarray, "n D"]
     y: Float[np.ndarray, "m D"]
+    ratio: float
+    x_centred: Float[np.ndarray, "n D"]
+    y_centred: Float[np.ndarray, "D m"]
     x_squares: Float[np.ndarray, " n"]
     y_squares: Float[np.ndarray, " m"]
-    factor: float
     root: bool
     unit: float
 
@@ -204,29 +218,25 @@ class Products:
 
     def panel(self, rows: slice, columns: slice, out: Float[np.ndarray, "k w"]) -> None:
         """One product, then the recurrence's form of it."""
-        x, y = self.x[rows], self.y[columns]
-        np.matmul(x, y.T, out=out)
+        np.matmul(self.x_centred[rows], self.y_centred[:, columns], out=out)
         kernel = compiled(from_products, FROM_PRODUCTS, self.dtype)
         squares = self.x_squares[rows], self.y_squares[columns]
-        kernel(x, y, *squares, NEAR, self.factor, int(self.root), out)
+        kernel(self.x[rows], self.y[columns], self.ratio, *squares, NEAR, int(self.root), out)
 
     def at(
         self, rows: Int64[np.ndarray, " L"], columns: Int64[np.ndarray, " L"]
     ) -> Float64[np.ndarray, " L"]:
         """From the differences, in float64."""
-        gaps = self.x[rows].astype(np.float64) - self.y[columns]
-        sums = self.factor * np.einsum("...d,...d->...", gaps, gaps)
-        return _in_units(sums, self.root, self.unit)
+        gaps = self.ratio * (self.x[rows].astype(np.float64) - self.y[columns])
+        return _in_units(np.einsum("nd,nd->n", gaps, gaps), self.root, self.unit)
 
     def grid(
         self, rows: Int64[np.ndarray, " r"], columns: Int64[np.ndarray, " c"]
     ) -> Float64[np.ndarray, "r c"]:
         """One product; near cells are as rough as it is."""
-        squares = (
-            self.x_squares[rows, None] + self.y_squares[columns] - 2 * (self.x[rows] @ self.y[columns].T)
-        )
-        sums = self.factor * np.maximum(squares, 0).astype(np.float64)
-        return _in_units(sums, self.root, self.unit)
+        products = self.x_centred[rows] @ self.y_centred[:, columns]
+        squares = self.x_squares[rows, None] + self.y_squares[columns] - 2 * products
+        return _in_units(np.maximum(squares, 0).astype(np.float64), self.root, self.unit)
 
 
 @dataclass(frozen=True)
@@ -328,26 +338,34 @@ def _differences(x: np.ndarray, y: np.ndarray, power: int, *, root: bool) -> Dif
     return Differences(x / x.dtype.type(scale), y / y.dtype.type(scale), power, root, unit)
 
 
-def _products(x: np.ndarray, y: np.ndarray, factor: float, *, root: bool) -> Products:
+def _products(x: np.ndarray, y: np.ndarray, *, root: bool) -> Products:
     scale = power_of_two(x, y)
-    centre = (x.mean(axis=0, dtype=np.float64) * len(x) + y.mean(axis=0, dtype=np.float64) * len(y)) / (
-        len(x) + len(y)
-    )
-    middle, ratio = centre.astype(x.dtype), x.dtype.type(scale)
-    x, y = (x - middle) / ratio, (y - middle) / ratio
-    x_squares, y_squares = (np.einsum("nd,nd->n", rows, rows) for rows in (x, y))
-    return Products(x, y, x_squares, y_squares, factor, root, scale if root else scale * scale)
+    x_centred, y_centred = _centred(x, y, x.dtype.type(1 / scale))
+    squares = [np.einsum("nd,nd->n", rows, rows) for rows in (x_centred, y_centred)]
+    y_columns = np.ascontiguousarray(y_centred.T)
+    unit = scale if root else scale * scale
+    return Products(x, y, 1 / scale, x_centred, y_columns, squares[0], squares[1], root, unit)
+
+
+def _centred(x: np.ndarray, y: np.ndarray, ratio: np.floating[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows times ratio less their mean: so that |x|^2 + |y|^2 is no larger than it has to be."""
+    sums = sum(np.einsum("nd->d", rows, dtype=np.float64, casting="safe") for rows in (x, y))
+    middle = (sums / (len(x) + len(y)) * ratio).astype(x.dtype)
+    x, y = x * ratio, y * ratio
+    x -= middle
+    y -= middle
+    return x, y
 
 
 def _directions(name: str, rows: np.ndarray) -> np.ndarray:
-    """Rows of unit length: the cosine distance is half the squared distance of these."""
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    """Rows of squared length 1/2: the cosine distance is the squared distance of these."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64, casting="safe"))
     if not lengths.all():
-        row = int(np.flatnonzero(lengths[:, 0] == 0)[0])
+        row = int(np.flatnonzero(lengths == 0)[0])
         raise UsageError(
             f"{name}[{row}] is all zeros and has no direction; use metric='euclidean' or drop it"
         )
-    directions: np.ndarray = (rows / lengths).astype(rows.dtype)
+    directions: np.ndarray = rows * (np.sqrt(0.5) / lengths)[:, None].astype(rows.dtype)
     return directions
 
 

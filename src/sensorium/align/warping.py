@@ -136,11 +136,12 @@ def dtw(
     problem = Problem(costs, ranges(window, n, m), pattern, open_begin, open_end)
     solved = solve(problem, path=path, cap_bytes=int(max_path_mib * 2**20))
     if math.isinf(solved.distance):
-        raise _no_path(window, pattern, n, m)
+        raise no_path(window, pattern, n, m)
     return Alignment(solved.distance, (n, m), solved.path, solved.weights, pattern.divisor(n, m), costs)
 
 
-def _no_path(window: Window, pattern: StepPattern, n: int, m: int) -> UsageError:
+def no_path(window: Window, pattern: StepPattern, n: int, m: int) -> UsageError:
+    """The error for a window and a step pattern through which no path leads."""
     if window is not None:
         return impossible(window, n, m)
     return UsageError(

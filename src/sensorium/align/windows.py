@@ -81,10 +81,9 @@ class Ranges:
     high: Int64[np.ndarray, " n"]
     mask: Bool[np.ndarray, "n m"] | None = None
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the window leaves every cell, as far as the ranges of one column count can say."""
-        return self.mask is None and not self.low.any() and bool((self.high == self.high.max()).all())
+    def is_full(self, m: int) -> bool:
+        """Whether all m columns of every row may be used."""
+        return self.mask is None and not self.low.any() and bool((self.high == m).all())
 
 
 def ranges(window: Window, n: int, m: int) -> Ranges:

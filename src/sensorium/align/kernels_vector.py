@@ -1,0 +1,208 @@
+"""Machine code written register by register, for what numba's vectoriser does not find.
+
+`strip` takes the rows of one pair of series 4 registers at a time: lane r of the wavefront is one column
+behind lane r - 1, what it needs from the row above is its neighbour's last value, and only the strip's last
+row touches memory. `lanes` takes as many pairs at a time as a register has lanes, and some rows at once. Both
+are emitted as LLVM vectors, 64 bytes each; machines with narrower registers split them. Called from the
+kernels in `kernels_value`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llvmlite.ir as ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+REGISTER_BYTES = 64
+REGISTERS = 4
+"""Registers of a strip: enough that one's arithmetic hides another's latency."""
+_FAST = ("nnan", "ninf", "nsz", "contract")
+
+
+class Vectors:
+    """Arithmetic on LLVM vectors of one float type."""
+
+    def __init__(self, context: Any, builder: Any, number: Any) -> None:
+        self.builder, self._context, self._number = builder, context, number
+        self.scalar = context.get_value_type(number)
+        self.width = REGISTER_BYTES * 8 // number.bitwidth
+        self.type = ir.VectorType(self.scalar, self.width)
+
+    def pointer(self, kind: Any, value: Any) -> Any:
+        """Address of the first element of an array."""
+        return self._context.make_array(kind)(self._context, self.builder, value).data
+
+    def load(self, pointer: Any, index: Any) -> Any:
+        """Consecutive elements from `index` on."""
+        return self.builder.load(self._place(pointer, index), align=self.scalar_bytes)
+
+    def store(self, value: Any, pointer: Any, index: Any) -> None:
+        """Write consecutive elements from `index` on."""
+        self.builder.store(value, self._place(pointer, index), align=self.scalar_bytes)
+
+    @property
+    def scalar_bytes(self) -> int:
+        """Bytes of one lane."""
+        return int(self._number.bitwidth) // 8
+
+    def splat(self, value: Any) -> Any:
+        """The value in every lane."""
+        one = self.builder.insert_element(ir.Constant(self.type, ir.Undefined), value, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.width), [0] * self.width)
+        return self.builder.shuffle_vector(one, one, zeros)
+
+    def shift_in(self, before: Any, vector: Any) -> Any:
+        """`vector` moved on by one lane; the last lane of `before` comes in."""
+        places = [self.width - 1 + lane for lane in range(self.width)]
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.width), places)
+        return self.builder.shuffle_vector(before, vector, mask)
+
+    def least(self, *values: Any) -> Any:
+        """Elementwise minimum."""
+        found = values[0]
+        for value in values[1:]:
+            found = self.builder.select(
+                self.builder.fcmp_ordered("<", value, found, flags=_FAST), value, found
+            )
+        return found
+
+    def cost(self, x: Any, y: Any, power: int) -> Any:
+        """|x - y|^power."""
+        gap = self.builder.fsub(x, y, flags=_FAST)
+        if power == 2:
+            return self.builder.fmul(gap, gap, flags=_FAST)
+        return self.builder.select(
+            self.builder.fcmp_ordered("<", gap, self.splat(ir.Constant(self.scalar, 0.0)), flags=_FAST),
+            self.builder.fneg(gap),
+            gap,
+        )
+
+    def add(self, a: Any, b: Any) -> Any:
+        """Sum."""
+        return self.builder.fadd(a, b, flags=_FAST)
+
+    def extra(self, slant: Any, extra: Any, cost: Any) -> Any:
+        """What the diagonal move pays before the cell's own cost: slant + extra * cost."""
+        return self.add(slant, self.builder.fmul(extra, cost, flags=_FAST))
+
+    def variables(self, values: Sequence[Any]) -> list[Any]:
+        """Variables with their first values; LLVM keeps them in registers."""
+        slots = [cgutils.alloca_once(self.builder, self.type) for _ in values]
+        for slot, value in zip(slots, values, strict=True):
+            self.builder.store(value, slot)
+        return slots
+
+    def _place(self, pointer: Any, index: Any) -> Any:
+        address = self.builder.gep(pointer, [index])
+        return self.builder.bitcast(address, ir.PointerType(self.type))
+
+
+def _by_power(builder: Any, power: Any, emit: Callable[[int], None]) -> None:
+    """Emit the loop twice, for absolute and squared differences, and choose at run time."""
+    is_one = builder.icmp_signed("==", power, ir.Constant(power.type, 1))
+    with builder.if_else(is_one) as (then, otherwise):
+        with then:
+            emit(1)
+        with otherwise:
+            emit(2)
+
+
+@intrinsic
+def strip(typingctx, x, y, reached, steps, corner, power, extra, big, out):  # type: ignore[no-untyped-def]
+    """Sweep one strip of rows over all columns.
+
+    x: the strip's elements; y: all of y, then far values; reached[s - 1:] (s rows in a strip): sums of the
+        row above, then `big`; becomes the strip's last row. corner: sum above and left of the first cell.
+        out: after the last of `steps` steps each row's sum, then each row's least.
+    """
+    signature = types.void(x, y, reached, steps, corner, power, extra, big, out)
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        v = Vectors(context, builder, signature.args[0].dtype)
+        x, y, reached, out = (v.pointer(signature.args[i], args[i]) for i in (0, 1, 2, 8))
+        steps, corner, power, extra, big = args[3:8]
+        many, far = v.splat(big), v.load(y, builder.sub(steps, steps))
+        extra_all = v.splat(extra)
+        size = steps.type
+        xs = [v.load(x, size(v.width * k)) for k in range(REGISTERS)]
+        last_row = size(v.width * REGISTERS - 1)
+
+        def emit(kind: int) -> None:
+            sums, leasts = v.variables([many] * REGISTERS), v.variables([many] * REGISTERS)
+            ups, ys = v.variables([many] * REGISTERS), v.variables([far] * REGISTERS)
+            first = builder.insert_element(many, corner, ir.IntType(32)(0))
+            builder.store(first, ups[0])
+            with cgutils.for_range(builder, steps) as loop:
+                step = loop.index
+                above = v.splat(builder.load(builder.gep(reached, [builder.add(step, last_row)])))
+                entering = v.splat(builder.load(builder.gep(y, [builder.add(step, size(v.width))])))
+                for k in range(REGISTERS):
+                    left, slant, y_old = (builder.load(slots[k]) for slots in (sums, ups, ys))
+                    up, y_new = v.shift_in(above, left), v.shift_in(entering, y_old)
+                    cost = v.cost(xs[k], y_new, kind)
+                    total = v.add(cost, v.least(v.extra(slant, extra_all, cost), left, up))
+                    for slots, value in ((sums, total), (ups, up), (ys, y_new)):
+                        builder.store(value, slots[k])
+                    builder.store(v.least(builder.load(leasts[k]), total), leasts[k])
+                    above, entering = left, y_old
+                total = builder.load(sums[REGISTERS - 1])
+                last = builder.extract_element(total, ir.IntType(32)(v.width - 1))
+                builder.store(last, builder.gep(reached, [step]))
+            for k in range(REGISTERS):
+                v.store(builder.load(sums[k]), out, size(v.width * k))
+                v.store(builder.load(leasts[k]), out, size(v.width * (REGISTERS + k)))
+
+        _by_power(builder, power, emit)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def lanes(typingctx, x, y, row, begin, end, count, power, extra, big, least):  # type: ignore[no-untyped-def]
+    """Sweep four rows (or one, by `count`) of a register's pairs over columns begin..end-1.
+
+    Every array is interleaved: the elements of all pairs at one place stand side by side. x: the rows'
+    elements; y: all columns; row: sums of the row above from column -1, becomes the last row; least: becomes
+    the least of the last row.
+    """
+    signature = types.void(x, y, row, begin, end, count, power, extra, big, least)
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        v = Vectors(context, builder, signature.args[0].dtype)
+        x, y, row, least = (v.pointer(signature.args[i], args[i]) for i in (0, 1, 2, 9))
+        begin, end, count, power, extra, big = args[3:9]
+        many, extra_all = v.splat(big), v.splat(extra)
+        width = begin.type(v.width)
+
+        def emit(num_rows: int, kind: int) -> None:
+            xs = [v.load(x, begin.type(v.width * k)) for k in range(num_rows)]
+            sums = v.variables([many] * num_rows)
+            slot, lowest = v.variables([v.load(row, builder.mul(begin, width)), many])
+            with cgutils.for_range_slice(builder, begin, end, begin.type(1)) as (column, _):
+                place = builder.mul(column, width)
+                below = builder.add(place, width)
+                here, up, slant = v.load(y, place), v.load(row, below), builder.load(slot)
+                builder.store(up, slot)
+                for k in range(num_rows):
+                    left = builder.load(sums[k])
+                    cost = v.cost(xs[k], here, kind)
+                    total = v.add(cost, v.least(v.extra(slant, extra_all, cost), up, left))
+                    builder.store(total, sums[k])
+                    slant, up = left, total
+                builder.store(v.least(builder.load(lowest), up), lowest)
+                v.store(up, row, below)
+            v.store(builder.load(lowest), least, begin.type(0))
+
+        is_four = builder.icmp_signed("==", count, ir.Constant(count.type, 4))
+        with builder.if_else(is_four) as (four, one):
+            with four:
+                _by_power(builder, power, lambda kind: emit(4, kind))
+            with one:
+                _by_power(builder, power, lambda kind: emit(1, kind))
+        return context.get_dummy_value()
+
+    return signature, codegen
