@@ -1,0 +1,230 @@
+"""Timed words on disk: JSON, SubRip, WebVTT, Praat TextGrid, Audacity labels; the file's ending chooses.
+
+In: words with times. Out: text. Subtitles hold some words at a time: a cue ends with its sentence, after a
+pause, or when it would be long or wide to read. Times that overlap are cut, since players and Praat
+refuse them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+
+from sensorium.core.errors import UsageError
+from sensorium.core.files import write_atomic
+
+_MOST_CHARACTERS, _LINE_CHARACTERS = 84, 42
+_MOST_S, _PAUSE_S, _LEAST_S = 6.0, 0.8, 0.3
+_UNSPACED_FROM = "\u2e80"
+
+
+@dataclass(frozen=True)
+class TimedWord:
+    """A word and when it is said.
+
+    Attributes:
+        word: As written.
+        start_s: When it begins.
+        end_s: When it has ended.
+        confidence: 0 (as good as chance) to 1.
+        line: Number of the line or sentence that it stands in.
+    """
+
+    word: str
+    start_s: float
+    end_s: float
+    confidence: float = 1.0
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Cue:
+    """Words that are shown together."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+def write_words(words: Sequence[TimedWord], path: Path) -> None:
+    """Write `words` in the format that the ending of `path` names; the file is whole or absent.
+
+    Raises:
+        UsageError: If the ending is none of .json, .srt, .vtt, .TextGrid and .txt.
+    """
+    write_atomic(path, writer_of(path)(words))
+
+
+def writer_of(path: Path) -> Callable[[Sequence[TimedWord]], str]:
+    """Return the function that writes for an ending, so that a wrong one is told before any work.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise UsageError(f"{path.name}: expected .json, .srt, .vtt, .TextGrid (Praat) or .txt (Audacity)")
+    return writer
+
+
+def as_json(words: Sequence[TimedWord]) -> list[dict[str, object]]:
+    """Words as plain values: word, start_s, end_s, confidence."""
+    return [{key: value for key, value in asdict(word).items() if key != "line"} for word in words]
+
+
+def to_json(words: Sequence[TimedWord]) -> str:
+    """One object a word."""
+    return json.dumps(as_json(words), ensure_ascii=False, indent=1) + "\n"
+
+
+def to_srt(words: Sequence[TimedWord]) -> str:
+    """SubRip subtitles.
+
+    Example:
+        >>> print(to_srt([TimedWord("Go!", 0.5, 1.25)]), end="")
+        1
+        00:00:00,500 --> 00:00:01,250
+        Go!
+    """
+    blocks = [
+        f"{number}\n{_clock(cue.start_s, ',')} --> {_clock(cue.end_s, ',')}\n{_folded(cue.text)}\n"
+        for number, cue in enumerate(cues(words), start=1)
+    ]
+    return "\n".join(blocks)
+
+
+def to_vtt(words: Sequence[TimedWord]) -> str:
+    """WebVTT subtitles."""
+    blocks = [
+        f"{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n{_folded(_escaped(cue.text))}\n"
+        for cue in cues(words)
+    ]
+    return "\n".join(["WEBVTT\n", *blocks])
+
+
+def to_labels(words: Sequence[TimedWord]) -> str:
+    r"""Audacity's label track: start, end and word, separated by tabs.
+
+    Example:
+        >>> to_labels([TimedWord("Go!", 0.5, 1.25)])
+        '0.500000\t1.250000\tGo!\n'
+    """
+    return "".join(f"{word.start_s:.6f}\t{word.end_s:.6f}\t{' '.join(word.word.split())}\n" for word in words)
+
+
+def to_textgrid(words: Sequence[TimedWord]) -> str:
+    """Praat's TextGrid with a tier of lines and one of words; every moment belongs to an interval."""
+    lines = [Cue(_joined(group), group[0].start_s, group[-1].end_s) for group in lines_of(words)]
+    singles = [Cue(word.word, word.start_s, word.end_s) for word in words]
+    end_s = max((word.end_s for word in words), default=0.0)
+    tiers = [("lines", _filled(lines, end_s)), ("words", _filled(singles, end_s))]
+    text = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end_s:.3f}"]
+    text += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    for number, (name, intervals) in enumerate(tiers, start=1):
+        text += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
+        text += [
+            "        xmin = 0",
+            f"        xmax = {end_s:.3f}",
+            f"        intervals: size = {len(intervals)}",
+        ]
+        for place, cue in enumerate(intervals, start=1):
+            quoted = cue.text.replace('"', '""')
+            text += [f"        intervals [{place}]:", f"            xmin = {cue.start_s:.3f}"]
+            text += [f"            xmax = {cue.end_s:.3f}", f'            text = "{quoted}"']
+    return "\n".join(text) + "\n"
+
+
+WRITERS: Mapping[str, Callable[[Sequence[TimedWord]], str]] = MappingProxyType(
+    {".json": to_json, ".srt": to_srt, ".vtt": to_vtt, ".textgrid": to_textgrid, ".txt": to_labels}
+)
+
+
+def cues(words: Sequence[TimedWord]) -> list[Cue]:
+    """Group words into what is shown at once; cues follow one another without overlap.
+
+    Example:
+        >>> spoken = [TimedWord("Go", 0.0, 1.0), TimedWord("on", 1.0, 2.0), TimedWord("now", 4.0, 5.0)]
+        >>> [cue.text for cue in cues(spoken)]
+        ['Go on', 'now']
+    """
+    groups: list[list[TimedWord]] = []
+    for word in words:
+        if groups and _belongs(groups[-1], word):
+            groups[-1].append(word)
+        else:
+            groups.append([word])
+    made = [Cue(_joined(group), group[0].start_s, group[-1].end_s) for group in groups]
+    nexts = [following.start_s for _, following in pairwise(made)]
+    shown: list[Cue] = []
+    for place, cue in enumerate(made):
+        end_s = max(cue.end_s, cue.start_s + _LEAST_S)
+        shown.append(Cue(cue.text, cue.start_s, min(end_s, nexts[place]) if place < len(nexts) else end_s))
+    return shown
+
+
+def lines_of(words: Sequence[TimedWord]) -> list[list[TimedWord]]:
+    """Words of one line or sentence at a time."""
+    lines: list[list[TimedWord]] = []
+    for word in words:
+        if lines and lines[-1][-1].line == word.line:
+            lines[-1].append(word)
+        else:
+            lines.append([word])
+    return lines
+
+
+def _belongs(group: Sequence[TimedWord], word: TimedWord) -> bool:
+    """Whether a word is still shown with those before it."""
+    return (
+        word.line == group[-1].line
+        and word.start_s - group[-1].end_s <= _PAUSE_S
+        and word.end_s - group[0].start_s <= _MOST_S
+        and len(_joined([*group, word])) <= _MOST_CHARACTERS
+    )
+
+
+def _joined(words: Sequence[TimedWord]) -> str:
+    """Words with spaces between them, but not between characters of scripts that have none."""
+    text = ""
+    for word in words:
+        is_close = text and text[-1] >= _UNSPACED_FROM and word.word[:1] >= _UNSPACED_FROM
+        text += word.word if not text or is_close else f" {word.word}"
+    return text
+
+
+def _folded(text: str) -> str:
+    """Two lines of about equal length where one would be too wide."""
+    spaces = [place for place, char in enumerate(text) if char == " "]
+    if len(text) <= _LINE_CHARACTERS or not spaces:
+        return text
+    middle = min(spaces, key=lambda place: abs(place - len(text) / 2))
+    return f"{text[:middle]}\n{text[middle + 1 :]}"
+
+
+def _filled(cues_: Sequence[Cue], end_s: float) -> list[Cue]:
+    """Intervals without overlap or gap, empty ones between; those without length are left out."""
+    filled: list[Cue] = []
+    at = 0.0
+    for cue in cues_:
+        start_s, stop_s = max(cue.start_s, at), max(cue.end_s, at)
+        if stop_s <= start_s:
+            continue
+        if start_s > at:
+            filled.append(Cue("", at, start_s))
+        filled.append(Cue(cue.text, start_s, stop_s))
+        at = stop_s
+    return [*filled, Cue("", at, end_s)] if end_s > at or not filled else filled
+
+
+def _clock(seconds: float, point: str) -> str:
+    milliseconds = round(max(0.0, seconds) * 1000)
+    minutes, rest = divmod(milliseconds, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
