@@ -43,6 +43,15 @@ def test_tiled_loss_equals_plain_in_less_memory() -> None:
     assert figures(r"differ by ([\d.e-]+)", printed)[0] < 1e-4
 
 
+def test_modalities_must_meet_to_be_compared() -> None:
+    (average, _), (transformer, alone) = re.findall(
+        r"both ([\d.]+), picture alone ([\d.]+)", run_example("fuse_modalities.py")
+    )
+    assert float(average) < 0.6  # chance: 0.5
+    assert float(transformer) > 0.95
+    assert 0.4 < float(alone) < 0.6
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_are_short_and_tested(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 60
