@@ -98,3 +98,25 @@ def beeps(duration_s: float, at_s: Iterable[float], length_s: float = 0.1) -> np
     for start_s in at_s:
         is_on |= (times_s >= start_s) & (times_s < start_s + length_s)
     return (0.7 * np.sin(2 * np.pi * 1000 * times_s) * is_on).astype(np.float32)[:, None]
+
+
+def highlight_film(path: Path, seed: int, num_segments: int = 20, segment_s: float = 2.4) -> np.ndarray:
+    """A film whose parts are known to be worth 0 (seen before, still, silent) to 3 (new, moving, loud).
+
+    Returns:
+        Worth of each of its segments.
+    """
+    rng, rate = np.random.default_rng(seed), 10
+    grades = rng.permutation(np.arange(num_segments) % 4)
+    grades[0] = 0
+    num_frames, num_samples = round(segment_s * rate), round(segment_s * SOUND_HZ)
+    parts, sounds = [], []
+    for number, grade in enumerate(grades):
+        view = 1000 * seed + (0 if grade == 0 else number)
+        parts.append(scene(view, num_frames, speed=(0.0, 0.1, 0.5, 1.3)[grade], noise=2))
+        times_s = np.arange(num_samples) / SOUND_HZ
+        tone = np.sin(2 * np.pi * rng.uniform(200, 900) * times_s) * (0.0, 0.02, 0.1, 0.4)[grade]
+        sounds.append(tone + 0.001 * rng.normal(size=num_samples))
+    sound = np.concatenate(sounds).astype(np.float32)[:, None]
+    write_film(path, np.concatenate(parts), rate=rate, sound=sound)
+    return grades

@@ -44,7 +44,7 @@ class SoundTrack:
     level_db: Float32[np.ndarray, " n"]
     speech: Float32[np.ndarray, " n"]
 
-    def between(self, start_s: float, end_s: float) -> tuple[float, float]:
+    def between(self, start_s: int | float, end_s: int | float) -> tuple[float, float]:
         """Mean power as a level in dB, and mean likelihood of speech; silence where nothing was heard."""
         part = slice(int(start_s / STEP_S), max(int(np.ceil(end_s / STEP_S)), int(start_s / STEP_S) + 1))
         if not len(self.level_db[part]):

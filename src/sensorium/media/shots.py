@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
@@ -83,6 +83,7 @@ _FLAT_STD = 4.0
 _BLACK = 14.0
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Anything that finds shots in a stream of tiny frames."""
 

@@ -36,8 +36,8 @@ class Chapter:
         title: In a few words.
     """
 
-    start_s: float
-    end_s: float
+    start_s: int | float
+    end_s: int | float
     title: str = ""
 
 
@@ -139,7 +139,7 @@ def to_edl(stretches: Sequence[Chapter], title: str, frame_rate_hz: float, file_
     return "\n".join(lines) + "\n"
 
 
-def clock(time_s: float, places: int = 0) -> str:
+def clock(time_s: int | float, places: int = 0) -> str:
     """Time of day since the start: `1:02:03`, or with `places` of a second `01:02:03.500`.
 
     Example:

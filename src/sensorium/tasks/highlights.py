@@ -1,11 +1,11 @@
 """Which parts of a film are worth showing: clips, their scores, and the best that fit into a given time.
 
 In: a `Film`, and vectors of its clips and of a query where a model is at hand. Out: scores of 0 to 1 and the
-chosen clips. A clip's score is the weighted mean of signals, each as the clip's rank among all clips:
+chosen clips. A clip's score is the weighted mean of signals, each as the share of clips that lie below:
 
 - **novelty**: how unlike it is to everything shown before it, so that a repeated view counts once;
 - **motion**, **level** of the sound and **speech**;
-- **relevance**: cosine with the query, where there is one.
+- **relevance**: cosine with the query, where there is one, from the least to the greatest.
 
 Black or empty clips score 0. What is chosen maximises seconds times score, exactly (`evals.knapsack`).
 """
@@ -45,11 +45,11 @@ class Weights:
         relevance: Like the query.
     """
 
-    novelty: float = 1.0
-    motion: float = 0.6
-    level: float = 0.6
-    speech: float = 0.4
-    relevance: float = 4.0
+    novelty: int | float = 1.0
+    motion: int | float = 0.6
+    level: int | float = 0.6
+    speech: int | float = 0.4
+    relevance: int | float = 4.0
 
     def __post_init__(self) -> None:
         values = [getattr(self, entry.name) for entry in fields(self)]
@@ -178,15 +178,23 @@ def choose(clips: Sequence[Clip], scores: Float[np.ndarray, " n"], budget_s: flo
 def _weighted(
     signals: Mapping[str, Float64[np.ndarray, " n"]], weights: Mapping[str, float]
 ) -> Float64[np.ndarray, " n"]:
-    """Mean of the ranks; a signal that is the same everywhere says nothing and is left out."""
+    """Weighted mean; a signal that is the same everywhere says nothing and is left out."""
     telling = {name: weights[name] for name, values in signals.items() if np.ptp(values) > 0}
     count = len(next(iter(signals.values())))
     total = sum(telling.values())
     if total == 0:
         return np.full(count, 0.5)
-    shares = [weight / total * (ranks(signals[name]) - 0.5) / count for name, weight in telling.items()]
-    mean: np.ndarray = np.sum(shares, axis=0)
+    parts = [weight / total * _scaled(name, signals[name]) for name, weight in telling.items()]
+    mean: np.ndarray = np.sum(parts, axis=0)
     return mean
+
+
+def _scaled(name: str, values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """0 to 1: the share of clips that lie below; relevance by value, or what fits would not stand out."""
+    if name == "relevance":
+        relative: np.ndarray = (values - values.min()) / np.ptp(values)
+        return relative
+    return (ranks(values) - 0.5) / len(values)
 
 
 def _novelty(looks: Float64[np.ndarray, "n D"]) -> Float64[np.ndarray, " n"]:
