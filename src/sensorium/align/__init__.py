@@ -9,6 +9,7 @@ _HOME: dict[str, str] = {
     "Alignment": "warping",
     "Barycentre": "barycentre",
     "Itakura": "windows",
+    "Match": "subsequence",
     "OnlineAligner": "online",
     "Neighbours": "pairwise",
     "SakoeChiba": "windows",
@@ -27,6 +28,7 @@ _HOME: dict[str, str] = {
     "soft_dtw_barycentre": "barycentre",
     "soft_dtw_divergence": "soft_warping",
     "soft_dtw_from_costs": "soft_warping",
+    "subsequence": "subsequence",
 }
 
 __all__ = sorted(_HOME)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from sensorium.align.kernels import compiled, unreached
+from sensorium.align.kernels import compiled, unreached, usable
 from sensorium.align.metrics import Metric, power_of_two
 from sensorium.align.steps import StepPattern
 from sensorium.align.windows import SakoeChiba, Window, impossible, ranges
@@ -30,7 +30,7 @@ def fits_lanes(
     weight = pattern.diagonal_weight
     band = window is None or isinstance(window, (SakoeChiba, int, np.integer))
     numbers = all(one.shape[1] == 1 for one in (*xs, *ys))
-    return plain and band and numbers and weight is not None and weight >= 1
+    return usable() and plain and band and numbers and weight is not None and weight >= 1
 
 
 class Packed:

@@ -137,7 +137,8 @@ def rows(cost, reached, halo, top, low, high, is_open, big, jumps, cells, weight
                 for column in range(begin, stop):
                     total = source[column - jumps[p, 1]]
                     for q in range(cells.shape[1]):
-                        total += weights[p, q] * cost[here - cells[p, q, 0], column - cells[p, q, 1]]
+                        value = cost[here - cells[p, q, 0], column - cells[p, q, 1]]
+                        total += weights[p, q] * value if value < big else big
                     if total < line[column]:
                         line[column], flag[column - halo] = total, p
         for column in range(begin, stop):
@@ -145,7 +146,8 @@ def rows(cost, reached, halo, top, low, high, is_open, big, jumps, cells, weight
                 if jumps[p, 0] == 0:
                     total = line[column - jumps[p, 1]]
                     for q in range(cells.shape[1]):
-                        total += weights[p, q] * cost[here, column - cells[p, q, 1]]
+                        value = cost[here, column - cells[p, q, 1]]
+                        total += weights[p, q] * value if value < big else big
                     if total < line[column]:
                         line[column], flag[column - halo] = total, p
             line[column] = min(line[column], big)

@@ -327,6 +327,46 @@ class Called:
         return found
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some consecutive columns of other costs."""
+
+    whole: Costs
+    first: int
+    last: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, last - first)."""
+        return self.whole.shape[0], self.last - self.first
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the whole."""
+        return self.whole.dtype
+
+    @property
+    def unit(self) -> float:
+        """That of the whole."""
+        return self.whole.unit
+
+    def panel(self, rows: slice, columns: slice, out: Float[np.ndarray, "k w"]) -> None:
+        """The whole's, further right."""
+        self.whole.panel(rows, slice(columns.start + self.first, columns.stop + self.first), out)
+
+    def at(
+        self, rows: Int64[np.ndarray, " L"], columns: Int64[np.ndarray, " L"]
+    ) -> Float64[np.ndarray, " L"]:
+        """The whole's, further right."""
+        return self.whole.at(rows, columns + self.first)
+
+    def grid(
+        self, rows: Int64[np.ndarray, " r"], columns: Int64[np.ndarray, " c"]
+    ) -> Float64[np.ndarray, "r c"]:
+        """The whole's, further right."""
+        return self.whole.grid(rows, columns + self.first)
+
+
 def _in_units(sums: Float64[np.ndarray, "*cells"], root: bool, unit: float) -> Float64[np.ndarray, "*cells"]:
     costs: Float64[np.ndarray, "*cells"] = unit * (np.sqrt(sums) if root else sums)
     return costs

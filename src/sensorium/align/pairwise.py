@@ -24,10 +24,10 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from sensorium.align.dtw_lanes import Lanes, fits_lanes
-from sensorium.align.dtw_sweep import Problem, solve
+from sensorium.align.dtw_sweep import Problem
 from sensorium.align.metrics import Metric, Series, as_costs, as_series
 from sensorium.align.steps import StepPattern, step_pattern
-from sensorium.align.warping import no_path
+from sensorium.align.warping import device_of, no_path, solve_on
 from sensorium.align.windows import Window, ranges
 from sensorium.core.errors import UsageError
 
@@ -212,7 +212,7 @@ def _distance(
 ) -> float:
     costs = as_costs(x, y, metric)
     problem = Problem(costs, ranges(window, *costs.shape), pattern, limit=limit)
-    solved = solve(problem, path=False, cap_bytes=0)
+    solved = solve_on(device_of(x, y), problem, path=False, cap_bytes=0)
     if math.isinf(solved.distance) and math.isinf(limit):
         raise no_path(window, pattern, *costs.shape)
     return solved.distance if solved.distance <= limit else math.inf

@@ -16,16 +16,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 import numpy as np
+import torch
 from jaxtyping import Float64, Int64
+from torch import Tensor
 
-from sensorium.align.dtw_sweep import Problem, solve
+from sensorium.align.dtw_sweep import Problem, Solved, solve
+from sensorium.align.kernels import usable
 from sensorium.align.metrics import Costs, Metric, Series, as_costs
 from sensorium.align.steps import StepPattern, step_pattern
 from sensorium.align.windows import Window, impossible, ranges
 from sensorium.core.errors import UsageError
 
+Backend: TypeAlias = Literal["auto", "numba", "torch"]
 SEGMENT = 25
 """Steps of the path over which a confidence is averaged."""
 BACKGROUND = 64
@@ -106,6 +111,7 @@ def dtw(
     open_end: bool = False,
     path: bool = True,
     max_path_mib: float = MAX_PATH_MIB,
+    backend: Backend = "auto",
 ) -> Alignment:
     """Align two series exactly.
 
@@ -126,6 +132,8 @@ def dtw(
         path: False computes the distance only, in memory that grows as n + m.
         max_path_mib: Memory for the path's codes (2 bits a cell); beyond it the time doubles and memory stays
             small.
+        backend: `numba` (CPU), `torch` (where the tensors are), or `auto`: torch for tensors on an accelerator
+            and where numba does not work, else numba.
 
     Raises:
         UsageError: If the input is not two finite series that fit each other, or the window holds no path.
@@ -134,10 +142,37 @@ def dtw(
     costs = as_costs(x, y, metric)
     n, m = costs.shape
     problem = Problem(costs, ranges(window, n, m), pattern, open_begin, open_end)
-    solved = solve(problem, path=path, cap_bytes=int(max_path_mib * 2**20))
+    device = device_of(x, y, backend)
+    solved = solve_on(device, problem, path=path, cap_bytes=int(max_path_mib * 2**20))
     if math.isinf(solved.distance):
         raise no_path(window, pattern, n, m)
     return Alignment(solved.distance, (n, m), solved.path, solved.weights, pattern.divisor(n, m), costs)
+
+
+def device_of(x: Series, y: Series | None, backend: Backend = "auto") -> torch.device | None:
+    """Where PyTorch is to compute; None if numba is to, on the CPU.
+
+    Raises:
+        UsageError: If there is no such backend, or numba is asked for and does not work here.
+    """
+    if backend not in ("auto", "numba", "torch"):
+        raise UsageError(f"backend '{backend}' is not known; use auto, numba or torch")
+    if backend == "numba" and not usable():
+        raise UsageError("numba does not work here; use backend='torch', or mend its installation")
+    devices = [series.device for series in (x, y) if isinstance(series, Tensor)]
+    away = [device for device in devices if device.type != "cpu"]
+    if backend == "numba" or (backend == "auto" and not away and usable()):
+        return None
+    return away[0] if away else torch.device("cpu")
+
+
+def solve_on(device: torch.device | None, problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
+    """Solve by PyTorch on a device, or by numba if there is none."""
+    if device is None:
+        return solve(problem, path=path, cap_bytes=cap_bytes)
+    from sensorium.align.dtw_torch import solve_by_torch
+
+    return solve_by_torch(problem, path=path, device=device)
 
 
 def no_path(window: Window, pattern: StepPattern, n: int, m: int) -> UsageError:

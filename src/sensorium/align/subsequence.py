@@ -1,0 +1,95 @@
+"""Where a short series occurs in a long one: the k best places, none overlapping another.
+
+In: a query and a series. Out: `Match`es, best first. The best place is the cheapest path that uses all of the
+query and any stretch of the series (both ends open). What is left of the series on either side is searched
+again, so that every further match is the best among those that share no element with the ones before it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+
+from sensorium.align.dtw_sweep import Problem
+from sensorium.align.metrics import Metric, Part, Series, as_costs
+from sensorium.align.steps import StepPattern, step_pattern
+from sensorium.align.warping import MAX_PATH_MIB, device_of, solve_on
+from sensorium.align.windows import ranges
+from sensorium.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Match:
+    """An occurrence of the query.
+
+    Attributes:
+        start: First element of the series that it uses.
+        end: One past the last.
+        distance: Cost of the path.
+        path: Pairs (i of the query, j of the series).
+    """
+
+    start: int
+    end: int
+    distance: float
+    path: Int64[np.ndarray, "L 2"]
+
+
+def subsequence(
+    query: Series,
+    series: Series | None = None,
+    k: int = 1,
+    *,
+    metric: Metric = "euclidean",
+    step: str | StepPattern = "symmetric1",
+    max_distance: float = math.inf,
+    max_path_mib: float = MAX_PATH_MIB,
+) -> list[Match]:
+    """The k best occurrences of a query in a series.
+
+    >>> subsequence([1.0, 2.0], [0.0, 1.0, 2.0, 0.0, 1.0, 2.5], k=2)[1].start
+    4
+
+    Args:
+        query: (n,) or (n, D); costs (n, m) if precomputed.
+        series: (m,) or (m, D).
+        k: Most matches wanted; fewer are given if the rest of the series holds no more.
+        metric: As in `dtw`.
+        step: As in `dtw`; `asymmetric` keeps a match's length within 0 to 2 times the query's.
+        max_distance: Matches that cost more are left out.
+        max_path_mib: As in `dtw`.
+
+    Raises:
+        UsageError: As `dtw`, and if k is less than 1.
+    """
+    if k < 1:
+        raise UsageError(f"k={k} matches cannot be found; give 1 or more")
+    pattern = step_pattern(step)
+    costs = as_costs(query, series, metric)
+    n, m = costs.shape
+    cap, device = int(max_path_mib * 2**20), device_of(query, series)
+
+    def best_in(first: int, last: int) -> list[tuple[float, int, int, Match]]:
+        if first >= last:
+            return []
+        part = Part(costs, first, last)
+        problem = Problem(part, ranges(None, n, last - first), pattern, open_begin=True, open_end=True)
+        solved = solve_on(device, problem, path=True, cap_bytes=cap)
+        if solved.path is None or solved.distance > max_distance:
+            return []
+        path = solved.path + np.array([0, first])
+        match = Match(int(path[0, 1]), int(path[-1, 1]) + 1, solved.distance, path)
+        return [(solved.distance, first, last, match)]
+
+    found: list[Match] = []
+    waiting = best_in(0, m)
+    while waiting and len(found) < k:
+        _, first, last, match = heapq.heappop(waiting)
+        found.append(match)
+        for piece in (*best_in(first, match.start), *best_in(match.end, last)):
+            heapq.heappush(waiting, piece)
+    return found
