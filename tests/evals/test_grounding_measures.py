@@ -12,7 +12,7 @@ A, B, FAR = [0.0, 0, 10, 10], [20.0, 0, 30, 10], [80.0, 80, 90, 90]
 def grounded(boxes: list[list[float]], truth: list[list[float]], score: float = 1.0) -> Grounded:
     shaped = (np.array(part, dtype=np.float64).reshape(-1, 4) for part in (boxes, truth))
     proposed, true = shaped
-    return Grounded(proposed, score, true, 101.0, 97.0)
+    return Grounded(proposed, score, true, 101, 97)
 
 
 def test_recall_counts_a_hit_among_the_first_k() -> None:
@@ -45,7 +45,7 @@ def test_the_pointing_game_looks_at_the_point_alone() -> None:
     small = [4.0, 4, 5, 5]
     found = grounding_metrics([grounded([small], [A])])
     assert (found["R@1"], found["pointing"]) == (0.0, 1.0)
-    aside = Grounded(np.array([A]), 1.0, np.array([A]), 101.0, 97.0, point=(50.0, 50.0))
+    aside = Grounded(np.array([A]), 1.0, np.array([A]), 101, 97, point=(50.0, 50.0))
     assert grounding_metrics([aside])["pointing"] == 0.0
 
 

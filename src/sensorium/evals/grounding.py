@@ -39,8 +39,8 @@ class Grounded:
     boxes: Float[np.ndarray, "n 4"]
     score: float
     truth: Float[np.ndarray, "m 4"]
-    width_px: float
-    height_px: float
+    width_px: int
+    height_px: int
     point: tuple[float, float] | None = None
 
 

@@ -131,6 +131,7 @@ class Meeting(nn.Module):
         self.grid = grid
         self.size_px = size_px
         self.positions = LearnedPositions(grid**2, config.dim)
+        self.coordinates = nn.Linear(2, config.dim)
         block = BlockConfig(
             dim=config.dim,
             num_heads=config.num_heads,
@@ -158,12 +159,16 @@ class Meeting(nn.Module):
     def _attend(
         self, places: Float[Tensor, "T M D"], words: Tokens
     ) -> tuple[Float[Tensor, "T M D"], Float[Tensor, "T N D"]]:
-        """Run the blocks over both; words stand at the middle of the grid."""
-        both = torch.cat([self.positions(places), words.values], dim=1)
+        """Run the blocks over both; words stand at the middle of the grid.
+
+        Places carry their coordinates in -1..1 as they are, for "left of" is a difference of these.
+        """
+        at = 2 * centres(self.grid, self.size_px, places.device) / self.size_px - 1
+        both = torch.cat([self.positions(places) + self.coordinates(at), words.values], dim=1)
         real = torch.cat([words.mask.new_ones(places.shape[:2]), words.mask], dim=1)
-        at = grid_positions(self.grid, self.grid, places.device)
-        middle = at.new_full((1, words.values.shape[1], 2), self.grid // 2)
-        both = self.stack(both, real, positions=torch.cat([at, middle], dim=1))
+        steps = grid_positions(self.grid, self.grid, places.device)
+        middle = steps.new_full((1, words.values.shape[1], 2), self.grid // 2)
+        both = self.stack(both, real, positions=torch.cat([steps, middle], dim=1))
         return both[:, : places.shape[1]], both[:, places.shape[1] :]
 
     def _boxes(self, sides: Float[Tensor, "T M 4"]) -> Float[Tensor, "T M 4"]:

@@ -41,6 +41,8 @@ VENDORS = ("google", "twitter", "microsoft")
 LICENCE = "GPL-2.0-only AND Apache-2.0 AND CC-BY-4.0 AND MIT"
 _CLEAR = 0.08
 """Share of the picture by which a centre must lie beyond another to count as left, right, above, below."""
+_RELATIONS_TO_TRAIN_ON = 3
+"""Most of them in a training scene: they are the hardest to learn."""
 
 
 @dataclass(frozen=True)
@@ -167,16 +169,18 @@ def _opened(sample: Sample) -> np.ndarray:
 
 
 def _sample(scene: Scene, composer: Composer, part: Part, number: int, rng: np.random.Generator) -> Sample:
-    text, spans = caption(scene)
-    regions = [(Region(text, start, end, _boxes(scene, places)), "caption") for start, end, places in spans]
+    said = caption(scene)[0]
+    regions: list[tuple[Region, str]] = []
     for expression in _chosen(scene, composer, part, rng):
         regions += _expression_regions(scene, expression)
-    if part != "train":
-        regions = [(region, type) for region, type in regions if type not in ("caption", "part")]
+    if part == "train":
+        regions += [region for is_coloured in (True, False) for region in _caption_regions(scene, is_coloured)]
+    else:
+        regions = [(region, type) for region, type in regions if type != "part"]
     return Sample(
         uri=f"scenes:{composer.seed}/{part}/{number}",
         image=_png(scene.pixels),
-        texts=[Caption("en", text)],
+        texts=[Caption("en", said)],
         regions=[region for region, _ in regions],
         group=f"{part}-{number}",
         source=SOURCE_OF[part],
@@ -190,23 +194,28 @@ def _sample(scene: Scene, composer: Composer, part: Part, number: int, rng: np.r
     )
 
 
-def caption(scene: Scene) -> tuple[str, list[tuple[int, int, tuple[int, ...]]]]:
-    """Say what is in a scene: "a red frog, two blue keys and a green bell".
+def caption(scene: Scene, is_coloured: bool = True) -> tuple[str, list[tuple[int, int, tuple[int, ...]]]]:
+    """Say what is in a scene: "a red frog, two blue keys and a green bell", or the same without colours.
 
     Returns:
         The text, and for each phrase its first character, the one after its last, and the things it names.
     """
     alike: dict[tuple[str, str], list[int]] = {}
     for place, thing in enumerate(scene.things):
-        alike.setdefault((thing.kind, thing.colour), []).append(place)
+        alike.setdefault((thing.kind, thing.colour if is_coloured else ""), []).append(place)
     text, spans = "", []
     for number, ((kind, colour), places) in enumerate(alike.items()):
         text += "" if number == 0 else " and " if number == len(alike) - 1 else ", "
-        article = "an" if colour[0] in "aeiou" else "a"
+        article = "an" if (colour or kind)[0] in "aeiou" else "a"
         phrase = Description(kind, colour, count=len(places)).head(article if len(places) == 1 else "")
         spans.append((len(text), len(text) + len(phrase), tuple(places)))
         text += phrase
     return text, spans
+
+
+def _caption_regions(scene: Scene, is_coloured: bool) -> list[tuple[Region, str]]:
+    text, spans = caption(scene, is_coloured)
+    return [(Region(text, start, end, _boxes(scene, places)), "caption") for start, end, places in spans]
 
 
 def _chosen(scene: Scene, composer: Composer, part: Part, rng: np.random.Generator) -> list[Expression]:
@@ -219,7 +228,10 @@ def _chosen(scene: Scene, composer: Composer, part: Part, rng: np.random.Generat
         found = [one for one in found if one.description.kind in composer.held_out_kinds]
     else:
         absent = [one for one in absent if _pair(one) not in composer.held_out_pairs]
-    return choose(found, rng) + choose(absent, rng)
+    num_relations = _RELATIONS_TO_TRAIN_ON if part == "train" else 1
+    by_place = [one for one in found if one.type == "relation"]
+    found = [one for one in found if one.type != "relation"]
+    return choose(found, rng) + choose(by_place, rng, num_relations) + choose(absent, rng)
 
 
 def _pair(expression: Expression) -> tuple[str, str]:

@@ -146,7 +146,7 @@ def token_span(text_input: TextInput, region: Region, num_tokens: int) -> Bool[n
     for place, (start, end) in enumerate(
         _offsets(text_input.tokenizer_json, text_input.max_tokens, region.text)
     ):
-        span[place] = start < region.end and end > region.start
+        span[place] = max(start, region.start) < min(end, region.end)
     if not span.any():
         raise UsageError(
             f"phrase '{region.phrase}' at {region.start}:{region.end} covers no token of '{region.text}'; "

@@ -1,0 +1,214 @@
+"""Training grounders: boxes move with pictures, targets lie on things, runs learn, resume and are refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from region_world import SIDE, recipe_values, small_grounder, square_sample, square_table
+from small_jobs import digests
+
+from sensorium.cli import main
+from sensorium.core.config import to_toml
+from sensorium.core.errors import ConfigError, TrainingError, UsageError
+from sensorium.data.inputs import ImageInput
+from sensorium.data.sample import Region
+from sensorium.data.table import Table
+from sensorium.media import Image
+from sensorium.models.checkpoint import load
+from sensorium.models.grounder import Grounder, centres
+from sensorium.tasks.ground import locate
+from sensorium.tasks.train import train
+from sensorium.training.grounding import Grounding, GroundingRecipe, box_loss, on_things, place_loss
+from sensorium.training.recipe import recipes_dir
+from sensorium.training.regions import RegionBatches, collate, fit_of, prepare_image, prepare_row, token_span
+
+
+@pytest.mark.parametrize("size", [(97, 53), (53, 97), (31, 31), (13, 5)])
+@pytest.mark.parametrize("mode", ["pad", "squash"])
+def test_boxes_move_with_their_pictures(size: tuple[int, int], mode: str) -> None:
+    width, height = size
+    box = np.array([[width * 0.25, height * 0.25, width * 0.75, height * 0.75]], np.float32)
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    x0, y0, x1, y1 = (round(float(value)) for value in box[0])
+    pixels[y0:y1, x0:x1] = 0
+    image_input = ImageInput(size_px=61, mode=mode)
+    fit = fit_of(width, height, image_input)
+    moved = fit.to_input(np.array([[x0, y0, x1, y1]], np.float32))[0]
+    dark = image_input(Image(pixels))[0] < 0
+    rows, columns = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
+    seen = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    assert np.abs(moved - seen).max() <= max(2.0, 61 / min(size))
+    assert np.allclose(fit.to_image(fit.to_input(box)), box, atol=1e-4)
+
+
+def test_a_cut_that_might_lose_things_is_refused() -> None:
+    with pytest.raises(UsageError, match="use pad or squash"):
+        fit_of(20, 30, ImageInput(mode="crop"))
+
+
+def test_spans_cover_the_tokens_of_their_characters() -> None:
+    text_input = small_grounder().text.input
+    text = "the red square and a thing left of it"
+    whole = token_span(text_input, Region(text, 0, len(text)), 40)
+    parts = [token_span(text_input, Region(text, *span), 40) for span in ((0, 14), (14, 18), (18, len(text)))]
+    assert np.array_equal(np.logical_or.reduce(parts), whole)
+    assert sum(part.sum() for part in parts) == whole.sum()
+    assert not whole[0]  # the start token is of no phrase
+    with pytest.raises(UsageError, match="covers no token"):
+        token_span(text_input, Region(text, 5, 5), 40)
+
+
+def test_targets_lie_on_the_things_and_nowhere_else() -> None:
+    model = small_grounder()
+    batch = collate([prepare_row(square_sample(n, "s"), n, model) for n in range(5)], model)
+    middles = centres(model.grid, model.size_px)
+    where = on_things(middles, batch)
+    assert where.shape == (15, 1, 64)
+    for phrase in range(15):
+        if batch.num_boxes[phrase] == 0:
+            assert not where[phrase].any()
+            continue
+        x0, y0, x1, y1 = batch.boxes[phrase, 0].tolist()
+        chosen = middles[where[phrase, 0]]
+        assert len(chosen) >= 1
+        assert ((chosen[:, 0] > x0) & (chosen[:, 0] < x1) & (chosen[:, 1] > y0) & (chosen[:, 1] < y1)).all()
+
+
+def test_the_losses_are_their_closed_forms() -> None:
+    on_any = torch.tensor([[True, True, False], [False, False, False]])
+    scores, absent = torch.tensor([[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]]), torch.tensor([0.0, 2.0])
+    logs = torch.cat([scores, absent[:, None]], dim=1).log_softmax(dim=1)
+    expected = (-(logs[0, 0] + logs[0, 1]) / 2 - logs[1, 3]) / 2
+    assert torch.allclose(place_loss(scores, absent, on_any), expected)
+    box = torch.tensor([[[2.0, 3.0, 7.0, 11.0]]])
+    told = torch.stack([box[0, 0], box[0, 0] + 100])[None]
+    at_first, at_second = torch.tensor([[[True, False]]]), torch.tensor([[[False, True]]])
+    assert box_loss(told, box, at_first).item() == pytest.approx(0)
+    assert 1.9 < box_loss(told, box, at_second).item() < 2
+    assert box_loss(told.requires_grad_(), box, at_first & at_second).item() == 0
+
+
+def test_batches_depend_on_seed_and_epoch_alone(tmp_path: Path) -> None:
+    table, model = square_table(tmp_path / "t.lance"), small_grounder()
+    options = {"batch_size": 5, "seed": 3, "texts_per_image": 2}
+    whole = list(RegionBatches(table, range(24), model, **options).epoch(1))
+    tail = list(RegionBatches(table, range(24), model, **options).epoch(1, 2))
+    assert len(whole) == len(RegionBatches(table, range(24), model, **options)) == 4
+    for one, other in zip(whole[2:], tail, strict=True):
+        assert torch.equal(one.rows, other.rows)
+        assert torch.equal(one.texts.values, other.texts.values)
+        assert torch.equal(one.boxes, other.boxes)
+    assert all(int((batch.image_of_text == 0).sum()) == 2 for batch in whole)
+
+
+def test_rows_that_cannot_be_used_are_left_out_and_named(tmp_path: Path) -> None:
+    table = square_table(tmp_path / "t.lance", 7, 1)
+    from sensorium.data.sample import Sample
+
+    table.add([Sample("bad", image=b"not an image", regions=[Region("a square", 0, 8)]), Sample("none")])
+    batches = RegionBatches(table, [0, 1, 8, 9], small_grounder(), batch_size=4, seed=0, texts_per_image=2)
+    (batch,) = batches.epoch(0)
+    assert sorted(batch.rows.tolist()) == [0, 1]
+    assert set(batches.failures) == {8, 9}
+
+
+def accuracy(run: Path, table: Table) -> float:
+    model = load(run, Grounder)
+    rows = np.flatnonzero(np.array(table.column("source")) == "squares-test")
+    samples = table.rows(rows)
+    found = locate(model, [prepare_row(s, 0, model) for s in samples], [s.regions for s in samples])
+    hits = [
+        bool(abs(one.boxes[0] - np.array(one.region.boxes[0])).max() < 5)
+        for row in found
+        for one in row
+        if one.region.boxes
+    ]
+    return float(np.mean(hits))
+
+
+@pytest.mark.slow
+def test_it_learns_where_things_are_and_that_some_are_not(tmp_path: Path) -> None:
+    table = square_table(tmp_path / "t.lance", 128, 20)
+    values = recipe_values(tmp_path / "t.lance", steps=220, batch_size=16, ema=0.9)
+    outcome = train(GroundingRecipe.model_validate(values), tmp_path / "run").outcome
+    assert outcome.evaluation is not None
+    figures = outcome.evaluation.metrics["squares-test"]
+    assert figures["accuracy"] > 0.9
+    assert figures["absent AUROC"] > 0.9
+    assert accuracy(tmp_path / "run", table) > 0.7
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_run_goes_on_exactly(tmp_path: Path, depth: int) -> None:
+    square_table(tmp_path / "t.lance")
+    recipe = GroundingRecipe.model_validate(recipe_values(tmp_path / "t.lance", depth, save_every=1))
+    train(recipe, tmp_path / "whole")
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int | None, message: str) -> None:
+        if message.startswith("training") and done == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(recipe, tmp_path / "cut", progress=stop)
+    assert train(recipe, tmp_path / "cut", resume=True).outcome.steps == 5
+    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+
+
+def test_a_loss_that_is_not_a_number_names_its_rows(tmp_path: Path) -> None:
+    model = small_grounder()
+    batch = collate([prepare_row(square_sample(n, "s"), n + 11, model) for n in range(3)], model)
+    found = model(batch)
+    found.scores.detach()[4, 2] = float("nan")
+    assert Grounding().broken(found, batch) == [12]
+
+
+def test_recipes_and_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    table = square_table(tmp_path / "t.lance")
+    values = recipe_values(tmp_path / "t.lance")
+    with pytest.raises(ValueError, match="sets both to 0"):
+        GroundingRecipe.model_validate({**values, "data": {**values["data"], "texts_per_image": 0}})
+    values["data"]["test"] = {"source": "nowhere"}
+    with pytest.raises(ConfigError, match="no row has source 'nowhere'"):
+        train(GroundingRecipe.model_validate(values), tmp_path / "run")
+    values["data"]["test"] = {"source": ["squares", "squares-test"]}
+    with pytest.raises(TrainingError, match="0 rows with phrases train"):
+        train(GroundingRecipe.model_validate(values), tmp_path / "run")
+    assert len(table.rows_with("image")) == 30
+
+
+@pytest.mark.parametrize("name", ["grounding", "grounding-captions"])
+def test_recipes_run_in_miniature(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    square_table(tmp_path / "t.lance")
+    changes = {
+        "data.table": str(tmp_path / "t.lance"),
+        "data.test": '{ source = "squares-test" }',
+        "data.vocab_size": "300",
+        "train.batch_size": "8",
+        "train.steps": "2",
+        "train.tensorboard": "false",
+        "model.image.options": f"{{ width = 16, depths = [1, 1], size_px = {SIDE} }}",
+    }
+    arguments = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    assert (recipes_dir() / f"{name}.toml").is_file()
+    assert main(["train", name, "-o", str(tmp_path / "run"), *arguments]) == 0, capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "squares-test" in said.out
+    assert "sensorium align phrases" in said.err
+    assert isinstance(load(tmp_path / "run"), Grounder)
+
+
+def test_a_recipe_with_a_wrong_key_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    square_table(tmp_path / "t.lance")
+    (tmp_path / "r.toml").write_text(to_toml(recipe_values(tmp_path / "t.lance")))
+    assert main(["train", str(tmp_path / "r.toml"), "-o", str(tmp_path / "run"), "--set", "data.tabel=x"]) == 2
+    assert "did you mean 'table'" in capsys.readouterr().err
+
+
+def test_an_image_of_any_shape_is_prepared() -> None:
+    prepared = prepare_image(Image(np.zeros((13, 31, 3), np.uint8)), 5, [Region("a", 0, 1)], small_grounder())
+    assert prepared.pixels.shape == (3, SIDE, SIDE)
+    assert (prepared.width_px, prepared.height_px) == (31, 13)
