@@ -29,6 +29,7 @@ _HOME: dict[str, str] = {
     "soft_dtw_divergence": "soft_warping",
     "soft_dtw_from_costs": "soft_warping",
     "subsequence": "subsequence",
+    "warm_up": "dtw_warm",
 }
 
 __all__ = sorted(_HOME)

@@ -1,8 +1,8 @@
 """The same recurrence in plain PyTorch: for tensors on an accelerator, and where numba cannot be used.
 
 In: a `Problem` and a device. Out: `Solved`, the numbers of `dtw_sweep`. Cells of one anti-diagonal are
-computed together; costs and codes of all cells are held on the device, so memory grows as n x m. Knows no panels
-and no checkpoints, and is many times slower on a CPU.
+computed together; costs and codes of all cells are held on the device, so memory grows as n x m. Knows no
+panels and no checkpoints, and is many times slower on a CPU.
 """
 
 from __future__ import annotations

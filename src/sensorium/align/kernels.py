@@ -31,7 +31,7 @@ def usable() -> bool:
     try:
         import numba
 
-        return int(numba.njit("int64(int64)")(_successor)(1)) == 2
+        return int(numba.njit("int64(int64)")(inspect.unwrap(_successor))(1)) == 2
     except Exception:  # numba fails in many ways: no wheel, no LLVM, a read-only machine
         return False
 

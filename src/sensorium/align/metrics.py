@@ -24,7 +24,7 @@ from sensorium.align.kernels import compiled, unreached
 from sensorium.align.kernels_cost import DIFFERENCES, FROM_PRODUCTS, differences, from_products
 from sensorium.core.errors import UsageError
 
-Series: TypeAlias = Shaped[np.ndarray, "_ ..."] | Shaped[Tensor, "_ ..."] | list[Any]
+Series: TypeAlias = Shaped[np.ndarray, "_ ..."] | Shaped[Tensor, "_ ..."] | list[Any] | tuple[Any, ...]
 Metric: TypeAlias = str | Callable[[np.ndarray, np.ndarray], np.ndarray]
 METRICS = ("sqeuclidean", "euclidean", "cityblock", "cosine", "precomputed")
 NEAR = 1e-2
@@ -320,10 +320,8 @@ class Called:
                 f"the metric gave shape {found.shape} for blocks {x.shape} and {y.shape}; "
                 f"it must give {(len(x), len(y))}, one cost a pair"
             )
-        if not (np.abs(found) < MOST_COST).all():
-            raise UsageError(
-                f"the metric gave a cost that is not a number below {MOST_COST:g}; mend it first"
-            )
+        if not ((found >= 0) & (found < MOST_COST)).all():
+            raise UsageError(f"the metric gave a cost that is not between 0 and {MOST_COST:g}; mend it first")
         return found
 
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Shaped
+from torch import Tensor
 
 from sensorium.align.dtw_lanes import Lanes, fits_lanes
 from sensorium.align.dtw_sweep import Problem
@@ -31,7 +32,7 @@ from sensorium.align.warping import device_of, no_path, solve_on
 from sensorium.align.windows import Window, ranges
 from sensorium.core.errors import UsageError
 
-SeriesList: TypeAlias = Sequence[Series]
+SeriesList: TypeAlias = Sequence[Series] | Shaped[np.ndarray, "_ _ ..."] | Shaped[Tensor, "_ _ ..."]
 PIECE = 128
 """Pairs that a thread takes at a time: eight registers."""
 
@@ -76,6 +77,8 @@ def dtw_matrix(
     Raises:
         UsageError: As `dtw`, and if there are no series.
     """
+    if metric == "precomputed":
+        raise UsageError("metric='precomputed' compares one pair; use dtw")
     rows = _all_series("series", series)
     columns = rows if others is None else _all_series("others", others)
     pattern = step_pattern(step)

@@ -14,6 +14,7 @@ Reference: Sakoe & Chiba 1978; Rabiner & Juang 1993, chapter 4.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -83,6 +84,30 @@ class Alignment:
         own, other = _smooth(self._own(path)), _smooth(self._background(path))
         return _contrast(own, other)
 
+    def segment_confidence(self, edges: Sequence[int]) -> Float64[np.ndarray, " s"]:
+        """The same 1 - c / b for whole segments of x, each from one edge up to the next.
+
+        Args:
+            edges: Increasing places in x, such as the first frames of words and the length of x.
+        """
+        path = self._pairs()
+        places = np.searchsorted(path[:, 0], np.asarray(edges))
+        own, other = (
+            np.concatenate([[0.0], np.cumsum(values)]) for values in (self._own(path), self._background(path))
+        )
+        return _contrast(np.diff(own[places]), np.diff(other[places]))
+
+    def places(self) -> Float64[np.ndarray, " n"]:
+        """Where each element of x stands in y: the mean of its partners."""
+        path = self._pairs()
+        counts = np.bincount(path[:, 0], minlength=self.shape[0])
+        sums = np.bincount(path[:, 0], weights=path[:, 1], minlength=self.shape[0])
+        used = np.flatnonzero(counts)
+        where: Float64[np.ndarray, " n"] = np.interp(
+            np.arange(self.shape[0]), used, sums[used] / counts[used]
+        )
+        return where
+
     def _pairs(self) -> Int64[np.ndarray, "L 2"]:
         if self.path is None:
             raise UsageError("this alignment has no path; call dtw with path=True")
@@ -132,8 +157,8 @@ def dtw(
         path: False computes the distance only, in memory that grows as n + m.
         max_path_mib: Memory for the path's codes (2 bits a cell); beyond it the time doubles and memory stays
             small.
-        backend: `numba` (CPU), `torch` (where the tensors are), or `auto`: torch for tensors on an accelerator
-            and where numba does not work, else numba.
+        backend: `numba` (CPU), `torch` (where the tensors are), or `auto`: torch for tensors on an
+            accelerator and where numba does not work, else numba.
 
     Raises:
         UsageError: If the input is not two finite series that fit each other, or the window holds no path.

@@ -8,8 +8,8 @@ For series of equal length all windows mean what the literature means. For unequ
   the whole; so the end (n-1, m-1) needs radius >= |n - m|.
 - `Slanted(radius)`: the band follows the straight line from (0, 0) to (n-1, m-1). Each element of the longer
   series may meet elements of the shorter within `radius` of its proportional place.
-- `Itakura(max_slope)`: pace, relative to that line, between 1/max_slope and max_slope from both ends; rounded
-  to the nearest element of the shorter series.
+- `Itakura(max_slope)`: pace, relative to that line, between 1/max_slope and max_slope from both ends; and the
+  cells nearest to the line, which for unequal lengths may lie outside by a fraction of an element.
 - a bool matrix (n, m): True where a pair may meet.
 - a whole number: `SakoeChiba` of it.
 
@@ -172,12 +172,13 @@ def _slanted(radius: int) -> _Bounds:
 
 def _itakura(slope: float) -> _Bounds:
     def bounds(places: np.ndarray, long: int, short: int) -> tuple[np.ndarray, np.ndarray]:
+        below, above = _nearest(places * (short - 1), max(long - 1, 1))
         share = places * ((short - 1) / max(long - 1, 1))
         rest = share[::-1]
-        tiny = 1e-9  # a bound that is a half but for rounding is a half
-        first = np.ceil(np.maximum(share / slope, short - 1 - rest * slope) - 0.5 - tiny)
-        last = np.floor(np.minimum(share * slope, short - 1 - rest / slope) + 0.5 + tiny)
-        return first.astype(np.int64), last.astype(np.int64)
+        tiny = 1e-9  # a bound that is whole but for rounding is whole
+        first = np.ceil(np.maximum(share / slope, short - 1 - rest * slope) - tiny)
+        last = np.floor(np.minimum(share * slope, short - 1 - rest / slope) + tiny)
+        return np.minimum(first.astype(np.int64), below), np.maximum(last.astype(np.int64), above)
 
     return bounds
 
