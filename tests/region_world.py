@@ -34,7 +34,10 @@ def square_sample(number: int, source: str, seed: int = 0) -> Sample:
     return Sample(
         f"squares:{source}/{number}",
         image=buffer.getvalue(),
-        texts=[Caption("en", f"a {colours[0]} square and a {colours[1]} square")],
+        texts=[
+            Caption("en", f"a {colours[0]} square and a {colours[1]} square"),
+            Caption("en", f"the {colours[1]} square and the {colours[0]} square"),
+        ],
         regions=[*regions, Region(absent, 0, len(absent))],
         source=source,
         meta={"types": "colour colour absent"},

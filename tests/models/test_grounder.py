@@ -54,6 +54,7 @@ def test_every_parameter_trains(depth: int) -> None:
             prepare_row(square_sample(number, "squares"), number, model, captions_only=True)
             for number in range(7)
         ]
+        images = [replace(image, regions=image.regions[:1]) for image in images]
         batch = collate(images, model)
     found = Grounding()(model, model.train()(batch), batch)
     found.total.backward()

@@ -8,5 +8,6 @@ torch.Size([])
 """
 
 from sensorium.losses.contrastive import LOSSES, info_nce, sigmoid
+from sensorium.losses.late_interaction import filip
 
-__all__ = ["LOSSES", "info_nce", "sigmoid"]
+__all__ = ["LOSSES", "filip", "info_nce", "sigmoid"]

@@ -12,7 +12,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -169,18 +169,18 @@ def _opened(sample: Sample) -> np.ndarray:
 
 
 def _sample(scene: Scene, composer: Composer, part: Part, number: int, rng: np.random.Generator) -> Sample:
-    said = caption(scene)[0]
+    captions = [caption(scene, said)[0] for said in (["colour"], ["colour", "size"])]
     regions: list[tuple[Region, str]] = []
     for expression in _chosen(scene, composer, part, rng):
         regions += _expression_regions(scene, expression)
     if part == "train":
-        regions += [region for is_coloured in (True, False) for region in _caption_regions(scene, is_coloured)]
+        regions += [*_caption_regions(scene, ["colour"]), *_caption_regions(scene, [])]
     else:
         regions = [(region, type) for region, type in regions if type != "part"]
     return Sample(
         uri=f"scenes:{composer.seed}/{part}/{number}",
         image=_png(scene.pixels),
-        texts=[Caption("en", said)],
+        texts=[Caption("en", text) for text in captions],
         regions=[region for region, _ in regions],
         group=f"{part}-{number}",
         source=SOURCE_OF[part],
@@ -194,27 +194,37 @@ def _sample(scene: Scene, composer: Composer, part: Part, number: int, rng: np.r
     )
 
 
-def caption(scene: Scene, is_coloured: bool = True) -> tuple[str, list[tuple[int, int, tuple[int, ...]]]]:
-    """Say what is in a scene: "a red frog, two blue keys and a green bell", or the same without colours.
+def caption(
+    scene: Scene, said: Sequence[str] = ("colour",)
+) -> tuple[str, list[tuple[int, int, tuple[int, ...]]]]:
+    """Say what is in a scene: "a red frog, two blue keys and a green bell".
+
+    Args:
+        scene: The scene.
+        said: What is said of things besides their kind: colour, size. Things of which the same is said are
+            named together; where the size is, the articles are definite: "the two small blue keys".
 
     Returns:
         The text, and for each phrase its first character, the one after its last, and the things it names.
     """
-    alike: dict[tuple[str, str], list[int]] = {}
+    alike: dict[Description, list[int]] = {}
     for place, thing in enumerate(scene.things):
-        alike.setdefault((thing.kind, thing.colour if is_coloured else ""), []).append(place)
+        words = Description(
+            thing.kind, thing.colour if "colour" in said else "", thing.size if "size" in said else ""
+        )
+        alike.setdefault(words, []).append(place)
     text, spans = "", []
-    for number, ((kind, colour), places) in enumerate(alike.items()):
+    for number, (words, places) in enumerate(alike.items()):
         text += "" if number == 0 else " and " if number == len(alike) - 1 else ", "
-        article = "an" if (colour or kind)[0] in "aeiou" else "a"
-        phrase = Description(kind, colour, count=len(places)).head(article if len(places) == 1 else "")
+        article = "the" if "size" in said else "an" if (words.colour or words.kind)[0] in "aeiou" else "a"
+        phrase = replace(words, count=len(places)).head(article)
         spans.append((len(text), len(text) + len(phrase), tuple(places)))
         text += phrase
     return text, spans
 
 
-def _caption_regions(scene: Scene, is_coloured: bool) -> list[tuple[Region, str]]:
-    text, spans = caption(scene, is_coloured)
+def _caption_regions(scene: Scene, said: Sequence[str]) -> list[tuple[Region, str]]:
+    text, spans = caption(scene, said)
     return [(Region(text, start, end, _boxes(scene, places)), "caption") for start, end, places in spans]
 
 

@@ -33,7 +33,7 @@ class GroundingData(Config):
     Attributes:
         table: A media table whose rows have regions; training without boxes looks at captions alone.
         test: Sources held out, each measured for itself.
-        texts_per_image: Texts of an image in a batch, each with all its phrases; 0: the first caption as a
+        texts_per_image: Texts of an image in a batch, each with all its phrases; 0: one of its captions as a
             whole, without boxes.
         max_measured: Held-out rows of each source measured in the middle of training.
         vocab_size: Of the byte-pair tokenizer trained on the training texts.

@@ -181,8 +181,8 @@ class RegionBatches:
         grounder: Prepares images and texts.
         batch_size: Images in a batch.
         seed: Of order and of the choice among texts.
-        texts_per_image: Texts of an image drawn for a batch, each with all its regions; 0: its first
-            caption alone, as one phrase without boxes.
+        texts_per_image: Texts of an image drawn for a batch, each with all its regions; 0: one of its
+            captions, as one phrase without boxes.
 
     Attributes:
         failures: Row number to the reason why it could not be used.
@@ -236,15 +236,16 @@ class RegionBatches:
     def _drawn(self, image: Prepared, epoch: int) -> Prepared:
         """An image with the texts that it has in this epoch."""
         texts = list(dict.fromkeys(region.text for region in image.regions))
-        if len(texts) <= max(1, self._texts_per_image):
+        num = max(1, self._texts_per_image)
+        if len(texts) <= num:
             return image
         rng = np.random.default_rng([self._order.seed, _STREAM, epoch, image.row])
-        kept = {texts[place] for place in rng.permutation(len(texts))[: self._texts_per_image]}
+        kept = {texts[place] for place in rng.permutation(len(texts))[:num]}
         return replace(image, regions=[region for region in image.regions if region.text in kept])
 
 
 def prepare_row(sample: Sample, row: int, grounder: Grounder, *, captions_only: bool = False) -> Prepared:
-    """Open a row's image and fit its regions, or its first caption as a whole.
+    """Open a row's image and fit its regions, or each of its captions as a whole.
 
     Raises:
         MediaError: If there is no image that can be read, or nothing is said of it.
@@ -256,7 +257,7 @@ def prepare_row(sample: Sample, row: int, grounder: Grounder, *, captions_only: 
         raise MediaError(f"the image column holds {type(opened).__name__.lower()}")
     regions = sample.regions
     if captions_only:
-        regions = [Region(caption.text, 0, len(caption.text)) for caption in sample.texts[:1]]
+        regions = [Region(caption.text, 0, len(caption.text)) for caption in sample.texts]
     if not regions:
         raise MediaError(
             "nothing is said of the image: it has no regions" if not captions_only else "no caption"
