@@ -67,6 +67,6 @@ def test_it_draws_matched_pairs_together() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    by_places, by_words = similarities(*parts, places_mask, words_mask)
+    by_words, by_places = similarities(*parts, places_mask, words_mask)
     assert by_places.argmax(dim=1).tolist() == list(range(7))
     assert by_words.argmax(dim=0).tolist() == list(range(7))

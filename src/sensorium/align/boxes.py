@@ -26,7 +26,7 @@ def from_normalised(boxes: Float[Tensor, "n 4"], width: float, height: float) ->
     """Boxes from centre and size as shares of the picture, as DETR and YOLO state them.
 
     Example:
-        >>> from_normalised(torch.tensor([[0.5, 0.5, 0.2, 1.0]]), width=100, height=50).tolist()
+        >>> from_normalised(torch.tensor([[0.5, 0.5, 0.2, 1.0]]), width=100.0, height=50.0).tolist()
         [[40.0, 0.0, 60.0, 50.0]]
     """
     size = boxes.new_tensor([width, height])

@@ -52,7 +52,7 @@ class Region:
             edges; several where the phrase names several things, none where what it names is not there.
 
     Example:
-        >>> Region("a frog on a log", 0, 6, [(3, 5, 20, 31)]).phrase
+        >>> Region("a frog on a log", 0, 6, [(3.0, 5.0, 20.0, 31.0)]).phrase
         'a frog'
     """
 

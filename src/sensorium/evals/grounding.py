@@ -16,8 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 
+from sensorium.align.boxes import iou
 from sensorium.core.errors import UsageError
 
 KS = (1, 5, 10)
@@ -92,12 +94,8 @@ def overlaps(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[
         >>> overlaps(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 3, 2], [5, 5, 6, 6]])).round(3).tolist()
         [[0.333, 0.0]]
     """
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
-    union = _areas(a)[:, None] + _areas(b)[None] - shared
-    result: Float[np.ndarray, "n m"] = shared / np.maximum(union, np.finfo(np.float32).tiny)
-    return result
+    found: Float[np.ndarray, "n m"] = iou(torch.from_numpy(a), torch.from_numpy(b)).numpy()
+    return found
 
 
 def auroc(above: Sequence[float], below: Sequence[float]) -> float:
@@ -154,9 +152,3 @@ def _points_at(one: Grounded) -> bool:
         (one.truth[:, 0] <= x) & (x <= one.truth[:, 2]) & (one.truth[:, 1] <= y) & (y <= one.truth[:, 3])
     )
     return bool(inside.any())
-
-
-def _areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
-    sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
-    areas: Float[np.ndarray, " n"] = sides[:, 0] * sides[:, 1]
-    return areas

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from sensorium.align.grounding import late_interaction
 from sensorium.core.errors import UsageError
 
 TILE = 32
@@ -55,7 +56,7 @@ def filip(
         raise UsageError(
             f"{len(places)} images, {len(words)} texts, tile={tile}; give as many of both, and at least 1"
         )
-    by_places, by_words = similarities(places, words, places_mask, words_mask, tile=tile)
+    by_words, by_places = similarities(places, words, places_mask, words_mask, tile=tile)
     target = torch.arange(len(places), device=places.device)
     image_to_text = functional.cross_entropy(logit_scale * by_places, target)
     text_to_image = functional.cross_entropy((logit_scale * by_words).T, target)
@@ -70,34 +71,21 @@ def similarities(
     *,
     tile: int = TILE,
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
-    """Similarity of each image with each text, by places and by words, tile by tile."""
+    """What `align.grounding.late_interaction` gives, tile by tile, and once more in the backward pass."""
     rows = []
     for top in range(0, len(places), tile):
-        image = (places[top : top + tile].float(), places_mask[top : top + tile])
+        at = slice(top, top + tile)
         columns = [
             checkpoint(
-                _tile,
-                *image,
+                late_interaction,
+                places[at].float(),
                 words[left : left + tile].float(),
+                places_mask[at],
                 words_mask[left : left + tile],
                 use_reentrant=False,
             )
             for left in range(0, len(words), tile)
         ]
         rows.append([torch.cat(parts, dim=1) for parts in zip(*columns, strict=True)])
-    by_places, by_words = (torch.cat(parts) for parts in zip(*rows, strict=True))
-    return by_places, by_words
-
-
-def _tile(places: Tensor, places_mask: Tensor, words: Tensor, words_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Reduce the products of some images and some texts."""
-    products = torch.einsum("bmd,tnd->btmn", places, words)
-    least = torch.finfo(products.dtype).min
-    best_word = products.masked_fill(~words_mask[None, :, None], least).amax(dim=3)
-    best_place = products.masked_fill(~places_mask[:, None, :, None], least).amax(dim=2)
-    return _mean(best_word, places_mask[:, None]), _mean(best_place, words_mask[None])
-
-
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    kept = torch.where(mask, values, torch.zeros_like(values))
-    return kept.sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)
+    by_words, by_places = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    return by_words, by_places

@@ -66,6 +66,27 @@ def train(
     if isinstance(recipe, GroundingRecipe):
         then = f'sensorium align phrases IMAGE "a text" --model {folder} -o boxes.png'
         return Trained(folder, *train_grounder(recipe, folder, resume=resume, progress=progress), then)
+    return _train_embedding(recipe, folder, resume, progress)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run.
+
+    Attributes:
+        folder: Where it stands; `models.checkpoint.load` reads it.
+        outcome: Steps, loss and the evaluation of the model that was kept.
+        num_failed: Rows that could not be read; `errors.jsonl` says why.
+        next_step: A command to go on with.
+    """
+
+    folder: Path
+    outcome: Outcome
+    num_failed: int
+    next_step: str = ""
+
+
+def _train_embedding(recipe: Recipe, folder: Path, resume: bool, progress: Progress) -> Trained:
     fields = used_fields(recipe, open_table(recipe.data.table, progress).fields)
     corpus = open_corpus(recipe.data, fields, recipe.seed, progress)
     model = build_model(recipe, corpus)
@@ -92,23 +113,6 @@ def train(
         write_atomic(folder / ERRORS, "".join(lines))
     then = f'sensorium embed TABLE --model {folder}, then sensorium search TABLE "a text"'
     return Trained(folder, outcome, len(failures), then)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished run.
-
-    Attributes:
-        folder: Where it stands; `models.checkpoint.load` reads it.
-        outcome: Steps, loss and the evaluation of the model that was kept.
-        num_failed: Rows that could not be read; `errors.jsonl` says why.
-        next_step: A command to go on with.
-    """
-
-    folder: Path
-    outcome: Outcome
-    num_failed: int
-    next_step: str = ""
 
 
 def _failure(corpus: Corpus, row: int, reason: str) -> str:

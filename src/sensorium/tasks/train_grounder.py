@@ -5,6 +5,7 @@ Composes `training` with `evals`, as `tasks.train` does for joint embeddings; th
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -82,7 +83,7 @@ def train_grounder(
         train=recipe.train,
         seed=recipe.seed,
         folder=folder,
-        identity={**recipe.model_dump(mode="json"), "rows": len(table), "first": table.ids[:1]},
+        identity={**recipe.model_dump(mode="json"), "table": _digest(table)},
         evaluate=lambda trained: evaluate(
             trained, table, {name: rows[:limit] for name, rows in test.items()}
         ),
@@ -173,6 +174,10 @@ def _divide(table: Table, recipe: GroundingRecipe) -> tuple[np.ndarray, dict[str
             f"{recipe.data.table}: {len(train)} rows with phrases train, held out: {counts}; each needs some"
         )
     return train, test
+
+
+def _digest(table: Table) -> str:
+    return hashlib.sha256("".join(table.ids).encode()).hexdigest()[:16]
 
 
 def _texts(table: Table, rows: Sequence[int] | np.ndarray) -> Iterator[str]:

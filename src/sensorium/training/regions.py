@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32
-from tokenizers import Tokenizer
 
 from sensorium import media
 from sensorium.core.errors import MediaError, UsageError
@@ -143,9 +141,7 @@ def token_span(text_input: TextInput, region: Region, num_tokens: int) -> Bool[n
         UsageError: If it covers none that is left after truncation.
     """
     span = np.zeros(num_tokens, dtype=bool)
-    for place, (start, end) in enumerate(
-        _offsets(text_input.tokenizer_json, text_input.max_tokens, region.text)
-    ):
+    for place, (start, end) in enumerate(text_input.offsets(region.text)):
         span[place] = max(start, region.start) < min(end, region.end)
     if not span.any():
         raise UsageError(
@@ -153,23 +149,6 @@ def token_span(text_input: TextInput, region: Region, num_tokens: int) -> Bool[n
             "its span is empty, or the text is longer than the model reads"
         )
     return span
-
-
-@lru_cache(maxsize=65_536)
-def _offsets(tokenizer_json: str, max_tokens: int, text: str) -> list[tuple[int, int]]:
-    """Characters of each token, the special ones covering none."""
-    encoding = _tokenizer(tokenizer_json, max_tokens).encode(text)
-    pairs = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
-    return [(0, 0) if is_special else offset for offset, is_special in pairs]
-
-
-@lru_cache(maxsize=8)
-def _tokenizer(tokenizer_json: str, max_tokens: int) -> Tokenizer:
-    tokenizer = Tokenizer.from_str(tokenizer_json)
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_tokens)
-    tokenizer.encode_special_tokens = True
-    return tokenizer
 
 
 class RegionBatches:

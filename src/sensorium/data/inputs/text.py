@@ -48,6 +48,12 @@ class TextInput:
             raise MediaError(f"text {text!r} holds no token; leave this row out or give it a caption")
         return np.asarray(ids, dtype=np.int64)
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """First and past-the-last character of each id of a text; (0, 0) for special tokens."""
+        encoding = _tokenizer(self.tokenizer_json, self.max_tokens).encode(text)
+        pairs = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+        return [(0, 0) if is_special else offset for offset, is_special in pairs]
+
 
 @lru_cache(maxsize=16)
 def _tokenizer(json: str, max_tokens: int) -> Tokenizer:
