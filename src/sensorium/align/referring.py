@@ -142,12 +142,14 @@ def near_misses(things: Sequence[Thing], palette: Sequence[str]) -> Iterator[Exp
 
 
 def plural(noun: str) -> str:
-    """More than one of it, by the regular rules.
+    """More than one of it, by the regular rules and that of men.
 
     Example:
-        >>> [plural(noun) for noun in ("frog", "butterfly", "octopus", "key")]
-        ['frogs', 'butterflies', 'octopuses', 'keys']
+        >>> [plural(noun) for noun in ("frog", "butterfly", "octopus", "key", "snowman")]
+        ['frogs', 'butterflies', 'octopuses', 'keys', 'snowmen']
     """
+    if noun.endswith("man"):
+        return f"{noun[:-3]}men"
     if noun.endswith(("s", "x", "ch", "sh")):
         return f"{noun}es"
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":

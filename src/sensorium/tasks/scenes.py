@@ -169,14 +169,16 @@ def _opened(sample: Sample) -> np.ndarray:
 
 
 def _sample(scene: Scene, composer: Composer, part: Part, number: int, rng: np.random.Generator) -> Sample:
-    captions = [caption(scene, said)[0] for said in (["colour"], ["colour", "size"])]
     regions: list[tuple[Region, str]] = []
     for expression in _chosen(scene, composer, part, rng):
         regions += _expression_regions(scene, expression)
     if part == "train":
-        regions += [*_caption_regions(scene, ["colour"]), *_caption_regions(scene, [])]
+        for said in (["colour"], []):
+            missing = _missing(scene, composer, bool(said), rng)
+            regions += _caption_regions(scene, said, missing, rng)
     else:
         regions = [(region, type) for region, type in regions if type != "part"]
+    captions = [caption(inventory(scene, said))[0] for said in (["colour"], ["colour", "size"])]
     return Sample(
         uri=f"scenes:{composer.seed}/{part}/{number}",
         image=_png(scene.pixels),
@@ -194,38 +196,65 @@ def _sample(scene: Scene, composer: Composer, part: Part, number: int, rng: np.r
     )
 
 
-def caption(
-    scene: Scene, said: Sequence[str] = ("colour",)
-) -> tuple[str, list[tuple[int, int, tuple[int, ...]]]]:
-    """Say what is in a scene: "a red frog, two blue keys and a green bell".
+Listed = list[tuple[Description, tuple[int, ...]]]
+"""Descriptions and the places of the things that they name."""
+
+
+def inventory(scene: Scene, said: Sequence[str] = ("colour",)) -> Listed:
+    """What is in a scene; things of which the same is said are named together.
 
     Args:
         scene: The scene.
-        said: What is said of things besides their kind: colour, size. Things of which the same is said are
-            named together; where the size is, the articles are definite: "the two small blue keys".
+        said: What is said of things besides their kind: colour, size.
+    """
+    alike: dict[Description, list[int]] = {}
+    for place, thing in enumerate(scene.things):
+        colour, size = (thing.colour if "colour" in said else ""), (thing.size if "size" in said else "")
+        alike.setdefault(Description(thing.kind, colour, size), []).append(place)
+    return [(replace(words, count=len(places)), tuple(places)) for words, places in alike.items()]
+
+
+def caption(listed: Listed) -> tuple[str, list[tuple[int, int, tuple[int, ...]]]]:
+    """Put a list into words: "a red frog, two blue keys and a green bell".
 
     Returns:
         The text, and for each phrase its first character, the one after its last, and the things it names.
     """
-    alike: dict[Description, list[int]] = {}
-    for place, thing in enumerate(scene.things):
-        words = Description(
-            thing.kind, thing.colour if "colour" in said else "", thing.size if "size" in said else ""
-        )
-        alike.setdefault(words, []).append(place)
     text, spans = "", []
-    for number, (words, places) in enumerate(alike.items()):
-        text += "" if number == 0 else " and " if number == len(alike) - 1 else ", "
-        article = "the" if "size" in said else "an" if (words.colour or words.kind)[0] in "aeiou" else "a"
-        phrase = replace(words, count=len(places)).head(article)
-        spans.append((len(text), len(text) + len(phrase), tuple(places)))
+    for number, (words, places) in enumerate(listed):
+        text += "" if number == 0 else " and " if number == len(listed) - 1 else ", "
+        article = "the" if words.size else "an" if (words.colour or words.kind)[0] in "aeiou" else "a"
+        phrase = words.head(article)
+        spans.append((len(text), len(text) + len(phrase), places))
         text += phrase
     return text, spans
 
 
-def _caption_regions(scene: Scene, said: Sequence[str]) -> list[tuple[Region, str]]:
-    text, spans = caption(scene, said)
+def _caption_regions(
+    scene: Scene, said: Sequence[str], missing: Sequence[Expression], rng: np.random.Generator
+) -> list[tuple[Region, str]]:
+    """A caption's phrases; every other one also names something that is not there."""
+    listed = inventory(scene, said)
+    if missing and rng.random() < 0.5:
+        other = missing[int(rng.integers(len(missing)))].description
+        listed.insert(int(rng.integers(len(listed) + 1)), (other, ()))
+    text, spans = caption(listed)
     return [(Region(text, start, end, _boxes(scene, places)), "caption") for start, end, places in spans]
+
+
+def _missing(
+    scene: Scene, composer: Composer, is_coloured: bool, rng: np.random.Generator
+) -> list[Expression]:
+    """Things that are not there: known kinds that the scene lacks, and its own in other colours."""
+    shown = {thing.kind for thing in scene.things}
+    absent = [kind for kind in composer.known_kinds if kind not in shown]
+    if not is_coloured:
+        return [Expression(Description(kind), (), "absent") for kind in absent]
+    near = list(near_misses(scene.things, list(composer.palette)))
+    colours = rng.choice(list(composer.palette), len(absent)).tolist()
+    far = [Expression(Description(*pair), (), "absent") for pair in zip(absent, colours, strict=True)]
+    far = [far[place] for place in rng.permutation(len(far))[: len(near)]]
+    return [one for one in [*near, *far] if _pair(one) not in composer.held_out_pairs]
 
 
 def _chosen(scene: Scene, composer: Composer, part: Part, rng: np.random.Generator) -> list[Expression]:
@@ -238,10 +267,11 @@ def _chosen(scene: Scene, composer: Composer, part: Part, rng: np.random.Generat
         found = [one for one in found if one.description.kind in composer.held_out_kinds]
     else:
         absent = [one for one in absent if _pair(one) not in composer.held_out_pairs]
-    num_relations = _RELATIONS_TO_TRAIN_ON if part == "train" else 1
+    is_train = part == "train"
     by_place = [one for one in found if one.type == "relation"]
-    found = [one for one in found if one.type != "relation"]
-    return choose(found, rng) + choose(by_place, rng, num_relations) + choose(absent, rng)
+    chosen = choose([one for one in found if one.type != "relation"], rng) + choose(absent, rng)
+    chosen += choose(by_place, rng, _RELATIONS_TO_TRAIN_ON if is_train else 1)
+    return chosen + (choose(_missing(scene, composer, False, rng), rng) if is_train else [])
 
 
 def _pair(expression: Expression) -> tuple[str, str]:

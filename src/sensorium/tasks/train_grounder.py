@@ -79,7 +79,7 @@ def train_grounder(
     job = Job(
         model=model,
         batches=batches,
-        loss=Grounding(recipe.box_weight),
+        loss=Grounding(recipe.box_weight, recipe.places_step),
         train=recipe.train,
         seed=recipe.seed,
         folder=folder,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isqrt
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +19,7 @@ from torch.nn import functional
 
 from sensorium.align.boxes import generalised_iou
 from sensorium.core.config import Config
+from sensorium.core.types import Tokens
 from sensorium.losses.late_interaction import filip
 from sensorium.models.grounder import Found, Grounder, GrounderConfig, PhraseBatch, centres
 from sensorium.training.objective import Objective
@@ -55,6 +57,8 @@ class GroundingRecipe(Config):
         data: Which rows.
         model: Encoders and blocks; its `depth` of 0 trains without boxes.
         box_weight: Of the boxes' loss beside that of the places.
+        places_step: Without boxes: of the rows and columns of places every so many meet the words, from a
+            start drawn anew in each step; so a fine grid costs no more than a coarse one.
         train: How.
     """
 
@@ -63,6 +67,7 @@ class GroundingRecipe(Config):
     data: GroundingData
     model: GrounderConfig
     box_weight: float = Field(default=1.0, gt=0)
+    places_step: int = Field(default=1, ge=1)
     train: TrainConfig
 
     @model_validator(mode="after")
@@ -81,14 +86,16 @@ class Grounding:
 
     Attributes:
         box_weight: Of the boxes' loss.
+        places_step: Of the rows and columns of places every so many are looked at without boxes.
     """
 
     box_weight: float = 1.0
+    places_step: int = 1
 
     def __call__(self, model: Grounder, outputs: Found, batch: PhraseBatch) -> Objective:
         """Compute the loss that the model's kind asks for."""
         if outputs.absent is None or outputs.boxes is None:
-            places, words = outputs.places, outputs.words
+            places, words = some_places(outputs.places, self.places_step), outputs.words
             assert model.scale is not None
             loss = filip(places.values, words.values, places.mask, words.mask, model.scale())
             return Objective(loss, {"filip": loss})
@@ -106,6 +113,18 @@ class Grounding:
         wrong = ~outputs.scores.detach().isfinite().all(dim=1).cpu()
         images = batch.image_of_text.cpu()[batch.text_of_phrase.cpu()[wrong]]
         return sorted({int(row) for row in batch.rows[images]})
+
+
+def some_places(places: Tokens, step: int) -> Tokens:
+    """Every `step`-th row and column of a square grid, from a start that torch's generator draws."""
+    if step == 1:
+        return places
+    grid = isqrt(places.values.shape[1])
+    top, left = torch.randint(step, (2,)).tolist()
+    kept = (
+        torch.arange(grid**2, device=places.mask.device).reshape(grid, grid)[top::step, left::step].flatten()
+    )
+    return Tokens(places.values[:, kept], places.mask[:, kept])
 
 
 def on_things(middles: Float[Tensor, "M 2"], batch: PhraseBatch) -> Bool[Tensor, "P K M"]:
