@@ -54,7 +54,7 @@ def relative(found: Tensor, wanted: Tensor) -> float:
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each way to compute: machine code, plain PyTorch, machine code a few diagonals at a time."""
     monkeypatch.setattr(soft_pairs, "usable", lambda: request.param != "plain")
-    monkeypatch.setattr(soft_kernels, "CHUNK_CELLS", 37 if request.param == "chunks" else 1 << 22)
+    monkeypatch.setattr(soft_kernels, "CHUNK_CELLS", 17 if request.param == "chunks" else 1 << 20)
     return request.param
 
 

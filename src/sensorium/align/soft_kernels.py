@@ -30,8 +30,8 @@ from numpy.polynomial import Chebyshev, Polynomial
 from sensorium.align.soft_plain import FAR, allowed
 from sensorium.align.windows import Ranges
 
-CHUNK_CELLS = 1 << 22
-"""Cells whose probabilities are held at one time: 32 bytes each, 134 MB."""
+CHUNK_CELLS = 1 << 20
+"""Cells whose probabilities are held at one time: 32 bytes each, 34 MB."""
 
 Fill: TypeAlias = Callable[[int, int, np.ndarray], None]
 Pull: TypeAlias = Callable[[int, int, np.ndarray, np.ndarray], None]
@@ -162,7 +162,8 @@ class _Sweep:
             fill,
             pull,
         )
-        self.chunks = diagonals.chunks(CHUNK_CELLS)
+        # Larger for very long series, so that the rings kept between chunks take no more room than a chunk.
+        self.chunks = diagonals.chunks(max(CHUNK_CELLS, int(diagonals.start[-1] ** 0.75)))
         most = max(int(diagonals.start[end] - diagonals.start[begin]) for begin, end in self.chunks)
         self.costs = np.empty(most)
         self.shares = np.empty((3, num_rows if pull is None else most))
