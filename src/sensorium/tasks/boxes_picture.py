@@ -80,14 +80,20 @@ def _label_boxes(
     zoom: float,
     size: tuple[int, int],
 ) -> None:
-    """The number of each phrase on its box, above the upper left corner where there is room."""
-    face = Typeface(_LABEL_PX, is_bold=True)
+    """The number of each phrase above its boxes, inside where there is no room; no number hides another."""
+    face, height = Typeface(_LABEL_PX, is_bold=True), _LABEL_PX + 10
+    taken: list[tuple[float, float, float]] = []
     for number, one in enumerate(found):
         label = f"{number + 1}"
-        width, height = face.width(label) + 16, _LABEL_PX + 10
+        width = face.width(label) + 16
         for x, y, *_ in (one.named * zoom).tolist():
             left = corner[0] + min(max(x - 2, 0), size[0] - width)
             top = corner[1] + (y - height - 2 if y >= height + 2 else y + 6)
+            while any(
+                abs(top - above) < height and first - width < left < last for first, last, above in taken
+            ):
+                left += width + 4
+            taken.append((left, left + width, top))
             colour = COLOURS[number % len(COLOURS)]
             canvas.rounded_rectangle((left, top, left + width, top + height), 7, fill=colour)
             face.draw(canvas, (left + 8, top + 1), label, PAPER)
