@@ -31,8 +31,8 @@ MIN_SCORE = 0.5
 _NEARLY = 0.3
 """Share of the best box's score from which another counts as named, too."""
 _POWER, _FLOOR = 0.8, 0.5
-"""Of the best window: a heat map runs from 0 at its median to 1 at its peak; what is below the floor is better
-left out. Both were chosen on thirty training scenes, and nothing else of them was."""
+"""Of the best window: a heat map runs from 0 at its median to 1 at its peak; below the floor is better left
+out. Both were chosen on thirty training scenes, and nothing else of them was."""
 _EDGES = frozenset(
     "above and at away below behind beside between by down from in inside into left near next of off on onto "
     "or over right to towards under up upon with without is are was were has have holding eating sitting "
