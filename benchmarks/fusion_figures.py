@@ -26,7 +26,7 @@ COLOURS = {
     "late average": "#000000",
 }
 DASHED = ("weighted", "late average")
-ORDER = [*COLOURS, "majority class"]
+LIGHT = 0.62  # above, a cell is too dark for dark figures
 
 
 def curve(accuracy: Mapping[str, list[float]], num_modalities: int, rates: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ def draw_missing(tasks: Mapping[str, Found], path: Path) -> None:
 
 
 def draw_subsets(tasks: Mapping[str, Found], path: Path) -> None:
-    """A heat map a task: contenders by subsets, the best in each subset in bold."""
+    """A heat map a task: contenders by subsets."""
     figure = _figure(3.6 * len(tasks) + 1.6, 5.4)
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     for panel, (name, found) in zip(panels, tasks.items(), strict=True):
@@ -71,31 +71,35 @@ def draw_subsets(tasks: Mapping[str, Found], path: Path) -> None:
 
 
 def _heat_map(panel: Axes, name: str, found: Found, *, is_first: bool) -> None:
-    rows = [one for one in ORDER if one in found["contenders"]]
-    subsets = [subset for subset in found["contenders"][rows[0]]["accuracy"] if subset]
-    values = np.array(
-        [[found["contenders"][one]["accuracy"][subset][0] for subset in subsets] for one in rows]
-    )
-    if found["best"] is not None:
-        rows, values = [*rows, "best possible"], np.vstack([values, [found["best"][one] for one in subsets]])
+    rows = _rows(found)
+    subsets = [subset for subset in found["contenders"]["transformer"]["accuracy"] if subset]
+    values = np.array([[row.get(subset, np.nan) for subset in subsets] for row in rows.values()])
     panel.imshow(values, cmap="YlGnBu", vmin=0, vmax=1.1, aspect="auto")
-    for row, column in np.ndindex(*values.shape):
+    for row, column in np.argwhere(~np.isnan(values)):
         value = values[row, column]
-        panel.text(
-            column,
-            row,
-            f"{value:.2f}".removeprefix("0"),
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if value > 0.62 else "#222222",
-        )
+        shade = "white" if value > LIGHT else "#222222"
+        shown = f"{value:.2f}".removeprefix("0")
+        panel.text(column, row, shown, ha="center", va="center", fontsize=8, color=shade)
     panel.set_xticks(range(len(subsets)), [subset.replace("+", "\n") for subset in subsets], fontsize=8)
-    panel.set_yticks(range(len(rows)), rows if is_first else [""] * len(rows))
+    panel.set_yticks(range(len(rows)), list(rows) if is_first else [""] * len(rows))
     panel.set_title(name)
     panel.tick_params(length=0)
     for spine in panel.spines.values():
         spine.set_visible(False)
+
+
+def _rows(found: Found) -> dict[str, dict[str, float]]:
+    """Mean accuracies by contender and subset; the specialists of one modality share a row."""
+    means = {
+        name: {subset: mean for subset, (mean, _) in one["accuracy"].items()}
+        for name, one in found["contenders"].items()
+    }
+    alone = {
+        subset: mean for name, one in means.items() if name.startswith("only") for subset, mean in one.items()
+    }
+    rows = {name: means[name] for name in COLOURS}
+    rows |= {"specialists": alone, "majority class": means["majority class"]}
+    return rows if found["best"] is None else {**rows, "best possible": found["best"]}
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -107,7 +107,7 @@ def best_xor(subset: Subset) -> float:
 
 def best_redundancy(subset: Subset) -> float:
     """A vote; two that differ leave a guess, so that the second adds nothing."""
-    return {0: 0.5, 1: RIGHT, 2: RIGHT, 3: RIGHT**3 + 3 * RIGHT**2 * (1 - RIGHT)}[len(subset)]
+    return {0: 0.5, 1: RIGHT, 2: RIGHT, 3: round(RIGHT**3 + 3 * RIGHT**2 * (1 - RIGHT), 4)}[len(subset)]
 
 
 def best_unique(subset: Subset) -> float:
