@@ -99,7 +99,7 @@ def _rows(found: Found) -> dict[str, dict[str, float]]:
     }
     rows = {name: means[name] for name in COLOURS}
     rows |= {"specialists": alone, "majority class": means["majority class"]}
-    return rows if found["best"] is None else {**rows, "best possible": found["best"]}
+    return {**rows, "best possible": found["best"] or {}}  # unknown: an empty row, for panels to line up
 
 
 def _figure(width: float, height: float) -> Figure:
