@@ -1,10 +1,9 @@
 """Soft-DTW of one pair of series as machine code: value and gradient, anti-diagonal by anti-diagonal.
 
-In: two series in float64 (or a matrix of costs) and the cells that a window allows. Out: the
-value and what autograd needs. Recurrence and gradient: Cuturi and Blondel 2017 (arXiv 1703.01541), section
-2; unlike there, what is kept from forward to backward is not the accumulated cost R but the *probabilities*
-of the three predecessors of each cell. exp((R - R') / gamma) of two large sums loses the digits that a
-probability still has, and products of probabilities stay probabilities over thousands of steps.
+In: two series in float64 (or a matrix of costs) and the cells that a window allows. Out: the value and what
+autograd needs. Recurrence and gradient: Cuturi and Blondel 2017 (arXiv 1703.01541), section 2; what is kept
+on the way back is not the accumulated cost R, as there, but the *probabilities* of the three predecessors of
+each cell: exp((R - R') / gamma) of two large sums loses digits that a probability still has.
 
 Cells of one anti-diagonal do not depend on each other, so each loop below runs in vector registers; exp and
 log are polynomials, for the library's are called one number at a time. Cells are *packed*: those of diagonal
@@ -270,17 +269,11 @@ def _soften(first, count, start, begin, costs, gamma, ring, shares, keep):  # ty
         now, last, older = ring[d % 3], ring[(d - 1) % 3], ring[(d - 2) % 3]
         at = start[here] - start[0]
         p = at if keep else 0
-        _soften_diagonal(
-            costs[at : at + k],
-            older[low : low + k],
-            last[low : low + k],
-            last[low + 1 : low + 1 + k],
-            gamma,
-            now[low + 1 : low + 1 + k],
-            shares[0, p : p + k],
-            shares[1, p : p + k],
-            shares[2, p : p + k],
-        )
+        both, above, left = older[low : low + k], last[low : low + k], last[low + 1 : low + 1 + k]
+        total, share_both = now[low + 1 : low + 1 + k], shares[0, p : p + k]  # contiguous, each of them
+        share_above, share_left = shares[1, p : p + k], shares[2, p : p + k]
+        cost = costs[at : at + k]
+        _soften_diagonal(cost, both, above, left, gamma, total, share_both, share_above, share_left)
         now[low] = FAR
         now[low + k + 1] = FAR
         if d == 0:
