@@ -54,9 +54,9 @@ def soft_dtw(
 
     Example:
         >>> x = torch.tensor([[[0.0], [1.0], [2.0]]])
-        >>> y = torch.tensor([[[0.0], [0.0], [1.0], [2.0]]])
-        >>> [round(soft_dtw(x, y, gamma=gamma).item(), 3) for gamma in (1e-3, 1.0)]  # DTW's is 0
-        [0.0, -1.471]
+        >>> y = torch.tensor([[[0.0], [0.0], [1.0], [3.0]]])
+        >>> [round(soft_dtw(x, y, gamma=gamma).item(), 3) for gamma in (1e-3, 1.0)]  # DTW's is 1
+        [1.0, -0.235]
     """
     pairs = Pairs.of_series(x, y, gamma, lengths, window)
 
