@@ -41,6 +41,8 @@ VENDORS = ("google", "twitter", "microsoft")
 LICENCE = "GPL-2.0-only AND Apache-2.0 AND CC-BY-4.0 AND MIT"
 _CLEAR = 0.08
 """Share of the picture by which a centre must lie beyond another to count as left, right, above, below."""
+_MISSING = 0.25
+"""Share of the coloured captions of training scenes that also name what is not there."""
 _RELATIONS_TO_TRAIN_ON = 3
 """Most of them in a training scene: they are the hardest to learn."""
 
@@ -173,12 +175,11 @@ def _sample(scene: Scene, composer: Composer, part: Part, number: int, rng: np.r
     for expression in _chosen(scene, composer, part, rng):
         regions += _expression_regions(scene, expression)
     if part == "train":
-        for said in (["colour"], []):
-            missing = _missing(scene, composer, bool(said), rng)
-            regions += _caption_regions(scene, said, missing, rng)
+        coloured = _with_one_missing(inventory(scene), scene, composer, rng)
+        regions += [*_caption_regions(coloured, scene), *_caption_regions(inventory(scene, []), scene)]
     else:
         regions = [(region, type) for region, type in regions if type != "part"]
-    captions = [caption(inventory(scene, said))[0] for said in (["colour"], ["colour", "size"])]
+    captions = [caption(inventory(scene, said))[0] for said in (["colour"], ["colour", "size"], [])]
     return Sample(
         uri=f"scenes:{composer.seed}/{part}/{number}",
         image=_png(scene.pixels),
@@ -230,31 +231,25 @@ def caption(listed: Listed) -> tuple[str, list[tuple[int, int, tuple[int, ...]]]
     return text, spans
 
 
-def _caption_regions(
-    scene: Scene, said: Sequence[str], missing: Sequence[Expression], rng: np.random.Generator
-) -> list[tuple[Region, str]]:
-    """A caption's phrases; every other one also names something that is not there."""
-    listed = inventory(scene, said)
-    if missing and rng.random() < 0.5:
-        other = missing[int(rng.integers(len(missing)))].description
-        listed.insert(int(rng.integers(len(listed) + 1)), (other, ()))
+def _caption_regions(listed: Listed, scene: Scene) -> list[tuple[Region, str]]:
     text, spans = caption(listed)
     return [(Region(text, start, end, _boxes(scene, places)), "caption") for start, end, places in spans]
 
 
-def _missing(
-    scene: Scene, composer: Composer, is_coloured: bool, rng: np.random.Generator
-) -> list[Expression]:
-    """Things that are not there: known kinds that the scene lacks, and its own in other colours."""
-    shown = {thing.kind for thing in scene.things}
-    absent = [kind for kind in composer.known_kinds if kind not in shown]
-    if not is_coloured:
-        return [Expression(Description(kind), (), "absent") for kind in absent]
-    near = list(near_misses(scene.things, list(composer.palette)))
-    colours = rng.choice(list(composer.palette), len(absent)).tolist()
-    far = [Expression(Description(*pair), (), "absent") for pair in zip(absent, colours, strict=True)]
-    far = [far[place] for place in rng.permutation(len(far))[: len(near)]]
-    return [one for one in [*near, *far] if _pair(one) not in composer.held_out_pairs]
+def _with_one_missing(listed: Listed, scene: Scene, composer: Composer, rng: np.random.Generator) -> Listed:
+    """Now and then put something that is not there among what is: a list is no proof.
+
+    Colours only: where kinds may be missing too, a grounder learns kinds far later.
+    """
+    missing = [one for one in near_misses(scene.things, list(composer.palette)) if _is_known(one, composer)]
+    place, which = int(rng.integers(len(listed) + 1)), int(rng.integers(max(1, len(missing))))
+    if not missing or rng.random() >= _MISSING:
+        return listed
+    return [*listed[:place], (missing[which].description, ()), *listed[place:]]
+
+
+def _is_known(expression: Expression, composer: Composer) -> bool:
+    return (expression.description.kind, expression.description.colour) not in composer.held_out_pairs
 
 
 def _chosen(scene: Scene, composer: Composer, part: Part, rng: np.random.Generator) -> list[Expression]:
@@ -266,12 +261,11 @@ def _chosen(scene: Scene, composer: Composer, part: Part, rng: np.random.Generat
     elif part == "objects":
         found = [one for one in found if one.description.kind in composer.held_out_kinds]
     else:
-        absent = [one for one in absent if _pair(one) not in composer.held_out_pairs]
-    is_train = part == "train"
+        absent = [one for one in absent if _is_known(one, composer)]
     by_place = [one for one in found if one.type == "relation"]
-    chosen = choose([one for one in found if one.type != "relation"], rng) + choose(absent, rng)
-    chosen += choose(by_place, rng, _RELATIONS_TO_TRAIN_ON if is_train else 1)
-    return chosen + (choose(_missing(scene, composer, False, rng), rng) if is_train else [])
+    chosen = choose([one for one in found if one.type != "relation"], rng)
+    chosen += choose(by_place, rng, _RELATIONS_TO_TRAIN_ON if part == "train" else 1)
+    return chosen + choose(absent, rng)
 
 
 def _pair(expression: Expression) -> tuple[str, str]:
