@@ -112,6 +112,20 @@ def test_a_mask_with_holes() -> None:
     assert found.distance > dtw(x, y).distance
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.sampled_from(["symmetric1", "asymmetric"]), st.sampled_from([1, 11]))
+def test_a_mask_that_narrows_and_widens(seed: int, step: str, width: int) -> None:
+    random = np.random.default_rng(seed)
+    x, y = walk(seed, 61, width), walk(seed + 1, 41, width)
+    middle, columns = np.arange(61) * 40 / 60, np.arange(41)
+    low, high = (np.repeat(random.uniform(0, 20, 9), 7)[:61] for _ in range(2))
+    mask = (columns >= (middle - low - 1)[:, None]) & (columns <= (middle + high + 1)[:, None])
+    costs = np.where(mask, np.sqrt(((x[:, None] - y) ** 2).sum(-1)), np.inf)
+    wanted = pytest.approx(dtw(costs, metric="precomputed", step=step).distance, rel=1e-12)
+    assert dtw(x, y, window=mask, step=step).distance == wanted
+    assert dtw(x, y, window=mask, step=step, path=False).distance == wanted
+
+
 def test_equal_lengths_agree_with_dtaidistance() -> None:
     x, y = walk(6, 101)[:, 0], walk(7, 101)[:, 0]
     for radius in (0, 7, 30):
