@@ -48,7 +48,7 @@ class Heard:
         return len(self.level_db)
 
 
-def listen(blocks: Iterable[Float32[np.ndarray, " samples"]]) -> Heard:
+def listen(blocks: Iterable[Float32[np.ndarray, " _"]]) -> Heard:
     """Describe a signal that comes in blocks of any size, mono at 16 kHz; what is kept is 9 kB a second.
 
     Raises:

@@ -76,7 +76,7 @@ def align_speech(recording: Heard, script: Script) -> list[WordSpan]:
     """
     active = silence(recording.level_db) < 0.5
     if not active.any() or recording.level_db.max() < -70:
-        raise UsageError("the recording is silent; nothing to align words to")
+        raise UsageError("the recording is silent or steady noise; no words can lie there")
     spoken = script.word_of >= 0
     if not spoken.any():
         raise UsageError("the text has no word that can be spoken; expected letters or digits")

@@ -3,14 +3,16 @@
 In: a text and a language. Out: mono samples, and for each word that it spoke its place in the text and its
 time. The library is that of the system where there is one (Debian: `libespeak-ng1`), else the one inside the
 PyPI wheel `espeakng-loader`, which depends on nothing and is only unpacked, never run by an installer.
-Formant synthesis: intelligible, not natural, some 500 times faster than speech, and the same text always
-gives the same samples. It reads digits and signs as words. GPL-3.0; it is loaded, not shipped.
+Formant synthesis: intelligible, not natural, some 300 times faster than speech; the same text gives the same
+sounds, but for some samples more or less. It reads digits and signs as words. GPL-3.0; it is loaded, not
+shipped.
 """
 
 from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -242,7 +244,7 @@ def _names(language: str) -> Iterator[str]:
 def _words(events: list[tuple[int, int, float, bytes]], end_s: float) -> Iterator[SpokenWord]:
     """Words from their starts; one lasts until the next begins or a pause or the clause's end comes."""
     starts = [place for place, event in enumerate(events) if event[0] == _WORD]
-    for place, following in zip(starts, [*starts[1:], len(events)], strict=True):
+    for place, following in itertools.pairwise([*starts, len(events)]):
         _, text_position, start_s, _ = events[place]
         stop_s = end_s if following == len(events) else events[following][2]
         for kind, _, time_s, name in events[place + 1 : following]:
