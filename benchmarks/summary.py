@@ -270,7 +270,8 @@ def looped(path: Path, duration_s: float) -> Path:
     with av.open(str(test_film())) as source, av.open(str(path), "w") as out:
         streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
         packets = [packet for packet in source.demux() if packet.dts is not None]
-        period_s = max(float((packet.pts + packet.duration) * packet.time_base) for packet in packets)
+        # The first decoding times are below 0: a pause keeps them ascending from turn to turn.
+        period_s = 0.2 + max(float((packet.pts + packet.duration) * packet.time_base) for packet in packets)
         content = [
             (p.stream.index, p.pts, p.dts, p.duration, p.time_base, p.is_keyframe, bytes(p)) for p in packets
         ]

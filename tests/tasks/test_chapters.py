@@ -46,7 +46,7 @@ def test_chapters_cover_the_film_and_are_not_too_short():
         assert chapters[0].start_s == 0
         assert chapters[-1].end_s == length
         assert all(a.end_s == b.start_s for a, b in itertools.pairwise(chapters))
-        assert len(chapters) == 1 or min(c.end_s - c.start_s for c in chapters) >= 20
+        assert len(chapters) == 1 or min(c.end_s - c.start_s for c in chapters) >= 12
     assert len(find_chapters(film_of([(0.0, 500.0)]))) == 1
 
 

@@ -6,7 +6,7 @@ Nothing but a few numbers a frame is kept.
 
 - A **cut** is a frame that differs from the one before it (mean absolute difference, SAD) much more than its
   neighbours within a quarter of a second do from theirs, and whose two sides stay different: a flash returns
-  to what was there, a cut does not.
+  to what was there, a cut does not. A small change that only moves what was there is a jerk of the camera.
 - A **dissolve** or fade is a second or so in whose middle the picture is the mean of its two ends; a camera
   that moves seldom shows that. A picture that only drifts or grows lighter keeps its structure and is none.
 - **Black** between two scenes belongs to neither; it is cut once, where it ends.
@@ -17,6 +17,7 @@ It sees arrays only: no files, no sound, no learned weights. `tasks.shot_model` 
 from __future__ import annotations
 
 import itertools
+from array import array
 from collections import deque
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -37,15 +38,15 @@ class ShotOptions:
     Attributes:
         cut_ratio: How many times the neighbours' difference (plus `cut_floor`) a cut's is.
         cut_floor: SAD that noise alone may have, of 255.
-        cut_change: Least SAD of a cut, of 255.
+        cut_change: Least SAD of a cut, of 255; one of less than twice as much must change the structure too.
         fade_change: Least SAD between the two ends of a dissolve, of 255.
         fade_residual: Most by which its middle may miss the mean of its ends, as a share of that SAD.
         min_shot_s: Cuts closer than this are one.
     """
 
-    cut_ratio: float = 2.0
+    cut_ratio: float = 1.5
     cut_floor: float = 4.0
-    cut_change: float = 12.0
+    cut_change: float = 6.0
     fade_change: float = 18.0
     fade_residual: float = 0.36
     min_shot_s: float = 0.24
@@ -111,11 +112,12 @@ class ShotDetector:
 
     def __init__(self, options: ShotOptions | None = None) -> None:
         self.options = options or ShotOptions()
-        self._times_s: list[float] = []
-        self._near: list[float] = []
-        self._span: list[float] = []
-        self._span_from: list[float] = []
+        self._times_s = array("d")
+        self._near = array("d")
+        self._span = array("d")
+        self._span_from = array("d")
         self._black: list[bool] = []
+        self._is_weak: list[bool] = []
         self._recent: deque[tuple[float, Float32[np.ndarray, "H W 3"]]] = deque()
         self._samples: deque[tuple[float, Float32[np.ndarray, "H W 3"]]] = deque(maxlen=max(_WINDOWS) + 1)
         self._fades: list[tuple[float, float, float]] = []
@@ -159,12 +161,23 @@ class ShotDetector:
         recent = self._recent
         while len(recent) > 1 and recent[1][0] <= time_s - _SPAN_S:
             recent.popleft()
+        near = _sad(recent[-1][1], picture) if recent else 0.0
+        self._is_weak.append(bool(recent) and self._is_jerk(near, recent[-1][1], picture))
         self._times_s.append(time_s)
-        self._near.append(_sad(recent[-1][1], picture) if recent else 0.0)
+        self._near.append(near)
         self._span.append(_sad(recent[0][1], picture) if recent else 0.0)
         self._span_from.append(recent[0][0] if recent else time_s)
         self._black.append(bool(picture.mean() < _BLACK and picture.std() < _BLACK / 2))
         recent.append((time_s, picture))
+
+    def _is_jerk(
+        self, near: float, before: Float32[np.ndarray, "H W 3"], picture: Float32[np.ndarray, "H W 3"]
+    ) -> bool:
+        """Whether a small change is too small for a cut, or only moved or lit what was there before."""
+        if near >= 2 * self.options.cut_change:
+            return False
+        is_step = near >= self.options.cut_change and near > self.options.cut_ratio * self._near[-1]
+        return not is_step or _is_same_structure(before, picture)
 
     def _cuts(self) -> dict[float, float]:
         """Time and strength of each hard cut."""
@@ -172,7 +185,7 @@ class ShotDetector:
         span, span_from = np.array(self._span), np.array(self._span_from)
         ratio = near / (_second_largest_nearby(times_s, near) + self.options.cut_floor)
         found: dict[float, float] = {}
-        is_large = (ratio >= self.options.cut_ratio) & (near >= self.options.cut_change)
+        is_large = (ratio >= self.options.cut_ratio) & ~np.array(self._is_weak)
         for at in np.flatnonzero(is_large).tolist():
             # The first later frame that is compared with one from before the cut, from farthest away.
             after = int(np.searchsorted(span_from, times_s[at - 1], side="right")) - 1

@@ -21,7 +21,7 @@ from sensorium.tasks.film import Film
 
 _MOST_ROWS = 600
 _MOST_CHAPTERS = 24
-_SHORTEST_S = 20.0
+_SHORTEST_S = 12.0
 _SHORTEST_SHARE = 0.04
 _PENALTY = 0.5
 
@@ -44,7 +44,7 @@ class Chapter:
 def find_chapters(film: Film) -> list[Chapter]:
     """Divide a film at cuts; one of a single view is one chapter.
 
-    A chapter lasts 20 seconds or a twenty-fifth of the film at least.
+    A chapter lasts 12 seconds or a twenty-fifth of the film at least.
     """
     shortest_s = max(_SHORTEST_S, film.duration_s * _SHORTEST_SHARE)
     cuts = np.array([shot.start_s for shot in film.shots[1:]])

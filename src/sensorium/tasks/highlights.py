@@ -28,7 +28,7 @@ from sensorium.tasks.film import Film
 
 _BLACK = 12.0
 _EMPTY_SHARPNESS = 0.5
-# Clips: not longer than this, nor than a third of the summary, and not shorter than can be watched.
+# Clips: not longer than this, nor than a fifth of the summary, and not shorter than can be watched.
 _LONGEST_S, _SHORTEST_S = 8.0, 0.8
 _UNITS = 50_000
 
@@ -106,7 +106,7 @@ def read_length(text: str, duration_s: float) -> float:
 
 def clips_of(film: Film, budget_s: float) -> list[Clip]:
     """Split shots into equal parts short enough that several fit into `budget_s`."""
-    longest_s = max(_SHORTEST_S, min(_LONGEST_S, budget_s / 3))
+    longest_s = max(_SHORTEST_S, min(_LONGEST_S, budget_s / 5))
     clips: list[Clip] = []
     for number, shot in enumerate(film.shots):
         count = max(1, math.ceil(shot.duration_s / longest_s - 1e-9))

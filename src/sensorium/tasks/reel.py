@@ -9,6 +9,7 @@ Pictures are stored upright, with square pixels and even sides. One frame of eac
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -129,14 +130,18 @@ class _Writer:
                 rate_hz = _nearest_rate(tracks[0].codec_context.sample_rate)
                 layout = "mono" if tracks[0].codec_context.channels == 1 else "stereo"
                 sound = out.add_stream("aac", rate=rate_hz, layout=layout)
+                sound.options = {"aac_coder": "fast"}
                 ear = Ear(self._sounds, tracks[0], rate_hz, layout)
                 heard = _heard(ear, stretches, rate_hz, 1 if layout == "mono" else 2)
                 merged = heapq.merge(merged, _audio_frames(heard, rate_hz, layout), key=lambda item: item[0])
             _mark_chapters(out, stretches, titles)
+            told_s = -1
             for time_s, frame in merged:
                 stream = picture if isinstance(frame, av.VideoFrame) else sound
                 out.mux(stream.encode(frame))
-                progress(min(int(time_s), int(total_s)), int(total_s), "writing the reel")
+                if told_s < int(time_s) <= total_s:
+                    told_s = int(time_s)
+                    progress(told_s, math.ceil(total_s), "writing the reel (seconds)")
             for stream in [picture, sound] if tracks else [picture]:
                 out.mux(stream.encode(None))
         return Reel(path, total_s, self._num_frames, bool(tracks))
