@@ -104,6 +104,12 @@ def test_colours_and_kinds_come_evenly() -> None:
         assert counts.max() / counts.min() < 1.5
 
 
+def test_training_scenes_may_have_fewer_things() -> None:
+    made = composer(layout=Layout(size_px=97, num_to_train_on=(1, 2)))
+    assert all(len(made.scene("train", number).things) <= 2 for number in range(19))
+    assert max(len(made.scene("seen", number).things) for number in range(19)) > 2
+
+
 def test_what_cannot_be_composed_is_refused() -> None:
     with pytest.raises(UsageError, match="no picture of unicorn"):
         composer(held_out_kinds=["unicorn"])

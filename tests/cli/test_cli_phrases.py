@@ -73,6 +73,12 @@ def test_a_grounder_is_refused_where_vectors_are_needed(run: Path, picture: Path
     assert "holds a grounder; this needs a joint embedding" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("things", ["5", "0-2", "4-3", "a-b", "3-9"])
+def test_a_range_that_is_none_is_refused(things: str, tmp_path: Path, capsys) -> None:
+    assert main(["data", "scenes", "-o", str(tmp_path / "t.lance"), "--things", things]) == 2
+    assert "expected two numbers from 1 to 6" in capsys.readouterr().err
+
+
 def test_unknown_pictures_are_named(tmp_path: Path, capsys) -> None:
     assert main(["data", "scenes", "-o", str(tmp_path / "t.lance"), "--pictures", "photos"]) == 2
     assert "no pictures from 'photos'; known: emoji, stamps, digits" in capsys.readouterr().err

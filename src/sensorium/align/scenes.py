@@ -47,6 +47,7 @@ class Layout:
     Attributes:
         size_px: Side of the square picture.
         num_things: Fewest and most things.
+        num_to_train_on: The same in training scenes; None: as everywhere.
         small: Longer side of a small thing as a share of the picture, from and to.
         large: The same of a large thing.
         turn_deg: Things are turned by up to this angle.
@@ -54,6 +55,7 @@ class Layout:
 
     size_px: int = 96
     num_things: tuple[int, int] = (3, 6)
+    num_to_train_on: tuple[int, int] | None = None
     small: tuple[float, float] = (0.17, 0.22)
     large: tuple[float, float] = (0.31, 0.38)
     turn_deg: float = 8.0
@@ -147,7 +149,8 @@ class Composer:
 
     def _choose_things(self, part: Part, rng: np.random.Generator) -> list[tuple[str, str, str]]:
         """Kind, colour and size of each thing; some kinds come twice or thrice, so that every word counts."""
-        low, high = self.layout.num_things
+        asked = self.layout.num_to_train_on if part == "train" else None
+        low, high = self.layout.num_things if asked is None else asked
         count = int(rng.integers(low, high + 1))
         first = self._first_pair(part, rng)
         pairs = [first]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_pairs, note
+from sensorium.core.errors import UsageError
 
 
 def scenes(
@@ -19,6 +20,9 @@ def scenes(
         str,
         typer.Option("--pictures", help="Where things come from: emoji, stamps, digits (scikit-learn's)."),
     ] = "emoji,stamps",
+    things: Annotated[
+        str, typer.Option("--things", metavar="A-B", help="Fewest and most things of a training scene.")
+    ] = "3-6",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all choices.")] = 0,
     json: JsonOption = False,
 ) -> None:
@@ -31,7 +35,7 @@ def scenes(
     from sensorium.tasks.scenes import Plan, make_scenes
 
     sources = tuple(part.strip() for part in pictures.split(",") if part.strip())
-    plan = Plan(num_train=num, num_test=held_out, size_px=size, pictures=sources, seed=seed)
+    plan = Plan(num, held_out, size, sources, _read_range(things), seed)
     with TerminalProgress() as progress:
         table = make_scenes(out, plan, progress)
     if json:
@@ -39,3 +43,10 @@ def scenes(
     else:
         emit_pairs({"table": table.path, "rows": len(table)})
         note(f"next: sensorium train grounding --set data.table={out}")
+
+
+def _read_range(text: str) -> tuple[int, int]:
+    low, dash, high = text.partition("-")
+    if not (dash and low.strip().isdigit() and high.strip().isdigit() and 1 <= int(low) <= int(high) <= 6):
+        raise UsageError(f"--things {text}: expected two numbers from 1 to 6, as in --things 1-2")
+    return int(low), int(high)

@@ -29,6 +29,8 @@ from sensorium.models.scale import LogitScale
 from sensorium.nn.block import BlockConfig, Stack
 from sensorium.nn.position import LearnedPositions, grid_positions
 
+_OFFSET = 7.0
+"""Half of the logit scale at the start: a cosine above a half says that a word is there."""
 _USUAL_SIDE = 0.12
 """Share of the picture from a thing's middle to its side, where training starts."""
 
@@ -200,6 +202,7 @@ class Grounder(nn.Module):
         self.word = nn.Linear(self.text.dim, config.dim)
         self.meeting = Meeting(config, self.grid, self.size_px) if config.depth else None
         self.scale = LogitScale(1 / 0.07) if config.depth == 0 else None
+        self.offset = nn.Parameter(torch.tensor(-_OFFSET)) if config.depth == 0 else None
 
     @property
     def device(self) -> torch.device:
@@ -212,7 +215,8 @@ class Grounder(nn.Module):
         words = self.word(self.text(batch.texts).values)
         real = torch.ones(places.shape[:2], dtype=torch.bool, device=places.device)
         if self.meeting is not None:
-            return self.meeting(Tokens(places, real), Tokens(words, batch.texts.mask), batch)
+            found: Found = self.meeting(Tokens(places, real), Tokens(words, batch.texts.mask), batch)
+            return found
         assert self.scale is not None
         places, words = functional.normalize(places, dim=-1), functional.normalize(words, dim=-1)
         own_places = places[batch.image_of_text[batch.text_of_phrase]]

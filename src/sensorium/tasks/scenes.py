@@ -56,6 +56,7 @@ class Plan:
         num_test: Scenes of each held-out part.
         size_px: Side of the pictures.
         pictures: Where the things come from: emoji, stamps, digits.
+        num_things: Fewest and most things of a training scene; held-out scenes have 3 to 6.
         seed: Of all choices.
     """
 
@@ -63,6 +64,7 @@ class Plan:
     num_test: int = 1_000
     size_px: int = 96
     pictures: Sequence[str] = ("emoji", "stamps")
+    num_things: tuple[int, int] = (3, 6)
     seed: int = 0
 
 
@@ -83,7 +85,7 @@ def make_scenes(path: str | Path, plan: Plan, progress: Progress = quiet) -> Tab
     composer = Composer(
         load_pictures(plan.pictures, progress),
         held_out_kinds=HELD_OUT_KINDS,
-        layout=Layout(size_px=plan.size_px),
+        layout=Layout(size_px=plan.size_px, num_to_train_on=plan.num_things),
         seed=plan.seed,
     )
     table = Table.create(path, description="Scenes composed of real pictures, with boxes", licence=LICENCE)

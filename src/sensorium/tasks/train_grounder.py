@@ -79,7 +79,7 @@ def train_grounder(
     job = Job(
         model=model,
         batches=batches,
-        loss=Grounding(recipe.box_weight, recipe.places_step),
+        loss=Grounding(recipe.box_weight, recipe.places_step, recipe.word_weight),
         train=recipe.train,
         seed=recipe.seed,
         folder=folder,
