@@ -1,12 +1,10 @@
 """Exact DTW by panels of rows: the cheapest way into the last row, and the path there.
 
 In: `Costs`, `Ranges`, a `StepPattern`, what is open. Out: `Solved`. One panel of costs is resident at a time;
-    what a path needs later is 2 bits a cell (4 for patterns of more than three productions) of the window. If
-    that is more than the cap, only rows of accumulated costs are kept, at checkpoints, and each block between
-    two of them is computed a second time when the path is traced through it: memory then grows as (n + m)
-    times the root of n.
-
-Knows neither series nor metrics.
+what a path needs later is 2 bits a cell (4 for patterns of more than three productions) of the window. If
+that is more than the cap, only rows of accumulated costs are kept, at checkpoints, and each block between two
+of them is computed a second time when the path is traced through it: memory then grows as (n + m) times the
+root of n.
 """
 
 from __future__ import annotations
@@ -17,11 +15,12 @@ from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64, UInt8
+from jaxtyping import Float, Float64, Int64
 
 from sensorium.align import kernels_path as source
+from sensorium.align.dtw_costs import Costs, Differences
+from sensorium.align.dtw_trace import Codes, Table, Tracer
 from sensorium.align.kernels import compiled, unreached
-from sensorium.align.metrics import Costs, Differences
 from sensorium.align.steps import StepPattern
 from sensorium.align.windows import Ranges
 
@@ -63,18 +62,6 @@ class Solved:
     distance: float
     path: Int64[np.ndarray, "L 2"] | None = None
     weights: Float64[np.ndarray, " L"] | None = None
-
-
-@dataclass(frozen=True)
-class Codes:
-    """Which production led to each cell of a block of rows; the layout is told in `kernels_path`."""
-
-    top: int
-    bits: int
-    first: Int64[np.ndarray, " G"]
-    last: Int64[np.ndarray, " G"]
-    start: Int64[np.ndarray, " G"]
-    bytes_: UInt8[np.ndarray, " size"]
 
 
 @runtime_checkable
@@ -270,23 +257,6 @@ class WavefrontSweep:
             )
 
 
-class Table:
-    """A pattern as arrays: where each production comes from, the cells it enters, what they weigh."""
-
-    def __init__(self, pattern: StepPattern) -> None:
-        most = max(len(moves) for moves in pattern.productions)
-        number = len(pattern.productions)
-        self.jumps = np.zeros((number, 2), np.int64)
-        self.cells = np.zeros((number, most, 2), np.int64)
-        self.weights = np.zeros((number, most))
-        self.counts = np.array([len(moves) for moves in pattern.productions], np.int64)
-        for p, moves in enumerate(pattern.productions):
-            steps = np.array([move[:2] for move in moves])
-            self.jumps[p] = steps.sum(axis=0)
-            self.cells[p, : len(moves)] = self.jumps[p] - steps.cumsum(axis=0)
-            self.weights[p, : len(moves)] = [weight for _, _, weight in moves]
-
-
 class TableSweep:
     """Any productions; the state is the rows of costs and of sums that moves reach back to."""
 
@@ -347,32 +317,3 @@ class TableSweep:
             outside |= ~self._ranges.mask[rows, columns]
         found[outside] = self._big
         cost[:, columns] = found
-
-
-class Tracer:
-    """A path on its way from the end back to the beginning, block by block."""
-
-    def __init__(self, pattern: StepPattern, n: int, m: int, end: tuple[int, int]) -> None:
-        self._table = Table(pattern)
-        self._cell = np.array(end, np.int64)
-        longest = n + m + int(self._table.cells.shape[1])
-        self._path = np.empty((longest, 2), np.int64)
-        self._paid = np.empty(longest)
-        self._free = longest
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the beginning has been reached."""
-        return bool(self._cell[0] < 0)
-
-    def through(self, codes: Codes) -> None:
-        """Go up through a block."""
-        table = self._table
-        self._free = compiled(source.trace, source.TRACE, np.dtype(np.float64))(
-            *(codes.bytes_, codes.first, codes.start, codes.bits, codes.top, self._cell, table.jumps),
-            *(table.cells, table.weights, table.counts, self._path, self._paid, self._free),
-        )
-
-    def found(self) -> tuple[Int64[np.ndarray, "L 2"], Float64[np.ndarray, " L"]]:
-        """The cells of the path in order, and their weights."""
-        return self._path[self._free :].copy(), self._paid[self._free :].copy()

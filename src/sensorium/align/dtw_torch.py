@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
-from sensorium.align.dtw_sweep import Problem, Solved, Table
+from sensorium.align.dtw_costs import Costs, Differences, Part, Products
+from sensorium.align.dtw_sweep import Problem, Solved
+from sensorium.align.dtw_trace import Table
 from sensorium.align.kernels import UNREACHED
-from sensorium.align.metrics import Costs, Differences, Part, Products
 
 NO_CODE = 255
 _Path: TypeAlias = tuple[Int64[np.ndarray, "L 2"], Float64[np.ndarray, " L"]]

@@ -1,9 +1,9 @@
 """The one door to machine code: numba kernels with fixed signatures, compiled once and kept on disk.
 
 In: a plain function of arrays and its signature, in which `f` stands for the float type. Out: the compiled
-    function, which releases the interpreter's lock. Kernels call no other kernel and allocate little, so each
-    file of them can be read alone. Where numba cannot be used, `usable()` says so and callers take the
-    PyTorch path.
+function, which releases the interpreter's lock. Kernels call no other kernel and allocate little, so each
+file of them can be read alone. Where numba cannot be used, `usable()` says so and callers take the PyTorch
+path.
 """
 
 from __future__ import annotations

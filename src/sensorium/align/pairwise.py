@@ -1,9 +1,9 @@
 """Distances of many pairs of series, lengths as they come.
 
 In: lists of series. Out: the matrix of their DTW distances, those of given pairs, or each query's nearest.
-    Pairs of series of numbers are taken 16 at a time, one a lane of a register (`kernels_value.many_pairs`);
-    others one by one. Threads take short pieces of one flat list of pairs as they get free, so that none
-    waits for the longest row.
+Pairs of series of numbers are taken 16 at a time, one a lane of a register (`kernels_value.many_pairs`);
+others one by one. Threads take short pieces of one flat list of pairs as they get free, so that none waits
+for the longest row.
 
 With a limit, Keogh's bound (what the elements of x cost that leave the envelope of y) rules out pairs that
 are never computed, and others are abandoned once every path exceeds it. What is returned stays exact.
@@ -63,7 +63,7 @@ def dtw_matrix(
     """Distances of every series with every other.
 
     >>> dtw_matrix([[0.0, 1.0], [0.0, 0.0, 1.0], [2.0, 3.0]])[0].tolist()
-    [0.0, 0.0, 3.0]
+    [0.0, 0.0, 4.0]
 
     Args:
         series: n series, each (T,) or (T, D), or an array (n, T) or (n, T, D).

@@ -10,12 +10,15 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 
+from sensorium.align.dtw_costs import Part
 from sensorium.align.dtw_sweep import Problem
-from sensorium.align.metrics import Metric, Part, Series, as_costs
+from sensorium.align.metrics import Metric, Series, as_costs
 from sensorium.align.steps import StepPattern, step_pattern
 from sensorium.align.warping import MAX_PATH_MIB, device_of, solve_on
 from sensorium.align.windows import ranges
@@ -37,6 +40,10 @@ class Match:
     end: int
     distance: float
     path: Int64[np.ndarray, "L 2"]
+
+
+_Piece: TypeAlias = tuple[float, int, int, Match]
+"""Distance of the best match in it, first element, one past the last, the match."""
 
 
 def subsequence(
@@ -73,17 +80,13 @@ def subsequence(
     n, m = costs.shape
     cap, device = int(max_path_mib * 2**20), device_of(query, series)
 
-    def best_in(first: int, last: int) -> list[tuple[float, int, int, Match]]:
-        if first >= last:
-            return []
+    def best_in(first: int, last: int) -> list[_Piece]:
         part = Part(costs, first, last)
         problem = Problem(part, ranges(None, n, last - first), pattern, open_begin=True, open_end=True)
-        solved = solve_on(device, problem, path=True, cap_bytes=cap)
-        if solved.path is None or solved.distance > max_distance:
-            return []
-        path = solved.path + np.array([0, first])
-        match = Match(int(path[0, 1]), int(path[-1, 1]) + 1, solved.distance, path)
-        return [(solved.distance, first, last, match)]
+        match = _best(problem, first, device, cap) if first < last else None
+        return (
+            [] if match is None or match.distance > max_distance else [(match.distance, first, last, match)]
+        )
 
     found: list[Match] = []
     waiting = best_in(0, m)
@@ -93,3 +96,12 @@ def subsequence(
         for piece in (*best_in(first, match.start), *best_in(match.end, last)):
             heapq.heappush(waiting, piece)
     return found
+
+
+def _best(problem: Problem, first: int, device: torch.device | None, cap_bytes: int) -> Match | None:
+    """The best match in a piece of the series that begins at `first`; None if it holds none."""
+    solved = solve_on(device, problem, path=True, cap_bytes=cap_bytes)
+    if solved.path is None:
+        return None
+    path = solved.path + np.array([0, first])
+    return Match(int(path[0, 1]), int(path[-1, 1]) + 1, solved.distance, path)

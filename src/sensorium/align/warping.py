@@ -1,12 +1,10 @@
 """Dynamic time warping: the cheapest monotone pairing of two series.
 
-    D(i, j) = min over productions p of D(i - di_p, j - dj_p) + sum of weight * cost of the cells that p
-    enters
+    D(i, j) = min over productions p of D(i - di_p, j - dj_p) + sum of weight * cost of the cells p enters
 
 In: two series (n, D) and (m, D), or a matrix of costs; metric, window, step pattern, open ends. Out:
-    `Alignment`. The distance is the sum of local costs along the path, as it stands: no root is taken and
-    nothing is divided. So `dtaidistance.distance` is the root of ours with `metric="sqeuclidean"`, and aeon's
-    is ours.
+`Alignment`. The distance is the sum of local costs along the path, as it stands: no root is taken and nothing
+is divided. So `dtaidistance.distance` is the root of ours with `metric="sqeuclidean"`, and aeon's is ours.
 
 Reference: Sakoe & Chiba 1978; Rabiner & Juang 1993, chapter 4.
 """
@@ -24,9 +22,10 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from sensorium.align.dtw_costs import Costs
 from sensorium.align.dtw_sweep import Problem, Solved, solve
 from sensorium.align.kernels import usable
-from sensorium.align.metrics import Costs, Metric, Series, as_costs
+from sensorium.align.metrics import Metric, Series, as_costs
 from sensorium.align.steps import StepPattern, step_pattern
 from sensorium.align.windows import Window, impossible, ranges
 from sensorium.core.errors import UsageError
