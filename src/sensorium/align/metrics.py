@@ -101,22 +101,19 @@ def _differences(x: np.ndarray, y: np.ndarray, power: int, *, root: bool) -> Dif
 
 
 def _products(x: np.ndarray, y: np.ndarray, *, root: bool) -> Products:
+    """Rows times 1 / scale less the mean of all, so that |x|^2 + |y|^2 is no larger than it has to be."""
     scale = power_of_two(x, y)
-    x_centred, y_centred = _centred(x, y, x.dtype.type(1 / scale))
-    squares = [np.einsum("ij,ij->i", rows, rows) for rows in (x_centred, y_centred)]
-    y_columns = np.ascontiguousarray(y_centred.T)
-    unit = scale if root else scale * scale
-    return Products(x, y, 1 / scale, x_centred, y_columns, squares[0], squares[1], root, unit)
-
-
-def _centred(x: np.ndarray, y: np.ndarray, ratio: np.floating[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows times ratio less their mean: so that |x|^2 + |y|^2 is no larger than it has to be."""
+    ratio = x.dtype.type(1 / scale)
     sums = sum(np.einsum("ij->j", rows, dtype=np.float64, casting="safe") for rows in (x, y))
     middle = (sums / (len(x) + len(y)) * ratio).astype(x.dtype)
-    x, y = x * ratio, y * ratio
-    x -= middle
-    y -= middle
-    return x, y
+    x_centred = x * ratio
+    x_centred -= middle
+    y_columns = np.multiply(y.T, ratio, order="C")
+    y_columns -= middle[:, None]
+    x_squares = np.einsum("ij,ij->i", x_centred, x_centred)
+    y_squares = np.einsum("ij,ij->j", y_columns, y_columns)
+    unit = scale if root else scale * scale
+    return Products(x, y, 1 / scale, x_centred, y_columns, x_squares, y_squares, root, unit)
 
 
 def _directions(name: str, rows: np.ndarray) -> np.ndarray:
