@@ -77,6 +77,16 @@ def test_sounds_between_passages_are_passed_over() -> None:
     assert errors(recording, script, truth).max() <= 5
 
 
+def test_sounds_that_are_told_from_speech_are_left_out_even_where_words_could_hide() -> None:
+    hum = say(sounds(3, number=4), np.full(3, 40), number=5)
+    recording, script, truth = case(8, long_stops(8, 4), {3: joined(hush(5), hum, hush(5))})
+    speech = np.ones(len(recording), np.float32)
+    begin = truth[3, 1] + 5
+    speech[begin : begin + len(hum)] = 0
+    told = Heard(recording.mels, recording.level_db, speech)
+    assert errors(told, script, truth).max() <= 4
+
+
 def test_a_pause_where_the_text_has_no_stop() -> None:
     recording, script, truth = case(9, long_stops(9, 9), {4: hush(60)})
     assert errors(recording, script, truth).max() <= 3

@@ -125,6 +125,7 @@ def test_characters_are_words_where_there_are_no_spaces() -> None:
         "蛙！",
     ]
     assert stop_of("蛙！") == "long"
+    assert [word.text for word in split_lines("Il chante ! « Ça va » ?")[1].words] == ["«", "Ça", "va » ?"]
     assert split_lines("") == split_lines(" \n\t") == []
 
 
@@ -132,4 +133,4 @@ def test_characters_are_words_where_there_are_no_spaces() -> None:
 @given(st.text(max_size=80))
 def test_no_character_of_any_text_is_lost(text: str) -> None:
     words = [word.text for line in split_lines(text) for word in line.words]
-    assert "".join(words) == "".join(text.split())
+    assert "".join("".join(words).split()) == "".join(text.split())

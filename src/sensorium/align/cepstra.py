@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from sensorium.core.errors import UsageError
+from sensorium.media.listening import Listener
 from sensorium.media.logmel import log_mel
 
 RATE_HZ = 16_000
@@ -39,17 +40,23 @@ class Heard:
     Attributes:
         mels: log10 mel energies, (T, 40).
         level_db: Power of each frame, decibels below full scale, (T,).
+        speech: How likely somebody speaks, 0 to 1, (T,); None: not asked, as for a synthesiser.
     """
 
     mels: Float32[np.ndarray, "T 40"]
     level_db: Float32[np.ndarray, " T"]
+    speech: Float32[np.ndarray, " T"] | None = None
 
     def __len__(self) -> int:
         return len(self.level_db)
 
 
-def listen(blocks: Iterable[Float32[np.ndarray, " _"]]) -> Heard:
+def listen(blocks: Iterable[Float32[np.ndarray, " _"]], *, tell_speech: bool = False) -> Heard:
     """Describe a signal that comes in blocks of any size, mono at 16 kHz; what is kept is 9 kB a second.
+
+    Args:
+        blocks: The signal.
+        tell_speech: Whether to tell speech from other sounds too (`media.listening`).
 
     Raises:
         UsageError: If it is shorter than one frame.
@@ -62,7 +69,10 @@ def listen(blocks: Iterable[Float32[np.ndarray, " _"]]) -> Heard:
     levels: list[np.ndarray] = []
     pending: list[np.ndarray] = []
     num_pending, size = 0, _CHUNK_S * RATE_HZ
+    listener = Listener() if tell_speech else None
     for block in blocks:
+        if listener is not None:
+            listener.add(block)
         pending.append(block)
         num_pending += len(block)
         if num_pending >= size:
@@ -76,7 +86,9 @@ def listen(blocks: Iterable[Float32[np.ndarray, " _"]]) -> Heard:
         _describe(rest[: len(rest) // _FRAME * _FRAME], mels, levels)
     if not mels:
         raise UsageError(f"a sound of {len(rest)} samples; expected at least {_FRAME} (20 ms)")
-    return Heard(np.concatenate(mels), np.concatenate(levels))
+    level_db = np.concatenate(levels)
+    speech = None if listener is None else _stretched(listener.finish().speech, len(level_db))
+    return Heard(np.concatenate(mels), level_db, speech)
 
 
 def silence(level_db: Float32[np.ndarray, " T"]) -> Float32[np.ndarray, " T"]:
@@ -118,6 +130,12 @@ def cepstra(
         ],
         axis=1,
     ).astype(np.float32)
+
+
+def _stretched(speech: np.ndarray, num_frames: int) -> np.ndarray:
+    """Ten values a second as fifty."""
+    repeated = np.repeat(speech, FRAMES_A_SECOND // 10)[:num_frames]
+    return np.pad(repeated, (0, num_frames - len(repeated)), mode="edge").astype(np.float32)
 
 
 def _describe(samples: np.ndarray, mels: list[np.ndarray], levels: list[np.ndarray]) -> None:

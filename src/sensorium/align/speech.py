@@ -6,8 +6,9 @@ word in the recording, with a confidence. Distances are cosines of normalised ce
 The chain of states is the synthetic speech without its pauses, and between words places to wait. A word goes
 at any pace down to twice the synthesiser's. Waiting is free in silence and dear in sound; it has to be
 entered, at a price where the text has no stop. Where a passage ends there is a second place to wait that
-costs less than a wrong word in any sound: music, applause, somebody else. What a frame costs there is what an
-arbitrary frame of speech would cost, so that the prices need not know how noisy the recording is.
+costs less than a wrong word in any sound, least where it is unlike speech (`media.listening`): music,
+applause, somebody else. What a frame costs there is what an arbitrary frame of speech would cost, so that the
+prices need not know how noisy the recording is.
 
 Long recordings are walked at 12 frames a second first, and at 50 within 20 s of synthetic speech around that
 path. After Malfrere & Dutoit 1997 (alignment to synthetic speech), with silence and noise modelled as in a
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from sensorium.align.cepstra import Heard, cepstra, silence
 from sensorium.align.chain import TILE_STEPS, Band, best_path
@@ -34,7 +35,10 @@ Stop = Literal["none", "short", "long"]
 
 _WAIT, _NOISE = -1, -2
 _SKIP_COST, _SILENT_WORD_COST = 2.0, 2.0
-_WAIT_OVER_BACKGROUND, _NOISE_OVER_BACKGROUND, _SILENT_NOISE_COST = 1.6, 0.7, 0.5
+_WAIT_OVER_BACKGROUND, _SILENT_NOISE_COST = 1.6, 0.5
+_NOISE_OVER_BACKGROUND, _CLEAR_NOISE_OVER_BACKGROUND = 0.7, 0.3
+_NO_SPEECH_COST = 1.0
+_LIKELY_SHARE, _OF_LIKELY, _LIKELY_BOUNDS = 0.75, 0.6, (0.05, 0.5)
 _ENTER_NOISE_COST = 15.0
 _ENTER_WAIT_COST = {"none": 60.0, "short": 15.0, "long": 0.0}
 _NUM_BACKGROUND, _BACKGROUND_SHARE = 300, 0.4
@@ -81,7 +85,9 @@ def align_speech(recording: Heard, script: Script) -> list[WordSpan]:
     if not spoken.any():
         raise UsageError("the text has no word that can be spoken; expected letters or digits")
     reference = cepstra(script.heard.mels, spoken)[spoken]
-    task = _Warp(_unit(cepstra(recording.mels, active)), silence(recording.level_db), _unit(reference))
+    no_speech = _unlike_speech(recording, active)
+    sound = _unit(cepstra(recording.mels, active))
+    task = _Warp(sound, silence(recording.level_db), no_speech, _unit(reference))
     states = _States.build(script.word_of[spoken], script.stops, 1)
     if len(recording) * len(states.frames) <= _EXACT_CELLS:
         band = None
@@ -128,10 +134,11 @@ class _States:
 
 @dataclass(frozen=True, eq=False)
 class _Warp:
-    """The recording and the synthetic speech as unit vectors, and how silent the recording is."""
+    """The recording and the synthetic speech as unit vectors; how silent and how unlike speech it is."""
 
     sound: Float32[np.ndarray, "T D"]
     silence: Float32[np.ndarray, " T"]
+    no_speech: Float32[np.ndarray, " T"]
     reference: Float32[np.ndarray, "M D"]
 
     def walk(self, states: _States, band: Band | None) -> Int64[np.ndarray, " T"]:
@@ -139,8 +146,11 @@ class _Warp:
         background = self.background()
         sounding = 1 - self.silence
         wait = sounding * background * _WAIT_OVER_BACKGROUND
-        noise = sounding * background * _NOISE_OVER_BACKGROUND + self.silence * _SILENT_NOISE_COST
-        in_word = self.silence * _SILENT_WORD_COST + _DISTANCE_SCALE
+        clearer = (_NOISE_OVER_BACKGROUND - _CLEAR_NOISE_OVER_BACKGROUND) * self.no_speech
+        noise = sounding * background * (_NOISE_OVER_BACKGROUND - clearer)
+        noise += self.silence * _SILENT_NOISE_COST
+        unlike = self.silence * _SILENT_WORD_COST + sounding * self.no_speech * _NO_SPEECH_COST
+        in_word = unlike + _DISTANCE_SCALE
 
         def tile(start: int, stop: int, low: int, high: int) -> Float32[np.ndarray, "steps states"]:
             frames = states.frames[low:high]
@@ -187,11 +197,23 @@ class _Warp:
         places = np.arange(0, len(self.sound), _COARSE_FRAMES)
         counts = np.diff(np.append(places, len(self.sound)))
         sound = np.add.reduceat(self.sound, places, axis=0)
-        quiet = np.add.reduceat(self.silence, places) / counts
-        firsts = np.flatnonzero(np.diff(groups, prepend=-1))
-        return _Warp(
-            _unit(sound), quiet.astype(np.float32), _unit(np.add.reduceat(self.reference, firsts, axis=0))
+        quiet, no_speech = (
+            (np.add.reduceat(values, places) / counts).astype(np.float32)
+            for values in (self.silence, self.no_speech)
         )
+        firsts = np.flatnonzero(np.diff(groups, prepend=-1))
+        reference = np.add.reduceat(self.reference, firsts, axis=0)
+        return _Warp(_unit(sound), quiet, no_speech, _unit(reference))
+
+
+def _unlike_speech(recording: Heard, active: Bool[np.ndarray, " T"]) -> Float32[np.ndarray, " T"]:
+    """How unlike speech each frame is, 0 to 1; in noise everything is, so by what is likely here."""
+    if recording.speech is None:
+        return np.zeros(len(recording), np.float32)
+    likely = float(np.quantile(recording.speech[active], _LIKELY_SHARE))
+    bound = float(np.clip(_OF_LIKELY * likely, *_LIKELY_BOUNDS))
+    share: np.ndarray = np.clip(1 - recording.speech / bound, 0, 1).astype(np.float32)
+    return share
 
 
 def _coarse_band(task: _Warp, word_of: np.ndarray, stops: list[Stop], states: _States) -> Band:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, note
+from sensorium.core.errors import UsageError
 
 
 def speech(
@@ -31,6 +32,9 @@ def speech(
             "-o", "--output", metavar="FILE", help="Write .srt, .vtt, .TextGrid, .txt (Audacity) or .json."
         ),
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="PNG", help="Draw the words over the recording.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Find when each word of TEXT is said in AUDIO.
@@ -43,6 +47,8 @@ def speech(
 
     if output is not None:
         writer_of(output)
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise UsageError(f"--plot {plot.name}: expected a name that ends in .png")
     source = text_argument(text)
     if not language and emissions is None:
         language, is_sure = guess_language(source)
@@ -55,9 +61,14 @@ def speech(
     if output is not None:
         write_words(words, output)
         note(f"wrote {output}: {len(words)} words")
+    if plot is not None:
+        from sensorium.tasks.speech_plot import draw_words
+
+        draw_words(audio, words, plot)
+        note(f"wrote {plot}")
     if json:
         emit_json(as_json(words))
-    elif output is None:
+    elif output is None and plot is None:
         emit_table(
             ["word", "start_s", "end_s", "confidence"],
             [(word.word, word.start_s, word.end_s, word.confidence) for word in words],

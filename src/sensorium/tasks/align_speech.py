@@ -174,7 +174,7 @@ def _by_synthesis(
     espeak.prepare(progress)
     progress(0, None, f"listening to {audio.name}")
     try:
-        recording = listen(audio_blocks(audio))
+        recording = listen(audio_blocks(audio), tell_speech=True)
         progress(0, None, f"speaking {len(lines):,} lines ({language})")
         script = speak_script(lines, language, espeak.DEFAULT_WPM)
         active_frames = int((silence(recording.level_db) < 0.5).sum())

@@ -1,7 +1,7 @@
 """An alignment as a picture: both series along the edges, how unlike their moments are, and the path.
 
 In: an alignment. Out: a PNG. Colour says how much two moments differ (dark: alike); the path is drawn over
-it, its colour says how sure it is; below, how much faster than A B runs.
+it; below, how much of B goes by in a second of A (2: B is half as fast).
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ def _draw_pace(axes: Axes, found: SeriesAlignment) -> None:
     axes.axhline(1, color=_QUIET, linewidth=0.8)
     axes.plot((clock_a[reach:] + clock_a[:-reach]) / 2, pace, color=_PATH, linewidth=1.4)
     axes.set_ylim(0, max(2.0, float(np.quantile(pace, 0.99)) * 1.15) if len(pace) else 2.0)
-    axes.set_ylabel("pace of B", color=_INK, fontsize=9)
+    axes.set_ylabel(
+        "B a second of A" if found.a.kind != "numbers" else "B a step of A", color=_INK, fontsize=9
+    )
     axes.set_xlabel(f"A: {found.a.path.name}, {_NOUN[found.a.kind]}", color=_INK, fontsize=9)
     _bare(axes)
 

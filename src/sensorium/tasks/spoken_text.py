@@ -14,6 +14,7 @@ from sensorium.align.speech import Stop
 
 _LONG, _SHORT = ".!?…。！？｡؟।", ",;:،、，；：–—"
 _CLOSERS = "\"'”’»›)]}」』）"
+_MARKS = frozenset(_LONG + _SHORT + _CLOSERS)
 _UNSPACED = (
     r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff][\u3001\u3002\uff0c\uff01\uff1f\uff1b\uff1a"
     + re.escape(_CLOSERS)
@@ -58,11 +59,11 @@ def split_lines(text: str) -> list[Line]:
     """
     lines: list[Line] = []
     for row in text.splitlines():
-        found = list(_WORD.finditer(row))
+        found = _with_punctuation(row)
         begin = 0
-        for place, match in enumerate(found):
+        for place, word in enumerate(found):
             is_last = place == len(found) - 1
-            if is_last or stop_of(match.group()) == "long" or place - begin + 1 >= _LONGEST_LINE:
+            if is_last or word.stop == "long" or place - begin + 1 >= _LONGEST_LINE:
                 lines.append(_line(row, found[begin : place + 1], is_end=is_last))
                 begin = place + 1
     return lines
@@ -81,9 +82,20 @@ def stop_of(word: str) -> Stop:
     return "short" if bare and bare[-1] in _SHORT else "none"
 
 
-def _line(row: str, found: list[re.Match[str]], is_end: bool) -> Line:
-    begin = found[0].start()
-    words = [Word(match.group(), match.start() - begin, stop_of(match.group())) for match in found]
+def _with_punctuation(row: str) -> list[Word]:
+    """Words of a row; a mark that stands alone (French puts a space before it) belongs to the word before."""
+    spans: list[tuple[int, int]] = []
+    for match in _WORD.finditer(row):
+        if spans and all(char in _MARKS for char in match.group()):
+            spans[-1] = (spans[-1][0], match.end())
+        else:
+            spans.append(match.span())
+    return [Word(row[start:stop], start, stop_of(row[start:stop])) for start, stop in spans]
+
+
+def _line(row: str, found: list[Word], is_end: bool) -> Line:
+    begin = found[0].place
+    words = [Word(word.text, word.place - begin, word.stop) for word in found]
     if is_end:
         words[-1] = Word(words[-1].text, words[-1].place, "long")
-    return Line(row[begin : found[-1].end()], tuple(words))
+    return Line(row[begin : found[-1].place + len(found[-1].text)], tuple(words))
