@@ -37,7 +37,7 @@ PIECE = 128
 """Pairs that a thread takes at a time: eight registers."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Neighbours:
     """The nearest of some series, for each query.
 

@@ -25,7 +25,7 @@ from sensorium.align.windows import ranges
 from sensorium.core.errors import UsageError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Match:
     """An occurrence of the query.
 

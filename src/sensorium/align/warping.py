@@ -39,7 +39,7 @@ MAX_PATH_MIB = 256.0
 """Memory for a path's codes beyond which blocks of rows are computed twice instead."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Alignment:
     """Two series, paired.
 
@@ -54,10 +54,10 @@ class Alignment:
 
     distance: float
     shape: tuple[int, int]
-    path: Int64[np.ndarray, "L 2"] | None
-    weights: Float64[np.ndarray, " L"] | None
+    path: Int64[np.ndarray, "L 2"] | None = field(repr=False)
+    weights: Float64[np.ndarray, " L"] | None = field(repr=False)
     divisor: int | None
-    _costs: Costs = field(repr=False, compare=False)
+    _costs: Costs = field(repr=False)
 
     @property
     def normalized(self) -> float:
