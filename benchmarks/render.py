@@ -193,6 +193,12 @@ def claim(found: Figures) -> list[str]:
 SECTIONS: dict[str, tuple[str, Callable[[Figures], list[str]]]] = {
     "stamps": ("Held-out stamps", claim),
     "emoji_scratch": ("Emoji from random weights", claim),
+    "dtw": ("Time warping", claim),
+    "soft_dtw": ("Soft-DTW", claim),
+    "speech_alignment": ("Words to speech", claim),
+    "grounding": ("Phrases to regions", claim),
+    "fusion": ("Fusion", claim),
+    "summary": ("Video summaries", claim),
     "loss": ("Memory and time of the losses", loss),
     "search": ("Search", search),
     "towers": ("Locked towers by backend", towers),

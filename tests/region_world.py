@@ -1,4 +1,4 @@
-"""A table of coloured squares with phrases and boxes, and a grounder small enough to train on it in seconds."""
+"""A table of coloured squares with phrases and boxes, and a grounder small enough for seconds of training."""
 
 import io
 from pathlib import Path

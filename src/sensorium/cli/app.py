@@ -42,7 +42,7 @@ COMMANDS: dict[str, Entry] = {
         "doctor", "Say what is installed, where things run, and whether they work.", "Start here"
     ),
     "data": Entry("data", "Fill a media table and look after it.", "Build"),
-    "train": Entry("train", "Train a joint embedding from a recipe.", "Build"),
+    "train": Entry("train", "Train a joint embedding or a grounder from a recipe.", "Build"),
     "embed": Entry("embed", "Write vectors of a table's rows into it, or of files to a file.", "Use"),
     "search": Entry("search", "Find rows by text, image, sound, video or vector.", "Use"),
     "classify": Entry("classify", "Sort files into classes that are given as words.", "Use"),

@@ -48,8 +48,8 @@ def prepare(
         str,
         typer.Argument(
             metavar="SRC",
-            help="A folder, a CSV/TSV/JSONL/Parquet file, or tars (shards-{000..099}.tar); with boxes: COCO JSON, "
-            "ODVG JSONL, a folder of Flickr30k Entities or RefCOCO.",
+            help="A folder, a CSV/TSV/JSONL/Parquet file, or tars (shards-{000..099}.tar); with boxes: COCO "
+            "JSON, ODVG JSONL, a folder of Flickr30k Entities or RefCOCO.",
         ),
     ],
     out: Annotated[

@@ -221,7 +221,7 @@ class _Run:
         is_last = step == self.total
         if step % train.log_every == 0 or is_last:
             record = self.meter.take() | {"epoch": self.standing.epoch}
-            self.log.write(step, record | self.job.loss.figures(self.model))
+            self.log.write(step, {**record, **self.job.loss.figures(self.model)})
         self.job.progress(step, self.total, self.meter.message())
         is_evaluated = is_last or (train.eval_every > 0 and step % train.eval_every == 0)
         if is_evaluated:
