@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from sensorium.align.grounding import late_interaction
 from sensorium.core.errors import UsageError
-from sensorium.losses.late_interaction import filip, similarities, word_presence
+from sensorium.losses.late_interaction import filip, similarities
 
 
 def unit(*shape: int, seed: int) -> torch.Tensor:
@@ -70,28 +70,3 @@ def test_it_draws_matched_pairs_together() -> None:
     by_words, by_places = similarities(*parts, places_mask, words_mask)
     assert by_places.argmax(dim=1).tolist() == list(range(7))
     assert by_words.argmax(dim=0).tolist() == list(range(7))
-
-
-def test_word_presence_is_its_closed_form_and_blind_to_padding() -> None:
-    places, words, places_mask, words_mask = inputs()
-    ids = torch.arange(77).reshape(7, 11) % 13
-    table = unit(13, 13, seed=5)
-    words = table[ids]
-    expected_said, expected_unsaid = [], []
-    known = sorted(set(ids[words_mask].tolist()))
-    for image in range(7):
-        own = set(ids[image, words_mask[image]].tolist())
-        for word in known:
-            best = (places[image, places_mask[image]] @ table[word]).max()
-            logit = 9.0 * best - 4.0
-            if word in own:
-                expected_said.append(functional.softplus(-logit))
-            else:
-                expected_unsaid.append(functional.softplus(logit))
-    expected = torch.stack(expected_said).mean() + torch.stack(expected_unsaid).mean()
-    found = word_presence(places, words, ids, places_mask, words_mask, 9.0, -4.0)
-    assert torch.allclose(found, expected, atol=1e-5)
-    junk = ids.masked_fill(~words_mask, 999), words.masked_fill(~words_mask[..., None], float("nan"))
-    hidden = places.masked_fill(~places_mask[..., None], float("nan"))
-    again = word_presence(hidden, junk[1], junk[0], places_mask, words_mask, 9.0, -4.0)
-    assert torch.allclose(again, found)

@@ -8,7 +8,7 @@ them is made, reduced, and made once more in the backward pass. Knows no model.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -61,45 +61,6 @@ def filip(
     image_to_text = functional.cross_entropy(logit_scale * by_places, target)
     text_to_image = functional.cross_entropy((logit_scale * by_words).T, target)
     return image_to_text + text_to_image
-
-
-def word_presence(
-    places: Float[Tensor, "B M E"],
-    words: Float[Tensor, "B N E"],
-    ids: Int64[Tensor, "B N"],
-    places_mask: Bool[Tensor, "B M"],
-    words_mask: Bool[Tensor, "B N"],
-    logit_scale: Float[Tensor, ""] | float,
-    offset: Float[Tensor, ""] | float,
-) -> Float[Tensor, ""]:
-    """Ask of each word of the batch and each image: is it said of the image? Its best place answers.
-
-    With the logit l_iu = s max_m <place_im, word_u> + offset, the mean of -log sigmoid(l) over the pairs
-    where word u is in text i, plus that of -log sigmoid(-l) over the others. `filip` weighs whole texts,
-    which a few words suffice to tell apart; this asks for every word by itself, and punishes every place of an
-    image of which a word is not said.
-
-    Args:
-        places: Unit vectors of the places of image i.
-        words: Unit vectors of the words of text i; a word said several times counts by its mean.
-        ids: What tells words apart.
-        places_mask: True = real.
-        words_mask: True = real.
-        logit_scale: Multiplies the similarities.
-        offset: Added to the logits.
-
-    Reference:
-        Max over places as in multiple-instance learning (Maron and Lozano-Pérez, 1998); sigmoid as in SigLIP.
-    """
-    known, which = torch.unique(ids[words_mask], return_inverse=True)
-    total = words.new_zeros(len(known), words.shape[-1]).index_add(0, which, words[words_mask])
-    vectors = functional.normalize(total.float(), dim=-1)
-    products = torch.einsum("bme,ue->bum", places.float(), vectors)
-    best = products.masked_fill(~places_mask[:, None], torch.finfo(products.dtype).min).amax(dim=-1)
-    is_said = ((ids[..., None] == known) & words_mask[..., None]).any(dim=1)
-    losses = functional.softplus(torch.where(is_said, -1.0, 1.0) * (logit_scale * best + offset))
-    said, unsaid = losses[is_said].mean(), losses[~is_said]
-    return said + unsaid.sum() / max(1, unsaid.numel())
 
 
 def similarities(

@@ -29,8 +29,6 @@ from sensorium.models.scale import LogitScale
 from sensorium.nn.block import BlockConfig, Stack
 from sensorium.nn.position import LearnedPositions, grid_positions
 
-_OFFSET = 7.0
-"""Half of the logit scale at the start: a cosine above a half says that a word is there."""
 _USUAL_SIDE = 0.12
 """Share of the picture from a thing's middle to its side, where training starts."""
 
@@ -198,11 +196,10 @@ class Grounder(nn.Module):
         self.text = _encoder(config.text, "text")
         self.size_px = int(getattr(self.image.input, "size_px", 0))
         self.grid = self._grid()
-        self.place = _places(self.image.dim, config)
+        self.place = nn.Linear(self.image.dim, config.dim)
         self.word = nn.Linear(self.text.dim, config.dim)
         self.meeting = Meeting(config, self.grid, self.size_px) if config.depth else None
         self.scale = LogitScale(1 / 0.07) if config.depth == 0 else None
-        self.offset = nn.Parameter(torch.tensor(-_OFFSET)) if config.depth == 0 else None
 
     @property
     def device(self) -> torch.device:
@@ -246,18 +243,6 @@ def centres(grid: int, size_px: int, device: torch.device | None = None) -> Floa
     """
     at = grid_positions(grid, grid, device)[0].flip(-1)
     return (at + 0.5) * (size_px / grid)
-
-
-def _places(in_dim: int, config: GrounderConfig) -> nn.Module:
-    """From the image encoder's tokens to places; without blocks two layers, each place by itself.
-
-    There the encoder sees little around a place, so that no place sees two things: what it lacks in reach it
-    gets in layers.
-    """
-    if config.depth:
-        return nn.Linear(in_dim, config.dim)
-    inner = 4 * config.dim
-    return nn.Sequential(nn.Linear(in_dim, inner), nn.GELU(), nn.Linear(inner, config.dim))
 
 
 def _encoder(part: PartConfig, modality: str) -> Encoder:

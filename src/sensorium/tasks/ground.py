@@ -28,7 +28,7 @@ from sensorium.training.regions import Prepared, collate, prepare_image
 NUM_BOXES = 10
 MIN_SCORE = 0.5
 """Below it, a phrase is taken not to be there (grounders trained with boxes alone can tell)."""
-_NEARLY = 0.3
+_NEARLY = 0.6
 """Share of the best box's score from which another counts as named, too."""
 _POWER, _FLOOR = 0.8, 0.5
 """Of the best window: a heat map runs from 0 at its median to 1 at its peak; below the floor is better left

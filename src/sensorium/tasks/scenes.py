@@ -181,7 +181,7 @@ def _sample(scene: Scene, composer: Composer, part: Part, number: int, rng: np.r
         regions += [*_caption_regions(coloured, scene), *_caption_regions(inventory(scene, []), scene)]
     else:
         regions = [(region, type) for region, type in regions if type != "part"]
-    captions = [caption(inventory(scene, said))[0] for said in (["colour"], ["colour", "size"], [])]
+    captions = [caption(inventory(scene, said))[0] for said in (["colour"], ["colour", "size"])]
     return Sample(
         uri=f"scenes:{composer.seed}/{part}/{number}",
         image=_png(scene.pixels),

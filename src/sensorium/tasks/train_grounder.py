@@ -46,8 +46,9 @@ def read_any_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe | G
         ConfigError: If it does not parse.
     """
     values = override(read_toml(find_recipe(str(path))), changes)
-    kind = GroundingRecipe if values.get("task") == "grounding" else Recipe
-    return parse(kind, values, str(path))  # type: ignore[type-var]
+    if values.get("task") == "grounding":
+        return parse(GroundingRecipe, values, str(path))
+    return parse(Recipe, values, str(path))
 
 
 def train_grounder(
@@ -79,7 +80,7 @@ def train_grounder(
     job = Job(
         model=model,
         batches=batches,
-        loss=Grounding(recipe.box_weight, recipe.places_step, recipe.word_weight),
+        loss=Grounding(recipe.box_weight, recipe.places_step),
         train=recipe.train,
         seed=recipe.seed,
         folder=folder,

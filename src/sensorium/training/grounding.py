@@ -20,7 +20,7 @@ from torch.nn import functional
 from sensorium.align.boxes import generalised_iou
 from sensorium.core.config import Config
 from sensorium.core.types import Tokens
-from sensorium.losses.late_interaction import filip, word_presence
+from sensorium.losses.late_interaction import filip
 from sensorium.models.grounder import Found, Grounder, GrounderConfig, PhraseBatch, centres
 from sensorium.training.objective import Objective
 from sensorium.training.recipe import HeldOut, TrainConfig
@@ -59,7 +59,6 @@ class GroundingRecipe(Config):
         box_weight: Of the boxes' loss beside that of the places.
         places_step: Without boxes: of the rows and columns of places every so many meet the words, from a
             start drawn anew in each step; so a fine grid costs no more than a coarse one.
-        word_weight: Without boxes: of the loss of single words beside that of whole texts.
         train: How.
     """
 
@@ -69,7 +68,6 @@ class GroundingRecipe(Config):
     model: GrounderConfig
     box_weight: float = Field(default=1.0, gt=0)
     places_step: int = Field(default=1, ge=1)
-    word_weight: float = Field(default=1.0, ge=0)
     train: TrainConfig
 
     @model_validator(mode="after")
@@ -89,24 +87,18 @@ class Grounding:
     Attributes:
         box_weight: Of the boxes' loss.
         places_step: Of the rows and columns of places every so many are looked at without boxes.
-        word_weight: Of the loss of single words beside that of whole texts, without boxes.
     """
 
     box_weight: float = 1.0
     places_step: int = 1
-    word_weight: float = 1.0
 
     def __call__(self, model: Grounder, outputs: Found, batch: PhraseBatch) -> Objective:
         """Compute the loss that the model's kind asks for."""
         if outputs.absent is None or outputs.boxes is None:
             places, words = some_places(outputs.places, self.places_step), outputs.words
             assert model.scale is not None
-            assert model.offset is not None
-            masks, scale = (places.mask, words.mask), model.scale()
-            texts = filip(places.values, words.values, *masks, scale)
-            ids = batch.texts.values
-            single = word_presence(places.values, words.values, ids, *masks, scale, model.offset)
-            return Objective(texts + self.word_weight * single, {"filip": texts, "words": single})
+            loss = filip(places.values, words.values, places.mask, words.mask, model.scale())
+            return Objective(loss, {"filip": loss})
         where = on_things(centres(model.grid, model.size_px, batch.boxes.device), batch)
         place = place_loss(outputs.scores, outputs.absent, where.any(dim=1))
         box = box_loss(outputs.boxes, batch.boxes, where)
