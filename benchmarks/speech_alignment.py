@@ -256,7 +256,7 @@ NOTES = [
     "whether each passage was taken for the right one, not how exactly a phonetician would mark it.",
     "Words: the truth is the synthesiser's own, in another variant, accent, pace and pitch of the same "
     "synthesiser: easier than people.",
-    "Memory: peak of the whole process, its libraries included (some 250 MiB). Time: one core.",
+    "Memory: peak of the whole process, its libraries included. Time: one core.",
     "Constants were chosen on captions that are not measured here.",
 ]
 

@@ -100,3 +100,13 @@ def test_memory_is_for_the_root_of_the_steps(monkeypatch: pytest.MonkeyPatch) ->
 def test_nothing_to_walk_is_refused() -> None:
     with pytest.raises(UsageError, match="at least one"):
         best_path(tiles(np.zeros((0, 3), np.float32)), 0, np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize("shift", [0, 1, 4, 7, 9, 20])
+def test_a_band_that_goes_on_keeps_every_state_that_both_places_hold(shift: int) -> None:
+    row = np.arange(9.0)  # states -2 to 6 of a band of seven
+    moved = chain._moved(row, shift)
+    assert len(moved) == 9
+    kept = max(0, 9 - shift) if shift < 7 else 0
+    np.testing.assert_array_equal(moved[:kept], row[shift : shift + kept])
+    assert (moved[kept:] < -1e299).all()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, note
 from sensorium.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from sensorium.tasks.subtitles import TimedWord
 
 
 def speech(
@@ -43,7 +46,7 @@ def speech(
     where the words fit no better than any others.
     """
     from sensorium.tasks.align_speech import align_speech, guess_language, text_argument
-    from sensorium.tasks.subtitles import as_json, write_words, writer_of
+    from sensorium.tasks.subtitles import as_json, writer_of
 
     if output is not None:
         writer_of(output)
@@ -58,14 +61,7 @@ def speech(
         )
     with TerminalProgress() as progress:
         words = align_speech(audio, source, language=language, emissions=emissions, progress=progress)
-    if output is not None:
-        write_words(words, output)
-        note(f"wrote {output}: {len(words)} words")
-    if plot is not None:
-        from sensorium.tasks.speech_plot import draw_words
-
-        draw_words(audio, words, plot)
-        note(f"wrote {plot}")
+    _write(audio, words, output, plot)
     if json:
         emit_json(as_json(words))
     elif output is None and plot is None:
@@ -73,3 +69,16 @@ def speech(
             ["word", "start_s", "end_s", "confidence"],
             [(word.word, word.start_s, word.end_s, word.confidence) for word in words],
         )
+
+
+def _write(audio: Path, words: list[TimedWord], output: Path | None, plot: Path | None) -> None:
+    if output is not None:
+        from sensorium.tasks.subtitles import write_words
+
+        write_words(words, output)
+        note(f"wrote {output}: {len(words)} words")
+    if plot is not None:
+        from sensorium.tasks.speech_plot import draw_words
+
+        draw_words(audio, words, plot)
+        note(f"wrote {plot}")
