@@ -18,6 +18,8 @@ PUBLIC = (
     "Text",
     "Video",
     "__version__",
+    "align",
+    "fusion",
     "load",
     "losses",
     "open",

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from region_world import SIDE, recipe_values, small_grounder, square_sample, square_table
 from small_jobs import digests
 
+from region_world import SIDE, recipe_values, small_grounder, square_sample, square_table
 from sensorium.cli import main
 from sensorium.core.config import to_toml
 from sensorium.core.errors import ConfigError, TrainingError, UsageError
@@ -204,7 +204,9 @@ def test_recipes_run_in_miniature(name: str, tmp_path: Path, capsys: pytest.Capt
 def test_a_recipe_with_a_wrong_key_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     square_table(tmp_path / "t.lance")
     (tmp_path / "r.toml").write_text(to_toml(recipe_values(tmp_path / "t.lance")))
-    assert main(["train", str(tmp_path / "r.toml"), "-o", str(tmp_path / "run"), "--set", "data.tabel=x"]) == 2
+    assert (
+        main(["train", str(tmp_path / "r.toml"), "-o", str(tmp_path / "run"), "--set", "data.tabel=x"]) == 2
+    )
     assert "did you mean 'table'" in capsys.readouterr().err
 
 

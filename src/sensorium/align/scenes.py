@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw
 from sensorium.align.referring import Box, Thing
 from sensorium.core.errors import UsageError
 
+_T = TypeVar("_T")
 Part = Literal["train", "seen", "combinations", "objects"]
 PARTS: tuple[Part, ...] = ("train", "seen", "combinations", "objects")
 PALETTE: Mapping[str, tuple[int, int, int]] = {
@@ -289,7 +290,7 @@ def _box_of(picture: Image.Image, corner: tuple[int, int]) -> Box:
     )
 
 
-def _pick(options: Sequence[object], name: str, rng: np.random.Generator) -> object:
+def _pick(options: Sequence[_T], name: str, rng: np.random.Generator) -> _T:
     if not options:
         raise UsageError(f"nothing was held out for this part; set {name}")
     return options[int(rng.integers(len(options)))]

@@ -154,7 +154,7 @@ def _stamps(progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
 
 def _digits(progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
     """Handwritten digits, eight of each, dark on white."""
-    datasets = require("sklearn.datasets", "dev")
+    datasets = require("sklearn.datasets", "digits")
     digits = datasets.load_digits()
     for value, name in enumerate(DIGITS):
         for image in digits.images[digits.target == value][:8]:
