@@ -69,7 +69,8 @@ class Located:
         """Boxes of all that the phrase seems to name: those nearly as good as the best; none if not there."""
         if not self.is_there or not len(self.boxes):
             return self.boxes[:0]
-        return self.boxes[self.scores >= _NEARLY * self.scores[0]]
+        named: Float32[np.ndarray, "k 4"] = self.boxes[self.scores >= _NEARLY * self.scores[0]]
+        return named
 
     def as_dict(self) -> dict[str, object]:
         """Phrase, span, best box (None where it is not there), all boxes and score, as plain values."""
