@@ -121,7 +121,6 @@ def test_unknown_sources_of_pictures_are_refused() -> None:
 
 @pytest.mark.slow
 def test_digits_are_pictures_too() -> None:
-    pytest.importorskip("sklearn")
     digits = load_pictures(["digits"])
     assert list(digits)[3] == "three"
     assert all(len(pictures) == 8 and pictures[0].shape[2] == 4 for pictures in digits.values())
