@@ -99,7 +99,6 @@ def searched(scores: torch.Tensor, absent: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(("num_phrases", "num_boxes"), [(3, 5), (5, 3), (1, 1), (4, 0)])
 def test_assignments_are_the_best_there_are(num_phrases: int, num_boxes: int) -> None:
-    pytest.importorskip("scipy")
     for seed in range(5):
         chance = torch.Generator().manual_seed(seed)
         scores, absent = (
@@ -119,7 +118,6 @@ def test_sinkhorn_shares_out_and_nears_the_assignment_as_it_cools() -> None:
     shares = sinkhorn(scores, absent, temperature=0.5, steps=200)
     assert torch.allclose(shares.sum(dim=1), torch.ones(5), atol=1e-4)
     assert (shares[:, :7].sum(dim=0) <= 1 + 1e-4).all()
-    pytest.importorskip("scipy")
     cold = sinkhorn(scores, absent, temperature=0.005, steps=2000).argmax(dim=1)
     hungarian = assign(scores, absent)
     assert torch.equal(torch.where(cold == 7, -1, cold), hungarian)

@@ -71,7 +71,6 @@ def test_bf16_leaves_the_encoder_alone_and_gives_float32(tiny: Tiny) -> None:
 
 @pytest.mark.slow
 def test_onnx_runtime_gives_the_same_for_other_sizes(tiny: Tiny) -> None:
-    pytest.importorskip("onnxruntime")
     run = run_through("onnx", tiny, batch(1, 3))
     for count, length in ((1, 3), (5, 7), (2, 11)):
         tokens = run(batch(count, length))
