@@ -2,10 +2,9 @@
 
 In: tokens (B, N, D) with a mask, and for decoders a memory to attend to. Out: tokens (B, N, D).
 
-    x = x + attention(norm(x))                             self: rotary or not, causal or not, grouped queries
-    x = x + tanh(gate) * attention(norm(x), memory)        cross, where `memory_dim` is set; the gate starts
-    at 0 x = x + mlp(norm(x))                                   two layers with GELU, or three with a SiLU
-    gate
+    x = x + attention(norm(x))                        self: rotary or not, causal or not, grouped queries
+    x = x + tanh(gate) * attention(norm(x), memory)   cross, where `memory_dim` is set; the gate starts at 0
+    x = x + mlp(norm(x))                              two layers with GELU, or three with a SiLU gate
 
 With the gate at 0 a block with memory is exactly the block without (Flamingo, arXiv:2204.14198, section 2.2).
 `norm_place="post"` is the original order of BERT: x = norm(x + f(x)). Nothing here knows modalities or tasks.
@@ -152,11 +151,14 @@ class Stack(nn.Module):
     Args:
         config: Of every block.
         depth: How many.
+        memory_every: Where `config` has a memory, every so many-th block attends to it, the last one among
+            them; the others have no cross-attention.
     """
 
-    def __init__(self, config: BlockConfig, depth: int) -> None:
+    def __init__(self, config: BlockConfig, depth: int, *, memory_every: int = 1) -> None:
         super().__init__()
-        blocks = [Block(config) for _ in range(depth)]
+        plain = config.model_copy(update={"memory_dim": 0})
+        blocks = [Block(plain if (depth - 1 - number) % memory_every else config) for number in range(depth)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = make_norm(config) if config.norm_place == "pre" else nn.Identity()
         self.apply(_start)
@@ -173,7 +175,7 @@ class Stack(nn.Module):
         mask: Bool[Tensor, "B N"] | None = None,
         *,
         positions: Int64[Tensor, "#B N *axes"] | None = None,
-        memory: Sequence[KeyValues] | None = None,
+        memory: Sequence[KeyValues | None] | None = None,
         caches: Sequence[Cache] | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Run all blocks; `memory` and `caches` hold one entry for each, see `Block.forward`."""
@@ -190,9 +192,13 @@ class Stack(nn.Module):
 
     def memory_key_values(
         self, memory: Float[Tensor, "B S C"], mask: Bool[Tensor, "B S"] | None = None
-    ) -> list[KeyValues]:
-        """Project a memory once for the cross-attention of every block."""
-        return [cast(Block, block).memory_key_values(memory, mask) for block in self.blocks]
+    ) -> list[KeyValues | None]:
+        """Project a memory once for the cross-attention of every block; None for those that have none."""
+        blocks = [cast(Block, block) for block in self.blocks]
+        return [
+            None if block.memory_attention is None else block.memory_key_values(memory, mask)
+            for block in blocks
+        ]
 
 
 def make_norm(config: BlockConfig) -> nn.Module:
