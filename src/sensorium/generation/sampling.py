@@ -1,0 +1,126 @@
+"""How the next id is chosen from its scores: greedily, or at random from the likelier ones.
+
+In: the logits of one place, and what was written before. Out: an id. In this order,
+
+    l_i = l_i / r if l_i > 0 else l_i r    for ids written before: the penalty of CTRL, arXiv:1909.05858
+    p_i = softmax_i(l / temperature)       0: the greatest l, nothing is drawn
+    keep the top-k; of these the fewest whose sum is top-p or more (arXiv:1904.09751); of these the ones with
+    p_i >= min-p max_j p_j (arXiv:2407.01082)
+
+and one uniform number a place, from the request's own stream, picks among what is left. So the result of a
+request depends on its seed and its scores, never on who shares its batch. Does not know what ids stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from pydantic import Field
+from torch import Tensor
+
+from sensorium.core.config import Config
+
+_FIRST_LOOK = 128
+"""Candidates that are sorted before it is known whether more are needed for top-p."""
+
+
+class Sampling(Config):
+    """How ids are chosen; the default is greedy.
+
+    Attributes:
+        temperature: Divides the scores; 0: greedy.
+        top_k: Most candidates; None: all.
+        top_p: Least sum of the probabilities that are kept.
+        min_p: Least probability, as a share of the greatest.
+        repetition_penalty: Above 1, ids of the prompt and of what was written become less likely.
+        seed: Names the request's own random stream.
+    """
+
+    temperature: float = Field(default=0.0, ge=0)
+    top_k: int | None = Field(default=None, ge=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    seed: int = Field(default=0, ge=0)
+
+
+GREEDY = Sampling()
+
+
+def choose(
+    logits: Float[Tensor, " V"], sampling: Sampling, written: Collection[int], stream: torch.Generator
+) -> int:
+    """Choose an id.
+
+    Args:
+        logits: Scores; minus infinity rules an id out.
+        sampling: How.
+        written: Ids that the penalty applies to.
+        stream: From which one number is drawn, unless greedy.
+    """
+    if sampling.repetition_penalty != 1 and written:
+        logits = penalised(logits, written, sampling.repetition_penalty)
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    ids, odds = candidates(logits, sampling)
+    sums = odds.cumsum(0)
+    draw = torch.rand((), dtype=torch.float64, generator=stream) * sums[-1]
+    place = int(torch.searchsorted(sums, draw, right=True))
+    last = int((odds > 0).nonzero()[-1])  # a product rounded up to the whole sum points behind the end
+    return int(ids[min(place, last)])
+
+
+def penalised(logits: Float[Tensor, " V"], written: Collection[int], penalty: float) -> Float[Tensor, " V"]:
+    """Scores with those of ids written before made less likely."""
+    places = torch.tensor(sorted(set(written)), device=logits.device)
+    scores = logits[places]
+    return logits.index_put((places,), torch.where(scores > 0, scores / penalty, scores * penalty))
+
+
+def candidates(
+    logits: Float[Tensor, " V"], sampling: Sampling
+) -> tuple[Int64[Tensor, " C"], Float64[Tensor, " C"]]:
+    """Ids that may be drawn, with their probabilities before what was left out is shared out again.
+
+    Without any limit all ids in their order, else the likeliest first. `temperature` must be above 0.
+    """
+    odds = torch.softmax(logits.to("cpu", torch.float64) / sampling.temperature, dim=0)
+    if sampling.top_k is None and sampling.top_p == 1 and sampling.min_p == 0:
+        return torch.arange(len(odds)), odds
+    kept, ids = _likeliest(odds, sampling)
+    if sampling.top_p < 1:
+        sums = kept.cumsum(0)
+        kept = kept[: _count_until(sums, sampling.top_p * _whole(sums, sampling))]
+    kept = kept[kept >= sampling.min_p * kept[0]]
+    return ids[: len(kept)], kept
+
+
+def _likeliest(odds: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """As many of the likeliest as the limits can keep, sorted."""
+    most = len(odds) if sampling.top_k is None else min(sampling.top_k, len(odds))
+    count = min(_FIRST_LOOK, most)
+    while True:
+        kept, ids = odds.topk(count)
+        is_enough = count == most or (sampling.top_k is None and float(kept.sum()) >= sampling.top_p)
+        if is_enough and (sampling.top_p < 1 or count == most):
+            return kept, ids
+        if kept[-1] < sampling.min_p * kept[0]:
+            return kept, ids
+        count = min(8 * count, most)
+
+
+def _whole(sums: Tensor, sampling: Sampling) -> float:
+    """What top-p is a share of: everything, or what top-k left."""
+    return 1.0 if sampling.top_k is None else float(sums[-1])
+
+
+def _count_until(sums: Tensor, enough: float) -> int:
+    return min(int(torch.searchsorted(sums, torch.tensor(enough, dtype=sums.dtype))) + 1, len(sums))
+
+
+def log_probability(logits: Float[Tensor, " V"], chosen: int) -> float:
+    """Logarithm of the model's own probability: before temperature, penalty and limits."""
+    scores = logits.float()
+    return float(scores[chosen] - scores.logsumexp(0))

@@ -1,0 +1,94 @@
+"""Choosing: each limit by its definition, frequencies by the probabilities, one number a draw."""
+
+import numpy as np
+import pytest
+import torch
+
+from sensorium.generation.sampling import Sampling, candidates, choose, log_probability, penalised
+
+V = 307
+
+
+def scores(seed: int = 0) -> torch.Tensor:
+    return 2 * torch.randn(V, generator=torch.Generator().manual_seed(seed))
+
+
+def by_definition(logits: np.ndarray, sampling: Sampling) -> dict[int, float]:
+    """Filters one after another over the whole vocabulary, in plain NumPy."""
+    odds = np.exp(logits / sampling.temperature - np.max(logits / sampling.temperature))
+    order = np.argsort(-odds, kind="stable")[: sampling.top_k]
+    odds /= odds[order].sum()
+    before = np.cumsum(odds[order]) - odds[order]
+    order = order[before < sampling.top_p]
+    order = order[odds[order] >= sampling.min_p * odds[order[0]]]
+    return {int(one): float(odds[one] / odds[order].sum()) for one in order}
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {},
+        {"top_k": 11},
+        {"top_k": 251},
+        {"top_p": 0.7},
+        {"top_p": 0.999},
+        {"min_p": 0.05},
+        {"min_p": 1e-5},
+        {"top_k": 29, "top_p": 0.8, "min_p": 0.1},
+        {"top_p": 0.95, "min_p": 0.02},
+    ],
+)
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_candidates_are_those_of_the_definition(limits: dict, temperature: float) -> None:
+    sampling = Sampling(temperature=temperature, **limits)
+    ids, odds = candidates(scores(), sampling)
+    found = dict(zip(ids.tolist(), (odds / odds.sum()).tolist(), strict=True))
+    wanted = by_definition(scores().double().numpy(), sampling)
+    assert found.keys() == wanted.keys()
+    assert max(abs(found[one] - wanted[one]) for one in wanted) < 1e-9
+
+
+def test_draws_have_the_frequencies_of_the_probabilities() -> None:
+    logits, sampling = torch.tensor([0.0, 1.0, -torch.inf, 2.0, 0.5]), Sampling(temperature=1.0)
+    stream = torch.Generator().manual_seed(1)
+    drawn = np.bincount([choose(logits, sampling, (), stream) for _ in range(4000)], minlength=5) / 4000
+    np.testing.assert_allclose(drawn, torch.softmax(logits, 0).numpy(), atol=0.03)
+    assert drawn[2] == 0
+
+
+def test_one_number_is_drawn_whatever_the_limits() -> None:
+    states = []
+    for limits in ({}, {"top_k": 3}, {"top_p": 0.5}):
+        stream = torch.Generator().manual_seed(1)
+        choose(scores(), Sampling(temperature=1.0, **limits), (), stream)
+        states.append(stream.get_state())
+    assert all(torch.equal(states[0], state) for state in states)
+
+
+def test_greedy_takes_the_greatest_and_draws_nothing() -> None:
+    stream = torch.Generator().manual_seed(1)
+    before = stream.get_state()
+    assert choose(scores(), Sampling(), (), stream) == int(scores().argmax())
+    assert torch.equal(stream.get_state(), before)
+
+
+def test_cold_and_single_candidates_are_greedy() -> None:
+    stream = torch.Generator()
+    for sampling in (
+        Sampling(temperature=1e-4),
+        Sampling(temperature=5, top_k=1),
+        Sampling(temperature=5, min_p=1),
+    ):
+        assert choose(scores(), sampling, (), stream) == int(scores().argmax())
+
+
+def test_the_penalty_lowers_what_was_written_and_nothing_else() -> None:
+    logits = torch.tensor([2.0, -2.0, 1.0, -1.0])
+    assert penalised(logits, [0, 1, 1], 2.0).tolist() == [1.0, -4.0, 1.0, -1.0]
+    assert choose(logits, Sampling(repetition_penalty=3.0), [0], torch.Generator()) == 2
+
+
+def test_log_probability() -> None:
+    torch.testing.assert_close(
+        log_probability(scores(), 17), float(scores().double().log_softmax(0)[17]), atol=1e-5, rtol=0
+    )
