@@ -1,5 +1,4 @@
 import math
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from sensorium.core.types import Padded, pad
 from sensorium.encoders.pretrained import efficientnet, minilm, whisper
 from sensorium.encoders.pretrained.ctranslate2 import read_model
 from sensorium.media import Audio, Text
+from tiny_whisper import model_bin
 
 
 def randomise(module: torch.nn.Module, seed: int) -> None:
@@ -127,18 +127,6 @@ def test_minilm_equals_a_plain_bert() -> None:
         for row, ids in enumerate(sentences):
             plain = plain_bert(published, torch.from_numpy(ids))
             torch.testing.assert_close(tokens.values[row, : len(ids)], plain, rtol=1e-4, atol=1e-5)
-
-
-def model_bin(variables: dict[str, np.ndarray], version: int = 6) -> bytes:
-    def string(text: str) -> bytes:
-        return struct.pack("<H", len(text) + 1) + text.encode() + b"\0"
-
-    kinds = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
-    content = struct.pack("<I", version) + string("WhisperSpec") + struct.pack("<II", 3, len(variables))
-    for name, value in variables.items():
-        content += string(name) + struct.pack(f"<B{value.ndim}I", value.ndim, *value.shape)
-        content += struct.pack("<BI", kinds[str(value.dtype)], value.nbytes) + value.tobytes()
-    return content + struct.pack("<I", 1) + string("encoder/alias") + string("encoder/a")
 
 
 def test_ctranslate2_file_is_read_and_filtered(tmp_path: Path) -> None:

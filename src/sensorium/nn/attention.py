@@ -71,6 +71,13 @@ def attend(
     return attended.masked_fill(~has_key, 0)
 
 
+def attention_shares(queries: Float[Tensor, "B H N K"], given: KeyValues) -> Float[Tensor, "B H N S"]:
+    """Compute a_ij = softmax_j(q_i . k_j / sqrt(K)), of attention that is neither causal nor masked."""
+    keys = given.keys.repeat_interleave(queries.shape[1] // given.keys.shape[1], dim=1)
+    scores: Tensor = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
+    return scores.softmax(dim=-1)
+
+
 class Attention(nn.Module):
     """Multi-head attention with its projections.
 
@@ -143,13 +150,18 @@ class Attention(nn.Module):
         positions: Int64[Tensor, "#B N *axes"] | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Let `x` attend to `given`; in self-attention that is `self.key_values(x, mask, positions)`."""
-        queries = self._heads(self.query(x))
-        queries = queries if self.query_norm is None else self.query_norm(queries)
-        if self.rotary is not None:
-            queries = self.rotary(queries, positions)
+        queries = self.queries(x, positions)
         attended = attend(queries, given, is_causal=self.is_causal)
         projected: Tensor = self.out(rearrange(attended, "b h n k -> b n (h k)"))
         return projected
+
+    def queries(
+        self, x: Float[Tensor, "B N D"], positions: Int64[Tensor, "#B N *axes"] | None = None
+    ) -> Float[Tensor, "B H N K"]:
+        """Project what asks."""
+        queries = self._heads(self.query(x))
+        queries = queries if self.query_norm is None else self.query_norm(queries)
+        return queries if self.rotary is None else self.rotary(queries, positions)
 
     def _heads(self, projected: Tensor) -> Tensor:
         return rearrange(projected, "b n (h k) -> b h n k", k=self.head_dim)

@@ -11,12 +11,14 @@ Reference: `python/ctranslate2/specs/model_spec.py` of CTranslate2 4, `ModelSpec
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from torch import Tensor
 
 from sensorium.core.errors import CheckpointError
 
@@ -39,6 +41,46 @@ def read_model(path: Path, prefixes: Collection[str] = ("",)) -> dict[str, np.nd
             return _read(file, tuple(prefixes))
     except (struct.error, UnicodeDecodeError, ValueError) as error:
         raise CheckpointError(f"{path} is not a whole CTranslate2 model: {error}; fetch it again") from error
+
+
+def rename_variables(
+    state: Mapping[str, Tensor], names: Sequence[tuple[str, str]], owner: str
+) -> dict[str, Tensor]:
+    """Rename variables by the first pattern that fits, in float32.
+
+    Args:
+        state: Variables by their names in the file.
+        names: Regular expressions and our names; `{query,key,value}` in ours splits rows into equal parts.
+        owner: Whose variables they should be, for the message.
+
+    Raises:
+        CheckpointError: If none fits, or a variable is quantised.
+    """
+    ours: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if not value.is_floating_point():
+            raise CheckpointError(f"{name} is quantised; convert the model with float16 or float32 weights")
+        renamed = _renamed(name, names)
+        if renamed is None:
+            raise CheckpointError(f"'{name}' is no variable of {owner}")
+        parts = _PARTS.search(renamed)
+        split = parts[1].split(",") if parts else [""]
+        for part, share in zip(split, value.float().chunk(len(split)), strict=True):
+            ours[_PARTS.sub(part, renamed)] = share
+    return ours
+
+
+_PARTS = re.compile(r"\{([\w,]+)\}")
+_LEAVES = {"gamma": "weight", "beta": "bias"}
+
+
+def _renamed(name: str, names: Sequence[tuple[str, str]]) -> str | None:
+    for pattern, ours in names:
+        match = re.fullmatch(pattern, name)
+        if match:
+            module, dot, leaf = match.expand(ours).rpartition(".")
+            return f"{module}{dot}{_LEAVES.get(leaf, leaf)}"
+    return None
 
 
 def _read(file: BinaryIO, prefixes: tuple[str, ...]) -> dict[str, np.ndarray]:

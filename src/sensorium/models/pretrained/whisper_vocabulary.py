@@ -1,0 +1,143 @@
+"""Whisper's ids: pieces of text, times, and marks that say what is to be done.
+
+In: its `tokenizer.json` and the lists of ids that are never to be written. Out: prompts, texts and words. Ids
+below `end` are text; from `first_time` on each id is a time, .02 s apart. An English-only model has marks for
+languages among its ids but was not trained with them (arXiv:2212.04356, section 2.3).
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from tokenizers import Tokenizer
+
+from sensorium.core.errors import CheckpointError, UsageError
+
+TIME_STEP_S = 0.02
+_UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+_MULTILINGUAL_FROM = 51_865
+_LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
+_REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True)
+class WrittenWord:
+    """A word as the decoder wrote it: its text, the space before it kept, and its ids."""
+
+    text: str
+    ids: tuple[int, ...]
+
+
+class WhisperVocabulary:
+    """Ids and what they stand for.
+
+    Args:
+        tokenizer_json: Content of `tokenizer.json`.
+        vocab_size: Ids that the model knows; those beyond the tokenizer's are times.
+        suppressed: Ids that are never written: signs that stand for no speech, and marks.
+        first_suppressed: Ids that a text does not begin with.
+        is_multilingual: Whether it was trained with the marks for languages; None: told by `vocab_size`.
+
+    Raises:
+        CheckpointError: If it is not Whisper's tokenizer.
+    """
+
+    def __init__(
+        self,
+        tokenizer_json: str,
+        vocab_size: int,
+        suppressed: Sequence[int] = (),
+        first_suppressed: Sequence[int] = (),
+        is_multilingual: bool | None = None,
+    ) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        except Exception as error:  # the package raises bare Exception
+            raise CheckpointError(f"tokenizer.json is not a tokenizer: {error}") from error
+        self._tokenizer.encode_special_tokens = True
+        self.vocab_size = vocab_size
+        self.is_multilingual = (
+            vocab_size >= _MULTILINGUAL_FROM if is_multilingual is None else is_multilingual
+        )
+        self.end = self._mark("endoftext")
+        self.start = self._mark("startoftranscript")
+        self.previous = self._mark("startofprev")
+        self.no_times = self._mark("notimestamps")
+        self.no_speech = self._mark("nospeech", "nocaptions")
+        self.first_time = self.no_times + 1
+        marks = [self._mark(name) for name in ("translate", "transcribe", "startoflm")]
+        self.suppressed = tuple(sorted({*suppressed, *marks, self.start, self.previous, self.no_speech}))
+        self.first_suppressed = tuple(first_suppressed)
+
+    @cached_property
+    def languages(self) -> Mapping[str, int]:
+        """Mark of each language by its code; an English-only model has none but `en`."""
+        if not self.is_multilingual:
+            return {"en": self._mark("en")}
+        found = {}
+        for mark, number in self._tokenizer.get_vocab(with_added_tokens=True).items():
+            match = _LANGUAGE.fullmatch(mark)
+            if match:
+                found[match[1]] = number
+        return found
+
+    def prompt(self, language: str = "en", *, is_timed: bool = True) -> list[int]:
+        """Return the marks that a transcript in `language` begins with.
+
+        Raises:
+            UsageError: If the model does not know the language.
+        """
+        if language not in self.languages:
+            known = ", ".join(sorted(self.languages))
+            raise UsageError(f"this recogniser does not know the language '{language}'; it knows {known}")
+        marks = [self.start]
+        if self.is_multilingual:
+            marks += [self.languages[language], self._mark("transcribe")]
+        return marks if is_timed else [*marks, self.no_times]
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text; marks in it are spelt out, never obeyed."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids; marks and times are left out."""
+        text: str = self._tokenizer.decode([one for one in ids if one < self.end])
+        return text
+
+    def words(self, ids: Sequence[int], language: str = "en") -> list[WrittenWord]:
+        """Split ids of text into words; characters where the language writes no spaces."""
+        characters = self._characters(ids)
+        if language in _UNSPACED:
+            return characters
+        words: list[WrittenWord] = []
+        for piece in characters:
+            is_new = piece.text.startswith(" ") or piece.text.strip() in string.punctuation
+            if is_new or not words:
+                words.append(piece)
+            else:
+                words[-1] = WrittenWord(words[-1].text + piece.text, words[-1].ids + piece.ids)
+        return words
+
+    def _characters(self, ids: Sequence[int]) -> list[WrittenWord]:
+        """The shortest runs of ids that are whole characters."""
+        whole, done, place = self.decode(ids), 0, 0
+        found: list[WrittenWord] = []
+        for stop in range(1, len(ids) + 1):
+            text = self.decode(ids[done:stop])
+            at = text.find(_REPLACEMENT)
+            if at < 0 or whole[place + at : place + at + 1] == _REPLACEMENT:
+                found.append(WrittenWord(text, tuple(ids[done:stop])))
+                done, place = stop, place + len(text)
+        return found
+
+    def _mark(self, *names: str) -> int:
+        for name in names:
+            number: int | None = self._tokenizer.token_to_id(f"<|{name}|>")
+            if number is not None:
+                return number
+        raise CheckpointError(f"tokenizer.json has no <|{names[0]}|>; expected that of a Whisper model")
