@@ -1,14 +1,17 @@
 """Rows of scenes: a phrase names what its boxes hold; what was held out is not said in training."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sensorium.align.questions import TYPES
 from sensorium.align.referring import Thing
 from sensorium.align.scenes import Composer, Layout, Scene
-from sensorium.core.errors import UsageError
+from sensorium.core.errors import TableError, UsageError
+from sensorium.data.questions import questions_of
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
 from sensorium.tasks.scenes import Plan, caption, inventory, load_pictures, scene_samples
@@ -29,7 +32,7 @@ def composer(seed: int = 3) -> Composer:
 
 @pytest.fixture(scope="module")
 def rows() -> list[Sample]:
-    return list(scene_samples(composer(), Plan(num_train=40, num_test=15)))
+    return list(scene_samples(composer(), Plan(num_train=23, num_test=7)))
 
 
 def things_of(row: Sample) -> list[Thing]:
@@ -79,6 +82,37 @@ def test_what_is_held_out_is_not_said_in_training(rows: list[Sample]) -> None:
         if row.source == "scenes-combinations":
             present = [region for region in row.regions if region.boxes]
             assert all(any(f"{c} {k}" in region.text for k, c in pairs) for region in present)
+
+
+def test_questions_stand_in_the_rows_and_are_about_what_their_part_is_about(rows: list[Sample]) -> None:
+    pairs, seen = composer().held_out_pairs, set()
+    for row in rows:
+        assert questions_of(row)
+        for one in questions_of(row):
+            seen.add(one.type)
+            said = f"{one.question} {one.answer}"
+            pair = {
+                (kind, colour)
+                for kind, colour in pairs
+                if f"{colour} {kind}" in said
+                or (one.type in ("kind", "colour") and kind in said and colour in said)
+            }
+            if row.source in ("scenes", "scenes-seen"):
+                assert not pair
+                assert "bus" not in said
+            elif row.source == "scenes-objects" and one.type in ("kind", "colour"):
+                assert "bus" in said
+            elif row.source == "scenes-combinations" and one.type == "kind":
+                assert pair
+    assert seen == set(TYPES)
+
+
+def test_rows_without_questions_have_none(rows: list[Sample]) -> None:
+    meta = {key: value for key, value in rows[0].meta.items() if key != "questions"}
+    assert questions_of(replace(rows[0], meta=meta)) == []
+    assert replace(rows[0], meta=meta).id == rows[0].id
+    with pytest.raises(TableError, match="questions do not read"):
+        questions_of(replace(rows[0], meta={"questions": '["what?"]'}))
 
 
 def test_captions_list_everything_once() -> None:

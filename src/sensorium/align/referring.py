@@ -127,9 +127,26 @@ def expressions(things: Sequence[Thing], clear_px: float) -> Iterator[Expression
         things: The scene.
         clear_px: See `Description.denotes`.
     """
-    yield from _by_words(things)
+    yield from by_words(things)
     yield from _by_relation(things, clear_px)
     yield from _by_count(things)
+
+
+def by_words(things: Sequence[Thing]) -> Iterator[Expression]:
+    """By kind, and by colour or size where the kind alone names several; by kind and colour in any case."""
+    for place, thing in enumerate(things):
+        name = Description(thing.kind)
+        if name.denotes(things) == [place]:
+            yield Expression(name, (place,), "name")
+            yield Expression(replace(name, colour=thing.colour), (place,), "full")
+            continue
+        for said, type in (
+            (replace(name, colour=thing.colour), "colour"),
+            (replace(name, size=thing.size), "size"),
+            (Description(colour=thing.colour), "colour"),
+        ):
+            if said.denotes(things) == [place]:
+                yield Expression(said, (place,), type)
 
 
 def near_misses(things: Sequence[Thing], palette: Sequence[str]) -> Iterator[Expression]:
@@ -157,26 +174,9 @@ def plural(noun: str) -> str:
     return f"{noun}s"
 
 
-def _by_words(things: Sequence[Thing]) -> Iterator[Expression]:
-    """By kind, and by colour or size where the kind alone names several; by kind and colour in any case."""
-    for place, thing in enumerate(things):
-        name = Description(thing.kind)
-        if name.denotes(things) == [place]:
-            yield Expression(name, (place,), "name")
-            yield Expression(replace(name, colour=thing.colour), (place,), "full")
-            continue
-        for said, type in (
-            (replace(name, colour=thing.colour), "colour"),
-            (replace(name, size=thing.size), "size"),
-            (Description(colour=thing.colour), "colour"),
-        ):
-            if said.denotes(things) == [place]:
-                yield Expression(said, (place,), type)
-
-
 def _by_relation(things: Sequence[Thing], clear_px: float) -> Iterator[Expression]:
     """By where it is, where kind and colour name several things of which one is there."""
-    anchors = [one for one in _by_words(things) if one.type in ("name", "colour") and one.description.kind]
+    anchors = [one for one in by_words(things) if one.type in ("name", "colour") and one.description.kind]
     heads = {Description(thing.kind) for thing in things} | {Description(t.kind, t.colour) for t in things}
     several = [
         head for head in sorted(heads, key=lambda one: one.text) if len(head.denotes(things) or ()) > 1

@@ -24,9 +24,13 @@ def scenes(
         str, typer.Option("--things", metavar="A-B", help="Fewest and most things of a training scene.")
     ] = "3-6",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all choices.")] = 0,
+    questions: Annotated[
+        int,
+        typer.Option("--questions", min=0, help="Most questions of each of six types about a scene."),
+    ] = 2,
     json: JsonOption = False,
 ) -> None:
-    """Compose scenes of real pictures, with phrases and their boxes.
+    """Compose scenes of real pictures, with phrases and their boxes, and questions with their answers.
 
     The table holds training scenes (source `scenes`) and three held-out parts: `scenes-seen` (new scenes),
     `scenes-combinations` (kinds in a colour they never had in training) and `scenes-objects` (kinds that no
@@ -35,7 +39,7 @@ def scenes(
     from sensorium.tasks.scenes import Plan, make_scenes
 
     sources = tuple(part.strip() for part in pictures.split(",") if part.strip())
-    plan = Plan(num, held_out, size, sources, _read_range(things), seed)
+    plan = Plan(num, held_out, size, sources, _read_range(things), seed, questions)
     with TerminalProgress() as progress:
         table = make_scenes(out, plan, progress)
     if json:

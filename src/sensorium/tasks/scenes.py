@@ -3,7 +3,8 @@
 In: the stamps and emoji tables (and scikit-learn's digits where asked for), and a seed. Out: a table whose
 rows are scenes; their `source` is the part they belong to (`scenes`, `scenes-seen`, `scenes-combinations`,
 `scenes-objects`), so that a recipe holds out the last three. Each row has a caption, its regions, and in
-`meta` the type of each region and the things themselves, for whoever wants to ask other questions.
+`meta` the type of each region, questions with their answers (`data.questions`) and the things themselves, for
+whoever wants to ask other questions.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from sensorium import media
+from sensorium.align import questions as asking
 from sensorium.align.referring import Description, Expression, choose, expressions, near_misses
 from sensorium.align.scenes import PARTS, Composer, Layout, Part, Scene, cut_out
 from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet, require, track
+from sensorium.data import questions
 from sensorium.data.sample import Caption, Region, Sample, normalise
 from sensorium.data.sources import packages
 from sensorium.data.table import Table
@@ -58,6 +61,7 @@ class Plan:
         pictures: Where the things come from: emoji, stamps, digits.
         num_things: Fewest and most things of a training scene; held-out scenes have 3 to 6.
         seed: Of all choices.
+        num_questions: Most questions of each type about a scene.
     """
 
     num_train: int = 20_000
@@ -66,6 +70,7 @@ class Plan:
     pictures: Sequence[str] = ("emoji", "stamps")
     num_things: tuple[int, int] = (3, 6)
     seed: int = 0
+    num_questions: int = 2
 
 
 def make_scenes(path: str | Path, plan: Plan, progress: Progress = quiet) -> Table:
@@ -101,10 +106,29 @@ def scene_samples(composer: Composer, plan: Plan, progress: Progress = quiet) ->
         for part in PARTS
         for number in range(plan.num_train if part == "train" else plan.num_test)
     ]
+    askers = {part: asking.Asker(plan.num_questions) for part in PARTS}
     for part, number in track(numbers, len(numbers), "composing scenes", progress):
-        rng = np.random.default_rng([composer.seed, 11, PARTS.index(part), number])
         scene = composer.scene(part, number)
-        yield _sample(scene, composer, part, number, rng)
+        rng = np.random.default_rng([composer.seed, 13, PARTS.index(part), number])
+        asked = askers[part].choose(askable(scene, composer, part), rng)
+        yield _sample(scene, composer, part, number, asked)
+
+
+def askable(scene: Scene, composer: Composer, part: Part) -> Iterator[asking.Question]:
+    """Questions that a part may ask about a scene.
+
+    Training scenes and those of the part `seen` are not asked about a kind in a colour that is held out, not
+    even whether it is there; the held-out parts are asked about nothing else.
+    """
+    size = composer.layout.size_px
+    kinds = composer.held_out_kinds if part == "objects" else composer.known_kinds
+    view = asking.View(scene.things, list(composer.palette), kinds, size, _CLEAR * size)
+    for one in asking.questions(view):
+        is_new_pair = any(pair in composer.held_out_pairs for pair in one.about)
+        is_new_kind = any(kind in composer.held_out_kinds for kind, _ in one.about)
+        wanted = {"combinations": is_new_pair, "objects": is_new_kind}
+        if wanted.get(part, not (is_new_pair or is_new_kind)):
+            yield one
 
 
 def load_pictures(
@@ -172,7 +196,10 @@ def _opened(sample: Sample) -> np.ndarray:
     return cut_out(np.asarray(picture))
 
 
-def _sample(scene: Scene, composer: Composer, part: Part, number: int, rng: np.random.Generator) -> Sample:
+def _sample(
+    scene: Scene, composer: Composer, part: Part, number: int, asked: Sequence[asking.Question]
+) -> Sample:
+    rng = np.random.default_rng([composer.seed, 11, PARTS.index(part), number])
     regions: list[tuple[Region, str]] = []
     for expression in _chosen(scene, composer, part, rng):
         regions += _expression_regions(scene, expression)
@@ -193,6 +220,9 @@ def _sample(scene: Scene, composer: Composer, part: Part, number: int, rng: np.r
         meta={
             "types": " ".join(type for _, type in regions),
             "things": json.dumps([asdict(thing) for thing in scene.things]),
+            questions.KEY: questions.to_meta(
+                questions.Question(one.text, one.answer, one.type) for one in asked
+            ),
         },
         width_px=scene.pixels.shape[1],
         height_px=scene.pixels.shape[0],
