@@ -167,8 +167,9 @@ def test_answers_of_a_form_are_equally_frequent() -> None:
     for form, answers in needed.items():
         if answers:
             assert max(counts[form].values()) - min(counts[form][answer] for answer in answers) <= 3
-    balanced = sum(counter.most_common(1)[0][1] for form, counter in counts.items() if len(needed[form]) == 2)
-    assert balanced / sum(one.answers != () and len(one.answers) == 2 for one in chosen) < 0.6
+    for type in ("relation", "presence"):
+        closed = [one.answer == "yes" for one in chosen if one.type == type and "yes" in one.answers]
+        assert 0.4 < np.mean(closed) < 0.6
 
 
 def test_equal_scenes_give_equal_questions() -> None:
