@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import threading
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -222,3 +223,20 @@ def test_what_cannot_be_honoured_is_refused_in_one_line(request_: Request, messa
         engine.submit(request_)
     assert "\n" not in str(caught.value)
     assert engine.num_waiting == 0
+
+
+def test_a_rule_sees_scores_and_what_was_written() -> None:
+    """No id twice: what a guide, which sees no scores, could do too; and the least likely id first."""
+    seen: list[list[int]] = []
+
+    def rule(scores: torch.Tensor, written: Sequence[int]) -> torch.Tensor:
+        seen.append(list(written))
+        if not written:
+            return -scores
+        return scores.index_fill(0, torch.tensor(written), -torch.inf)
+
+    model = tiny_model()
+    [found] = Engine(PlainDecoder(model, 2, 31)).run([Request([3, 1, 4], max_tokens=11, rule=rule)])
+    assert seen == [found.ids[:count] for count in range(11)]
+    assert len(set(found.ids)) == 11
+    assert found.ids[0] == int(model.logits(model(model.embed(torch.tensor([[3, 1, 4]]))))[0, -1].argmin())

@@ -6,7 +6,7 @@ Knows ids and scores; no files, no tasks.
 
 from sensorium.generation.decoder import Decoder, Feed, Memory, PlainDecoder
 from sensorium.generation.engine import Engine, Stream
-from sensorium.generation.request import Choice, Completion, Guide, Piece, Request
+from sensorium.generation.request import Choice, Completion, Guide, Piece, Request, Rule
 from sensorium.generation.sampling import GREEDY, Sampling
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Piece",
     "PlainDecoder",
     "Request",
+    "Rule",
     "Sampling",
     "Stream",
 ]

@@ -173,10 +173,12 @@ class PlainDecoder:
 
 
 def _stack(parts: Sequence[KeyValues | None]) -> KeyValues | None:
-    """One block's memories of several rows, padded to the longest."""
+    """One block's memories of several rows, padded to the longest; a single one as it is."""
     given = [part for part in parts if part is not None]
     if not given:
         return None
+    if len(given) == 1:
+        return given[0]
     longest = max(part.keys.shape[2] for part in given)
     keys, values = (
         torch.cat([torch.nn.functional.pad(x, (0, 0, 0, longest - x.shape[2])) for x in tensors])

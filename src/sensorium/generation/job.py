@@ -107,6 +107,8 @@ class Job:
         if request.guide is not None:
             allowed = request.guide.allowed().to(logits.device)
             scores = logits.masked_fill(~allowed, -torch.inf)
+        if request.rule is not None:
+            scores = request.rule(scores, [choice.id for choice in self._choices])
         written = self._written() if request.sampling.repetition_penalty != 1 else ()
         chosen = choose(scores, request.sampling, written, self._stream)
         logprobs = logits.float() - logits.float().logsumexp(0)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sensorium.generation.decoder import Memory
@@ -31,6 +31,14 @@ class Guide(Protocol):
         """Whether nothing can come any more."""
 
 
+@runtime_checkable
+class Rule(Protocol):
+    """Changes scores by what they are and by what was written; one object for one request."""
+
+    def __call__(self, scores: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
+        """Return the scores to choose by; `written` are the new ids so far, the prompt is not among them."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One sequence to be written.
@@ -44,6 +52,7 @@ class Request:
         memory: What cross-attention sees, from `LanguageModel.memory_key_values`; whoever asks about the
             same media again keeps it.
         guide: Rules ids out, as a grammar does.
+        rule: Changes the scores that the guide left, as the marks for times in a transcript do.
         lookup: Most ids to be guessed at once from what was written before; the result is the same, sooner
             where the text repeats its prompt.
         num_alternatives: How many of the likeliest ids are reported at each place.
@@ -56,6 +65,7 @@ class Request:
     stops: Sequence[str] = ()
     memory: Memory | None = None
     guide: Guide | None = None
+    rule: Rule | None = None
     lookup: int = 0
     num_alternatives: int = 0
 
