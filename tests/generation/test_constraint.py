@@ -71,7 +71,7 @@ def test_a_choice(engine: Engine, grammars: Grammars) -> None:
 
 def test_without_a_guide_it_does_not_parse(engine: Engine) -> None:
     [found] = engine.run([Request([5, 7], Sampling(temperature=1.0), max_tokens=31)])
-    with pytest.raises(ValueError, match="Expecting|Extra|Invalid"):
+    with pytest.raises(ValueError, match=r"Expecting|Extra|Invalid"):
         json.loads(found.text)
 
 

@@ -125,7 +125,7 @@ def _is_settled(
     if len(done) < width:
         return False
     longest = max_tokens if power > 0 else len(live[0].ids)
-    return max(one.logprob for one in live) / longest**power <= done[-1].score
+    return bool(max(one.logprob for one in live) / longest**power <= done[-1].score)
 
 
 def _best(found: Sequence[Hypothesis], width: int) -> list[Hypothesis]:
