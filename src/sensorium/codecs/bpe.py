@@ -8,10 +8,20 @@ tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from sensorium.core.errors import CheckpointError, UsageError
 from sensorium.core.files import write_atomic
@@ -67,29 +77,40 @@ def train_bpe(texts: Iterable[str], vocab_size: int, *, lowercase: bool = False,
 
 
 class Bpe:
-    """A trained byte-pair codec.
+    """A byte-level byte-pair codec: trained here, or published with a language model.
+
+    What a user types never becomes a special token, nor any other added piece but plain spaces (a published
+    tokenizer marks `<think>` as ordinary text): it is spelt out in the pieces of ordinary text.
 
     Args:
         tokenizer_json: From `train_bpe`, or any byte-level tokenizer of the `tokenizers` package.
 
     Raises:
-        CheckpointError: If it is not a tokenizer.
+        CheckpointError: If it is not a tokenizer, or not byte-level.
     """
 
     def __init__(self, tokenizer_json: str) -> None:
+        self.json = tokenizer_json
+        """The tokenizer as JSON text, as it was given."""
         try:
             self._tokenizer = Tokenizer.from_str(tokenizer_json)
         except Exception as error:  # the package raises bare Exception
             raise CheckpointError(f"not a tokenizer in JSON: {error}; make one by train_bpe") from error
+        if "ByteLevel" not in str(self._tokenizer.decoder):
+            raise CheckpointError(
+                "not a byte-level tokenizer; expected one of the kind of GPT-2, Llama 3 or Qwen"
+            )
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True
-
-    @property
-    def json(self) -> str:
-        """The tokenizer as JSON text."""
-        json: str = self._tokenizer.to_str()
-        return json
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._silent = frozenset(number for number, token in added.items() if token.special)
+        guarded = {token.content: number for number, token in added.items() if token.content.strip()}
+        self.special_ids: Mapping[str, int] = MappingProxyType(guarded)
+        """Ids of the pieces that only a program may write, by their text."""
+        self._tokenizer.add_special_tokens(
+            [AddedToken(text, special=True, normalized=False) for text in guarded]
+        )
 
     @property
     def vocab_size(self) -> int:
@@ -104,7 +125,8 @@ class Bpe:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens left out; bytes that are no character become U+FFFD."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        spoken = [number for number in ids if number not in self._silent]
+        text: str = self._tokenizer.decode(spoken, skip_special_tokens=False)
         return text
 
     def save(self, path: Path) -> None:

