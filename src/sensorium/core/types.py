@@ -54,6 +54,10 @@ class Tokens:
     values: Float[Tensor, "B N D"]
     mask: Bool[Tensor, "B N"]
 
+    def to(self, device: torch.device | str) -> Tokens:
+        """Return a copy on `device`."""
+        return Tokens(self.values.to(device), self.mask.to(device))
+
 
 @dataclass(frozen=True)
 class MediaBatch:
@@ -65,6 +69,7 @@ class MediaBatch:
         inputs: For each field that is encoded now, those b rows' inputs.
         features: For each field whose frozen encoder ran once already, those b rows' cached features, (b, D).
         groups: Equal numbers mark rows with the same caption (positives of each other), (B,).
+        tokens: For each field whose frozen encoder ran once already, those b rows' tokens, not pooled.
     """
 
     rows: Int64[Tensor, " B"]
@@ -72,6 +77,7 @@ class MediaBatch:
     inputs: Mapping[str, Padded] = field(default_factory=dict)
     features: Mapping[str, Float[Tensor, "b D"]] = field(default_factory=dict)
     groups: Int64[Tensor, " B"] | None = None
+    tokens: Mapping[str, Tokens] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> MediaBatch:
         """Return a copy with inputs, features and positions on `device`."""
@@ -81,6 +87,7 @@ class MediaBatch:
             inputs={name: value.to(device) for name, value in self.inputs.items()},
             features={name: value.to(device) for name, value in self.features.items()},
             groups=None if self.groups is None else self.groups.to(device),
+            tokens={name: value.to(device) for name, value in self.tokens.items()},
         )
 
 

@@ -8,6 +8,7 @@ torch.Size([])
 """
 
 from sensorium.losses.contrastive import LOSSES, info_nce, sigmoid
+from sensorium.losses.generative import IGNORED, next_id_loss
 from sensorium.losses.late_interaction import filip
 
-__all__ = ["LOSSES", "filip", "info_nce", "sigmoid"]
+__all__ = ["IGNORED", "LOSSES", "filip", "info_nce", "next_id_loss", "sigmoid"]

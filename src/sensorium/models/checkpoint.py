@@ -72,6 +72,9 @@ FAMILIES: Mapping[str, Family] = {
         "joint embedding", "joint_embedding", "JointEmbedding", "JointEmbeddingConfig"
     ),
     "sensorium grounder 1": Family("grounder", "grounder", "Grounder", "GrounderConfig"),
+    "sensorium multimodal language model 1": Family(
+        "multimodal language model", "multimodal_lm", "MultimodalLM", "MultimodalLMConfig"
+    ),
 }
 """By the format that the header of the weights states."""
 

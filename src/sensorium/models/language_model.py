@@ -32,6 +32,7 @@ class LanguageModelConfig(Config):
         block: Of every block; `is_causal` for anything that writes from left to right.
         depth: Number of blocks.
         memory_every: Where the block has a memory: every so many-th attends to it (see `nn.block.Stack`).
+        memory_last: Only among the last so many blocks; None: among all.
         num_positions: Learned positions; 0: positions are rotary, or there are none.
         is_tied: Whether the embedding is also the output's matrix.
     """
@@ -40,6 +41,7 @@ class LanguageModelConfig(Config):
     block: BlockConfig
     depth: int = Field(ge=1)
     memory_every: int = Field(default=1, ge=1)
+    memory_last: int | None = Field(default=None, ge=1)
     num_positions: int = Field(default=0, ge=0)
     is_tied: bool = True
 
@@ -58,7 +60,9 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, dim)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.positions = LearnedPositions(config.num_positions, dim) if config.num_positions else None
-        self.stack = Stack(config.block, config.depth, memory_every=config.memory_every)
+        self.stack = Stack(
+            config.block, config.depth, memory_every=config.memory_every, memory_last=config.memory_last
+        )
         self.head = None if config.is_tied else nn.Linear(dim, config.vocab_size, bias=False)
 
     @property
@@ -83,6 +87,7 @@ class LanguageModel(nn.Module):
         positions: Int64[Tensor, "#B N"] | None = None,
         memory: Sequence[KeyValues | None] | None = None,
         caches: Sequence[Cache] | None = None,
+        segments: Int64[Tensor, "B N"] | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Turn embedded tokens into hidden vectors.
 
@@ -92,8 +97,11 @@ class LanguageModel(nn.Module):
             positions: Default 0..N-1; with caches, where each new token stands.
             memory: From `memory_key_values`, made once.
             caches: One for each block, from `new_caches`; None = `x` is the whole sequence.
+            segments: Which of several sequences packed into a row each token is of (training only).
         """
-        hidden: Tensor = self.stack(x, mask, positions=positions, memory=memory, caches=caches)
+        hidden: Tensor = self.stack(
+            x, mask, positions=positions, memory=memory, caches=caches, segments=segments
+        )
         return hidden
 
     def logits(self, hidden: Float[Tensor, "B N D"]) -> Float[Tensor, "B N V"]:
@@ -101,10 +109,13 @@ class LanguageModel(nn.Module):
         return functional.linear(hidden, self.output_matrix)
 
     def memory_key_values(
-        self, memory: Float[Tensor, "B S C"], mask: Bool[Tensor, "B S"] | None = None
+        self,
+        memory: Float[Tensor, "B S C"],
+        mask: Bool[Tensor, "B S"] | None = None,
+        segments: Int64[Tensor, "B S"] | None = None,
     ) -> list[KeyValues | None]:
         """Project a memory once for the cross-attention of every block."""
-        return self.stack.memory_key_values(memory, mask)
+        return self.stack.memory_key_values(memory, mask, segments)
 
     def new_caches(self, num_rows: int, capacity: int) -> list[StaticCache]:
         """Empty caches of the model's own type, one for each block."""

@@ -39,16 +39,22 @@ class KeyValues:
         mask: (B, S), True = real; None = all are.
         places: (B, N), where each query stands among the keys, for causal attention over a cache whose
             capacity S exceeds what is written; None = the queries are the last N of the S places.
+        segments: (B, S), which of several sequences packed into a row each key is of; None = there is one.
     """
 
     keys: Float[Tensor, "B G S K"]
     values: Float[Tensor, "B G S K"]
     mask: Bool[Tensor, "B S"] | None = None
     places: Int64[Tensor, "B N"] | None = None
+    segments: Int64[Tensor, "B S"] | None = None
 
 
 def attend(
-    queries: Float[Tensor, "B H N K"], given: KeyValues, *, is_causal: bool = False
+    queries: Float[Tensor, "B H N K"],
+    given: KeyValues,
+    *,
+    is_causal: bool = False,
+    segments: Int64[Tensor, "B N"] | None = None,
 ) -> Float[Tensor, "B H N K"]:
     """Compute z_i = sum_j softmax_j(q_i . k_j / sqrt(K)) v_j.
 
@@ -56,14 +62,18 @@ def attend(
         queries: H heads, a multiple of the G key heads.
         given: Keys and values; a query whose keys are all masked gets zeros.
         is_causal: Query i sees no key after its own place.
+        segments: Which packed sequence each query is of: it sees keys of the same number only.
     """
     grouped = queries.shape[1] != given.keys.shape[1]
     is_square = given.places is None and queries.shape[2] == given.keys.shape[2]
-    if given.mask is None and (is_square or not is_causal):
+    is_packed = segments is not None and given.segments is not None
+    if given.mask is None and not is_packed and (is_square or not is_causal):
         return functional.scaled_dot_product_attention(
             queries, given.keys, given.values, is_causal=is_causal, enable_gqa=grouped
         )
     allowed = _allowed(queries, given, is_causal)
+    if segments is not None and given.segments is not None:
+        allowed = allowed & (segments[:, None, :, None] == given.segments[:, None, None])
     has_key = allowed.any(dim=-1, keepdim=True)
     attended = functional.scaled_dot_product_attention(
         queries, given.keys, given.values, attn_mask=allowed | ~has_key, enable_gqa=grouped
@@ -150,10 +160,11 @@ class Attention(nn.Module):
         x: Float[Tensor, "B N D"],
         given: KeyValues,
         positions: Int64[Tensor, "#B N *axes"] | None = None,
+        segments: Int64[Tensor, "B N"] | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Let `x` attend to `given`; in self-attention that is `self.key_values(x, mask, positions)`."""
         queries = self.queries(x, positions)
-        attended = attend(queries, given, is_causal=self.is_causal)
+        attended = attend(queries, given, is_causal=self.is_causal, segments=segments)
         projected: Tensor = self.out(rearrange(attended, "b h n k -> b n (h k)"))
         return projected
 

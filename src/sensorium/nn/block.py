@@ -13,6 +13,7 @@ With the gate at 0 a block with memory is exactly the block without (Flamingo, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
@@ -105,6 +106,7 @@ class Block(nn.Module):
         positions: Int64[Tensor, "#B N *axes"] | None = None,
         memory: KeyValues | None = None,
         cache: Cache | None = None,
+        segments: Int64[Tensor, "B N"] | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Run one block.
 
@@ -114,11 +116,12 @@ class Block(nn.Module):
             positions: Of the tokens, for rotary positions and for the cache; default 0..N-1.
             memory: From `memory_key_values`, made once and used at every decoding step.
             cache: Keeps earlier tokens' keys and values; None = `x` is the whole sequence.
+            segments: Which of several sequences packed into a row each token is of: it sees no other.
         """
-        x = self._add(x, self.attention_norm, lambda y: self._attend(y, mask, positions, cache))
+        x = self._add(x, self.attention_norm, lambda y: self._attend(y, mask, positions, cache, segments))
         if self.memory_attention is not None and self.memory_norm is not None and memory is not None:
             attention, given = self.memory_attention, memory
-            x = self._add(x, self.memory_norm, lambda y: self._gate(attention(y, given)))
+            x = self._add(x, self.memory_norm, lambda y: self._gate(attention(y, given, segments=segments)))
         return self._add(x, self.mlp_norm, self.mlp)
 
     def memory_key_values(
@@ -134,11 +137,16 @@ class Block(nn.Module):
         return x + self.drop(part(norm(x)))  # type: ignore[no-any-return]
 
     def _attend(
-        self, x: Tensor, mask: Tensor | None, positions: Tensor | None, cache: Cache | None
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        positions: Tensor | None,
+        cache: Cache | None,
+        segments: Tensor | None,
     ) -> Tensor:
         given = self.attention.key_values(x, mask, positions)
-        given = given if cache is None else cache.extend(given, positions)
-        attended: Tensor = self.attention(x, given, positions)
+        given = replace(given, segments=segments) if cache is None else cache.extend(given, positions)
+        attended: Tensor = self.attention(x, given, positions, segments)
         return attended
 
     def _gate(self, x: Tensor) -> Tensor:
@@ -153,12 +161,17 @@ class Stack(nn.Module):
         depth: How many.
         memory_every: Where `config` has a memory, every so many-th block attends to it, the last one among
             them; the others have no cross-attention.
+        memory_last: Only among the last so many blocks; None: among all.
     """
 
-    def __init__(self, config: BlockConfig, depth: int, *, memory_every: int = 1) -> None:
+    def __init__(
+        self, config: BlockConfig, depth: int, *, memory_every: int = 1, memory_last: int | None = None
+    ) -> None:
         super().__init__()
         plain = config.model_copy(update={"memory_dim": 0})
-        blocks = [Block(plain if (depth - 1 - number) % memory_every else config) for number in range(depth)]
+        last = depth if memory_last is None else memory_last
+        after = range(depth - 1, -1, -1)  # blocks that come after each
+        blocks = [Block(config if n < last and n % memory_every == 0 else plain) for n in after]
         self.blocks = nn.ModuleList(blocks)
         self.norm = make_norm(config) if config.norm_place == "pre" else nn.Identity()
         self.apply(_start)
@@ -166,8 +179,8 @@ class Stack(nn.Module):
         # section 2.3).
         with torch.no_grad():
             for block in blocks:
-                for last in (block.attention.out, block.mlp.down):
-                    last.weight.div_((2 * depth) ** 0.5)
+                for end in (block.attention.out, block.mlp.down):
+                    end.weight.div_((2 * depth) ** 0.5)
 
     def forward(
         self,
@@ -177,6 +190,7 @@ class Stack(nn.Module):
         positions: Int64[Tensor, "#B N *axes"] | None = None,
         memory: Sequence[KeyValues | None] | None = None,
         caches: Sequence[Cache] | None = None,
+        segments: Int64[Tensor, "B N"] | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Run all blocks; `memory` and `caches` hold one entry for each, see `Block.forward`."""
         for number, block in enumerate(self.blocks):
@@ -186,17 +200,26 @@ class Stack(nn.Module):
                 positions=positions,
                 memory=None if memory is None else memory[number],
                 cache=None if caches is None else caches[number],
+                segments=segments,
             )
         normed: Tensor = self.norm(x)
         return normed
 
     def memory_key_values(
-        self, memory: Float[Tensor, "B S C"], mask: Bool[Tensor, "B S"] | None = None
+        self,
+        memory: Float[Tensor, "B S C"],
+        mask: Bool[Tensor, "B S"] | None = None,
+        segments: Int64[Tensor, "B S"] | None = None,
     ) -> list[KeyValues | None]:
-        """Project a memory once for the cross-attention of every block; None for those that have none."""
+        """Project a memory once for the cross-attention of every block; None for those that have none.
+
+        `segments` say which packed sequence each place of the memory is for.
+        """
         blocks = [cast(Block, block) for block in self.blocks]
         return [
-            None if block.memory_attention is None else block.memory_key_values(memory, mask)
+            None
+            if block.memory_attention is None
+            else replace(block.memory_key_values(memory, mask), segments=segments)
             for block in blocks
         ]
 

@@ -1,0 +1,329 @@
+"""The multimodal language model: images, sounds, films and texts in; text, images or speech out.
+
+    input layer    each modality through its own encoder (CNN, RNN or Transformer): feature vectors
+    encoder        a stack of self-attention blocks in which the vectors of all modalities meet: the memory
+    decoders       one for each kind of output; each attends to the memory and to what it has written so far
+    output layer   the decoder's odds of the next id: of a word piece, or of a code of an image or a sound
+
+A decoder may be a finished language model, frozen, which looks at the memory through gates that start at 0,
+or a small one of our own. With `mode = "prefix"` the memory is not attended to but put before the text,
+projected into the decoder's own input. A row may lack any modality, and what stands at masked places is never
+seen. Does not know how ids are chosen (`generation`), what they stand for (`codecs`), nor how it is trained.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from math import isqrt
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import Field, JsonValue, model_validator
+from torch import Tensor, nn
+
+from sensorium.core.config import Config
+from sensorium.core.errors import ConfigError, UsageError
+from sensorium.core.types import MediaBatch, Tokens
+from sensorium.encoders import ENCODERS, Encoder
+from sensorium.fusion import build as build_fusion
+from sensorium.losses import IGNORED
+from sensorium.models.decoder import Decoder, DecoderConfig
+from sensorium.models.tower import Modality
+from sensorium.models.writing import Lesson, Writing
+from sensorium.nn.attention import KeyValues
+from sensorium.nn.position import grid_positions, sinusoidal
+
+Output = Literal["text", "image", "audio"]
+_WAVES, _AXES = 32, 2
+_LONGEST = 1000.0
+"""In tokens, over 2 pi: the slowest wave of the positions."""
+
+
+class SourceConfig(Config):
+    """How one modality comes in.
+
+    Attributes:
+        encoder: Registered name.
+        options: The encoder's own arguments.
+        frozen: Lock the encoder: its tokens are computed once and kept beside the rows.
+    """
+
+    encoder: str
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    frozen: bool = False
+
+
+class MultimodalLMConfig(Config):
+    """A multimodal language model.
+
+    Attributes:
+        sources: By modality.
+        dim: Width D of the memory.
+        fusion: In which the modalities meet, by its registered name.
+        fusion_options: Its own arguments, as `depth`.
+        modality_dropout: Chance for each modality of each row to be hidden in training.
+        mode: `memory`: decoders attend to it; `prefix`: it stands before what they write.
+        decoders: By the kind of output.
+    """
+
+    sources: dict[Modality, SourceConfig] = Field(min_length=1)
+    dim: int = Field(default=192, ge=1)
+    fusion: str = "transformer"
+    fusion_options: dict[str, JsonValue] = Field(default_factory=dict)
+    modality_dropout: float = Field(default=0.0, ge=0, lt=1)
+    mode: Literal["memory", "prefix"] = "memory"
+    decoders: dict[Output, DecoderConfig] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _no_memory_no_blocks(self) -> MultimodalLMConfig:
+        for name, decoder in self.decoders.items():
+            if self.mode == "prefix" and decoder.memory_last is not None:
+                raise ValueError(
+                    f"decoders.{name}.memory_last has no meaning with mode = 'prefix'; leave it out"
+                )
+        return self
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a decoder looks at besides what it has written.
+
+    Attributes:
+        memory: For the cross-attention of each block; None in prefix mode.
+        prefix: Vectors that stand before the text; None otherwise.
+    """
+
+    memory: list[KeyValues | None] | None = None
+    prefix: Tokens | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a decoder gives for a lesson, at the places where something is to be learned.
+
+    Attributes:
+        hidden: (A, D).
+        targets: Ids that are to be written there, (A,).
+        rows: Row of the batch that each place is of, (A,).
+    """
+
+    hidden: Float[Tensor, "A D"]
+    targets: Int64[Tensor, " A"]
+    rows: Int64[Tensor, " A"]
+
+
+class MultimodalLM(nn.Module):
+    """Encoders, fusion, decoders.
+
+    Args:
+        config: What to build. Weights come from torch's global generator.
+        pretrained: False leaves out what trained: a checkpoint brings it. Frozen parts that came by a name
+            come by it in any case, for no checkpoint holds them.
+
+    Attributes:
+        config: As given, with the tokenizers that came along.
+        sources: Encoders by modality.
+        decoders: By the kind of output.
+
+    Raises:
+        ConfigError: If an encoder is of another modality.
+    """
+
+    def __init__(self, config: MultimodalLMConfig, *, pretrained: bool = True) -> None:
+        super().__init__()
+        self.sources = nn.ModuleDict(
+            {name: cast(nn.Module, _source(name, one)) for name, one in sorted(config.sources.items())}
+        )
+        dims = {name: self._source(name).dim + _WAVES + _AXES for name in self.sources}
+        self.fusion = build_fusion(
+            config.fusion,
+            dims,
+            config.dim,
+            width=config.dim,
+            modality_dropout=config.modality_dropout,
+            **config.fusion_options,
+        )
+        memory_dim = config.dim if config.mode == "memory" else 0
+        self.decoders = nn.ModuleDict(
+            {name: Decoder(one, memory_dim) for name, one in sorted(config.decoders.items())}
+        )
+        self.prefixes = nn.ModuleDict(
+            {name: nn.Linear(config.dim, self.decoder(name).model.config.block.dim) for name in self.decoders}
+            if config.mode == "prefix"
+            else {}
+        )
+        self.config = config
+        self.register_state_dict_post_hook(_leave_out)
+        self.register_load_state_dict_post_hook(_do_not_miss)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.fusion.parameters()).device
+
+    def decoder(self, name: str) -> Decoder:
+        """The decoder of a kind of output.
+
+        Raises:
+            UsageError: If there is none; the message says what there is.
+        """
+        if name not in self.decoders:
+            raise UsageError(f"this model does not write {name}; it writes {', '.join(self.decoders)}")
+        return cast(Decoder, self.decoders[name])
+
+    def forward(self, lesson: Lesson) -> Written:
+        """Read a lesson's media, and what is written of them up to each place where something is learned."""
+        writing = lesson.writing
+        context = self.context(lesson.decoder, self.encode(lesson.media), writing)
+        hidden = self.read(lesson.decoder, writing, context)
+        learned = writing.targets != IGNORED
+        segments = torch.zeros_like(writing.ids) if writing.segments is None else writing.segments
+        which = segments.clamp(max=writing.memory_of.shape[1] - 1)
+        rows = writing.memory_of.gather(1, which)[learned]
+        return Written(hidden[learned], writing.targets[learned], lesson.rows.to(rows.device)[rows])
+
+    def encode(self, media: MediaBatch) -> Tokens:
+        """Let the modalities of each row meet: the memory, (B, S, D).
+
+        Args:
+            media: Inputs by modality, or tokens that a frozen encoder gave before.
+
+        Raises:
+            UsageError: If there is no encoder for a modality.
+        """
+        given = dict.fromkeys([*media.inputs, *media.tokens])
+        for name in given:
+            if name not in self.sources:
+                raise UsageError(f"this model does not take {name}; it takes {', '.join(self.sources)}")
+        features = {name: self._features(name, media) for name in given}
+        if not features:
+            features = {name: self._nothing(name, len(media.rows)) for name in list(self.sources)[:1]}
+        met = self.fusion(features)
+        return Tokens(met.tokens, met.mask)
+
+    def context(self, to: str, memory: Tokens, writing: Writing | None = None) -> Context:
+        """Make of a memory what a decoder looks at.
+
+        Args:
+            to: Kind of output.
+            memory: From `encode`.
+            writing: Says which rows of the memory its sequences attend to; None: each row its own.
+
+        Raises:
+            UsageError: If sequences are packed in prefix mode.
+        """
+        model = self.decoder(to).model
+        segments = None
+        if writing is not None:
+            memory, segments = _of_sequences(memory, writing)
+        if self.config.mode == "memory":
+            return Context(memory=model.memory_key_values(memory.values, memory.mask, segments))
+        if segments is not None:
+            raise UsageError("sequences packed into one row cannot each have a prefix; do not pack them")
+        return Context(prefix=Tokens(self.prefixes[to](memory.values), memory.mask))
+
+    def read(self, to: str, writing: Writing, context: Context) -> Float[Tensor, "R N D"]:
+        """Hidden vectors at every place of a writing."""
+        model = self.decoder(to).model
+        x, mask, positions = model.embed(writing.ids, writing.positions), writing.mask, writing.positions
+        if context.prefix is None:
+            hidden: Tensor = model(
+                x, mask, positions=positions, memory=context.memory, segments=writing.segments
+            )
+            return hidden
+        before = context.prefix
+        x, mask = torch.cat([before.values, x], dim=1), torch.cat([before.mask, mask], dim=1)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        after: Tensor = model(x, mask, positions=positions)[:, before.mask.shape[1] :]
+        return after
+
+    def train(self, mode: bool = True) -> MultimodalLM:
+        """Set training mode; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        for name, source in self.config.sources.items():
+            if source.frozen:
+                self.sources[name].eval()
+        return self
+
+    def named_elsewhere(self) -> set[str]:
+        """Names of tensors that a package brings, by its name in the configuration: no checkpoint has them."""
+        names: set[str] = set()
+        for name, source in self.config.sources.items():
+            if source.frozen and _is_packaged(source):
+                names |= {f"sources.{name}.{tensor}" for tensor in self.sources[name].state_dict()}
+        return names
+
+    def _source(self, name: str) -> Encoder:
+        return cast(Encoder, self.sources[name])
+
+    def _features(self, name: str, media: MediaBatch) -> Tokens:
+        """Tokens of a modality with their positions beside them, spread over all rows of the batch."""
+        own = media.tokens[name] if name in media.tokens else self._source(name)(media.inputs[name])
+        places = _positions(own.values, is_image=name == "image")
+        values = torch.cat([own.values, places.expand(len(own.values), -1, -1)], dim=-1)
+        present, num_rows = media.present[name], len(media.rows)
+        mask = torch.zeros(num_rows, own.mask.shape[1], dtype=torch.bool, device=values.device)
+        mask[present] = own.mask
+        spread = values.new_zeros(num_rows, *values.shape[1:]).index_put((present,), values)
+        return Tokens(spread, mask)
+
+    def _nothing(self, name: str, num_rows: int) -> Tokens:
+        values = torch.zeros(num_rows, 0, self.fusion.dims[name], device=self.device)
+        return Tokens(values, torch.zeros(num_rows, 0, dtype=torch.bool, device=self.device))
+
+
+def _positions(values: Float[Tensor, "B N D"], *, is_image: bool) -> Float[Tensor, "1 N _"]:
+    """Where each token stands: waves of its place, or of row and column, and these themselves, from -1 to 1.
+
+    A fixed code beside the features, not added to them: the projection learns how much of it to take.
+    """
+    num, side = values.shape[1], isqrt(values.shape[1])
+    if is_image and side > 1 and side**2 == num:
+        at = grid_positions(side, side)[0]
+        waves = sinusoidal(side, _WAVES // 2, _LONGEST)[at].flatten(1)
+        plain = 2 * at / (side - 1) - 1
+    else:
+        waves, plain = sinusoidal(num, _WAVES, _LONGEST), torch.zeros(num, _AXES)
+    return torch.cat([waves, plain], dim=1).to(values)[None]
+
+
+def _of_sequences(memory: Tokens, writing: Writing) -> tuple[Tokens, Int64[Tensor, "R S"] | None]:
+    """The memory that each row of a writing attends to: one after the other where sequences are packed."""
+    of = writing.memory_of
+    values, mask = memory.values[of.clamp(min=0)], memory.mask[of.clamp(min=0)] & (of >= 0)[..., None]
+    joined = Tokens(values.flatten(1, 2), mask.flatten(1, 2))
+    if writing.segments is None:
+        return joined, None
+    numbers = torch.arange(of.shape[1], device=of.device).repeat_interleave(memory.mask.shape[1])
+    return joined, numbers.expand(len(of), -1)
+
+
+def _source(modality: str, config: SourceConfig) -> Encoder:
+    encoder = ENCODERS.build(config.encoder, **config.options)
+    if encoder.modality != modality:
+        raise ConfigError(f"'{config.encoder}' encodes {encoder.modality}; expected an encoder of {modality}")
+    if config.frozen:
+        cast(nn.Module, encoder).requires_grad_(False).eval()
+    return encoder
+
+
+def _is_packaged(source: SourceConfig) -> bool:
+    """Whether an encoder brings its own weights."""
+    can_be = "pretrained" in inspect.signature(ENCODERS.get(source.encoder)).parameters
+    return can_be and bool(source.options.get("pretrained", True))
+
+
+def _leave_out(model: nn.Module, state: MutableMapping[str, object], prefix: str, *_: object) -> None:
+    """Take out of a state what a checkpoint must not hold."""
+    for name in cast(MultimodalLM, model).named_elsewhere():
+        state.pop(f"{prefix}{name}", None)
+
+
+def _do_not_miss(model: nn.Module, keys: tuple[list[str], list[str]]) -> None:
+    """Let a state be whole without what it must not hold."""
+    elsewhere = cast(MultimodalLM, model).named_elsewhere()
+    missing = keys[0]
+    missing[:] = [name for name in missing if name not in elsewhere]

@@ -1,0 +1,170 @@
+"""The multimodal model: masked and absent media change no bit, packed = padded, saved = loaded."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from small_multimodal import BPE, CODES, build, config, lesson, media, sequels
+
+from sensorium.core.errors import ConfigError, UsageError
+from sensorium.core.types import MediaBatch, Padded, Tokens
+from sensorium.losses import next_id_loss
+from sensorium.models.checkpoint import load, save
+from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.writing import Lesson, Sequel, packed, padded
+
+MODES = ["memory", "prefix"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_stand_for_themselves(mode: str) -> None:
+    model, whole = build(mode=mode), lesson()
+    together = model(whole)
+    at = 0
+    for one in sequels():
+        given = single(media(), one.row)
+        alone = model(Lesson(given, "text", padded([replace(one, row=0)])))
+        found = slice(at, at + len(one.answer))
+        torch.testing.assert_close(together.hidden[found], alone.hidden, rtol=1e-4, atol=1e-5)
+        assert together.targets[found].tolist() == list(one.answer)
+        assert set(together.rows[found].tolist()) == {40 + one.row}
+        at += len(one.answer)
+
+
+def single(batch: MediaBatch, row: int) -> MediaBatch:
+    """One row without padding."""
+    present, inputs = {}, {}
+    for name, places in batch.present.items():
+        for place in (places == row).nonzero()[:, 0].tolist():
+            mask = batch.inputs[name].mask[place]
+            length = len(batch.inputs[name].values[place]) if name == "image" else int(mask.sum())
+            values = batch.inputs[name].values[place : place + 1, :length]
+            inputs[name] = Padded(values, mask[None, : int(mask.sum())])
+            present[name] = torch.tensor([0])
+    return MediaBatch(batch.rows[row : row + 1], present, inputs)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_masked_or_absent_changes_no_bit(mode: str) -> None:
+    model, whole = build(mode=mode), lesson()
+    text, audio = whole.media.inputs["text"], whole.media.inputs["audio"]
+    spoilt = {
+        **whole.media.inputs,
+        "text": Padded(text.values.masked_fill(~text.mask, 10**9), text.mask),
+        "audio": Padded(audio.values.masked_fill(~audio.mask[..., None], float("nan")), audio.mask),
+    }
+    ids = whole.writing.ids.masked_fill(~whole.writing.mask, 255)
+    other = Lesson(replace(whole.media, inputs=spoilt), "text", replace(whole.writing, ids=ids))
+    assert torch.equal(model(whole).hidden, model(other).hidden)
+
+
+def test_a_row_without_anything_still_writes() -> None:
+    model = build()
+    nothing = MediaBatch(torch.tensor([5]), {}, {})
+    hidden = model(Lesson(nothing, "text", padded([Sequel([1], [9, 2], 0)]))).hidden
+    assert hidden.shape == (2, 24)
+    assert hidden.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["image", "text", "audio"])
+def test_each_modality_is_seen(name: str) -> None:
+    model, whole = build(), lesson()
+    given = whole.media.inputs[name]
+    values = given.values.flip(0) if name != "text" else given.values.flip(0) * given.mask
+    changed = replace(whole.media, inputs={**whole.media.inputs, name: Padded(values, given.mask)})
+    assert not torch.equal(model(whole).hidden, model(replace(whole, media=changed)).hidden)
+
+
+def test_where_things_are_is_seen() -> None:
+    model = build()
+    values = torch.randn(1, 36, 6, generator=torch.Generator().manual_seed(3))
+    tokens = Tokens(values, torch.ones(1, 36, dtype=torch.bool))
+    turned = Tokens(values.reshape(1, 6, 6, 6).transpose(1, 2).reshape(1, 36, 6), tokens.mask)
+    batch = MediaBatch(torch.tensor([0]), {"image": torch.tensor([0])}, tokens={"image": tokens})
+    one, other = model.encode(batch), model.encode(replace(batch, tokens={"image": turned}))
+    assert (one.values.mean(dim=1) - other.values.mean(dim=1)).abs().max() > 1e-4
+
+
+def test_tokens_computed_before_are_as_good_as_inputs() -> None:
+    model, whole = build(), lesson()
+    tokens = model.sources["image"](whole.media.inputs["image"])
+    inputs = {name: given for name, given in whole.media.inputs.items() if name != "image"}
+    cached = replace(whole.media, inputs=inputs, tokens={"image": tokens})
+    assert torch.equal(model(whole).hidden, model(replace(whole, media=cached)).hidden)
+
+
+@pytest.mark.parametrize("num_places", [9, 14, 40])
+def test_packed_is_padded_in_loss_and_gradient(num_places: int) -> None:
+    model = build().double().train()
+    matrix = model.decoder("text").model.output_matrix
+    losses, gradients = [], []
+    for writing in (padded(sequels()), packed(sequels(), num_places)):
+        batch = lesson(writing)
+        inputs = {
+            name: Padded(given.values.double() if name != "text" else given.values, given.mask)
+            for name, given in batch.media.inputs.items()
+        }
+        written = model(replace(batch, media=replace(batch.media, inputs=inputs)))
+        loss = next_id_loss(written.hidden, matrix, written.targets)
+        model.zero_grad()
+        loss.backward()
+        losses.append(float(loss.detach()))
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    assert packed(sequels(), num_places).segments is not None
+    assert losses[0] == pytest.approx(losses[1], abs=1e-12)
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-9, atol=1e-11)
+
+
+def test_packing_and_prefixes_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="do not pack them"):
+        build(mode="prefix")(lesson(packed(sequels(), 40)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_saved_is_loaded(mode: str, tmp_path: Path) -> None:
+    model = build(mode=mode)
+    loaded = load(save(model, tmp_path / "m"), MultimodalLM)
+    assert torch.equal(model(lesson()).hidden, loaded(lesson()).hidden)
+    assert loaded.decoder("text").tokenizer.json == BPE
+
+
+def test_every_decoder_reads_the_same_memory() -> None:
+    model = build()
+    start = model.decoder("image").prompt_ids()
+    writing = padded([Sequel(start, model.decoder("image").answer_ids([3, 5, 18]), row) for row in range(3)])
+    written = model(lesson(writing, "image"))
+    assert start == [CODES]
+    assert written.targets.reshape(3, 4)[0].tolist() == [3, 5, 18, CODES + 1]
+    assert not torch.equal(written.hidden[:4], written.hidden[4:8])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_parameter_learns(mode: str) -> None:
+    model = build(mode=mode).train()
+    total = model(lesson()).hidden.square().sum()
+    start = model.decoder("image").prompt_ids()
+    total = total + model(lesson(padded([Sequel(start, [3, 1], 0)]), "image")).hidden.square().sum()
+    total.backward()
+    unused = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+    assert unused <= {
+        n for n in unused if n.startswith("fusion.mixer.pool")
+    }  # of the one vector, not of tokens
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(UsageError, match="does not write audio; it writes image, text"):
+        build()(lesson(decoder="audio"))
+    with pytest.raises(UsageError, match="does not take video"):
+        build().encode(
+            MediaBatch(torch.tensor([0]), {"video": torch.tensor([0])}, {"video": media().inputs["image"]})
+        )
+    values = config().model_dump()
+    values["sources"]["image"] = values["sources"]["text"]
+    with pytest.raises(ConfigError, match="expected an encoder of image"):
+        build(sources=values["sources"])
+    with pytest.raises(ValueError, match="no meaning with mode = 'prefix'"):
+        config(mode="prefix", decoders={"text": {"tokenizer_json": BPE, "memory_last": 1}})
+    with pytest.raises(UsageError, match="reads codes, not the prompt"):
+        build().decoder("image").prompt_ids("a frog")
