@@ -30,8 +30,8 @@ from sensorium.core.types import MediaBatch, Tokens
 from sensorium.encoders import ENCODERS, Encoder
 from sensorium.fusion import build as build_fusion
 from sensorium.losses import IGNORED
-from sensorium.models.decoder import Decoder, DecoderConfig
 from sensorium.models.tower import Modality
+from sensorium.models.writer import Writer, WriterConfig
 from sensorium.models.writing import Lesson, Writing
 from sensorium.nn.attention import KeyValues
 from sensorium.nn.position import grid_positions, sinusoidal
@@ -75,7 +75,7 @@ class MultimodalLMConfig(Config):
     fusion_options: dict[str, JsonValue] = Field(default_factory=dict)
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     mode: Literal["memory", "prefix"] = "memory"
-    decoders: dict[Output, DecoderConfig] = Field(min_length=1)
+    decoders: dict[Output, WriterConfig] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _no_memory_no_blocks(self) -> MultimodalLMConfig:
@@ -148,7 +148,7 @@ class MultimodalLM(nn.Module):
         )
         memory_dim = config.dim if config.mode == "memory" else 0
         self.decoders = nn.ModuleDict(
-            {name: Decoder(one, memory_dim) for name, one in sorted(config.decoders.items())}
+            {name: Writer(one, memory_dim) for name, one in sorted(config.decoders.items())}
         )
         self.prefixes = nn.ModuleDict(
             {name: nn.Linear(config.dim, self.decoder(name).model.config.block.dim) for name in self.decoders}
@@ -164,7 +164,7 @@ class MultimodalLM(nn.Module):
         """Where the parameters are."""
         return next(self.fusion.parameters()).device
 
-    def decoder(self, name: str) -> Decoder:
+    def decoder(self, name: str) -> Writer:
         """The decoder of a kind of output.
 
         Raises:
@@ -172,7 +172,7 @@ class MultimodalLM(nn.Module):
         """
         if name not in self.decoders:
             raise UsageError(f"this model does not write {name}; it writes {', '.join(self.decoders)}")
-        return cast(Decoder, self.decoders[name])
+        return cast(Writer, self.decoders[name])
 
     def forward(self, lesson: Lesson) -> Written:
         """Read a lesson's media, and what is written of them up to each place where something is learned."""
@@ -249,7 +249,7 @@ class MultimodalLM(nn.Module):
         return self
 
     def named_elsewhere(self) -> set[str]:
-        """Names of tensors that a package brings, by its name in the configuration: no checkpoint has them."""
+        """Names of tensors that a package brings, by its name in the configuration; checkpoints lack them."""
         names: set[str] = set()
         for name, source in self.config.sources.items():
             if source.frozen and _is_packaged(source):

@@ -1,7 +1,6 @@
-"""One decoder of a multimodal model: a language model, what its ids stand for, and where it starts and ends.
+"""A writer: one decoder of a multimodal model, what its ids stand for, and where it starts and ends.
 
-In: texts, or codes of an image or a sound. Out: the ids that a language model reads and writes for them.
-    There
+In: texts, or codes of an image or a sound. Out: the ids that a language model reads and writes. There
 are two kinds of our own: over word pieces, and over the codes of a codec, whose ids are the codes, then one
 for the start and one for the end.
 """
@@ -22,7 +21,7 @@ from sensorium.nn.block import BlockConfig
 _HEAD_DIM = 32
 
 
-class DecoderConfig(Config):
+class WriterConfig(Config):
     """A decoder: one of `tokenizer_json` and `num_codes`.
 
     Attributes:
@@ -48,13 +47,13 @@ class DecoderConfig(Config):
     gated: bool = False
 
     @model_validator(mode="after")
-    def _one_kind(self) -> DecoderConfig:
+    def _one_kind(self) -> WriterConfig:
         if self.tokenizer_json and self.num_codes:
             raise ValueError("tokenizer_json and num_codes name different kinds; give one")
         return self
 
 
-class Decoder(nn.Module):
+class Writer(nn.Module):
     """A language model with its vocabulary.
 
     Args:
@@ -71,7 +70,7 @@ class Decoder(nn.Module):
         UsageError: If the configuration says of no vocabulary.
     """
 
-    def __init__(self, config: DecoderConfig, memory_dim: int) -> None:
+    def __init__(self, config: WriterConfig, memory_dim: int) -> None:
         super().__init__()
         self.config = config
         self.tokenizer: Bpe | None = None
@@ -110,7 +109,7 @@ class Decoder(nn.Module):
         return [*map(int, answer), self.end_ids[0]]
 
 
-def _small(config: DecoderConfig, vocab_size: int, memory_dim: int) -> LanguageModel:
+def _small(config: WriterConfig, vocab_size: int, memory_dim: int) -> LanguageModel:
     block = BlockConfig(
         dim=config.width,
         num_heads=max(1, config.width // _HEAD_DIM) if config.num_heads is None else config.num_heads,
