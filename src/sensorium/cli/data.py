@@ -12,6 +12,7 @@ import typer
 from sensorium.cli.index import index
 from sensorium.cli.options import ModelOption, load_model
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_pairs, emit_table, note
+from sensorium.cli.questions import questions
 from sensorium.cli.scenes import scenes
 from sensorium.core.errors import UsageError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.command()(index)
+app.command()(questions)
 app.command()(scenes)
 
 PARTLY_FAILED = 3

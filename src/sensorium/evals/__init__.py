@@ -1,12 +1,14 @@
-"""Measures of a model by published definitions: retrieval, zero-shot, linear probe, intervals."""
+"""Measures of a model by published definitions: retrieval, zero-shot, linear probe, answers, intervals."""
 
 from sensorium.evals.bootstrap import Interval, bootstrap_interval
 from sensorium.evals.probe import Probe, ProbeOptions, linear_probe
 from sensorium.evals.retrieval import Retrieval, chance_at, evaluate_retrieval, recall_at
+from sensorium.evals.vqa import Answers, exact_matches, normalise_answer, soft_matches
 from sensorium.evals.zero_shot import Accuracy, accuracy, class_vectors
 
 __all__ = [
     "Accuracy",
+    "Answers",
     "Interval",
     "Probe",
     "ProbeOptions",
@@ -16,6 +18,9 @@ __all__ = [
     "chance_at",
     "class_vectors",
     "evaluate_retrieval",
+    "exact_matches",
     "linear_probe",
+    "normalise_answer",
     "recall_at",
+    "soft_matches",
 ]

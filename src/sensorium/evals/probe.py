@@ -76,8 +76,6 @@ def linear_probe(
         UsageError: If there is nothing to train on.
     """
     options = options or ProbeOptions()
-    if len(train[0]) == 0:
-        raise UsageError("no rows to train the probe on")
     num_classes = (
         int(max(split[1].max(initial=0) for split in (train, test, validation) if split is not None)) + 1
     )
@@ -104,13 +102,39 @@ def _best_decay(train: Split, validation: Split, num_classes: int, options: Prob
     return WEIGHT_DECAYS[peak]
 
 
+def probe_scores(
+    train: Split,
+    rows: Float32[np.ndarray, "n E"],
+    *,
+    num_classes: int,
+    weight_decay: float = 0.0,
+    options: ProbeOptions | None = None,
+) -> Float32[np.ndarray, "n C"]:
+    """Train a linear layer and score other rows.
+
+    Args:
+        train: Vectors and labels.
+        rows: Vectors to score.
+        num_classes: C.
+        weight_decay: Of AdamW.
+        options: Defaults to CLIP_benchmark's.
+
+    Raises:
+        UsageError: If there is nothing to train on.
+    """
+    if len(train[0]) == 0:
+        raise UsageError("no rows to train the probe on")
+    weight, bias = _fit(train, num_classes, weight_decay, options or ProbeOptions())
+    with torch.no_grad():
+        scores: Float32[np.ndarray, "n C"] = functional.linear(_unit(rows), weight, bias).numpy()
+    return scores
+
+
 def _measure(
     train: Split, test: Split, num_classes: int, weight_decay: float, options: ProbeOptions
 ) -> Accuracy:
-    weight, bias = _fit(train, num_classes, weight_decay, options)
-    with torch.no_grad():
-        scores = functional.linear(_unit(test[0]), weight, bias)
-    return accuracy(scores.numpy(), test[1])
+    scores = probe_scores(train, test[0], num_classes=num_classes, weight_decay=weight_decay, options=options)
+    return accuracy(scores, test[1])
 
 
 def _fit(train: Split, num_classes: int, weight_decay: float, options: ProbeOptions) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,142 @@
+"""How well questions about media are answered: normalised answers, exact or by several annotators.
+
+In: answers as written, and what was expected. Out: a value for each question, then the mean and its
+interval, overall and by type of question. Normalisation follows the VQA evaluation (Antol et al.,
+arXiv:1505.00468, as EvalAI runs it): lower case, no articles, number words as digits, punctuation dropped.
+One difference: where it restores 113 contractions from a list (dont -> don't), apostrophes are dropped here.
+Knows no model and no file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from sensorium.core.errors import UsageError
+from sensorium.evals.bootstrap import Interval, bootstrap_interval
+
+_ENOUGH = 3
+"""So many annotators who agree with an answer make it fully right."""
+_ARTICLES = frozenset(("a", "an", "the"))
+_NUMBERS = dict(zip("zero one two three four five six seven eight nine ten".split(), range(11), strict=True))
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
+_PERIOD = re.compile(r"\.(?!\d)")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was measured.
+
+    Attributes:
+        overall: Mean over questions with its 95 % interval.
+        by_type: The same of each type of question.
+        num_questions: How many there were.
+    """
+
+    overall: Interval
+    by_type: dict[str, Interval]
+    num_questions: int
+
+
+def normalise_answer(text: str) -> str:
+    """The form in which answers are compared.
+
+    A sign that touches a space anywhere in the text, or any sign in a text with "1,000", is deleted; else it
+    becomes a space: the published rule.
+
+    Example:
+        >>> [normalise_answer(text) for text in ("The two frogs.", "red-brown", "1,000", "It's 2.5 m!")]
+        ['2 frogs', 'red brown', '1000', 'its 2.5 m']
+    """
+    text = " ".join(text.split())
+    kept = text
+    has_thousands = _DIGIT_COMMA_DIGIT.search(text) is not None
+    for sign in _PUNCTUATION:
+        is_apart = f"{sign} " in text or f" {sign}" in text or has_thousands
+        kept = kept.replace(sign, "" if is_apart else " ")
+    words = _PERIOD.sub("", kept).replace("'", "").replace("’", "").lower().split()
+    known = {**_NUMBERS, "none": 0}
+    return " ".join(str(known.get(word, word)) for word in words if word not in _ARTICLES)
+
+
+def exact_matches(predicted: Sequence[str], expected: Sequence[str]) -> Bool[np.ndarray, " n"]:
+    """Whether each answer is the expected one, normalised.
+
+    Raises:
+        UsageError: If there are not equally many.
+
+    Example:
+        >>> exact_matches(["Two.", "a cat"], ["2", "dog"]).tolist()
+        [True, False]
+    """
+    _check_lengths(predicted, expected)
+    pairs = zip(predicted, expected, strict=True)
+    return np.array([normalise_answer(one) == normalise_answer(other) for one, other in pairs], dtype=bool)
+
+
+def soft_matches(predicted: Sequence[str], annotated: Sequence[Sequence[str]]) -> Float64[np.ndarray, " n"]:
+    """Agreement of each answer with several annotators: min(matches / 3, 1), averaged over leaving one out.
+
+    Args:
+        predicted: Answers.
+        annotated: What each annotator answered, at least one a question; with a single one (nobody is left
+            without it) the match counts fully.
+
+    Raises:
+        UsageError: If there are not equally many, or a question has no annotator.
+
+    Example:
+        >>> soft_matches(["red"], [["red", "red", "blue", "pink"]]).round(3).tolist()
+        [0.5]
+    """
+    _check_lengths(predicted, annotated)
+    if any(len(answers) == 0 for answers in annotated):
+        raise UsageError("a question has no annotator; leave it out, or give its answers")
+    return np.array([_agreement(one, answers) for one, answers in zip(predicted, annotated, strict=True)])
+
+
+def by_type(
+    values: Bool[np.ndarray, " n"] | Float64[np.ndarray, " n"],
+    types: Sequence[str],
+    *,
+    groups: Int64[np.ndarray, " n"] | None = None,
+    seed: int = 0,
+) -> Answers:
+    """Mean and 95 % interval of matches, overall and by type.
+
+    Args:
+        values: From `exact_matches` or `soft_matches`.
+        types: Type of each question.
+        groups: Questions about one image share a number: they are drawn together (see `bootstrap_interval`).
+        seed: Of the bootstrap.
+
+    Raises:
+        UsageError: If there is no question, or there are not equally many.
+    """
+    _check_lengths(types, values)
+    names = np.asarray(types)
+    found = {}
+    for name in sorted(set(types)):
+        chosen = names == name
+        found[name] = bootstrap_interval(
+            values[chosen], groups=None if groups is None else groups[chosen], seed=seed
+        )
+    return Answers(bootstrap_interval(values, groups=groups, seed=seed), found, len(values))
+
+
+def _agreement(predicted: str, answers: Sequence[str]) -> float:
+    matches = [normalise_answer(answer) == normalise_answer(predicted) for answer in answers]
+    if len(matches) == 1:
+        return float(matches[0])
+    others = [sum(matches) - match for match in matches]
+    return float(np.mean([min(count / _ENOUGH, 1.0) for count in others]))
+
+
+def _check_lengths(first: Sequence[object], second: Sequence[object] | np.ndarray) -> None:
+    if len(first) != len(second):
+        raise UsageError(f"{len(first)} and {len(second)} entries; expected one for each question")
