@@ -19,6 +19,7 @@ from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.types import FIELDS, Padded, pad
 from sensorium.data.inputs import Input
 from sensorium.data.order import pick, stream
+from sensorium.data.row_cache import Candidate, Row, RowCache
 from sensorium.data.sample import COLUMN_OF, Sample, is_asked
 from sensorium.data.table import Table
 from sensorium.media import Audio, Image, Text, Video
@@ -55,6 +56,7 @@ class Decoder:
         augment: Random views, and a random caption or clip of several; otherwise the plain view of the first.
         languages: Captions and clips taken; empty takes all.
         captions: `random` draws one of a row's captions in each epoch, `first` takes the first.
+        cache_bytes: What was read and opened is kept for the next epoch up to this size.
     """
 
     tables: Sequence[Table]
@@ -63,77 +65,85 @@ class Decoder:
     augment: bool
     languages: Sequence[str] = ()
     captions: Captions = "random"
+    cache_bytes: int = 0
     starts: Int64[np.ndarray, " t"] = field(init=False, repr=False)
+    cache: RowCache = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.inputs if name not in FIELDS]
         if unknown:
             raise UsageError(f"no field '{unknown[0]}'; known: {', '.join(FIELDS)}")
         self.starts = np.cumsum([0, *(len(table) for table in self.tables)])
+        self.cache = RowCache(self.cache_bytes)
 
     def __call__(self, rows: np.ndarray, epoch: int) -> Decoded:
         """Decode `rows` as they are seen in `epoch`."""
-        samples = self._read(rows)
         arrays: list[dict[str, np.ndarray]] = []
         kept: list[int] = []
         failures: dict[int, str] = {}
-        for row, sample in zip(rows.tolist(), samples, strict=True):
+        for number, row in zip(rows.tolist(), self._read(rows), strict=True):
             try:
-                arrays.append(self._arrays(row, sample, epoch))
-                kept.append(row)
+                arrays.append(self._arrays(number, row, epoch))
+                kept.append(number)
+                self.cache.put(number, row)
             except MediaError as error:
-                failures[row] = str(error)
+                failures[number] = str(error)
         return _stack(kept, arrays, failures)
 
-    def _read(self, rows: np.ndarray) -> list[Sample]:
-        """Read rows of all tables, in the order asked; only the columns that the inputs need."""
+    def _read(self, rows: np.ndarray) -> list[Row]:
+        """Read those rows of all tables that are not kept; only the columns that the inputs need."""
         columns = [COLUMN_OF[name] for name in self.inputs]
-        found: dict[int, Sample] = {}
+        found = {number: row for number in rows.tolist() if (row := self.cache.get(number)) is not None}
+        missing = np.array([number for number in rows.tolist() if number not in found], dtype=np.int64)
         for table, start, stop in zip(self.tables, self.starts[:-1], self.starts[1:], strict=True):
-            own = rows[(rows >= start) & (rows < stop)]
-            found |= zip(own.tolist(), table.rows(own - start, columns), strict=True)
-        return [found[row] for row in rows.tolist()]
+            own = missing[(missing >= start) & (missing < stop)]
+            samples = table.rows(own - start, columns) if len(own) else []
+            found |= zip(own.tolist(), map(self._row, samples), strict=True)
+        return [found[number] for number in rows.tolist()]
 
-    def _arrays(self, row: int, sample: Sample, epoch: int) -> dict[str, np.ndarray]:
+    def _row(self, sample: Sample) -> Row:
+        """What a sample holds of each input's field, unopened."""
+        return {name: self._candidates(name, sample) for name in self.inputs}
+
+    def _candidates(self, name: str, sample: Sample) -> list[Candidate]:
+        if name == "text":
+            asked = [item for item in sample.texts if is_asked(item.language, name, self.languages)]
+            taken = asked[:1] if self.captions == "first" else asked
+            return [Text(item.text, item.language) for item in taken]
+        if name == "speech":
+            return [item.data for item in sample.speech if is_asked(item.language, name, self.languages)]
+        data = {"image": sample.image, "audio": sample.audio, "video": sample.video}[name]
+        return [data] if data else []
+
+    def _arrays(self, number: int, row: Row, epoch: int) -> dict[str, np.ndarray]:
+        """Inputs of a row; what is opened for them takes the place of its bytes."""
         arrays = {}
         for name, make in self.inputs.items():
-            opened = self._open(name, make, row, sample, epoch)
-            if opened is None:
+            candidates = row[name]
+            if not candidates:
                 continue
+            place = self._choose(name, number, epoch, len(candidates))
             try:
-                arrays[name] = make(opened, stream(self.seed, epoch, row, name) if self.augment else None)
+                opened = candidates[place] = _open(name, make, candidates[place])
+                rng = stream(self.seed, epoch, number, name) if self.augment else None
+                arrays[name] = make(opened, rng)
             except MediaError as error:
                 raise type(error)(f"{name}: {error}") from error
         return arrays
-
-    def _open(
-        self, name: str, make: Input, row: int, sample: Sample, epoch: int
-    ) -> Image | Audio | Video | Text | None:
-        """Open what the sample holds of a field; of several captions or clips, one."""
-        if name == "text":
-            captions = [item for item in sample.texts if is_asked(item.language, name, self.languages)]
-            number = 1 if self.captions == "first" else len(captions)
-            chosen = self._choose(name, row, epoch, number)
-            return Text(captions[chosen].text, captions[chosen].language) if captions else None
-        if name == "speech":
-            clips = [item for item in sample.speech if is_asked(item.language, name, self.languages)]
-            data = clips[self._choose(name, row, epoch, len(clips))].data if clips else None
-        else:
-            data = {"image": sample.image, "audio": sample.audio, "video": sample.video}[name]
-        if not data:
-            return None
-        try:
-            opened = media.open(data, target_px=_target_px(make))
-        except MediaError as error:
-            raise type(error)(f"{name}: {error}") from error
-        if not isinstance(opened, _KINDS[name]):
-            raise MediaError(f"{name}: holds {type(opened).__name__.lower()}")
-        return opened
 
     def _choose(self, name: str, row: int, epoch: int, count: int) -> int:
         if not self.augment or count < 2:
             return 0
         return int(pick(self.seed, epoch, np.array([row]), name, np.array([count]))[0])
+
+
+def _open(name: str, make: Input, candidate: Candidate) -> Image | Audio | Video | Text:
+    if not isinstance(candidate, bytes):
+        return candidate
+    opened = media.open(candidate, target_px=_target_px(make))
+    if not isinstance(opened, _KINDS[name]):
+        raise MediaError(f"holds {type(opened).__name__.lower()}")
+    return opened
 
 
 def _stack(rows: list[int], arrays: list[dict[str, np.ndarray]], failures: dict[int, str]) -> Decoded:

@@ -46,6 +46,7 @@ class Loader:
         augment: Random views, and a random caption or clip of several; otherwise the first, plain.
         languages: Captions and clips taken; empty takes all.
         captions: Draw a `random` caption of a row in each epoch, or take the `first`.
+        cache_mb: Megabytes of read and opened rows that each process keeps for the next epochs; 0 keeps none.
 
     Attributes:
         failures: Row number to the reason why it could not be read.
@@ -65,12 +66,15 @@ class Loader:
         augment: bool = True,
         languages: Sequence[str] = (),
         captions: Captions = "random",
+        cache_mb: int = 0,
     ) -> None:
         if not inputs:
             raise UsageError("no inputs; name at least one field, as in {'image': ImageInput()}")
         tables = (table,) if isinstance(table, Table) else tuple(table)
         self._order = Order(np.asarray(rows, np.int64), batch_size, seed, shuffle, drop_last)
-        self._decoder = Decoder(tables, dict(inputs), seed, augment, tuple(languages), captions)
+        self._decoder = Decoder(
+            tables, dict(inputs), seed, augment, tuple(languages), captions, cache_mb * 10**6
+        )
         names = [group for part in tables for group in part.groups]
         self._order.check(len(names))
         self._codes = np.unique(np.asarray(names), return_inverse=True)[1]

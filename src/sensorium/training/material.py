@@ -169,6 +169,7 @@ def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> 
         augment=train.augment,
         languages=corpus.languages,
         captions=recipe.data.captions,
+        cache_mb=train.cache_mb,
         batch_size=train.batch_size,
         seed=recipe.seed,
     )

@@ -117,6 +117,8 @@ class TrainConfig(Config):
         keep: Which averaged weights become the model: the last, or those that scored best on held-out rows.
         log_every: Steps between lines of the log.
         workers: Decoding processes, where media are decoded in training.
+        cache_mb: Megabytes of opened media that each of these processes keeps, to open them once and not anew
+            in each epoch.
         augment: Draw random views where media are decoded in training.
         tensorboard: Write TensorBoard events beside `log.jsonl`.
     """
@@ -140,6 +142,7 @@ class TrainConfig(Config):
     keep: Literal["last", "best"] = "last"
     log_every: int = Field(default=10, ge=1)
     workers: int = Field(default=0, ge=0)
+    cache_mb: int = Field(default=0, ge=0)
     augment: bool = True
     tensorboard: bool = True
 
