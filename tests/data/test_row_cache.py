@@ -57,19 +57,20 @@ def test_pictures_are_kept_opened_and_clips_once_they_were_drawn(rich_table):
     assert sorted(type(one).__name__ for one in row["speech"]) == ["Audio", "bytes"]
 
 
-def test_the_bound_holds_whatever_a_row_grows_to():
+def test_the_bound_holds_also_where_a_row_grows():
     cache = RowCache(limit_bytes=100)
     cache.put(0, {"text": [b"x" * 40]})
-    cache.put(1, {"text": [b"x" * 60]})
-    cache.put(2, {"text": [b"x"]})
+    cache.put(1, {"text": [b"x" * 50]})
+    cache.put(2, {"text": [b"x" * 11]})
     assert (len(cache), cache.get(2)) == (2, None)
-    cache.put(0, {"text": [b"x" * 41]})
-    assert (len(cache), cache.get(0)) == (1, None)
-    cache.put(2, {"text": [b"x" * 40]})
-    assert cache.get(2) is not None
-    without_room = RowCache(limit_bytes=0)
-    without_room.put(0, {"text": [b"x"]})
-    assert len(without_room) == 0
+    cache.open(0, "text", 0, Text("x" * 51))
+    assert cache.get(0) == {"text": [b"x" * 40]}
+    cache.open(0, "text", 0, Text("x" * 50))
+    assert cache.get(0) == {"text": [Text("x" * 50)]}
+    cache.put(3, {"text": [b"x"]})
+    assert cache.get(3) is None
+    cache.open(3, "text", 0, Text("x"))
+    assert cache.get(3) is None
 
 
 def test_every_kind_is_counted_by_its_array():

@@ -17,6 +17,7 @@ from jaxtyping import Int64
 from sensorium import media
 from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.types import FIELDS, Padded, pad
+from sensorium.data.blend import Blend, Partner
 from sensorium.data.inputs import Input
 from sensorium.data.order import pick, stream
 from sensorium.data.row_cache import Candidate, Row, RowCache
@@ -57,6 +58,7 @@ class Decoder:
         languages: Captions and clips taken; empty takes all.
         captions: `random` draws one of a row's captions in each epoch, `first` takes the first.
         cache_bytes: What was read and opened is kept for the next epoch up to this size.
+        blend: Draws pictures over others of their group, where it is given and views are random.
     """
 
     tables: Sequence[Table]
@@ -66,6 +68,7 @@ class Decoder:
     languages: Sequence[str] = ()
     captions: Captions = "random"
     cache_bytes: int = 0
+    blend: Blend | None = None
     starts: Int64[np.ndarray, " t"] = field(init=False, repr=False)
     cache: RowCache = field(init=False, repr=False)
 
@@ -81,25 +84,40 @@ class Decoder:
         arrays: list[dict[str, np.ndarray]] = []
         kept: list[int] = []
         failures: dict[int, str] = {}
-        for number, row in zip(rows.tolist(), self._read(rows), strict=True):
+        partners = self._partners(rows, epoch)
+        held = self._read([*rows.tolist(), *(partner.row for partner in partners.values())])
+        for number in rows.tolist():
             try:
-                arrays.append(self._arrays(number, row, epoch))
-                kept.append(number)
-                self.cache.put(number, row)
+                inputs = self._arrays(number, held[number], epoch)
             except MediaError as error:
                 failures[number] = str(error)
+                continue
+            if number in partners and "image" in inputs:
+                self._draw_over(inputs["image"], number, partners[number], held, epoch)
+            arrays.append(inputs)
+            kept.append(number)
         return _stack(kept, arrays, failures)
 
-    def _read(self, rows: np.ndarray) -> list[Row]:
-        """Read those rows of all tables that are not kept; only the columns that the inputs need."""
+    def _partners(self, rows: np.ndarray, epoch: int) -> dict[int, Partner]:
+        if self.blend is None or not self.augment:
+            return {}
+        drawn = {number: self.blend.partner(self.seed, epoch, number) for number in rows.tolist()}
+        return {number: partner for number, partner in drawn.items() if partner is not None}
+
+    def _read(self, numbers: Sequence[int]) -> dict[int, Row]:
+        """Rows of all tables, from memory or read anew; only the columns that the inputs need."""
+        found = {number: row for number in numbers if (row := self.cache.get(number)) is not None}
+        missing = np.array(
+            [number for number in dict.fromkeys(numbers) if number not in found], dtype=np.int64
+        )
         columns = [COLUMN_OF[name] for name in self.inputs]
-        found = {number: row for number in rows.tolist() if (row := self.cache.get(number)) is not None}
-        missing = np.array([number for number in rows.tolist() if number not in found], dtype=np.int64)
         for table, start, stop in zip(self.tables, self.starts[:-1], self.starts[1:], strict=True):
             own = missing[(missing >= start) & (missing < stop)]
             samples = table.rows(own - start, columns) if len(own) else []
             found |= zip(own.tolist(), map(self._row, samples), strict=True)
-        return [found[number] for number in rows.tolist()]
+        for number in missing.tolist():
+            self.cache.put(number, found[number])
+        return found
 
     def _row(self, sample: Sample) -> Row:
         """What a sample holds of each input's field, unopened."""
@@ -116,34 +134,48 @@ class Decoder:
         return [data] if data else []
 
     def _arrays(self, number: int, row: Row, epoch: int) -> dict[str, np.ndarray]:
-        """Inputs of a row; what is opened for them takes the place of its bytes."""
         arrays = {}
         for name, make in self.inputs.items():
-            candidates = row[name]
-            if not candidates:
+            if not row[name]:
                 continue
-            place = self._choose(name, number, epoch, len(candidates))
+            place = self._choose(name, number, epoch, len(row[name]))
             try:
-                opened = candidates[place] = _open(name, make, candidates[place])
+                opened = self._opened(number, row, name, place)
                 rng = stream(self.seed, epoch, number, name) if self.augment else None
                 arrays[name] = make(opened, rng)
             except MediaError as error:
                 raise type(error)(f"{name}: {error}") from error
         return arrays
 
+    def _draw_over(
+        self, pixels: np.ndarray, number: int, partner: Partner, held: Mapping[int, Row], epoch: int
+    ) -> None:
+        """Blend a row's picture with its partner's, unless that one has none or cannot be read."""
+        row = held[partner.row]
+        if not row["image"]:
+            return
+        try:
+            opened = self._opened(partner.row, row, "image", 0)
+        except MediaError:
+            return
+        other = self.inputs["image"](opened, stream(self.seed, epoch, number, "image", 2))
+        pixels += np.float32(partner.share) * (other - pixels)
+
+    def _opened(self, number: int, row: Row, name: str, place: int) -> Image | Audio | Video | Text:
+        """Open what is still bytes; it stays open where the row is kept."""
+        candidate = row[name][place]
+        if not isinstance(candidate, bytes):
+            return candidate
+        opened = media.open(candidate, target_px=_target_px(self.inputs[name]))
+        if not isinstance(opened, _KINDS[name]):
+            raise MediaError(f"holds {type(opened).__name__.lower()}")
+        self.cache.open(number, name, place, opened)
+        return opened
+
     def _choose(self, name: str, row: int, epoch: int, count: int) -> int:
         if not self.augment or count < 2:
             return 0
         return int(pick(self.seed, epoch, np.array([row]), name, np.array([count]))[0])
-
-
-def _open(name: str, make: Input, candidate: Candidate) -> Image | Audio | Video | Text:
-    if not isinstance(candidate, bytes):
-        return candidate
-    opened = media.open(candidate, target_px=_target_px(make))
-    if not isinstance(opened, _KINDS[name]):
-        raise MediaError(f"holds {type(opened).__name__.lower()}")
-    return opened
 
 
 def _stack(rows: list[int], arrays: list[dict[str, np.ndarray]], failures: dict[int, str]) -> Decoded:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sensorium.core.errors import TrainingError, UsageError
 from sensorium.core.types import MediaBatch
+from sensorium.data.blend import Blend
 from sensorium.data.decode import Captions, Decoded, Decoder
 from sensorium.data.inputs import Input
 from sensorium.data.order import Cursor, LoaderState, Order
@@ -47,6 +48,7 @@ class Loader:
         languages: Captions and clips taken; empty takes all.
         captions: Draw a `random` caption of a row in each epoch, or take the `first`.
         cache_mb: Megabytes of read and opened rows that each process keeps for the next epochs; 0 keeps none.
+        blend: Chance that a picture is blended with another of its group, where views are random.
 
     Attributes:
         failures: Row number to the reason why it could not be read.
@@ -67,17 +69,25 @@ class Loader:
         languages: Sequence[str] = (),
         captions: Captions = "random",
         cache_mb: int = 0,
+        blend: float = 0.0,
     ) -> None:
         if not inputs:
             raise UsageError("no inputs; name at least one field, as in {'image': ImageInput()}")
         tables = (table,) if isinstance(table, Table) else tuple(table)
         self._order = Order(np.asarray(rows, np.int64), batch_size, seed, shuffle, drop_last)
-        self._decoder = Decoder(
-            tables, dict(inputs), seed, augment, tuple(languages), captions, cache_mb * 10**6
-        )
         names = [group for part in tables for group in part.groups]
         self._order.check(len(names))
         self._codes = np.unique(np.asarray(names), return_inverse=True)[1]
+        self._decoder = Decoder(
+            tables,
+            dict(inputs),
+            seed,
+            augment,
+            tuple(languages),
+            captions,
+            cache_bytes=cache_mb * 10**6,
+            blend=self._blend(blend, inputs, augment),
+        )
         self._workers = workers
         self._pool: _Pool | None = None
         self._cursor = Cursor(self._order)
@@ -121,6 +131,13 @@ class Loader:
     def close(self) -> None:
         """End the workers; they start again when needed."""
         self._pool = None
+
+    def _blend(self, chance: float, inputs: Mapping[str, Input], augment: bool) -> Blend | None:
+        if chance == 0:
+            return None
+        if "image" not in inputs or not augment:
+            raise UsageError(f"blend={chance} needs pictures that are decoded at random views; set it to 0")
+        return Blend(chance, self._order.rows, self._codes)
 
     def _batch(self, decoded: Decoded) -> MediaBatch:
         groups = torch.from_numpy(self._codes[decoded.rows.numpy()])

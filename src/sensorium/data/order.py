@@ -110,9 +110,9 @@ class Cursor:
         self._state = state
 
 
-def stream(seed: int, epoch: int, row: int, field: str) -> np.random.Generator:
-    """Random stream of one field of one row in one epoch."""
-    return np.random.default_rng(np.random.SeedSequence([seed, epoch, row, FIELDS.index(field)]))
+def stream(seed: int, epoch: int, row: int, field: str, *more: int) -> np.random.Generator:
+    """Random stream of one field of one row in one epoch; further numbers name further streams."""
+    return np.random.default_rng(np.random.SeedSequence([seed, epoch, row, FIELDS.index(field), *more]))
 
 
 def pick(

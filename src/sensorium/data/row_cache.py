@@ -27,7 +27,6 @@ class RowCache:
 
     limit_bytes: int
     _rows: dict[int, Row] = field(default_factory=dict, repr=False)
-    _sizes: dict[int, int] = field(default_factory=dict, repr=False)
     _num_bytes: int = field(default=0, repr=False)
 
     def __len__(self) -> int:
@@ -39,13 +38,21 @@ class RowCache:
         return self._rows.get(number)
 
     def put(self, number: int, row: Row) -> None:
-        """Keep a row as it is now, unless it takes more than is left."""
-        self._num_bytes -= self._sizes.pop(number, 0)
-        self._rows.pop(number, None)
+        """Keep a row that was read, unless it takes more than is left."""
         size = sum(num_bytes(one) for candidates in row.values() for one in candidates)
         if self._num_bytes + size <= self.limit_bytes:
-            self._rows[number], self._sizes[number] = row, size
+            self._rows[number] = row
             self._num_bytes += size
+
+    def open(self, number: int, name: str, place: int, opened: Candidate) -> None:
+        """Keep something opened in place of its bytes, if its row is kept and there is room for it."""
+        row = self._rows.get(number)
+        if row is None:
+            return
+        growth = num_bytes(opened) - num_bytes(row[name][place])
+        if self._num_bytes + growth <= self.limit_bytes:
+            row[name][place] = opened
+            self._num_bytes += growth
 
 
 def num_bytes(candidate: Candidate) -> int:

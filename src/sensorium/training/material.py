@@ -143,10 +143,14 @@ def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> 
     """Batches of the training rows: of features, of decoded media, or of both.
 
     Raises:
-        ConfigError: If media of further tables would have to be decoded.
+        ConfigError: If media of further tables would have to be decoded, or cached pictures be blended.
     """
     train, corpus = recipe.train, material.corpus
     decoded = [name for name in corpus.fields if name not in material.cached]
+    if recipe.data.blend > 0 and "image" not in decoded:
+        raise ConfigError(
+            f"data.blend={recipe.data.blend} needs an image tower whose encoder trains; unlock it, or set 0"
+        )
     if not decoded:
         return FeatureLoader(
             material.cached,
@@ -170,6 +174,7 @@ def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> 
         languages=corpus.languages,
         captions=recipe.data.captions,
         cache_mb=train.cache_mb,
+        blend=recipe.data.blend,
         batch_size=train.batch_size,
         seed=recipe.seed,
     )

@@ -45,6 +45,7 @@ class DataConfig(Config):
         views: Views of an image cached for a locked tower: itself, then views - 1 crops.
         extra_views: The same for images of the extra tables.
         class_vectors: Add the image tower's own class vectors, paired with class names, as training rows.
+        blend: Chance that a picture is blended with another of its group in training (`data.blend`); 0 never.
         vocab_size: Of the byte-pair tokenizer trained on the training texts for text towers that have none.
     """
 
@@ -58,6 +59,7 @@ class DataConfig(Config):
     views: int = Field(default=1, ge=1)
     extra_views: int = Field(default=1, ge=1)
     class_vectors: bool = False
+    blend: float = Field(default=0.0, ge=0, le=1)
     vocab_size: int = Field(default=2048, ge=260)
 
     @field_validator("test")

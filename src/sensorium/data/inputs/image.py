@@ -150,7 +150,7 @@ def _recolour(pixels: np.ndarray, colour: float, tint: float, rng: np.random.Gen
     mixing = gains[:, None] * (saturation * np.eye(3) + (1 - saturation) / 3)
     changed = pixels @ mixing.T.astype(np.float32)
     changed += (255 - 255 * mixing.sum(axis=1)).astype(np.float32)
-    return np.clip(changed, 0, 255, out=changed)
+    return np.asarray(np.clip(changed, 0, 255, out=changed))
 
 
 def _erase(pixels: np.ndarray, most: float, rng: np.random.Generator) -> np.ndarray:
