@@ -87,6 +87,17 @@ def test_a_view_of_everything_is_the_picture_itself() -> None:
     np.testing.assert_array_equal(PLAIN(media, np.random.default_rng(0)), PLAIN(media))
 
 
+def test_a_view_of_a_large_picture_is_drawn_from_a_smaller_one_but_the_plain_view_is_exact() -> None:
+    slope = np.linspace(0, 255, 230, dtype=np.uint8)
+    media = Image(np.stack([np.add.outer(slope // 2, slope // 2)] * 3, axis=-1))
+    exact = pillow.fromarray(media.pixels).resize((23, 23), pillow.Resampling.BICUBIC)
+    expected = np.asarray(exact, np.float32).transpose(2, 0, 1) / 127.5 - 1
+    for mode in ("squash", "pad"):
+        recipe = replace(PLAIN, mode=mode)
+        np.testing.assert_allclose(recipe(media), expected, atol=1e-6)
+        np.testing.assert_allclose(recipe(media, np.random.default_rng(0)), expected, atol=0.02)
+
+
 def test_flip_mirrors() -> None:
     media = picture(41, 67)
     flipped = replace(PLAIN, flip=1.0)(media, np.random.default_rng(0))

@@ -177,15 +177,15 @@ def test_a_pair_that_no_training_row_holds_is_refused(tmp_path: Path) -> None:
 
 
 def test_pictures_are_blended_where_they_are_decoded_and_nowhere_else(tmp_path: Path):
-    recipe, model, corpus, material = prepared(tmp_path, scratch_recipe(tmp_path / "t.lance"))
+    recipe, model, _, material = prepared(tmp_path, scratch_recipe(tmp_path / "t.lance"))
     plain = next(build_batches(recipe, model, material).epoch(0))
     mixing = recipe.model_copy(update={"data": recipe.data.model_copy(update={"blend": 1.0})})
     blended = next(build_batches(mixing, model, material).epoch(0))
     assert blended.rows.tolist() == plain.rows.tolist()
     assert not torch.equal(blended.inputs["image"].values, plain.inputs["image"].values)
     assert torch.equal(blended.inputs["text"].values, plain.inputs["text"].values)
-    locked, model, corpus, material = prepared(tmp_path, both_locked(tmp_path))
-    with pytest.raises(ConfigError, match="data.blend"):
+    locked, model, _, material = prepared(tmp_path, both_locked(tmp_path))
+    with pytest.raises(ConfigError, match=r"data\.blend"):
         build_batches(
             locked.model_copy(update={"data": locked.data.model_copy(update={"blend": 1.0})}), model, material
         )

@@ -21,6 +21,8 @@ from sensorium.media.types import Image, Media, Video
 
 WHITE = (255, 255, 255)
 _MAX_ASPECT = 16  # beyond it, resize-then-crop would make a huge intermediate image
+_VIEW_GAP = 2.0
+"""A random view of a much larger picture is drawn from one reduced by whole factors to twice its size."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class ImageInput:
             square = square.transpose(pillow.Transpose.FLIP_LEFT_RIGHT)
         angle = rng.uniform(-1, 1) * self.rotation_deg
         if angle != 0:
-            square = square.rotate(angle, pillow.Resampling.BICUBIC, fillcolor=WHITE)
+            square = square.rotate(angle, pillow.Resampling.BILINEAR, fillcolor=WHITE)
         return square
 
 
@@ -113,7 +115,7 @@ def _squash(picture: pillow.Image, size: int) -> pillow.Image:
 
 
 def _pad(picture: pillow.Image, size: int) -> pillow.Image:
-    return _canvas(picture, size, 1.0, 1.0, np.array([0.5, 0.5]))
+    return _canvas(picture, size, 1.0, 1.0, np.array([0.5, 0.5]), gap=None)
 
 
 def _window(
@@ -124,18 +126,23 @@ def _window(
     height = picture.height * min(1.0, scale / stretch)
     left, top = place[0] * (picture.width - width), place[1] * (picture.height - height)
     box = (left, top, min(left + width, picture.width), min(top + height, picture.height))
-    return picture.resize((size, size), pillow.Resampling.BICUBIC, box=box)
+    return picture.resize((size, size), pillow.Resampling.BICUBIC, box=box, reducing_gap=_VIEW_GAP)
 
 
 def _canvas(
-    picture: pillow.Image, size: int, scale: float, stretch: float, place: np.ndarray
+    picture: pillow.Image,
+    size: int,
+    scale: float,
+    stretch: float,
+    place: np.ndarray,
+    gap: float | None = _VIEW_GAP,
 ) -> pillow.Image:
     """Fit a picture onto a white square that is enlarged by 1/`scale`, and show the part of it at `place`."""
     zoom = size / max(picture.size) / scale
     width = max(1, round(picture.width * zoom / stretch))
     height = max(1, round(picture.height * zoom * stretch))
     square = pillow.new("RGB", (size, size), WHITE)
-    resized = picture.resize((width, height), pillow.Resampling.BICUBIC)
+    resized = picture.resize((width, height), pillow.Resampling.BICUBIC, reducing_gap=gap)
     square.paste(resized, (round(place[0] * (size - width)), round(place[1] * (size - height))))
     return square
 
