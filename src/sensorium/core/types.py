@@ -70,6 +70,8 @@ class MediaBatch:
         features: For each field whose frozen encoder ran once already, those b rows' cached features, (b, D).
         groups: Equal numbers mark rows with the same caption (positives of each other), (B,).
         tokens: For each field whose frozen encoder ran once already, those b rows' tokens, not pooled.
+        shared: Where several rows have one input (questions about one image): for each field, which of its
+            inputs or tokens each of the b rows has; a field that is missing here has one for each row.
     """
 
     rows: Int64[Tensor, " B"]
@@ -78,6 +80,7 @@ class MediaBatch:
     features: Mapping[str, Float[Tensor, "b D"]] = field(default_factory=dict)
     groups: Int64[Tensor, " B"] | None = None
     tokens: Mapping[str, Tokens] = field(default_factory=dict)
+    shared: Mapping[str, Int64[Tensor, " b"]] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> MediaBatch:
         """Return a copy with inputs, features and positions on `device`."""
@@ -88,6 +91,7 @@ class MediaBatch:
             features={name: value.to(device) for name, value in self.features.items()},
             groups=None if self.groups is None else self.groups.to(device),
             tokens={name: value.to(device) for name, value in self.tokens.items()},
+            shared={name: value.to(device) for name, value in self.shared.items()},
         )
 
 

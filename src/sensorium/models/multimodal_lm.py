@@ -137,7 +137,7 @@ class MultimodalLM(nn.Module):
         self.sources = nn.ModuleDict(
             {name: cast(nn.Module, _source(name, one)) for name, one in sorted(config.sources.items())}
         )
-        dims = {name: self._source(name).dim + _WAVES + _AXES for name in self.sources}
+        dims = {name: self.source(name).dim + _WAVES + _AXES for name in self.sources}
         self.fusion = build_fusion(
             config.fusion,
             dims,
@@ -256,17 +256,20 @@ class MultimodalLM(nn.Module):
                 names |= {f"sources.{name}.{tensor}" for tensor in self.sources[name].state_dict()}
         return names
 
-    def _source(self, name: str) -> Encoder:
+    def source(self, name: str) -> Encoder:
+        """The encoder of a modality."""
         return cast(Encoder, self.sources[name])
 
     def _features(self, name: str, media: MediaBatch) -> Tokens:
         """Tokens of a modality with their positions beside them, spread over all rows of the batch."""
-        own = media.tokens[name] if name in media.tokens else self._source(name)(media.inputs[name])
+        own = media.tokens[name] if name in media.tokens else self.source(name)(media.inputs[name])
         places = _positions(own.values, is_image=name == "image")
-        values = torch.cat([own.values, places.expand(len(own.values), -1, -1)], dim=-1)
+        values, real = torch.cat([own.values, places.expand(len(own.values), -1, -1)], dim=-1), own.mask
+        if name in media.shared:
+            values, real = values[media.shared[name]], real[media.shared[name]]
         present, num_rows = media.present[name], len(media.rows)
-        mask = torch.zeros(num_rows, own.mask.shape[1], dtype=torch.bool, device=values.device)
-        mask[present] = own.mask
+        mask = torch.zeros(num_rows, real.shape[1], dtype=torch.bool, device=values.device)
+        mask[present] = real
         spread = values.new_zeros(num_rows, *values.shape[1:]).index_put((present,), values)
         return Tokens(spread, mask)
 

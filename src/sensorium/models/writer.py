@@ -33,6 +33,8 @@ class WriterConfig(Config):
         depth: Its blocks.
         num_heads: Its attention heads; default one for each 32 of width.
         dropout: Of each part's output, in training.
+        prompted: Whether the instruction stands before the answer; otherwise it reaches the writer by the
+            memory alone, which needs a text encoder.
         gated: Whether its cross-attention passes a gate that starts at 0.
     """
 
@@ -44,6 +46,7 @@ class WriterConfig(Config):
     depth: int = Field(default=3, ge=1)
     num_heads: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    prompted: bool = True
     gated: bool = False
 
     @model_validator(mode="after")
@@ -87,16 +90,8 @@ class Writer(nn.Module):
             raise UsageError("a decoder without vocabulary; give tokenizer_json or num_codes")
 
     def prompt_ids(self, text: str = "") -> list[int]:
-        """Ids of what stands before the answer: the start, and `text` where ids are word pieces.
-
-        Raises:
-            UsageError: If ids are codes and there is a text.
-        """
-        if self.tokenizer is None:
-            if text:
-                raise UsageError(
-                    f"this decoder reads codes, not the prompt '{text}'; give the text as a source"
-                )
+        """Ids of what stands before the answer: the start, and `text` where it is prompted by word pieces."""
+        if self.tokenizer is None or not self.config.prompted:
             return list(self.start)
         return [*self.start, *self.tokenizer.encode(text, with_special=False)]
 

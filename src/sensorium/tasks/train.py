@@ -20,8 +20,10 @@ from sensorium.core.files import write_atomic
 from sensorium.core.runtime import Progress, quiet
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.tasks.evaluate import OnePerRow, recalls
+from sensorium.tasks.train_generative import train_generative
 from sensorium.tasks.train_grounder import read_any_recipe, train_grounder
 from sensorium.training.corpus import Corpus, open_corpus, open_table
+from sensorium.training.generative import GenerativeRecipe
 from sensorium.training.grounding import GroundingRecipe
 from sensorium.training.heldout import heldout_vectors
 from sensorium.training.loop import Evaluation, Job, Outcome, fit
@@ -36,7 +38,7 @@ KS = (1, 5, 10)
 
 
 def train(
-    recipe: str | Path | Recipe | GroundingRecipe,
+    recipe: str | Path | Recipe | GroundingRecipe | GenerativeRecipe,
     out: str | Path,
     *,
     changes: Sequence[str] = (),
@@ -66,6 +68,9 @@ def train(
     if isinstance(recipe, GroundingRecipe):
         then = f'sensorium align phrases IMAGE "a text" --model {folder} -o boxes.png'
         return Trained(folder, *train_grounder(recipe, folder, resume=resume, progress=progress), then)
+    if isinstance(recipe, GenerativeRecipe):
+        then = f'sensorium ask IMAGE "a question" --model {folder}'
+        return Trained(folder, *train_generative(recipe, folder, resume=resume, progress=progress), then)
     return _train_embedding(recipe, folder, resume, progress)
 
 

@@ -26,6 +26,7 @@ from sensorium.evals.grounding import Grounded, grounding_metrics
 from sensorium.models.grounder import Grounder, GrounderConfig, PartConfig
 from sensorium.tasks.ground import Located, locate
 from sensorium.training.corpus import open_table
+from sensorium.training.generative import GenerativeRecipe
 from sensorium.training.grounding import Grounding, GroundingRecipe
 from sensorium.training.log import Figures
 from sensorium.training.loop import Evaluation, Job, Outcome, fit
@@ -38,8 +39,10 @@ TYPES = "types"
 """Key of a row's metadata: the type of each region, in words, where the table's maker knows it."""
 
 
-def read_any_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe | GroundingRecipe:
-    """Read a recipe of either kind: `task = "grounding"` tells one for grounders.
+def read_any_recipe(
+    path: str | Path, changes: Sequence[str] = ()
+) -> Recipe | GroundingRecipe | GenerativeRecipe:
+    """Read a recipe of any kind: `task = "grounding"` is one for grounders, "generate" for multimodal models.
 
     Raises:
         NotFoundError: If there is no such file.
@@ -48,6 +51,8 @@ def read_any_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe | G
     values = override(read_toml(find_recipe(str(path))), changes)
     if values.get("task") == "grounding":
         return parse(GroundingRecipe, values, str(path))
+    if values.get("task") == "generate":
+        return parse(GenerativeRecipe, values, str(path))
     return parse(Recipe, values, str(path))
 
 

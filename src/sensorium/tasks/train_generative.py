@@ -1,0 +1,214 @@
+"""Train a multimodal language model from a recipe: tables in, a run's folder with a measured model out.
+
+Composes `training` with `evals`, as `tasks.train` does for joint embeddings; the loop is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from sensorium import __version__
+from sensorium.codecs.bpe import train_bpe
+from sensorium.core.config import to_toml
+from sensorium.core.errors import ConfigError, TrainingError
+from sensorium.core.files import write_atomic
+from sensorium.core.runtime import Progress, quiet
+from sensorium.data.questions import questions_of
+from sensorium.data.sample import is_asked
+from sensorium.data.split import split
+from sensorium.models.checkpoint import load
+from sensorium.models.instructions import instruction
+from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
+from sensorium.tasks.measure_generative import evaluate
+from sensorium.training.corpus import open_table
+from sensorium.training.exercises import rows_for
+from sensorium.training.generative import GenerativeRecipe, NextId, TaskConfig
+from sensorium.training.lessons import Course, Lessons, Teacher
+from sensorium.training.loop import Evaluation, Job, Outcome, fit
+from sensorium.training.recipe import HeldOut
+from sensorium.training.state import STATE
+
+_ROWS_FOR_WORDS = 4000
+"""Rows of each task whose texts the word pieces are learned from."""
+
+
+def train_generative(
+    recipe: GenerativeRecipe, folder: Path, *, resume: bool = False, progress: Progress = quiet
+) -> tuple[Outcome, int]:
+    """Train a multimodal language model.
+
+    Returns:
+        How the run ended, and how many rows could not be used.
+
+    Raises:
+        ConfigError: If a table does not hold what its task needs.
+        TrainingError: If nothing trains or nothing is held out.
+    """
+    courses = [open_course(one, recipe.seed, progress) for one in recipe.data.tasks]
+    model = build_multimodal(recipe, courses)
+    teacher = Teacher(model, recipe.data.pack)
+    if not (folder / STATE).exists():
+        write_atomic(folder / "recipe.toml", to_toml(recipe.model_dump(mode="json", exclude_none=True)))
+    tables = {f"{n}.{one.config.table}": _digest(one) for n, one in enumerate(courses)}
+    job = Job(
+        model=model,
+        batches=Lessons(courses, teacher, batch_size=recipe.train.batch_size, seed=recipe.seed),
+        loss=NextId(recipe.smoothing),
+        train=recipe.train,
+        seed=recipe.seed,
+        folder=folder,
+        identity={**recipe.model_dump(mode="json"), "tables": tables},
+        evaluate=lambda trained: evaluate(trained, courses, recipe.data.max_measured),
+        card=lambda found, step: card(recipe, model, courses, found, step),
+        progress=progress,
+    )
+    outcome = fit(job, resume=resume)
+    if teacher.failures:
+        lines = ({"row": row, "stage": "train", "reason": why} for row, why in teacher.failures.items())
+        write_atomic(
+            folder / "errors.jsonl", "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in lines)
+        )
+    return outcome, len(teacher.failures)
+
+
+def open_course(config: TaskConfig, seed: int, progress: Progress = quiet) -> Course:
+    """Open a task's table and divide its rows.
+
+    Raises:
+        ConfigError: If the table does not hold what the task needs, or a source to hold out does not occur.
+        TrainingError: If nothing trains, or nothing is held out.
+    """
+    table = open_table(config.table, progress)
+    if isinstance(config.test, HeldOut):
+        sources = np.array(table.column("source"))
+        unknown = set(config.test.sources) - set(sources.tolist())
+        if unknown:
+            known = ", ".join(sorted(set(sources.tolist())))
+            raise ConfigError(f"data.test.source: no row has source '{min(unknown)}'; known: {known}")
+        train = np.flatnonzero(~np.isin(sources, config.test.sources))
+        test = {name: np.flatnonzero(sources == name) for name in config.test.sources}
+    else:
+        parts = split(table.groups, test=config.test, seed=seed)
+        train, test = parts["train"], {"held out": parts["test"]}
+    useful = rows_for(config.task, table)
+    held_out = {name: np.intersect1d(rows, useful) for name, rows in test.items()}
+    kept = Course(config, table, np.intersect1d(train, useful), held_out)
+    if len(kept.train) == 0 or not all(len(rows) for rows in kept.test.values()):
+        counts = ", ".join(f"{name} {len(rows)}" for name, rows in kept.test.items())
+        raise TrainingError(
+            f"task '{config.task}' over {config.table}: {len(kept.train)} rows train, held out: {counts}; "
+            "each needs some"
+        )
+    return kept
+
+
+def build_multimodal(recipe: GenerativeRecipe, courses: Sequence[Course]) -> MultimodalLM:
+    """Build the recipe's model as it starts; word pieces that it lacks are learned from training texts."""
+    config = with_word_pieces(recipe.model, courses, recipe.data.vocab_size)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        model = MultimodalLM(config)
+    if recipe.start:
+        take_over(model, load(recipe.start, MultimodalLM))
+    return model
+
+
+def with_word_pieces(
+    config: MultimodalLMConfig, courses: Sequence[Course], vocab_size: int
+) -> MultimodalLMConfig:
+    """Give text encoders and writers without a tokenizer one that is learned from the training texts."""
+    values = config.model_dump()
+    text, writer = values["sources"].get("text"), values["decoders"].get("text")
+    needs_encoder = text is not None and text["encoder"].startswith("text-")
+    lacking = [text["options"]] if needs_encoder and "tokenizer_json" not in text["options"] else []
+    if writer is not None and not writer["tokenizer_json"] and not writer.get("pretrained"):
+        lacking.append(writer)
+    if not lacking:
+        return config
+    tokenizer = train_bpe(_texts(courses), vocab_size)
+    for one in lacking:
+        one["tokenizer_json"] = tokenizer
+    return MultimodalLMConfig.model_validate(values)
+
+
+@torch.no_grad()
+def take_over(model: nn.Module, other: nn.Module) -> int:
+    """Copy what has the same name and shape; how many tensors that were.
+
+    Raises:
+        ConfigError: If nothing has.
+    """
+    state, given = model.state_dict(), other.state_dict()
+    same = [name for name, tensor in given.items() if name in state and state[name].shape == tensor.shape]
+    if not same:
+        raise ConfigError("nothing of `start` fits the recipe's model; leave it out, or use its sizes")
+    for name in same:
+        state[name].copy_(given[name])
+    return len(same)
+
+
+def _texts(courses: Sequence[Course]) -> Iterator[str]:
+    for course in courses:
+        for sample in course.read(course.train[:_ROWS_FOR_WORDS], words_only=True):
+            asked = [course.config.source_language, *course.config.languages]
+            taken = [one for one in sample.texts if is_asked(one.language, "text", asked)]
+            for caption in taken if course.config.languages else sample.texts:
+                yield instruction(course.config.task, caption.text, caption.language or "en")
+                yield caption.text
+            for one in questions_of(sample):
+                yield from (one.question, one.answer)
+
+
+def _digest(course: Course) -> str:
+    return hashlib.sha256("".join(course.table.ids).encode()).hexdigest()[:16]
+
+
+def card(
+    recipe: GenerativeRecipe,
+    model: MultimodalLM,
+    courses: Sequence[Course],
+    found: Evaluation | None,
+    step: int,
+) -> str:
+    """The card of a trained model, in Markdown."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    ways = f"{', '.join(model.sources)} in; {', '.join(model.decoders)} out"
+    parts = [f"# Multimodal language model: {ways}", ""]
+    parts += [
+        f"Made by sensorium {__version__}, {datetime.now(UTC):%Y-%m-%d}; {trained:,} numbers trained.",
+        "",
+        "## Data",
+        "",
+    ]
+    for one in courses:
+        licence = one.table.info.get("licence") or "licence not recorded"
+        held_out = ", ".join(f"{name} ({len(rows):,})" for name, rows in one.test.items())
+        parts.append(
+            f"- {one.config.task} over {one.config.table}: {len(one.train):,} rows trained ({licence}); "
+            f"held out: {held_out}."
+        )
+    parts += ["", "## Recipe", "", "```toml"]
+    parts += [to_toml(recipe.model_dump(mode="json", exclude_none=True)).strip(), "```", ""]
+    parts += [f"## Figures on at most {recipe.data.max_measured} rows of each, step {step}", ""]
+    for name, figures in ({} if found is None else found.metrics).items():
+        shown = ", ".join(
+            f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in figures.items()
+        )
+        parts.append(f"- {name}: {shown}.")
+    parts += [
+        "",
+        "## Limits",
+        "",
+        "- It knows the words, the pictures and the sounds of its tables, and no others.",
+        "",
+    ]
+    return "\n".join(parts)

@@ -1,0 +1,121 @@
+"""What a multimodal language model minimises, and the recipe of such a run.
+
+A recipe mixes tasks, each over a media table and with a weight. The loss is that of the next id at the places
+of the answer, whatever is written: word pieces or codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import Field, model_validator
+
+from sensorium.core.config import Config
+from sensorium.losses import next_id_loss
+from sensorium.models.instructions import WRITER_OF, Task
+from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig, Written
+from sensorium.models.writing import Lesson
+from sensorium.training.objective import Objective
+from sensorium.training.recipe import HeldOut, TrainConfig
+
+
+class TaskConfig(Config):
+    """One task of a mixture.
+
+    Attributes:
+        task: What is practised: ask, caption, transcribe, text, translate, draw or speak.
+        table: Name of a packaged table, or a path.
+        weight: Share of the batches, relative to the others'.
+        test: Sources held out, each measured for itself, or a share of the groups.
+        languages: Of answers; of texts and clips where the answer is none; empty: all.
+        source_language: What translations are from.
+        per_row: Most exercises of a row in a batch, drawn anew in each epoch; they share its media.
+        max_tokens: Longest answer in ids; exercises beyond it are left out.
+    """
+
+    task: Task
+    table: str
+    weight: float = Field(default=1.0, gt=0)
+    test: float | HeldOut = 0.1
+    languages: list[str] = Field(default_factory=lambda: ["en"])
+    source_language: str = "en"
+    per_row: int = Field(default=1, ge=1)
+    max_tokens: int = Field(default=64, ge=1)
+
+
+class GenerativeData(Config):
+    """Which rows.
+
+    Attributes:
+        tasks: What is mixed.
+        vocab_size: Of the word pieces trained on training texts, for encoders and writers that have none.
+        max_measured: Held-out rows of each source measured in the middle of training.
+        pack: Ids in a row of several sequences; 0: one sequence in a row. It pays where lengths differ much.
+    """
+
+    tasks: list[TaskConfig] = Field(min_length=1)
+    vocab_size: int = Field(default=1024, ge=260)
+    max_measured: int = Field(default=100, ge=1)
+    pack: int = Field(default=0, ge=0)
+
+
+class GenerativeRecipe(Config):
+    """A training run of a multimodal language model.
+
+    Attributes:
+        task: "generate": what tells this recipe from others.
+        seed: Names every random choice.
+        data: Which tasks.
+        model: Encoders, fusion, writers.
+        smoothing: Label smoothing.
+        start: A run whose weights are taken over where names and shapes agree.
+        train: How.
+    """
+
+    task: str = Field(default="generate", pattern="^generate$")
+    seed: int = Field(default=0, ge=0)
+    data: GenerativeData
+    model: MultimodalLMConfig
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    start: str = ""
+    train: TrainConfig
+
+    @model_validator(mode="after")
+    def _has_writers(self) -> GenerativeRecipe:
+        for one in self.data.tasks:
+            if WRITER_OF[one.task] not in self.model.decoders:
+                raise ValueError(
+                    f"task '{one.task}' writes {WRITER_OF[one.task]}, but there is no "
+                    f"[model.decoders.{WRITER_OF[one.task]}]"
+                )
+        if self.data.pack and self.model.mode == "prefix":
+            raise ValueError("data.pack needs mode = 'memory'; packed sequences cannot each have a prefix")
+        return self
+
+
+@dataclass(frozen=True)
+class NextId:
+    """The criterion of multimodal language models.
+
+    Attributes:
+        smoothing: Label smoothing.
+    """
+
+    smoothing: float = 0.0
+
+    def __call__(self, model: MultimodalLM, outputs: Written, batch: Lesson) -> Objective:
+        """Compute the mean loss of the ids to be written."""
+        matrix = model.decoder(batch.decoder).model.output_matrix
+        loss = next_id_loss(outputs.hidden, matrix, outputs.targets, smoothing=self.smoothing)
+        return Objective(loss, {batch.task or batch.decoder: loss})
+
+    def figures(self, model: MultimodalLM) -> Mapping[str, float]:
+        """How far the gates to the memory are open, on average."""
+        gates = [gate.tanh().abs().mean() for name, gate in model.named_parameters() if "memory_gate" in name]
+        return {"gates": float(sum(float(gate) for gate in gates) / len(gates))} if gates else {}
+
+    def broken(self, outputs: Written, batch: Lesson) -> list[int]:
+        """Rows with a hidden vector that is not finite."""
+        wrong = ~outputs.hidden.detach().isfinite().all(dim=1)
+        return sorted({int(row) for row in outputs.rows[wrong]})
