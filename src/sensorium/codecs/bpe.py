@@ -112,6 +112,9 @@ class Bpe:
             [AddedToken(text, special=True, normalized=False) for text in guarded]
         )
 
+    def __reduce__(self) -> tuple[type[Bpe], tuple[str]]:
+        return Bpe, (self.json,)
+
     @property
     def vocab_size(self) -> int:
         """How many ids there are: 0 to vocab_size - 1."""

@@ -17,6 +17,7 @@ or cross, is somebody else's store of `KeyValues`. Nothing here knows what the t
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -68,17 +69,26 @@ def attend(
     is_square = given.places is None and queries.shape[2] == given.keys.shape[2]
     is_packed = segments is not None and given.segments is not None
     if given.mask is None and not is_packed and (is_square or not is_causal):
-        return functional.scaled_dot_product_attention(
-            queries, given.keys, given.values, is_causal=is_causal, enable_gqa=grouped
-        )
+        return _sdpa(queries, given, None, is_causal, grouped)
     allowed = _allowed(queries, given, is_causal)
     if segments is not None and given.segments is not None:
         allowed = allowed & (segments[:, None, :, None] == given.segments[:, None, None])
     has_key = allowed.any(dim=-1, keepdim=True)
-    attended = functional.scaled_dot_product_attention(
-        queries, given.keys, given.values, attn_mask=allowed | ~has_key, enable_gqa=grouped
-    )
+    attended = _sdpa(queries, given, allowed | ~has_key, False, grouped)
     return attended.masked_fill(~has_key, 0)
+
+
+def _sdpa(
+    queries: Tensor, given: KeyValues, allowed: Tensor | None, is_causal: bool, grouped: bool
+) -> Float[Tensor, "B H N K"]:
+    keys, values = given.keys, given.values
+    is_slow = queries.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+    if is_slow:  # its backward pass takes five times as long in bfloat16 as in float32 (torch 2.13)
+        queries, keys, values = queries.float(), keys.float(), values.float()
+    with torch.autocast(queries.device.type, enabled=False) if is_slow else nullcontext():
+        return functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=allowed, is_causal=is_causal, enable_gqa=grouped
+        )
 
 
 def attention_shares(queries: Float[Tensor, "B H N K"], given: KeyValues) -> Float[Tensor, "B H N S"]:

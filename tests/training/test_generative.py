@@ -1,0 +1,187 @@
+"""Training multimodal language models: exercises, lessons, exact resume, learning; what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_courses import lesson_sample, lesson_table, recipe_values, task
+from small_jobs import digests
+
+from sensorium.core.errors import ConfigError, TrainingError
+from sensorium.losses import IGNORED
+from sensorium.models.checkpoint import load
+from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.tasks.measure_generative import marks
+from sensorium.tasks.train import train
+from sensorium.tasks.train_generative import build_multimodal, open_course
+from sensorium.training.exercises import exercises
+from sensorium.training.generative import GenerativeRecipe, NextId
+from sensorium.training.lessons import Lessons, Teacher
+from sensorium.training.log import read_log
+
+
+def prepared(
+    folder: Path, names: list[str], **options: object
+) -> tuple[GenerativeRecipe, MultimodalLM, list]:
+    lesson_table(folder / "t.lance")
+    values = recipe_values([task(folder / "t.lance", name, **options) for name in names])
+    recipe = GenerativeRecipe.model_validate(values)
+    courses = [open_course(one, recipe.seed) for one in recipe.data.tasks]
+    return recipe, build_multimodal(recipe, courses), courses
+
+
+def test_a_row_gives_exercises_for_each_task() -> None:
+    sample = lesson_sample(1, "s")
+    counts = {
+        name: len(exercises(sample, name, ["en"]))
+        for name in ("ask", "caption", "transcribe", "text", "speak")
+    }
+    assert counts == {"ask": 3, "caption": 1, "transcribe": 1, "text": 3, "speak": 1}
+    (to_french,) = exercises(sample, "translate", ["fr"])
+    assert to_french.instruction == f"To fr: {sample.texts[0].text}"
+    assert to_french.answer == sample.texts[1].text
+    assert to_french.type == "fr"
+    assert exercises(sample, "translate", ["de"]) == []
+    (drawn,) = exercises(sample, "draw", ["en"])
+    assert (drawn.instruction, drawn.answer, drawn.media) == (sample.texts[0].text, sample.image, {})
+    assert [one.media.keys() for one in exercises(sample, "text", ["en"])] == [set()] * 3
+
+
+def test_only_answers_are_learned(tmp_path: Path) -> None:
+    _, model, courses = prepared(tmp_path, ["ask"], per_row=2)
+    lesson = next(Lessons(courses, Teacher(model), batch_size=3, seed=0).epoch(0))
+    writer = model.decoder("text")
+    assert lesson.media.inputs["image"].values.shape[0] == 3
+    assert lesson.media.shared["image"].tolist() == [0, 0, 1, 1, 2, 2]
+    for row in range(6):
+        targets = lesson.writing.targets[row]
+        learned = targets[targets != IGNORED].tolist()
+        assert learned[-1] == writer.end_ids[0]
+        sample = courses[0].read([int(lesson.rows[row])])[0]
+        answers = {one.instruction: one.answer for one in exercises(sample, "ask", ["en"])}
+        read = writer.tokenizer.decode(lesson.writing.ids[row][lesson.writing.mask[row]].tolist())
+        question = next(one for one in answers if read.startswith(one))
+        assert writer.tokenizer.decode(learned) == answers[question]
+        assert (targets[: len(writer.prompt_ids(question)) - 1] == IGNORED).all()
+
+
+def test_lessons_depend_on_seed_and_epoch_alone(tmp_path: Path) -> None:
+    _, model, courses = prepared(tmp_path, ["ask", "translate", "transcribe"], languages=["en", "fr"])
+    options = {"batch_size": 5, "seed": 3}
+    whole = list(Lessons(courses, Teacher(model), **options).epoch(1))
+    tail = list(Lessons(courses, Teacher(model), **options).epoch(1, 4))
+    assert len(whole) == len(Lessons(courses, Teacher(model), **options))
+    assert {lesson.task for lesson in whole} == {"ask", "translate", "transcribe"}
+    for one, other in zip(whole[4:], tail, strict=True):
+        assert torch.equal(one.rows, other.rows)
+        assert torch.equal(one.writing.ids, other.writing.ids)
+
+
+def test_weights_decide_how_often_a_task_comes(tmp_path: Path) -> None:
+    _, model, courses = prepared(tmp_path, ["ask", "translate"], languages=["fr"])
+    from dataclasses import replace
+
+    heavy = replace(courses[0], config=courses[0].config.model_copy(update={"weight": 9.0}))
+    many = Lessons([heavy, courses[1]], Teacher(model), batch_size=2, seed=0)
+    names = [lesson.task for epoch in range(4) for lesson in many.epoch(epoch)]
+    assert 0.8 < names.count("ask") / len(names) < 0.98
+    rows = [row for lesson in many.epoch(0) if lesson.task == "ask" for row in lesson.rows.tolist()]
+    assert set(rows) == set(range(24))  # more than one pass, each a permutation
+
+
+@pytest.mark.parametrize("pack", [0, 24])
+def test_a_run_goes_on_exactly(tmp_path: Path, pack: int) -> None:
+    lesson_table(tmp_path / "t.lance")
+    tasks = [
+        task(tmp_path / "t.lance", name, languages=["fr", "en"])
+        for name in ("ask", "translate", "transcribe")
+    ]
+    values = recipe_values(tasks, save_every=1)
+    values["data"]["pack"] = pack
+    recipe = GenerativeRecipe.model_validate(values)
+    train(recipe, tmp_path / "whole")
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int | None, message: str) -> None:
+        if message.startswith("training") and done == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(recipe, tmp_path / "cut", progress=stop)
+    assert train(recipe, tmp_path / "cut", resume=True).outcome.steps == 5
+    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+    loaded = load(tmp_path / "whole", MultimodalLM)
+    assert loaded.decoder("text").tokenizer.vocab_size <= 300
+    terms = {key for line in read_log(tmp_path / "whole" / "log.jsonl") for key in line}
+    assert terms & {"loss/ask", "loss/translate", "loss/transcribe"}
+
+
+@pytest.mark.slow
+def test_it_learns_to_answer_questions_that_need_the_picture(tmp_path: Path) -> None:
+    lesson_table(tmp_path / "t.lance", 128, 20)
+    values = recipe_values([task(tmp_path / "t.lance", "ask", per_row=3)], steps=200, batch_size=16, ema=0.9)
+    values["data"]["max_measured"] = 20
+    outcome = train(GenerativeRecipe.model_validate(values), tmp_path / "run").outcome
+    assert outcome.evaluation is not None
+    figures = outcome.evaluation.metrics["ask squares-test"]
+    assert figures["place"] > 0.9  # a guess is right in one of three
+
+
+def test_exact_is_what_greedy_decoding_writes(tmp_path: Path) -> None:
+    _, model, courses = prepared(tmp_path, ["ask"])
+    model.eval()
+    lesson, kept = Teacher(model).lesson(
+        courses[0], [0, 1], [courses[0].exercises(one) for one in courses[0].read([0, 1])]
+    )
+    exact, loss, size = marks(model, lesson)
+    writer = model.decoder("text")
+    assert len(exact) == len(kept) == 6
+    assert size == sum(len(writer.answer_ids(one.answer)) for one in kept)
+    assert loss == pytest.approx(np.log(writer.tokenizer.vocab_size), rel=0.3)
+    with torch.no_grad():  # whatever the model writes first is made the answer
+        written = model(lesson)
+        best = (written.hidden @ writer.model.output_matrix.T).argmax(dim=1)
+        first = lesson.writing.targets[0] != IGNORED
+        lesson.writing.targets[0][first] = best[: int(first.sum())]
+    assert marks(model, lesson)[0] == [True, *exact[1:]]
+
+
+def test_rows_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    _, model, courses = prepared(tmp_path, ["ask"])
+    lesson = next(Lessons(courses, Teacher(model), batch_size=3, seed=0).epoch(0))
+    written = model(lesson)
+    assert NextId().broken(written, lesson) == []
+    written.hidden.detach()[-1, 0] = float("nan")
+    assert NextId().broken(written, lesson) == [int(lesson.rows[-1])]
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    lesson_table(tmp_path / "t.lance")
+    values = recipe_values([task(tmp_path / "t.lance", "draw")])
+    with pytest.raises(ValueError, match="writes image, but there is no"):
+        GenerativeRecipe.model_validate(values)
+    values = recipe_values([task(tmp_path / "t.lance", "ask")])
+    values["data"]["tasks"][0]["test"] = {"source": "nowhere"}
+    with pytest.raises(ConfigError, match="no row has source 'nowhere'"):
+        train(GenerativeRecipe.model_validate(values), tmp_path / "run")
+    values["data"]["tasks"][0]["test"] = {"source": ["squares", "squares-test"]}
+    with pytest.raises(TrainingError, match="0 rows train"):
+        train(GenerativeRecipe.model_validate(values), tmp_path / "run")
+    values = recipe_values([task(tmp_path / "t.lance", "ask")])
+    values["model"]["mode"], values["data"]["pack"] = "prefix", 30
+    with pytest.raises(ValueError, match="cannot each have a prefix"):
+        GenerativeRecipe.model_validate(values)
+
+
+def test_a_run_may_start_from_another(tmp_path: Path) -> None:
+    lesson_table(tmp_path / "t.lance")
+    values = recipe_values([task(tmp_path / "t.lance", "ask")], steps=2)
+    train(GenerativeRecipe.model_validate(values), tmp_path / "first")
+    first = load(tmp_path / "first", MultimodalLM)
+    recipe = GenerativeRecipe.model_validate({**values, "seed": 5, "start": str(tmp_path / "first")})
+    model = build_multimodal(recipe, [open_course(recipe.data.tasks[0], 5)])
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor)
