@@ -9,7 +9,7 @@ import pytest
 
 from sensorium.align.questions import TYPES
 from sensorium.align.referring import Thing
-from sensorium.align.scenes import Composer, Layout, Scene
+from sensorium.align.scenes import Composer, Layout
 from sensorium.core.errors import TableError, UsageError
 from sensorium.data.questions import questions_of
 from sensorium.data.sample import Sample
@@ -122,15 +122,14 @@ def test_captions_list_everything_once() -> None:
         Thing("owl", "orange", "large", box),
         Thing("frog", "red", "large", box),
     )
-    scene = Scene(np.zeros((5, 5, 3), np.uint8), things)
-    text, spans = caption(inventory(scene))
+    text, spans = caption(inventory(things))
     assert text == "two red frogs and an orange owl"
     assert [(text[start:end], places) for start, end, places in spans] == [
         ("two red frogs", (0, 2)),
         ("an orange owl", (1,)),
     ]
-    assert caption(inventory(scene, []))[0] == "two frogs and an owl"
-    assert caption(inventory(scene, ["colour", "size"]))[0] == (
+    assert caption(inventory(things, []))[0] == "two frogs and an owl"
+    assert caption(inventory(things, ["colour", "size"]))[0] == (
         "the small red frog, the large orange owl and the large red frog"
     )
 

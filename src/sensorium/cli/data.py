@@ -14,6 +14,7 @@ from sensorium.cli.options import ModelOption, load_model
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_pairs, emit_table, note
 from sensorium.cli.questions import questions
 from sensorium.cli.scenes import scenes
+from sensorium.cli.spoken import spoken
 from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.command()(index)
 app.command()(questions)
 app.command()(scenes)
+app.command()(spoken)
 
 PARTLY_FAILED = 3
 

@@ -22,7 +22,14 @@ from PIL import Image
 
 from sensorium import media
 from sensorium.align import questions as asking
-from sensorium.align.referring import Description, Expression, choose, expressions, near_misses
+from sensorium.align.referring import (
+    Description,
+    Expression,
+    Thing,
+    choose,
+    expressions,
+    near_misses,
+)
 from sensorium.align.scenes import PARTS, Composer, Layout, Part, Scene, cut_out
 from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet, require, track
@@ -204,11 +211,11 @@ def _sample(
     for expression in _chosen(scene, composer, part, rng):
         regions += _expression_regions(scene, expression)
     if part == "train":
-        coloured = _with_one_missing(inventory(scene), scene, composer, rng)
-        regions += [*_caption_regions(coloured, scene), *_caption_regions(inventory(scene, []), scene)]
+        coloured = _with_one_missing(inventory(scene.things), scene, composer, rng)
+        regions += [*_caption_regions(coloured, scene), *_caption_regions(inventory(scene.things, []), scene)]
     else:
         regions = [(region, type) for region, type in regions if type != "part"]
-    captions = [caption(inventory(scene, said))[0] for said in (["colour"], ["colour", "size"])]
+    captions = [caption(inventory(scene.things, said))[0] for said in (["colour"], ["colour", "size"])]
     return Sample(
         uri=f"scenes:{composer.seed}/{part}/{number}",
         image=_png(scene.pixels),
@@ -233,15 +240,15 @@ Listed = list[tuple[Description, tuple[int, ...]]]
 """Descriptions and the places of the things that they name."""
 
 
-def inventory(scene: Scene, said: Sequence[str] = ("colour",)) -> Listed:
+def inventory(things: Sequence[Thing], said: Sequence[str] = ("colour",)) -> Listed:
     """What is in a scene; things of which the same is said are named together.
 
     Args:
-        scene: The scene.
+        things: The scene.
         said: What is said of things besides their kind: colour, size.
     """
     alike: dict[Description, list[int]] = {}
-    for place, thing in enumerate(scene.things):
+    for place, thing in enumerate(things):
         colour, size = (thing.colour if "colour" in said else ""), (thing.size if "size" in said else "")
         alike.setdefault(Description(thing.kind, colour, size), []).append(place)
     return [(replace(words, count=len(places)), tuple(places)) for words, places in alike.items()]
