@@ -11,6 +11,7 @@ from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_t
 
 if TYPE_CHECKING:
     from sensorium.tasks.train import Trained
+    from sensorium.training.log import Figures
 
 app = typer.Typer(add_completion=False)
 
@@ -20,7 +21,7 @@ PARTLY_FAILED = 3
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A TOML file, or a name: stamps, grounding.")
+        str, typer.Argument(metavar="RECIPE", help="A TOML file, or a name: stamps, grounding, codec-image.")
     ],
     changes: Annotated[
         list[str] | None,
@@ -35,7 +36,7 @@ def train(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a joint embedding or a grounder from a recipe.
+    """Train a joint embedding, a grounder, a multimodal model or a codec from a recipe.
 
     The run's folder gets the model (model.safetensors, config.toml, card.md), the log (log.jsonl, curve.png,
     tensorboard/) and the state to go on from (last/). A killed run goes on with the same command and
@@ -67,9 +68,15 @@ def _print(trained: Trained, json: bool) -> None:
             result | {"best": outcome.best, "best_step": outcome.best_step, "failed": trained.num_failed}
         )
         return
-    names = [name for name in next(iter(metrics.values()), {}) if name.startswith(("R@", "chance@10"))]
+    first = next(iter(metrics.values()), {})
+    names = [name for name in first if name.startswith(("R@", "chance@10"))] or numbers(first)
     if metrics:
-        rows = [(pair, *(found[name] for name in names)) for pair, found in metrics.items()]
+        rows = [(pair, *(found.get(name, "") for name in names)) for pair, found in metrics.items()]
         emit_table(["held-out rows", *names], rows)
     print(trained.folder)
     note(f"next: {trained.next_step}")
+
+
+def numbers(figures: Figures) -> list[str]:
+    """Names of the figures that are single numbers."""
+    return [name for name, value in figures.items() if isinstance(value, int | float)]

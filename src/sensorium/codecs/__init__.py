@@ -1,5 +1,7 @@
-"""Media to ids and back. Here: byte-pair text."""
+"""Media to ids and back: byte-pair text, pictures and sounds by finite scalar quantisation."""
 
 from sensorium.codecs.bpe import Bpe, train_bpe
+from sensorium.codecs.contract import CODECS, Codec
+from sensorium.codecs.image_fsq import ImageFsq, ImageFsqConfig
 
-__all__ = ["Bpe", "train_bpe"]
+__all__ = ["CODECS", "Bpe", "Codec", "ImageFsq", "ImageFsqConfig", "train_bpe"]

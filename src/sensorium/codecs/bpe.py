@@ -8,7 +8,7 @@ tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -23,6 +23,7 @@ from tokenizers import (
     trainers,
 )
 
+from sensorium.codecs.contract import CODECS, Ids, check_ids
 from sensorium.core.errors import CheckpointError, UsageError
 from sensorium.core.files import write_atomic
 
@@ -76,6 +77,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, *, lowercase: bool = False,
     return json
 
 
+@CODECS.register("bpe")
 class Bpe:
     """A byte-level byte-pair codec: trained here, or published with a language model.
 
@@ -88,6 +90,9 @@ class Bpe:
     Raises:
         CheckpointError: If it is not a tokenizer, or not byte-level.
     """
+
+    modality = "text"
+    rate = None
 
     def __init__(self, tokenizer_json: str) -> None:
         self.json = tokenizer_json
@@ -126,9 +131,13 @@ class Bpe:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=with_special).ids
         return ids
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids, special tokens left out; bytes that are no character become U+FFFD."""
-        spoken = [number for number in ids if number not in self._silent]
+    def decode(self, ids: Ids) -> str:
+        """Return the text of ids, special tokens left out; bytes that are no character become U+FFFD.
+
+        Raises:
+            UsageError: If one is no id.
+        """
+        spoken = [number for number in check_ids(ids, self.vocab_size).tolist() if number not in self._silent]
         text: str = self._tokenizer.decode(spoken, skip_special_tokens=False)
         return text
 

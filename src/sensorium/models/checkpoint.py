@@ -13,6 +13,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from safetensors import SafetensorError, safe_open
@@ -45,26 +46,29 @@ class Family:
         module: Where the class is.
         model: Name of the class.
         config: Name of its configuration's class.
+        layer: In which layer the module is.
     """
 
     name: str
     module: str
     model: str
     config: str
+    layer: str = "models"
 
     @property
     def model_class(self) -> type[nn.Module]:
         """The class itself."""
-        found: type[nn.Module] = getattr(
-            importlib.import_module(f"sensorium.models.{self.module}"), self.model
-        )
+        found: type[nn.Module] = getattr(self._imported(), self.model)
         return found
 
     @property
     def config_class(self) -> type[Config]:
         """That of its configuration."""
-        found: type[Config] = getattr(importlib.import_module(f"sensorium.models.{self.module}"), self.config)
+        found: type[Config] = getattr(self._imported(), self.config)
         return found
+
+    def _imported(self) -> ModuleType:
+        return importlib.import_module(f"sensorium.{self.layer}.{self.module}")
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -75,6 +79,7 @@ FAMILIES: Mapping[str, Family] = {
     "sensorium multimodal language model 1": Family(
         "multimodal language model", "multimodal_lm", "MultimodalLM", "MultimodalLMConfig"
     ),
+    "sensorium image codec 1": Family("image codec", "image_fsq", "ImageFsq", "ImageFsqConfig", "codecs"),
 }
 """By the format that the header of the weights states."""
 

@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from sensorium import __version__
-from sensorium.core.config import Config, to_toml
+from sensorium.core.config import Config, override, parse, read_toml, to_toml
 from sensorium.core.errors import UsageError
 from sensorium.core.files import write_atomic
 from sensorium.core.runtime import Progress, quiet
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.tasks.evaluate import OnePerRow, recalls
+from sensorium.tasks.train_codec import train_codec
 from sensorium.tasks.train_generative import train_generative
-from sensorium.tasks.train_grounder import read_any_recipe, train_grounder
+from sensorium.tasks.train_grounder import train_grounder
+from sensorium.training.codec import CodecRecipe
 from sensorium.training.corpus import Corpus, open_corpus, open_table
 from sensorium.training.generative import GenerativeRecipe
 from sensorium.training.grounding import GroundingRecipe
@@ -29,16 +31,23 @@ from sensorium.training.heldout import heldout_vectors
 from sensorium.training.loop import Evaluation, Job, Outcome, fit
 from sensorium.training.material import Material, build_batches, build_model, gather, used_fields
 from sensorium.training.objective import Contrast
-from sensorium.training.recipe import Recipe
+from sensorium.training.recipe import Recipe, find_recipe
 from sensorium.training.state import STATE
 
 RECIPE = "recipe.toml"
 ERRORS = "errors.jsonl"
 KS = (1, 5, 10)
+AnyRecipe = Recipe | GroundingRecipe | GenerativeRecipe | CodecRecipe
+KINDS: Mapping[str, type[AnyRecipe]] = {
+    "grounding": GroundingRecipe,
+    "generate": GenerativeRecipe,
+    "codec": CodecRecipe,
+}
+"""Recipes by their `task`; one that names none is of a joint embedding."""
 
 
 def train(
-    recipe: str | Path | Recipe | GroundingRecipe | GenerativeRecipe,
+    recipe: str | Path | AnyRecipe,
     out: str | Path,
     *,
     changes: Sequence[str] = (),
@@ -71,7 +80,22 @@ def train(
     if isinstance(recipe, GenerativeRecipe):
         then = f'sensorium ask IMAGE "a question" --model {folder}'
         return Trained(folder, *train_generative(recipe, folder, resume=resume, progress=progress), then)
+    if isinstance(recipe, CodecRecipe):
+        then = f"sensorium.load('{folder}').encode(sensorium.open(FILE))"
+        return Trained(folder, *train_codec(recipe, folder, resume=resume, progress=progress), then)
     return _train_embedding(recipe, folder, resume, progress)
+
+
+def read_any_recipe(path: str | Path, changes: Sequence[str] = ()) -> AnyRecipe:
+    """Read a recipe of any kind: its `task` tells which.
+
+    Raises:
+        NotFoundError: If there is no such file.
+        ConfigError: If it does not parse.
+    """
+    values = override(read_toml(find_recipe(str(path))), changes)
+    kind = KINDS.get(str(values.get("task", "")), Recipe)
+    return parse(kind, values, str(path))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 
 from sensorium import __version__
 from sensorium.codecs.bpe import train_bpe
-from sensorium.core.config import override, parse, read_toml, to_toml
+from sensorium.core.config import to_toml
 from sensorium.core.errors import ConfigError, MediaError, TrainingError
 from sensorium.core.files import write_atomic
 from sensorium.core.runtime import Progress, quiet
@@ -26,34 +26,15 @@ from sensorium.evals.grounding import Grounded, grounding_metrics
 from sensorium.models.grounder import Grounder, GrounderConfig, PartConfig
 from sensorium.tasks.ground import Located, locate
 from sensorium.training.corpus import open_table
-from sensorium.training.generative import GenerativeRecipe
 from sensorium.training.grounding import Grounding, GroundingRecipe
 from sensorium.training.log import Figures
 from sensorium.training.loop import Evaluation, Job, Outcome, fit
-from sensorium.training.recipe import Recipe, find_recipe
 from sensorium.training.regions import Prepared, RegionBatches, prepare_row
 from sensorium.training.state import STATE
 
 IMAGES_AT_ONCE = 32
 TYPES = "types"
 """Key of a row's metadata: the type of each region, in words, where the table's maker knows it."""
-
-
-def read_any_recipe(
-    path: str | Path, changes: Sequence[str] = ()
-) -> Recipe | GroundingRecipe | GenerativeRecipe:
-    """Read a recipe of any kind: `task = "grounding"` is one for grounders, "generate" for multimodal models.
-
-    Raises:
-        NotFoundError: If there is no such file.
-        ConfigError: If it does not parse.
-    """
-    values = override(read_toml(find_recipe(str(path))), changes)
-    if values.get("task") == "grounding":
-        return parse(GroundingRecipe, values, str(path))
-    if values.get("task") == "generate":
-        return parse(GenerativeRecipe, values, str(path))
-    return parse(Recipe, values, str(path))
 
 
 def train_grounder(

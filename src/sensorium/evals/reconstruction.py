@@ -1,0 +1,83 @@
+"""How near a picture or a sound that was decoded is to the one that was encoded, and how many codes it took.
+
+In: arrays. Out: numbers. SSIM as published (Wang et al., 2004): a Gaussian window of 11 with sigma 1.5,
+population variances, the mean over the places where the window fits, over channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+
+from sensorium.core.errors import UsageError
+
+_RADIUS, _SIGMA = 5, 1.5
+_K1, _K2 = 0.01, 0.03
+_FULL = 255.0
+
+
+def psnr(a: UInt8[np.ndarray, "H W C"], b: UInt8[np.ndarray, "H W C"]) -> float:
+    """Peak signal-to-noise ratio in dB: 10 log10(255^2 / mean squared error); equal pictures give infinity.
+
+    Example:
+        >>> grey = np.full((2, 2, 3), 100, np.uint8)
+        >>> round(psnr(grey, grey + 1), 2), psnr(grey, grey)
+        (48.13, inf)
+    """
+    error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
+    return float("inf") if error == 0 else float(10 * np.log10(_FULL**2 / error))
+
+
+def ssim(a: UInt8[np.ndarray, "H W C"], b: UInt8[np.ndarray, "H W C"]) -> float:
+    """Structural similarity, 1 for equal pictures.
+
+    Raises:
+        UsageError: If the pictures differ in shape or are smaller than the window.
+
+    Reference:
+        Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity (2004), eq. 13;
+        skimage's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`.
+    """
+    side = 2 * _RADIUS + 1
+    if a.shape != b.shape or min(a.shape[:2]) < side:
+        raise UsageError(f"ssim of {a.shape} and {b.shape}; expected equal shapes, sides of {side} or more")
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    mean_x, mean_y = _blur(x), _blur(y)
+    var_x, var_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2
+    covariance = _blur(x * y) - mean_x * mean_y
+    c1, c2 = (_K1 * _FULL) ** 2, (_K2 * _FULL) ** 2
+    above = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    below = (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
+    return float(np.mean(above / below))
+
+
+def _blur(x: Float64[np.ndarray, "H W C"]) -> Float64[np.ndarray, "h w C"]:
+    """Gaussian mean of each window that fits."""
+    weights = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / _SIGMA) ** 2)
+    weights /= weights.sum()
+    rows = np.lib.stride_tricks.sliding_window_view(x, len(weights), axis=0) @ weights
+    blurred: np.ndarray = np.lib.stride_tricks.sliding_window_view(rows, len(weights), axis=1) @ weights
+    return blurred
+
+
+def mel_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean absolute difference in dB of two log-mel arrays of equal shape, whose unit is log10 of power."""
+    return float(10 * np.mean(np.abs(a.astype(np.float64) - b.astype(np.float64))))
+
+
+def code_usage(ids: Int64[np.ndarray, ...], vocab_size: int) -> Mapping[str, float]:
+    """How evenly ids are used.
+
+    Returns:
+        `codes used`: the share that occurs; `perplexity`: exp of the entropy in nats, at most `vocab_size`.
+
+    Example:
+        >>> code_usage(np.array([0, 0, 1, 1]), 8)
+        {'codes used': 0.25, 'perplexity': 2.0}
+    """
+    counts = np.bincount(ids.ravel(), minlength=vocab_size)
+    shares = counts[counts > 0] / counts.sum()
+    entropy = float(-np.sum(shares * np.log(shares)))
+    return {"codes used": len(shares) / vocab_size, "perplexity": round(float(np.exp(entropy)), 6)}

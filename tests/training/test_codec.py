@@ -1,0 +1,171 @@
+"""Training codecs: runs learn, resume, are measured on what was held out, and are refused in one line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_jobs import digests
+from small_tables import make_table
+
+from sensorium.cli import main
+from sensorium.codecs import ImageFsq
+from sensorium.codecs.contract import Reconstructed, Signals
+from sensorium.core.errors import ConfigError, TrainingError
+from sensorium.data.sample import Sample
+from sensorium.data.table import Table
+from sensorium.losses.pictures import enlarge, laplacian_pyramid, pyramid_l1
+from sensorium.models.checkpoint import load
+from sensorium.tasks.train import train
+from sensorium.training.codec import CodecLoss, CodecRecipe, PictureFidelity
+from sensorium.training.codec_batches import PictureBatches
+from sensorium.training.recipe import recipes_dir
+
+SMALL_PICTURES = {"size_px": 16, "widths": [5, 7], "levels": [5, 3, 2]}
+
+
+def recipe_values(table: Path, **train_options: Any) -> dict[str, Any]:
+    return {
+        "task": "codec",
+        "seed": 3,
+        "data": {"parts": {"shapes": {"table": str(table), "test": {"source": "maker-2"}}}},
+        "model": {"codec": "image-fsq", "options": SMALL_PICTURES},
+        "train": {
+            "steps": 5,
+            "batch_size": 7,
+            "lr": 3e-3,
+            "save_every": 1,
+            "log_every": 2,
+            "device": "cpu",
+            "tensorboard": False,
+            **train_options,
+        },
+    }
+
+
+def test_a_pyramid_adds_up_and_sees_every_scale() -> None:
+    x = torch.rand(2, 3, 24, 40)
+    *details, whole = list(laplacian_pyramid(x, 3))
+    assert [tuple(part.shape[2:]) for part in details] == [(24, 40), (12, 20), (6, 10)]
+    for detail in reversed(details):
+        whole = enlarge(whole) + detail
+    torch.testing.assert_close(whole, x)
+    waves = torch.cos(torch.pi * torch.arange(24))[None, None, :, None].expand(1, 1, 24, 40)
+    flat = torch.full_like(waves, 0.5)
+    assert pyramid_l1(waves, 0 * waves) == pytest.approx(1)  # a detail of the finest scale, and no other
+    assert pyramid_l1(flat, 0 * flat) == pytest.approx(0.5)  # no detail, only what is left
+    assert pyramid_l1(x, x) == 0
+
+
+def test_batches_depend_on_seed_and_epoch_alone() -> None:
+    pictures = list(np.random.default_rng(1).integers(0, 256, (23, 3, 11, 11), dtype=np.uint8))
+    options = {"batch_size": 5, "seed": 3, "flip": 0.5, "shift_px": 2}
+    whole = list(PictureBatches(pictures, range(23), **options).epoch(1))
+    batches = PictureBatches(pictures, range(23), **options)
+    tail = list(batches.epoch(1, 2))
+    assert len(whole) == len(batches) == 4
+    assert batches.state().epoch == 2
+    for one, other in zip(whole[2:], tail, strict=True):
+        assert torch.equal(one.rows, other.rows)
+        assert torch.equal(one.inputs, other.inputs)
+    still = next(PictureBatches(pictures, range(23), **{**options, "flip": 0.0, "shift_px": 0}).epoch(0))
+    expected = torch.from_numpy(np.stack([pictures[row] for row in still.rows])) / 127.5 - 1
+    torch.testing.assert_close(still.targets, expected)
+
+
+def test_a_moved_picture_keeps_its_pixels() -> None:
+    picture = np.zeros((3, 11, 11), np.uint8)
+    picture[:, 5, 5] = 255
+    for batch in PictureBatches([picture] * 9, range(9), batch_size=9, seed=1, flip=0.0, shift_px=3).epoch(0):
+        where = (batch.inputs[:, 0] == 1).nonzero()
+        assert where[:, 0].tolist() == list(range(9))
+        assert where[:, 1:].min() >= 2
+        assert where[:, 1:].max() <= 8
+        assert len(where[:, 1:].unique(dim=0)) > 3
+
+
+@pytest.mark.slow
+def test_it_learns_to_paint_what_it_is_shown(tmp_path: Path) -> None:
+    make_table(tmp_path / "t.lance")
+    values = recipe_values(
+        tmp_path / "t.lance", steps=120, batch_size=16, ema=0.9, save_every=0, log_every=10
+    )
+    outcome = train(CodecRecipe.model_validate(values), tmp_path / "run").outcome
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.metrics["maker-2"]["PSNR"] > 11
+    assert outcome.evaluation.metrics["all"]["perplexity"] > 2
+
+
+def test_a_run_goes_on_exactly(tmp_path: Path) -> None:
+    make_table(tmp_path / "t.lance")
+    recipe = CodecRecipe.model_validate(recipe_values(tmp_path / "t.lance"))
+    train(recipe, tmp_path / "whole")
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int | None, message: str) -> None:
+        if message.startswith("training") and done == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(recipe, tmp_path / "cut", progress=stop)
+    assert train(recipe, tmp_path / "cut", resume=True).outcome.steps == 5
+    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+
+
+def test_rows_that_cannot_be_used_are_left_out_and_named(tmp_path: Path) -> None:
+    table = make_table(tmp_path / "t.lance")
+    table.add([Sample("bad", image=b"not an image", source="maker-2")])
+    trained = train(CodecRecipe.model_validate(recipe_values(tmp_path / "t.lance")), tmp_path / "run")
+    assert trained.num_failed == 1
+    (line,) = (tmp_path / "run" / "errors.jsonl").read_text().splitlines()
+    assert json.loads(line)["row"].startswith("24 (")
+
+
+def test_a_value_that_is_not_finite_names_its_rows() -> None:
+    values = torch.zeros(3, 2, 5)
+    values[1, 0, 2] = float("nan")
+    batch = Signals(torch.tensor([11, 12, 13]), values, values)
+    found = Reconstructed(values, torch.zeros(3, 4, dtype=torch.int64))
+    assert PictureFidelity(CodecLoss()).broken(found, batch) == [12]
+
+
+def test_recipes_and_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    make_table(tmp_path / "t.lance")
+    values = recipe_values(tmp_path / "t.lance")
+
+    def refused(kind: type[Exception], match: str, **part: Any) -> None:
+        shapes = {"table": str(tmp_path / "t.lance"), "test": 0.5, **part}
+        changed = {**values, "data": {"parts": {"shapes": shapes}}}
+        with pytest.raises(kind, match=match):
+            train(CodecRecipe.model_validate(changed), tmp_path / "run")
+
+    refused(ConfigError, "no row has source 'nowhere'", sources=["nowhere"])
+    refused(ConfigError, "'speech' of .* is nothing for an image codec", field="speech")
+    refused(TrainingError, "0 media train", test={"source": ["maker-0", "maker-1", "maker-2"]})
+    bpe = CodecRecipe.model_validate({**values, "model": {"codec": "bpe"}})
+    with pytest.raises(ConfigError, match="codec 'bpe' is not trained by this recipe"):
+        train(bpe, tmp_path / "run")
+
+
+def test_recipes_run_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_table(tmp_path / "t.lance")
+    part = f'{{ table = "{tmp_path / "t.lance"}", test = {{ source = "maker-2" }} }}'
+    changes = {
+        "data.parts": f"{{ shapes = {part} }}",
+        "model.options": "{ size_px = 16, widths = [5, 7] }",
+        "train.batch_size": "8",
+        "train.steps": "2",
+        "train.tensorboard": "false",
+    }
+    arguments = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    assert (recipes_dir() / "codec-image.toml").is_file()
+    assert main(["train", "codec-image", "-o", str(tmp_path / "run"), *arguments]) == 0, capsys.readouterr()
+    assert "maker-2" in capsys.readouterr().out
+    model = load(tmp_path / "run")
+    assert isinstance(model, ImageFsq)
+    assert "PSNR" in (tmp_path / "run" / "card.md").read_text()
+    assert len(Table.open(tmp_path / "t.lance")) == 24
