@@ -166,5 +166,5 @@ def test_what_does_not_fit_is_refused() -> None:
         build(sources=values["sources"])
     with pytest.raises(ValueError, match="no meaning with mode = 'prefix'"):
         config(mode="prefix", decoders={"text": {"tokenizer_json": BPE, "memory_last": 1}})
-    with pytest.raises(UsageError, match="reads codes, not the prompt"):
-        build().decoder("image").prompt_ids("a frog")
+    with pytest.raises(UsageError, match="writes codes, not the text 'a frog'"):
+        build().decoder("image").answer_ids("a frog")
