@@ -136,7 +136,9 @@ def prepare(
 
 @app.command()
 def get(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A collection: stamps, clipart, emoji.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A collection: stamps, clipart, emoji, translations.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(

@@ -35,7 +35,7 @@ class DataConfig(Config):
     """Which rows.
 
     Attributes:
-        table: Name of a packaged table (stamps, clipart, emoji), or a path.
+        table: Name of a packaged table (stamps, clipart, emoji, translations), or a path.
         extra: Further tables of which every row trains, but for those whose caption is held out.
         repeat: Times that each row of `table` comes in an epoch, so that extra rows do not drown it.
         test: Share of the groups held out, or the sources.

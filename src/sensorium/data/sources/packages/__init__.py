@@ -1,6 +1,9 @@
 """Ready collections from package registries: names to samples, and to finished media tables.
 
-stamps    785 pictures with captions in 80 languages, sounds, spoken captions     Debian, 161 MB
+stamps        785 pictures with captions in 80 languages, sounds, spoken captions     Debian, 161 MB
+clipart       6,900 drawings with titles and tags                                     Debian
+emoji         9,442 pictures by five vendors, names in a hundred languages            npm
+translations  texts in twelve languages: captions, names of emoji, messages           Debian, npm
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from sensorium.core.runtime import Progress, cache_dir, quiet
 from sensorium.data.measure import with_measures
 from sensorium.data.packages import fetch_deb, fetch_npm, fetch_pip, weights
 from sensorium.data.sample import Sample
-from sensorium.data.sources.packages import clipart, emoji, stamps
+from sensorium.data.sources.packages import clipart, emoji, stamps, translations
 from sensorium.data.table import Table
 
 __all__ = ["NAMES", "fetch_deb", "fetch_npm", "fetch_pip", "get", "samples", "weights"]
@@ -34,7 +37,9 @@ class Collection(Protocol):
         """Fetch what is needed and yield the samples, in an order that stays."""
 
 
-_COLLECTIONS: dict[str, Collection] = {module.NAME: module for module in (stamps, clipart, emoji)}
+_COLLECTIONS: dict[str, Collection] = {
+    module.NAME: module for module in (stamps, clipart, emoji, translations)
+}
 
 NAMES = tuple(sorted(_COLLECTIONS))
 """Collections that `samples` and `get` know."""
