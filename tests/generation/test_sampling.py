@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium.generation.sampling import Sampling, candidates, choose, log_probability, penalised
+from sensorium.generation.sampling import Sampling, _pick, candidates, choose, log_normaliser, penalised
 
 V = 307
 
@@ -45,7 +45,7 @@ def test_candidates_are_those_of_the_definition(limits: dict, temperature: float
     found = dict(zip(ids.tolist(), (odds / odds.sum()).tolist(), strict=True))
     wanted = by_definition(scores().double().numpy(), sampling)
     assert found.keys() == wanted.keys()
-    assert max(abs(found[one] - wanted[one]) for one in wanted) < 1e-9
+    assert max(abs(found[one] - wanted[one]) for one in wanted) < 1e-6
 
 
 def test_draws_have_the_frequencies_of_the_probabilities() -> None:
@@ -88,7 +88,15 @@ def test_the_penalty_lowers_what_was_written_and_nothing_else() -> None:
     assert choose(logits, Sampling(repetition_penalty=3.0), [0], torch.Generator()) == 2
 
 
-def test_log_probability() -> None:
-    torch.testing.assert_close(
-        log_probability(scores(), 17), float(scores().double().log_softmax(0)[17]), atol=1e-5, rtol=0
-    )
+def test_log_normaliser() -> None:
+    assert abs(log_normaliser(1e4 + scores()) - float((1e4 + scores()).double().logsumexp(0))) < 1e-2
+    assert abs(log_normaliser(scores()) - float(scores().double().logsumexp(0))) < 1e-5
+
+
+@pytest.mark.parametrize("draw", [0.0, 0.3, 0.999999, 1.0])
+def test_a_draw_among_many_is_where_the_running_sum_passes_it(draw: float) -> None:
+    odds = scores().softmax(0).repeat(5) / 5
+    odds[torch.rand(len(odds), generator=torch.Generator().manual_seed(2)) < 0.5] = 0
+    sums = np.cumsum(odds.double().numpy())
+    wanted = int(np.searchsorted(sums, draw * sums[-1], side="right"))
+    assert _pick(odds, draw) == min(wanted, int(np.flatnonzero(odds.numpy())[-1]))

@@ -18,7 +18,7 @@ from sensorium.core.runtime import generator
 from sensorium.generation.decoder import Feed
 from sensorium.generation.lookup import guesses
 from sensorium.generation.request import Choice, Completion, Piece, Reason, Request
-from sensorium.generation.sampling import choose
+from sensorium.generation.sampling import choose, log_normaliser
 from sensorium.generation.text import Decode, TextStream
 
 
@@ -103,16 +103,17 @@ class Job:
 
     def _choose(self, logits: Float[Tensor, " V"]) -> Choice:
         request = self.request
+        logits = logits.cpu() if logits.dtype == torch.float64 else logits.cpu().float()
         scores = logits
         if request.guide is not None:
-            allowed = request.guide.allowed().to(logits.device)
-            scores = logits.masked_fill(~allowed, -torch.inf)
+            scores = logits.masked_fill(~request.guide.allowed(), -torch.inf)
         if request.rule is not None:
             scores = request.rule(scores, [choice.id for choice in self._choices])
         written = self._written() if request.sampling.repetition_penalty != 1 else ()
         chosen = choose(scores, request.sampling, written, self._stream)
-        logprobs = logits.float() - logits.float().logsumexp(0)
-        return Choice(chosen, float(logprobs[chosen]), _likeliest(logprobs, request.num_alternatives))
+        whole = log_normaliser(logits)
+        alternatives = _likeliest(logits, whole, request.num_alternatives)
+        return Choice(chosen, float(logits[chosen]) - whole, alternatives)
 
     def _note(self, choice: Choice) -> None:
         """Write down a choice, and see whether it ends the sequence."""
@@ -144,8 +145,9 @@ class Job:
         return self._prompt + [choice.id for choice in self._choices]
 
 
-def _likeliest(logprobs: Float[Tensor, " V"], count: int) -> tuple[tuple[int, float], ...]:
+def _likeliest(logits: Float[Tensor, " V"], whole: float, count: int) -> tuple[tuple[int, float], ...]:
     if count == 0:
         return ()
-    values, ids = logprobs.topk(min(count, len(logprobs)))
-    return tuple(zip(cast(list[int], ids.tolist()), cast(list[float], values.tolist()), strict=True))
+    values, ids = logits.topk(min(count, len(logits)))
+    logprobs = (values - whole).tolist()
+    return tuple(zip(cast(list[int], ids.tolist()), cast(list[float], logprobs), strict=True))

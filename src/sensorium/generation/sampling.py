@@ -15,15 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sensorium.core.config import Config
 
 _FIRST_LOOK = 128
 """Candidates that are sorted before it is known whether more are needed for top-p."""
+_BLOCK = 256
+"""Probabilities that are summed up at once when one of many is drawn."""
 
 
 class Sampling(Config):
@@ -55,7 +59,7 @@ def choose(
     """Choose an id.
 
     Args:
-        logits: Scores; minus infinity rules an id out.
+        logits: Scores, on the CPU; minus infinity rules an id out.
         sampling: How.
         written: Ids that the penalty applies to.
         stream: From which one number is drawn, unless greedy.
@@ -63,33 +67,31 @@ def choose(
     if sampling.repetition_penalty != 1 and written:
         logits = penalised(logits, written, sampling.repetition_penalty)
     if sampling.temperature == 0:
-        return int(logits.argmax())
+        return int(logits.numpy().argmax())
     ids, odds = candidates(logits, sampling)
-    sums = odds.cumsum(0)
-    draw = torch.rand((), dtype=torch.float64, generator=stream) * sums[-1]
-    place = int(torch.searchsorted(sums, draw, right=True))
-    last = int((odds > 0).nonzero()[-1])  # a product rounded up to the whole sum points behind the end
-    return int(ids[min(place, last)])
+    draw = float(torch.rand((), dtype=torch.float64, generator=stream))
+    return int(ids[_pick(odds, draw)])
 
 
 def penalised(logits: Float[Tensor, " V"], written: Collection[int], penalty: float) -> Float[Tensor, " V"]:
     """Scores with those of ids written before made less likely."""
-    places = torch.tensor(sorted(set(written)), device=logits.device)
+    places = torch.tensor(sorted(set(written)))
     scores = logits[places]
     return logits.index_put((places,), torch.where(scores > 0, scores / penalty, scores * penalty))
 
 
 def candidates(
     logits: Float[Tensor, " V"], sampling: Sampling
-) -> tuple[Int64[Tensor, " C"], Float64[Tensor, " C"]]:
+) -> tuple[Int64[Tensor, " C"], Float[Tensor, " C"]]:
     """Ids that may be drawn, with their probabilities before what was left out is shared out again.
 
     Without any limit all ids in their order, else the likeliest first. `temperature` must be above 0.
     """
-    odds = torch.softmax(logits.to("cpu", torch.float64) / sampling.temperature, dim=0)
+    odds = torch.softmax(logits.float() / sampling.temperature, dim=0)
     if sampling.top_k is None and sampling.top_p == 1 and sampling.min_p == 0:
         return torch.arange(len(odds)), odds
     kept, ids = _likeliest(odds, sampling)
+    kept = kept.double()
     if sampling.top_p < 1:
         sums = kept.cumsum(0)
         kept = kept[: _count_until(sums, sampling.top_p * _whole(sums, sampling))]
@@ -120,7 +122,23 @@ def _count_until(sums: Tensor, enough: float) -> int:
     return min(int(torch.searchsorted(sums, torch.tensor(enough, dtype=sums.dtype))) + 1, len(sums))
 
 
-def log_probability(logits: Float[Tensor, " V"], chosen: int) -> float:
-    """Logarithm of the model's own probability: before temperature, penalty and limits."""
-    scores = logits.float()
-    return float(scores[chosen] - scores.logsumexp(0))
+def log_normaliser(logits: Float[Tensor, " V"]) -> float:
+    """Logarithm of the sum of e^l: what a log-probability of the model lies below its score."""
+    scores = logits.numpy()
+    top = scores.max()
+    return float(top + np.log(np.exp(scores - top).sum()))
+
+
+def _pick(odds: Float[Tensor, " C"], draw: float) -> int:
+    """Where the running sum passes `draw` of the whole: first among blocks, then in one."""
+    missing = -len(odds) % _BLOCK
+    sums = pad(odds, (0, missing)).unflatten(0, (-1, _BLOCK)).sum(1, dtype=torch.float64).cumsum(0)
+    rest = draw * float(sums[-1])
+    block = min(
+        int(torch.searchsorted(sums, torch.tensor(rest, dtype=sums.dtype), right=True)), len(sums) - 1
+    )
+    part = odds[block * _BLOCK : (block + 1) * _BLOCK].double()
+    rest -= float(sums[block - 1]) if block else 0.0
+    place = int(torch.searchsorted(part.cumsum(0), torch.tensor(rest, dtype=part.dtype), right=True))
+    last = int((part > 0).nonzero()[-1])  # rounding may point behind the end
+    return block * _BLOCK + min(place, last)
