@@ -1,6 +1,5 @@
 """GGUF files: written by the package `gguf`, read as it reads them; damaged ones are refused."""
 
-import json
 import struct
 from pathlib import Path
 
@@ -11,36 +10,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.codecs.bpe import Bpe, train_bpe
+from gguf_files import CONTEXT, DIM, described, sizes, some_tokenizer, write, write_model
+from sensorium.codecs.bpe import Bpe
+from sensorium.codecs.chat import Message
+from sensorium.codecs.pieces import ids_of
 from sensorium.core.errors import CheckpointError, NotFoundError
-from sensorium.models.language_model import LanguageModel
 from sensorium.models.pretrained import gguf_llama
 from sensorium.models.pretrained.gguf import read_gguf
 from sensorium.models.pretrained.gguf_tokenizer import tokenizer_json
-from sensorium.models.pretrained.llama import read_config, rename
+from sensorium.models.pretrained.llama import rename
 from sensorium.models.pretrained.text_model import load_gguf
 
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1")
-DIM, HEADS, KV_HEADS, HEAD_DIM, MLP_DIM, DEPTH = 96, 6, 2, 16, 64, 2
 
 
 def values_of(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def write(path: Path, tensors: dict[str, np.ndarray], kind: str = "F32", **metadata: object) -> Path:
-    """Write a file by the reference package; matrices are of `kind`, vectors of F32."""
-    writer = gguf.GGUFWriter(path, str(metadata.pop("arch", "llama")))
-    for key, value in metadata.items():
-        writer.add_key_value(key.replace("__", "."), value, gguf.GGUFValueType.get_type(value))
-    for name, value in tensors.items():
-        one = gguf.GGMLQuantizationType[kind if value.ndim > 1 else "F32"]
-        writer.add_tensor(name, gguf.quants.quantize(value, one), raw_dtype=one)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -132,79 +117,21 @@ def test_refusals_name_what_is_wrong(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Bpe:
-    return Bpe(train_bpe(["low lower lowest newer newest"] * 3, 280))
-
-
-def described(tokenizer: Bpe) -> dict[str, object]:
-    """The metadata by which a GGUF file describes a tokenizer."""
-    model = json.loads(tokenizer.json)["model"]
-    return {
-        "tokenizer__ggml__model": "gpt2",
-        "tokenizer__ggml__pre": "gpt-2",
-        "tokenizer__ggml__tokens": list(model["vocab"]),
-        "tokenizer__ggml__token_type": [
-            3 if name.startswith("<") and len(name) > 1 else 1 for name in model["vocab"]
-        ],
-        "tokenizer__ggml__merges": [" ".join(pair) for pair in model["merges"]],
-        "tokenizer__ggml__eos_token_id": 2,
-        "tokenizer__chat_template": "{{ messages }}",
-    }
-
-
-def sizes(arch: str) -> dict[str, object]:
-    values = {
-        "context_length": 61, "embedding_length": DIM, "block_count": DEPTH, "feed_forward_length": MLP_DIM,
-        "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS, "rope.freq_base": 3_000.0,
-        "attention.layer_norm_rms_epsilon": 0.01,
-    }  # fmt: skip
-    values |= {"attention.key_length": HEAD_DIM} if arch == "qwen3" else {}
-    return {f"{arch}__{key.replace('.', '__')}": value for key, value in values.items()}
-
-
-def named_by_llama_cpp(model: LanguageModel, arch: str) -> dict[str, np.ndarray]:
-    """Our parameters as `convert_hf_to_gguf.py` would write them, with its own formula for rotary pairs."""
-    theirs = {}
-    for name in gguf_names():
-        value = model.state_dict()[gguf_llama.rename(name)].numpy() if known(model, name) else None
-        if value is None:
-            continue
-        heads = {"attn_q": HEADS, "attn_k": KV_HEADS}.get(name.split(".")[-2] if "." in name else "")
-        if arch == "llama" and heads:
-            split = value.reshape(heads, 2, len(value) // heads // 2, *value.shape[1:])
-            value = split.swapaxes(1, 2).reshape(value.shape)
-        theirs[name] = value
-    return theirs
-
-
-def gguf_names() -> list[str]:
-    parts = ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm", "attn_k_norm"]
-    parts += ["ffn_norm", "ffn_gate", "ffn_up", "ffn_down"]
-    names = [f"blk.{n}.{part}.{leaf}" for n in range(DEPTH) for part in parts for leaf in ("weight", "bias")]
-    return ["token_embd.weight", "output_norm.weight", "output.weight", *names]
-
-
-def known(model: LanguageModel, name: str) -> bool:
-    return gguf_llama.rename(name) in model.state_dict()
+    return some_tokenizer()
 
 
 @pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
 def test_a_model_comes_back_from_a_file(arch: str, tokenizer: Bpe, tmp_path: Path) -> None:
-    config = {
-        "model_type": arch, "vocab_size": tokenizer.vocab_size, "hidden_size": DIM, "head_dim": HEAD_DIM,
-        "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "intermediate_size": MLP_DIM,
-        "num_hidden_layers": DEPTH, "rms_norm_eps": 0.01, "rope_theta": 3_000.0,
-        "tie_word_embeddings": arch == "qwen2",
-    }  # fmt: skip
-    torch.manual_seed(7)
-    model = LanguageModel(read_config(config))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    tensors = named_by_llama_cpp(model, arch)
-    loaded = load_gguf(write(tmp_path / "a.gguf", tensors, arch=arch, **sizes(arch), **described(tokenizer)))
+    model = write_model(tmp_path / "a.gguf", arch)
+    loaded = load_gguf(tmp_path / "a.gguf")
     ids = torch.tensor([tokenizer.encode("the lowest of the new")])
     torch.testing.assert_close(loaded.model(loaded.model.embed(ids)), model(model.embed(ids)))
-    assert (loaded.end_ids, loaded.num_positions, loaded.chat_template) == ({2}, 61, "{{ messages }}")
+    assert (loaded.end_ids, loaded.num_positions) == ({2}, CONTEXT)
+    assert loaded.chat is not None
+    said = [Message("user", "low"), Message("assistant", "newest")]
+    assert ids_of(loaded.chat.encode(said)) == [
+        *tokenizer.encode("low", with_special=False), 2, *tokenizer.encode("newest", with_special=False), 2
+    ]  # fmt: skip
     text = "lowest <end> 12"
     assert loaded.tokenizer.encode(text, with_special=False) == tokenizer.encode(text, with_special=False)
 

@@ -1,4 +1,4 @@
-"""A published language model, ready to write: decoder, tokenizer, chat template, and the ids that end a turn.
+"""A published language model, ready to write: decoder, tokenizer, chat layout, and the ids that end a turn.
 
 In: a `.gguf` file, or a folder as Hugging Face lays it out (`config.json`, safetensors in one file or in
 shards, `tokenizer.json`). Out: a `TextModel`. Knows names of files; what is in them is known by its siblings.
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sensorium.codecs.bpe import Bpe
+from sensorium.codecs.chat import Chat, knows_chatml
 from sensorium.core.errors import CheckpointError, NotFoundError
 from sensorium.models.language_model import LanguageModel
 from sensorium.models.pretrained import gguf_llama, llama
@@ -36,14 +37,14 @@ class TextModel:
     Attributes:
         model: The decoder, in evaluation mode.
         tokenizer: Text to ids and back.
-        chat_template: Jinja text that lays a conversation out; "" where the model came without.
+        chat: How a conversation is laid out; None where the model came without, as one that only continues.
         end_ids: Ids after which the model has said what it had to.
         num_positions: Longest sequence that it was trained on.
     """
 
     model: LanguageModel
     tokenizer: Bpe
-    chat_template: str
+    chat: Chat | None
     end_ids: frozenset[int]
     num_positions: int
 
@@ -64,10 +65,11 @@ def load_gguf(path: Path, dtype: torch.dtype = torch.float32) -> TextModel:
         values = gguf_llama.read_config(file)
         config = llama.read_config(values)
         state = gguf_llama.translate(file, config.block.num_heads, config.block.num_kv_heads)
+        tokenizer = Bpe(tokenizer_json(file.metadata))
         return TextModel(
             llama.build(config, {name: value.to(dtype) for name, value in state}),
-            Bpe(tokenizer_json(file.metadata)),
-            str(file.metadata.get("tokenizer.chat_template", "")),
+            tokenizer,
+            _chat(tokenizer, str(file.metadata.get("tokenizer.chat_template", "")), _gguf_named(file)),
             _gguf_end_ids(file),
             int(values["max_position_embeddings"]),
         )
@@ -94,7 +96,7 @@ def load_folder(folder: Path, dtype: torch.dtype = torch.float32) -> TextModel:
     return TextModel(
         model,
         tokenizer,
-        _chat_template(folder, settings),
+        _chat(tokenizer, _chat_template(folder, settings), _named(settings)),
         _end_ids(folder, values, settings, tokenizer),
         int(values.get("max_position_embeddings", 2048)),
     )
@@ -105,6 +107,25 @@ def _gguf_end_ids(file: Gguf) -> frozenset[int]:
     return frozenset(one for one in found if isinstance(one, int))
 
 
+def _gguf_named(file: Gguf) -> dict[str, str]:
+    tokens = cast("list[str]", file.metadata["tokenizer.ggml.tokens"])
+    found = {name: file.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")}
+    return {f"{name}_token": tokens[one] for name, one in found.items() if isinstance(one, int)}
+
+
+def _named(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Special tokens that a template may call by name; each is a text, or described by one."""
+    found = {name: settings.get(name) for name in ("bos_token", "eos_token")}
+    texts = {name: one.get("content") if isinstance(one, Mapping) else one for name, one in found.items()}
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
+
+
+def _chat(tokenizer: Bpe, template: str, named: Mapping[str, str]) -> Chat | None:
+    if not template and not knows_chatml(tokenizer):
+        return None
+    return Chat(tokenizer, template, named)
+
+
 def _end_ids(
     folder: Path, values: Mapping[str, Any], settings: Mapping[str, Any], tokenizer: Bpe
 ) -> frozenset[int]:
@@ -113,9 +134,8 @@ def _end_ids(
     for source in (_read_json(folder / "generation_config.json", {}), values):
         ids = source.get("eos_token_id")
         found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
-    token = settings.get("eos_token")
-    text = str(token.get("content") if isinstance(token, Mapping) else token)
-    return frozenset(found | {tokenizer.special_ids[text]} if text in tokenizer.special_ids else found)
+    end = _named(settings).get("eos_token", "")
+    return frozenset(found | {tokenizer.special_ids[end]} if end in tokenizer.special_ids else found)
 
 
 def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str:
