@@ -5,6 +5,7 @@
     model = sm.load("runs/stamps")
     vectors = model.embed(["a frog", Path("frog.png"), Path("croak.ogg")])
     hits = sm.Table.open("stamps.lance").search("a red fruit", model=model, k=10)
+    sm.load("smollm2").generate(["What is a frog?"]).text
 
 Public names are loaded on first use: importing the package imports neither torch nor Lance.
 """
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sensorium.media import Text as Text
     from sensorium.media import Video as Video
     from sensorium.media import open as open
-    from sensorium.models.checkpoint import load as load
+    from sensorium.tasks.load import load as load
 
 __version__ = "0.1.0"
 
@@ -35,7 +36,7 @@ _HOME = {
     "Table": "sensorium.data.table",
     "Text": "sensorium.media",
     "Video": "sensorium.media",
-    "load": "sensorium.models.checkpoint",
+    "load": "sensorium.tasks.load",
     "open": "sensorium.media",
 }
 _PACKAGES = ("align", "fusion", "losses")

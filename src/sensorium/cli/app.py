@@ -42,20 +42,24 @@ COMMANDS: dict[str, Entry] = {
         "doctor", "Say what is installed, where things run, and whether they work.", "Start here"
     ),
     "data": Entry("data", "Fill a media table and look after it.", "Build"),
-    "train": Entry("train", "Train a joint embedding or a grounder from a recipe.", "Build"),
+    "train": Entry(
+        "train", "Train a joint embedding, a grounder, a multimodal model or a codec from a recipe.", "Build"
+    ),
     "embed": Entry("embed", "Write vectors of a table's rows into it, or of files to a file.", "Use"),
     "search": Entry("search", "Find rows by text, image, sound, video or vector.", "Use"),
     "classify": Entry("classify", "Sort files into classes that are given as words.", "Use"),
     "eval": Entry(
         "evaluate", "Measure a run: recall between modalities, zero-shot accuracy, linear probe.", "Use"
     ),
+    "chat": Entry("chat", "Converse with a model; /help lists what can be typed besides messages.", "Use"),
+    "generate": Entry("generate", "Write text or code: the answer to a prompt, or its continuation.", "Use"),
     "align": Entry(
         "align", "Align two recordings or videos, words to speech, phrases to regions of an image.", "Use"
     ),
     "summarize": Entry(
         "summarize", "Summarise a video: highlight reel, keyframes, chapters and text.", "Use"
     ),
-    "models": Entry("models", "List runs, recipes and encoders; show a run's card.", "Look inside"),
+    "models": Entry("models", "List presets, runs, recipes and encoders; show a run's card.", "Look inside"),
     "bench": Entry("bench", "List and run the benchmarks of a checkout.", "Look inside"),
 }
 

@@ -1,4 +1,4 @@
-"""`sensorium models`: runs, recipes and encoders at hand."""
+"""`sensorium models`: presets, runs, recipes and encoders at hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def models(
     ),
     json: JsonOption = False,
 ) -> None:
-    """List runs, recipes and encoders; show a run's card."""
+    """List presets, runs, recipes and encoders; show a run's card."""
     from sensorium.tasks.runs import find_runs, read_card
 
     if run is not None:
@@ -28,14 +28,17 @@ def models(
         emit_json({"path": str(run), "card": card}) if json else print(card)
         return
     from sensorium.encoders import ENCODERS
+    from sensorium.tasks.load import PRESETS
     from sensorium.training.recipe import recipes_dir
 
     found = find_runs(runs_in)
     recipes = {path.stem: _first_comment(path) for path in sorted(recipes_dir().glob("*.toml"))}
     if json:
         listed = [{"path": str(one.path), "bytes": one.num_bytes, "title": one.title} for one in found]
-        emit_json({"runs": listed, "recipes": recipes, "encoders": list(ENCODERS)})
+        presets = {name: one.summary for name, one in PRESETS.items()}
+        emit_json({"presets": presets, "runs": listed, "recipes": recipes, "encoders": list(ENCODERS)})
         return
+    emit_table(["preset", "what"], [(name, one.summary) for name, one in PRESETS.items()], "Presets")
     emit_table(
         ["run", "MB", "what"],
         [(str(one.path), one.num_bytes // 1_000_000, one.title) for one in found],

@@ -24,6 +24,29 @@ LanguageOption = Annotated[
     list[str] | None,
     typer.Option("--language", metavar="CODE", help="Languages of texts and spoken captions; repeatable."),
 ]
+AssistantOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        envvar="SENSORIUM_ASSISTANT",
+        help="A name that `sensorium models` lists, a folder, a .gguf file, or hf:OWNER/NAME.",
+    ),
+]
+SystemOption = Annotated[
+    str, typer.Option("--system", metavar="TEXT", help="What the model is told about its part.")
+]
+MaxTokensOption = Annotated[
+    int, typer.Option("--max-tokens", metavar="N", min=1, help="Most tokens of an answer.")
+]
+TemperatureOption = Annotated[
+    float,
+    typer.Option("--temperature", metavar="T", min=0, help="0: the likeliest answer; above: more varied."),
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, help="Equal seeds give equal answers.")
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 
 

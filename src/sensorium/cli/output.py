@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
@@ -55,6 +56,19 @@ def emit_pairs(pairs: Mapping[str, object]) -> None:
     width = max(map(len, pairs), default=0)
     for name, value in pairs.items():
         print(f"{name.ljust(width)}  {_one_line(value)}")
+
+
+def write_stream(pieces: Iterable[str]) -> None:
+    """Show a text on stdout while it is being written, and end the line.
+
+    On a terminal control characters are left out: what a model writes must not move the cursor.
+    """
+    is_terminal = sys.stdout.isatty()
+    for piece in pieces:
+        if is_terminal:
+            piece = "".join(one for one in piece if one in "\n\t" or unicodedata.category(one) != "Cc")
+        print(piece, end="", flush=True)
+    print(flush=True)
 
 
 def note(message: str) -> None:

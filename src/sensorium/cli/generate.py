@@ -1,0 +1,95 @@
+"""`sensorium generate`: answer a prompt, or continue a text or a program."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sensorium.cli.options import (
+    AssistantOption,
+    MaxTokensOption,
+    SeedOption,
+    SystemOption,
+    TemperatureOption,
+)
+from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, write_stream
+from sensorium.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from sensorium.generation import Guide
+    from sensorium.tasks.text_assistant import TextAssistant
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PROMPT...]", help="Words need no quotes; without any, stdin is read."),
+    ] = None,
+    model: AssistantOption = "smollm2",
+    is_raw: Annotated[
+        bool, typer.Option("--continue", help="Continue PROMPT as it stands, as code, instead of answering.")
+    ] = False,
+    system: SystemOption = "",
+    max_tokens: MaxTokensOption = 512,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    stops: Annotated[
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="Ends the answer; repeatable.")
+    ] = None,
+    schema: Annotated[
+        Path | None, typer.Option("--schema", metavar="FILE.json", help="Answer in JSON of this schema.")
+    ] = None,
+    choices: Annotated[
+        list[str] | None,
+        typer.Option("--choice", metavar="TEXT", help="Answer with one of these; repeatable."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Write text or code: the answer to a prompt, or its continuation.
+
+    Each word is shown as it is written. --schema and --choice hold the answer to a form that always parses.
+    --json prints {"text", "tokens", "seconds"}.
+    """
+    from sensorium.tasks.assistant import Turn, write_config
+    from sensorium.tasks.load import load
+    from sensorium.tasks.text_assistant import TextAssistant
+
+    text = _prompt(prompt or [])
+    config = write_config(max_tokens, temperature, seed, stops or [])
+    with TerminalProgress() as progress:
+        assistant = load(model, TextAssistant, progress=progress)
+    guide = _guide(assistant, schema, choices or [])
+    start = time.perf_counter()
+    if is_raw:
+        answer = assistant.complete(text, config, guide=guide)
+    else:
+        turns = [Turn("system", (system,))] if system else []
+        answer = assistant.reply([*turns, Turn("user", (text,))], config, guide=guide)
+    if json:
+        answer.wait()
+        seconds = round(time.perf_counter() - start, 3)
+        emit_json({"text": answer.text, "tokens": len(answer.ids), "seconds": seconds})
+    else:
+        write_stream(answer)
+
+
+def _prompt(words: list[str]) -> str:
+    text = " ".join(words) if words else "" if sys.stdin.isatty() else sys.stdin.read()
+    if not text.strip():
+        raise UsageError("nothing to answer; give a prompt, or pipe one in")
+    return text
+
+
+def _guide(assistant: TextAssistant, schema: Path | None, choices: list[str]) -> Guide | None:
+    if schema is not None and choices:
+        raise UsageError("--schema and --choice are two forms; give one")
+    if schema is not None:
+        return assistant.grammars().json_schema(schema.read_text(encoding="utf-8"))
+    return assistant.grammars().choice(choices) if choices else None

@@ -1,0 +1,194 @@
+"""What people talk to: turns of text and media in, text, an image or speech out.
+
+`Assistant` says what every such model can be asked; `tasks.text_assistant` is the one over a language model.
+A `Generation` is what comes back, whole or while it is being written. Does not know terminals or networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+from jaxtyping import Float, Int64
+from pydantic import Field
+from torch import Tensor
+
+from sensorium.codecs.chat import Role
+from sensorium.core.config import Config
+from sensorium.generation import GREEDY, Completion, Guide, Sampling, Stream
+from sensorium.media.types import Audio, Image, Media
+
+Output: TypeAlias = Literal["text", "image", "audio"]
+Part: TypeAlias = str | Path | Media
+"""A text, a file, or what `sensorium.open` gave; a `str` is always a text."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one side said.
+
+    Attributes:
+        role: Who.
+        parts: Texts and media, in their order.
+    """
+
+    role: Role
+    parts: tuple[Part, ...]
+
+
+class WriteConfig(Config):
+    """How an answer is written.
+
+    Attributes:
+        max_tokens: Most new ids.
+        sampling: How ids are chosen, with the seed; the default is greedy.
+        stops: Texts that end the answer; they are not part of it.
+    """
+
+    max_tokens: int = Field(default=512, ge=1)
+    sampling: Sampling = GREEDY
+    stops: tuple[str, ...] = ()
+
+
+PLAIN = WriteConfig()
+
+
+def write_config(
+    max_tokens: int, temperature: float, seed: int = 0, stops: Sequence[str] = ()
+) -> WriteConfig:
+    """How answers are written unless more is said: at a temperature, the unlikeliest 5 % are left out."""
+    top_p = 0.95 if temperature else 1.0
+    sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
+    return WriteConfig(max_tokens=max_tokens, sampling=sampling, stops=tuple(stops))
+
+
+class Generation:
+    """An answer. Iterate for its text while it is being written; every attribute waits for the end.
+
+    Args:
+        stream: Where the ids come from.
+        decode: Makes the image or sound of codes; None where the answer is text.
+    """
+
+    def __init__(
+        self, stream: Stream, decode: Callable[[Sequence[int]], Image | Audio] | None = None
+    ) -> None:
+        self._stream = stream
+        self._decode = decode
+        self._completion: Completion | None = None
+        self._media: Image | Audio | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the text as it becomes certain."""
+        return (piece.text for piece in self._stream if piece.text)
+
+    def wait(self) -> Generation:
+        """Write to the end."""
+        self._completion = self._done
+        return self
+
+    def cancel(self) -> None:
+        """Stop writing; what is written stays."""
+        self._stream.cancel()
+
+    @property
+    def text(self) -> str:
+        """The text; empty where the answer is an image or speech."""
+        return "" if self._decode else self._done.text
+
+    @property
+    def image(self) -> Image | None:
+        """The image, where one was asked for."""
+        media = self._medium
+        return media if isinstance(media, Image) else None
+
+    @property
+    def audio(self) -> Audio | None:
+        """The speech, where it was asked for."""
+        media = self._medium
+        return media if isinstance(media, Audio) else None
+
+    @property
+    def ids(self) -> list[int]:
+        """What was written."""
+        return self._done.ids
+
+    @property
+    def logprobs(self) -> list[float]:
+        """Log-probability of each id."""
+        return self._done.logprobs
+
+    @property
+    def reason(self) -> str:
+        """Why it ended: "stop", "length" or "cancelled"."""
+        return self._done.reason
+
+    @property
+    def num_prompt(self) -> int:
+        """Tokens that were read."""
+        return self._done.num_prompt
+
+    @property
+    def _done(self) -> Completion:
+        if self._completion is None:
+            self._completion = self._stream.result()
+        return self._completion
+
+    @property
+    def _medium(self) -> Image | Audio | None:
+        if self._media is None and self._decode is not None:
+            self._media = self._decode(self._done.ids)
+        return self._media
+
+
+@runtime_checkable
+class Assistant(Protocol):
+    """A model that answers.
+
+    Attributes:
+        outputs: What it can answer with.
+    """
+
+    outputs: tuple[Output, ...]
+
+    def generate(
+        self,
+        parts: Sequence[Part],
+        *,
+        to: Output = "text",
+        max_tokens: int = 512,
+        temperature: float = 0.0,
+        seed: int = 0,
+        stream: bool = False,
+    ) -> Generation:
+        """Answer one turn.
+
+        Args:
+            parts: Texts and media.
+            to: What the answer is.
+            max_tokens: Most new ids.
+            temperature: 0: the likeliest answer; above, a random one.
+            seed: Names the random stream.
+            stream: Return at once, and write while the answer is iterated over.
+
+        Raises:
+            UsageError: If the model does not take or give such media, or the parts do not fit.
+        """
+
+    def reply(
+        self,
+        turns: Sequence[Turn],
+        config: WriteConfig = PLAIN,
+        *,
+        to: Output = "text",
+        guide: Guide | None = None,
+    ) -> Generation:
+        """Answer the last turn of a conversation, of which the oldest turns are left out if they do not fit.
+
+        Nothing is written before the answer is iterated over or read.
+        """
+
+    def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
+        """Score every id as the next one, at each place of a text."""

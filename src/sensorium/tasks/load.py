@@ -1,0 +1,150 @@
+"""`sensorium.load`: any model by its name or place.
+
+In: a preset, a folder, a `.gguf` file, or `hf:OWNER/NAME`. Out: the model, ready for use: a joint embedding,
+a grounder, an assistant. What a folder holds is told by its files. A preset's loader is imported when it is
+asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast, overload
+
+from sensorium.core.errors import CheckpointError, FetchError, NotFoundError, UsageError
+from sensorium.core.runtime import Progress, quiet, require
+from sensorium.data.packages import weights
+from sensorium.models import checkpoint
+from sensorium.models.pretrained.llama import FAMILIES
+from sensorium.models.pretrained.text_model import load_folder, load_gguf
+from sensorium.tasks.assistant import Assistant
+from sensorium.tasks.text_assistant import TextAssistant
+
+if TYPE_CHECKING:
+    from sensorium.models.grounder import Grounder
+    from sensorium.models.joint_embedding import JointEmbedding
+
+    Model: TypeAlias = JointEmbedding | Grounder | Assistant
+
+M = TypeVar("M")
+_HUB, _HUB_FILES = "hf:", ("*.json", "*.safetensors", "*.jinja")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model that is known by name.
+
+    Attributes:
+        loader: "module:function"; the function takes a `Progress`.
+        summary: What it is, for lists.
+    """
+
+    loader: str
+    summary: str
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "smollm2": Preset(
+            "sensorium.tasks.load:load_smollm2",
+            "SmolLM2-135M-Instruct: converses, writes text and small code in English (93 MB)",
+        ),
+    }
+)
+
+
+@overload
+def load(name: str | Path, *, progress: Progress = ...) -> Model: ...
+
+
+@overload
+def load(name: str | Path, kind: type[M], *, progress: Progress = ...) -> M: ...
+
+
+def load(name: str | Path, kind: type = object, *, progress: Progress = quiet) -> object:
+    """Load a model.
+
+    Args:
+        name: A preset (`sensorium models` lists them); a folder that `sensorium train` wrote or that is laid
+            out as on Hugging Face; a `.gguf` file; or `hf:OWNER/NAME`, from the local cache of the hub's
+            client if it is there, else by that client.
+        kind: The class that is needed; a model of another is refused.
+        progress: Told what is being fetched.
+
+    Raises:
+        NotFoundError: If there is nothing of this name.
+        CheckpointError: If it is damaged or of a kind that is not supported; the message says what.
+        FetchError: If it cannot be fetched.
+        MissingExtraError: If `hf:` is asked for without its client.
+    """
+    model = _load(name, progress)
+    if not isinstance(model, kind):
+        raise CheckpointError(f"{name} is a {type(model).__name__}; this needs a {kind.__name__}")
+    return model
+
+
+def _load(name: str | Path, progress: Progress) -> object:
+    path = Path(name).expanduser()
+    if isinstance(name, str) and name.startswith(_HUB):
+        path = _from_hub(name.removeprefix(_HUB))
+    elif isinstance(name, str) and name in PRESETS and not path.exists():
+        module, _, function = PRESETS[name].loader.partition(":")
+        model: object = getattr(importlib.import_module(module), function)(progress)
+        return model
+    if path.suffix == ".gguf":
+        return TextAssistant(load_gguf(path), path.stem)
+    if path.is_dir() and (path / "config.json").is_file():
+        return _from_folder(path)
+    if not path.is_dir():
+        raise NotFoundError(f"no model '{name}'{_hint(str(name))}; give a folder, a .gguf file or a preset")
+    return checkpoint.load(path)
+
+
+def load_assistant(name: str | Path, *, progress: Progress = quiet) -> Assistant:
+    """Load a model that answers.
+
+    Raises:
+        UsageError: If the model is of another kind; what `load` raises.
+    """
+    model = load(name, progress=progress)
+    if not isinstance(model, Assistant):
+        raise UsageError(f"{name} is a {type(model).__name__}, which does not converse; try --model smollm2")
+    return model
+
+
+def load_smollm2(progress: Progress = quiet) -> TextAssistant:
+    """SmolLM2-135M-Instruct, fetched on first use."""
+    return TextAssistant(load_gguf(weights("smollm2", progress)), "smollm2")
+
+
+def _from_folder(folder: Path) -> object:
+    """What Hugging Face lays out: `config.json` says of which family it is."""
+    try:
+        family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} is not a JSON object; fetch it again") from error
+    if family in FAMILIES:
+        return TextAssistant(load_folder(folder), folder.name)
+    raise CheckpointError(f"{folder} holds a '{family}'; supported: {', '.join(FAMILIES)}")
+
+
+def _from_hub(name: str) -> Path:
+    hub = require("huggingface_hub", "hub")
+    for is_local in (True, False):
+        try:
+            found = hub.snapshot_download(name, local_files_only=is_local, allow_patterns=list(_HUB_FILES))
+            return Path(cast(str, found))
+        except (OSError, ValueError) as error:  # the client's errors are OSErrors, a wrong name a ValueError
+            failure = error
+    line = " ".join(str(failure).split())
+    raise FetchError(f"cannot fetch {name} from the hub: {line}; is the name right, the network there?")
+
+
+def _hint(name: str) -> str:
+    near = difflib.get_close_matches(name, PRESETS, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,141 @@
+"""An assistant over a language model: text in, text out.
+
+In: turns, or a text to be continued. Out: answers, written by the engine. Files of text are read; other media
+are refused by a line that says what can take them. Does not know how the model was found (`tasks.load`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sensorium import media
+from sensorium.codecs.chat import Message
+from sensorium.codecs.pieces import ids_of
+from sensorium.core.errors import UsageError
+from sensorium.generation import Engine, Guide, PlainDecoder, Request
+from sensorium.generation.constraint import Grammars
+from sensorium.media.types import Text
+from sensorium.models.pretrained.text_model import TextModel
+from sensorium.tasks.assistant import PLAIN, Generation, Output, Part, Turn, WriteConfig, write_config
+
+CONTEXT = 2048
+"""Tokens of a conversation that are kept, unless the model was trained on fewer."""
+
+
+class TextAssistant:
+    """A language model that answers.
+
+    Args:
+        source: The model with its tokenizer.
+        name: What it is called in messages.
+        num_rows: Most answers that are written at a time.
+        context: Most tokens of a conversation.
+
+    Attributes:
+        model: The decoder.
+        tokenizer: Text to ids and back.
+        outputs: ("text",).
+        context: Tokens of prompt and answer together.
+    """
+
+    outputs: tuple[Output, ...] = ("text",)
+
+    def __init__(self, source: TextModel, name: str, *, num_rows: int = 1, context: int = CONTEXT) -> None:
+        self.model, self.tokenizer, self.name = source.model, source.tokenizer, name
+        self.context = min(context, source.num_positions)
+        self._chat, self._end_ids = source.chat, source.end_ids
+        self._engine = Engine(PlainDecoder(source.model, num_rows, self.context), source.tokenizer.decode)
+
+    def generate(
+        self,
+        parts: Sequence[Part],
+        *,
+        to: Output = "text",
+        max_tokens: int = 512,
+        temperature: float = 0.0,
+        seed: int = 0,
+        stream: bool = False,
+    ) -> Generation:
+        """Answer one turn; see `Assistant.generate`."""
+        config = write_config(max_tokens, temperature, seed)
+        answer = self.reply([Turn("user", tuple(parts))], config, to=to)
+        if not stream:
+            answer.wait()
+        return answer
+
+    def reply(
+        self,
+        turns: Sequence[Turn],
+        config: WriteConfig = PLAIN,
+        *,
+        to: Output = "text",
+        guide: Guide | None = None,
+    ) -> Generation:
+        """Answer the last turn of a conversation; see `Assistant.reply`.
+
+        Raises:
+            UsageError: If something but text comes or is asked for, or the last turn does not fit.
+        """
+        if to != "text":
+            raise UsageError(f"{self.name} writes text, no {to}; {_ELSEWHERE}")
+        if self._chat is None:
+            raise UsageError(f"{self.name} was not trained to converse; let it continue a text by complete()")
+        messages = [Message(turn.role, "\n".join(map(self._read, turn.parts))) for turn in turns]
+        return self._write(ids_of(self._chat.within(messages, self._room(config))), config, guide)
+
+    def complete(self, text: str, config: WriteConfig = PLAIN, *, guide: Guide | None = None) -> Generation:
+        """Continue a text as it stands, as code; nothing is written before the rest is iterated over or read.
+
+        Raises:
+            UsageError: If the text does not fit.
+        """
+        ids = self.tokenizer.encode(text)
+        if not ids:
+            raise UsageError("nothing to continue: the text is empty; give at least a word")
+        if len(ids) >= self.context:
+            raise UsageError(f"{len(ids)} tokens, but {self.context - 1} fit; shorten the text")
+        return self._write(ids, config, guide)
+
+    @torch.inference_mode()
+    def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
+        """Score every id as the next one, at each place of a text."""
+        return self.model.logits(self.model(self.model.embed(ids)))
+
+    def grammars(self) -> Grammars:
+        """What makes guides for answers that must parse.
+
+        Raises:
+            MissingExtraError: Without llguidance.
+        """
+        return Grammars(self.tokenizer.json, self.model.config.vocab_size, self._end_ids)
+
+    def _write(self, ids: Sequence[int], config: WriteConfig, guide: Guide | None) -> Generation:
+        request = Request(
+            ids,
+            sampling=config.sampling,
+            max_tokens=min(config.max_tokens, self.context - len(ids)),
+            stop_ids=self._end_ids,
+            stops=config.stops,
+            guide=guide,
+        )
+        return Generation(self._engine.submit(request))
+
+    def _room(self, config: WriteConfig) -> int:
+        """Tokens that a conversation may take: half of the context at least, whatever the answer may take."""
+        return self.context - min(config.max_tokens, self.context // 2)
+
+    def _read(self, part: Part) -> str:
+        opened = media.open(part) if isinstance(part, Path) else part
+        if isinstance(opened, str):
+            return opened
+        if isinstance(opened, Text):
+            return opened.text
+        raise UsageError(f"{self.name} reads text, got {opened!r}; {_ELSEWHERE}")
+
+
+_ELSEWHERE = "--model assistant takes and gives images and sound (sensorium train assistant makes one)"
