@@ -1,4 +1,4 @@
-"""Measures of a model by published definitions: retrieval, zero-shot, linear probe, answers, captions, transcripts, translations."""
+"""Measures by published definitions: of vectors, answers, captions, transcripts, translations."""
 
 from sensorium.evals.bootstrap import Interval, bootstrap_interval
 from sensorium.evals.captioning import Captioning, evaluate_captions
