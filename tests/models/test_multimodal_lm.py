@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_multimodal import BPE, CODES, build, config, lesson, media, sequels
 
+from multimodal_world import BPE, CODES, build, config, lesson, media, sequels
 from sensorium.core.errors import ConfigError, UsageError
 from sensorium.core.types import MediaBatch, Padded, Tokens
 from sensorium.losses import next_id_loss

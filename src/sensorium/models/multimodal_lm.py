@@ -250,7 +250,11 @@ class MultimodalLM(nn.Module):
 
     def named_elsewhere(self) -> set[str]:
         """Names of tensors that a package brings, by its name in the configuration; checkpoints lack them."""
-        names: set[str] = set()
+        names = {
+            f"decoders.{name}.model.{tensor}"
+            for name in self.decoders
+            for tensor in self.decoder(name).named_elsewhere()
+        }
         for name, source in self.config.sources.items():
             if source.frozen and _is_packaged(source):
                 names |= {f"sources.{name}.{tensor}" for tensor in self.sources[name].state_dict()}

@@ -1,31 +1,39 @@
 """A writer: one decoder of a multimodal model, what its ids stand for, and where it starts and ends.
 
-In: texts, or codes of an image or a sound. Out: the ids that a language model reads and writes. There
-are two kinds of our own: over word pieces, and over the codes of a codec, whose ids are the codes, then one
-for the start and one for the end.
+In: texts, or codes of an image or a sound. Out: the ids that a language model reads and writes. There are
+three kinds: a finished language model by its name, frozen; a small one of our own over word pieces; and one
+over the codes of a codec, whose ids are the codes, then one for the start and one for the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pydantic import Field, model_validator
 from torch import nn
 
 from sensorium.codecs.bpe import Bpe
+from sensorium.codecs.chat import Chat, Message
+from sensorium.codecs.pieces import ids_of
 from sensorium.core.config import Config
 from sensorium.core.errors import UsageError
+from sensorium.models.adapters import adapter_names, add_low_rank, with_memory
 from sensorium.models.language_model import LanguageModel, LanguageModelConfig
+from sensorium.models.pretrained.library import open_text_model
+from sensorium.models.pretrained.text_model import TextModel
 from sensorium.nn.block import BlockConfig
 
 _HEAD_DIM = 32
 
 
 class WriterConfig(Config):
-    """A decoder: one of `tokenizer_json` and `num_codes`.
+    """A decoder: one of `pretrained`, `tokenizer_json` and `num_codes`.
 
     Attributes:
-        memory_last: How many of its last blocks look at the memory; None: all.
+        pretrained: Name, folder or file of a finished language model; it stays frozen.
+        low_rank: Width of low-rank adapters in its self-attention; 0: none.
+        memory_last: How many of the last blocks look at the memory; None: all.
         tokenizer_json: Word pieces of a small text decoder, as `codecs.bpe` trains them.
         codec: What makes media of codes: a name or a folder. Nothing here loads it.
         num_codes: How many codes it has.
@@ -35,9 +43,11 @@ class WriterConfig(Config):
         dropout: Of each part's output, in training.
         prompted: Whether the instruction stands before the answer; otherwise it reaches the writer by the
             memory alone, which needs a text encoder.
-        gated: Whether its cross-attention passes a gate that starts at 0.
+        gated: Whether its cross-attention passes a gate that starts at 0; a finished model's always does.
     """
 
+    pretrained: str = ""
+    low_rank: int = Field(default=0, ge=0)
     memory_last: int | None = Field(default=None, ge=1)
     tokenizer_json: str = ""
     codec: str = ""
@@ -51,9 +61,51 @@ class WriterConfig(Config):
 
     @model_validator(mode="after")
     def _one_kind(self) -> WriterConfig:
-        if self.tokenizer_json and self.num_codes:
-            raise ValueError("tokenizer_json and num_codes name different kinds; give one")
+        if sum(map(bool, (self.pretrained, self.tokenizer_json, self.num_codes))) > 1:
+            raise ValueError("pretrained, tokenizer_json and num_codes name different kinds; give one")
+        if self.low_rank and not self.pretrained:
+            raise ValueError("low_rank adapts a pretrained model; one of our own trains as a whole")
         return self
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What ids stand for, and where a sequence starts and ends.
+
+    Attributes:
+        size: How many ids there are.
+        start: Ids that every sequence begins with, where no chat lays it out.
+        end_ids: Ids after which all is said; the first is what a writer learns to write.
+        tokenizer: Text to ids and back; None where ids are codes.
+        chat: How a finished model's prompts are laid out; None for others.
+    """
+
+    size: int
+    start: tuple[int, ...]
+    end_ids: tuple[int, ...]
+    tokenizer: Bpe | None = None
+    chat: Chat | None = None
+
+    @classmethod
+    def of_codes(cls, num_codes: int) -> Vocabulary:
+        """The codes themselves, then one id for the start and one for the end."""
+        return cls(num_codes + 2, (num_codes,), (num_codes + 1,))
+
+    @classmethod
+    def of_pieces(cls, tokenizer: Bpe) -> Vocabulary:
+        """Word pieces, with the start and the end that the tokenizer itself adds."""
+        start, end = tokenizer.encode("")
+        return cls(tokenizer.vocab_size, (start,), (end,), tokenizer)
+
+    @classmethod
+    def of_model(cls, found: TextModel) -> Vocabulary:
+        """That of a finished model."""
+        of_turn = found.tokenizer.special_ids.get("<|im_end|>", -1)  # others end documents, not turns
+        ends = sorted(found.end_ids, key=lambda one: (one != of_turn, one))
+        return cls(found.model.config.vocab_size, (), tuple(ends), found.tokenizer, found.chat)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Vocabulary:
+        return self  # nothing in it changes, and a template cannot be copied
 
 
 class Writer(nn.Module):
@@ -65,9 +117,7 @@ class Writer(nn.Module):
 
     Attributes:
         model: What computes.
-        tokenizer: Text to ids and back; None where ids are codes.
-        start: Ids that every sequence begins with.
-        end_ids: Ids after which it has said all; the first is what it learns to write.
+        vocabulary: What its ids stand for.
 
     Raises:
         UsageError: If the configuration says of no vocabulary.
@@ -76,32 +126,56 @@ class Writer(nn.Module):
     def __init__(self, config: WriterConfig, memory_dim: int) -> None:
         super().__init__()
         self.config = config
-        self.tokenizer: Bpe | None = None
+        if config.pretrained:
+            found = open_text_model(config.pretrained)
+            self.vocabulary = Vocabulary.of_model(found)
+            self.model = with_memory(found.model, memory_dim, config.memory_last)
+            add_low_rank(self.model, config.low_rank)
+            return
         if config.tokenizer_json:
-            self.tokenizer = Bpe(config.tokenizer_json)
-            start, end = self.tokenizer.encode("")
-            self.start: tuple[int, ...] = (start,)
-            self.end_ids: tuple[int, ...] = (end,)
-            self.model = _small(config, self.tokenizer.vocab_size, memory_dim)
+            self.vocabulary = Vocabulary.of_pieces(Bpe(config.tokenizer_json))
         elif config.num_codes:
-            self.start, self.end_ids = (config.num_codes,), (config.num_codes + 1,)
-            self.model = _small(config, config.num_codes + 2, memory_dim)
+            self.vocabulary = Vocabulary.of_codes(config.num_codes)
         else:
-            raise UsageError("a decoder without vocabulary; give tokenizer_json or num_codes")
+            raise UsageError("a decoder without vocabulary; give pretrained, tokenizer_json or num_codes")
+        self.model = _small(config, self.vocabulary.size, memory_dim)
+
+    @property
+    def tokenizer(self) -> Bpe | None:
+        """Text to ids and back; None where ids are codes."""
+        return self.vocabulary.tokenizer
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Ids after which all is said."""
+        return self.vocabulary.end_ids
 
     def prompt_ids(self, text: str = "") -> list[int]:
         """Ids of what stands before the answer: the start, and `text` where it is prompted by word pieces."""
-        if self.tokenizer is None or not self.config.prompted:
-            return list(self.start)
-        return [*self.start, *self.tokenizer.encode(text, with_special=False)]
+        known = self.vocabulary
+        if known.tokenizer is None or not self.config.prompted:
+            return list(known.start)
+        if known.chat is not None:
+            return ids_of(known.chat.encode([Message("user", text)]))
+        return [*known.start, *known.tokenizer.encode(text, with_special=False)]
 
     def answer_ids(self, answer: str | Sequence[int]) -> list[int]:
-        """Ids of an answer, a text or codes, with the end after them."""
+        """Ids of an answer, a text or codes, with the end after them.
+
+        Raises:
+            UsageError: If it is a text and ids are codes.
+        """
         if isinstance(answer, str):
             if self.tokenizer is None:
                 raise UsageError(f"this decoder writes codes, not the text '{answer}'")
             return [*self.tokenizer.encode(answer, with_special=False), self.end_ids[0]]
         return [*map(int, answer), self.end_ids[0]]
+
+    def named_elsewhere(self) -> set[str]:
+        """Names, within `model`, of tensors that come with the finished model: no checkpoint holds them."""
+        if not self.config.pretrained:
+            return set()
+        return {name for name, _ in self.model.named_parameters()} - set(adapter_names(self.model))
 
 
 def _small(config: WriterConfig, vocab_size: int, memory_dim: int) -> LanguageModel:

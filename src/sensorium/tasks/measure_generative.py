@@ -35,7 +35,8 @@ def evaluate(model: MultimodalLM, courses: Sequence[Course], max_rows: int) -> E
     for course in courses:
         for name, rows in course.test.items():
             figures = measure(model, course, rows[:max_rows])
-            metrics[f"{course.config.task} {name}"] = figures
+            known = f"{course.config.task} {name}"
+            metrics[f"{known} of {course.config.table}" if known in metrics else known] = figures
             is_exact = course.config.task in _EXACT
             scores.append(float(figures["exact"]) if is_exact else float(np.exp(-float(figures["loss"]))))
     return Evaluation(float(np.mean(scores)), "mean of exact answers, or of e^-loss", metrics)

@@ -7,33 +7,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from sensorium import __version__
-from sensorium.codecs.bpe import train_bpe
+from sensorium.codecs import Codec, train_bpe
 from sensorium.core.config import to_toml
-from sensorium.core.errors import ConfigError, TrainingError
+from sensorium.core.errors import CheckpointError, ConfigError, TrainingError
 from sensorium.core.files import write_atomic
 from sensorium.core.runtime import Progress, quiet
 from sensorium.data.questions import questions_of
 from sensorium.data.sample import is_asked
 from sensorium.data.split import split
+from sensorium.data.vectors import Ragged
 from sensorium.models.checkpoint import load
-from sensorium.models.instructions import instruction
+from sensorium.models.instructions import WRITER_OF, instruction
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
 from sensorium.tasks.measure_generative import evaluate
 from sensorium.training.corpus import open_table
-from sensorium.training.exercises import rows_for
+from sensorium.training.exercises import media_of, rows_for
 from sensorium.training.generative import GenerativeRecipe, NextId, TaskConfig
 from sensorium.training.lessons import Course, Lessons, Teacher
 from sensorium.training.loop import Evaluation, Job, Outcome, fit
 from sensorium.training.recipe import HeldOut
+from sensorium.training.shelves import cached_codes, cached_tokens
 from sensorium.training.state import STATE
 
 _ROWS_FOR_WORDS = 4000
@@ -53,8 +57,10 @@ def train_generative(
         TrainingError: If nothing trains or nothing is held out.
     """
     courses = [open_course(one, recipe.seed, progress) for one in recipe.data.tasks]
-    model = build_multimodal(recipe, courses)
+    codecs = open_codecs(recipe.model)
+    model = build_multimodal(recipe, courses, codecs)
     teacher = Teacher(model, recipe.data.pack)
+    courses = [fill_shelves(one, model, codecs, teacher.failures, progress) for one in courses]
     if not (folder / STATE).exists():
         write_atomic(folder / "recipe.toml", to_toml(recipe.model_dump(mode="json", exclude_none=True)))
     tables = {f"{n}.{one.config.table}": _digest(one) for n, one in enumerate(courses)}
@@ -110,21 +116,75 @@ def open_course(config: TaskConfig, seed: int, progress: Progress = quiet) -> Co
     return kept
 
 
-def build_multimodal(recipe: GenerativeRecipe, courses: Sequence[Course]) -> MultimodalLM:
+def open_codecs(config: MultimodalLMConfig) -> dict[str, Codec[Any]]:
+    """The codecs that writers of images and sound name, by kind of output.
+
+    Raises:
+        NotFoundError: If one is not there; `sensorium train codec-image` makes it.
+        CheckpointError: If it is no codec of that kind.
+    """
+    found: dict[str, Codec[Any]] = {}
+    for name, writer in config.decoders.items():
+        if writer.codec:
+            codec = load(Path(writer.codec).expanduser())
+            if not isinstance(codec, Codec) or codec.modality != name:
+                raise CheckpointError(f"{writer.codec} holds no codec of {name}; train one: codec-{name}")
+            found[name] = codec
+    return found
+
+
+def fill_shelves(
+    course: Course,
+    model: MultimodalLM,
+    codecs: Mapping[str, Codec[Any]],
+    failures: dict[str, str],
+    progress: Progress = quiet,
+) -> Course:
+    """Compute what frozen encoders and codecs give for the rows of a course, or read it where it is known."""
+    config, table = course.config, course.table
+    tokens: dict[str, Ragged] = {}
+    codes: Ragged | None = None
+    failed: list[tuple[int, str]] = []
+    field_of = {"audio": "speech"} if config.task == "transcribe" else {}
+    for name, source in model.config.sources.items():
+        field = field_of.get(name, name)
+        if source.frozen and field in table.fields and name in media_of(config.task):
+            tokens[name], missed = cached_tokens(
+                table, field, model.source(name), source.encoder, config.languages, progress
+            )
+            failed += missed
+    if config.task in ("draw", "speak"):
+        field, codec = "image" if config.task == "draw" else "speech", codecs[WRITER_OF[config.task]]
+        codes, missed = cached_codes(table, field, codec, config.languages, progress)
+        failed += missed
+    failures |= {f"{config.table} {row}": reason for row, reason in failed}
+    return replace(course, tokens=tokens, codes=codes)
+
+
+def build_multimodal(
+    recipe: GenerativeRecipe, courses: Sequence[Course], codecs: Mapping[str, Codec[Any]] | None = None
+) -> MultimodalLM:
     """Build the recipe's model as it starts; word pieces that it lacks are learned from training texts."""
-    config = with_word_pieces(recipe.model, courses, recipe.data.vocab_size)
+    first = load(recipe.start, MultimodalLM) if recipe.start else None
+    config = with_word_pieces(recipe.model, courses, recipe.data.vocab_size, first)
+    for name, codec in ({} if codecs is None else codecs).items():
+        writer = config.decoders[name].model_copy(update={"num_codes": codec.vocab_size})  # type: ignore[index]
+        config = config.model_copy(update={"decoders": {**config.decoders, name: writer}})
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         model = MultimodalLM(config)
-    if recipe.start:
-        take_over(model, load(recipe.start, MultimodalLM))
+    if first is not None:
+        take_over(model, first)
     return model
 
 
 def with_word_pieces(
-    config: MultimodalLMConfig, courses: Sequence[Course], vocab_size: int
+    config: MultimodalLMConfig, courses: Sequence[Course], vocab_size: int, first: MultimodalLM | None = None
 ) -> MultimodalLMConfig:
-    """Give text encoders and writers without a tokenizer one that is learned from the training texts."""
+    """Give text encoders and writers without a tokenizer one that is learned from the training texts.
+
+    A run that starts from another takes over the other's.
+    """
     values = config.model_dump()
     text, writer = values["sources"].get("text"), values["decoders"].get("text")
     needs_encoder = text is not None and text["encoder"].startswith("text-")
@@ -133,10 +193,18 @@ def with_word_pieces(
         lacking.append(writer)
     if not lacking:
         return config
-    tokenizer = train_bpe(_texts(courses), vocab_size)
+    known = "" if first is None else _word_pieces(first.config)
+    tokenizer = known or train_bpe(_texts(courses), vocab_size)
     for one in lacking:
         one["tokenizer_json"] = tokenizer
     return MultimodalLMConfig.model_validate(values)
+
+
+def _word_pieces(config: MultimodalLMConfig) -> str:
+    """Those of a model's text encoder or writer; "" if it learned none."""
+    encoder, writer = config.sources.get("text"), config.decoders.get("text")
+    found = "" if encoder is None else str(encoder.options.get("tokenizer_json", ""))
+    return found or ("" if writer is None else writer.tokenizer_json)
 
 
 @torch.no_grad()

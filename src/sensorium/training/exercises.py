@@ -42,7 +42,7 @@ class Exercise:
         answer: What is to be written, a text or an encoded medium.
         media: Encoded media that come with it, by modality.
         type: Type of a question, language of a translation; "" where there is one kind only.
-        key: Tells media that several exercises share; those of one key and row are read once.
+        key: Which of the row's clips it is about; exercises of one row and key share their media.
     """
 
     instruction: str
@@ -82,8 +82,8 @@ def _transcribe(sample: Sample, languages: Sequence[str], source: str) -> Iterat
 
 
 def _speak(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Exercise]:
-    for text, data in _spoken(sample, languages):
-        yield Exercise(instruction("speak", text), data, {})
+    for number, (text, data) in enumerate(_spoken(sample, languages)):
+        yield Exercise(instruction("speak", text), data, {}, key=number)
 
 
 def _text(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Exercise]:
@@ -134,6 +134,11 @@ def rows_for(task: Task, table: Table) -> Int64[np.ndarray, " n"]:
         needed = " or ".join(asked.get(task, ("text",)))
         raise ConfigError(f"task '{task}' needs {needed}, but {table.path} holds {', '.join(table.fields)}")
     return np.unique(np.concatenate([table.rows_with(name) for name in fields]))
+
+
+def media_of(task: Task) -> tuple[str, ...]:
+    """Modalities that come with a task's exercises."""
+    return {"ask": MEDIA, "caption": MEDIA, "transcribe": ("audio",)}.get(task, ())
 
 
 def _media(sample: Sample) -> dict[str, bytes]:

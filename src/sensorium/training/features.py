@@ -90,56 +90,89 @@ def cache_features(
         threads: That decode.
         progress: Told after each group of rows.
     """
-    task = _Task(table, field, tower, views if field in ("image", "video") else 1, tuple(languages))
+    task = _Task(field, tower, views if field in ("image", "video") else 1, tuple(languages))
     run = _Runner(tower, batch_size)
     name = feature_name(field, tower, views=views, languages=languages)
+    what = f"{field} features by {tower.config.encoder}"
+    num_rows, failures = fill_features(
+        table,
+        name,
+        field,
+        task.prepare,
+        run,
+        rows_at_once=max(1, ITEMS_AT_ONCE // task.views),
+        threads=threads,
+        progress=lambda done, total, _: progress(done, total, what + run.backend),
+    )
+    return Cached(name, num_rows, failures, run.report)
+
+
+def fill_features(
+    table: Table,
+    name: str,
+    field: str,
+    prepare: Callable[[Sample], list[np.ndarray]],
+    run: Callable[[list[list[np.ndarray]], int], list[Float32[np.ndarray, "_ D"]]],
+    *,
+    rows_at_once: int = ITEMS_AT_ONCE,
+    threads: int = 1,
+    progress: Progress = quiet,
+) -> tuple[int, list[tuple[int, str]]]:
+    """Compute vectors of the rows that have none of this name yet, and keep them beside the rows.
+
+    Args:
+        table: Read and written.
+        name: Of the vectors; it must hold everything that decides a value.
+        field: Which of the table's fields they are of.
+        prepare: Turns a row into inputs, none where it has none; a `MediaError` says that it cannot be read.
+        run: Turns the inputs of some rows, of so many in all, into the vectors of each row.
+        rows_at_once: Rows read and computed together.
+        threads: That prepare.
+        progress: Told after each group of rows.
+
+    Returns:
+        How many rows were missing, and those that cannot be read with the reason; they have no vectors.
+    """
+
+    def inputs_of(sample: Sample) -> list[np.ndarray] | str:
+        try:
+            return prepare(sample)
+        except MediaError as error:
+            return str(error)
+
     missing = table.features_missing(name, field)
-    if len(missing) == 0:
-        return Cached(name, 0, [], None)
     failures: list[tuple[int, str]] = []
     waiting: list[tuple[int, Float32[np.ndarray, "_ D"]]] = []
-    what, written_at = f"{field} features by {tower.config.encoder}", time.monotonic()
-    progress(0, len(missing), what)
+    written_at = time.monotonic()
+    if len(missing):
+        progress(0, len(missing), name)
     with ThreadPoolExecutor(threads) as pool:
-        for rows in batched(missing, max(1, ITEMS_AT_ONCE // task.views)):
-            items, failed = task.read(rows, pool)
-            failures += failed
+        for rows in batched(missing, rows_at_once):
+            found = list(pool.map(inputs_of, table.rows(rows, columns=[COLUMN_OF[field]])))
+            pairs = list(zip(rows.tolist(), found, strict=True))
+            failures += [(row, one) for row, one in pairs if isinstance(one, str)]
+            items = [[] if isinstance(one, str) else one for one in found]
             waiting += zip(rows.tolist(), run(items, len(missing)), strict=True)
             if time.monotonic() - written_at > SECONDS_BETWEEN_WRITES or rows[-1] == missing[-1]:
                 _write(table, name, waiting)
                 waiting, written_at = [], time.monotonic()
-            progress(int(np.searchsorted(missing, rows[-1])) + 1, len(missing), what + run.backend)
-    return Cached(name, len(missing), failures, run.report)
+            progress(int(np.searchsorted(missing, rows[-1])) + 1, len(missing), name)
+    return len(missing), failures
 
 
 @dataclass(frozen=True)
 class _Task:
-    """One field of one table through one tower."""
+    """One field through one tower."""
 
-    table: Table
     field: str
     tower: Tower
     views: int
     languages: Sequence[str]
 
-    def read(
-        self, rows: Int64[np.ndarray, " n"], pool: ThreadPoolExecutor
-    ) -> tuple[list[list[np.ndarray]], list[tuple[int, str]]]:
-        """Prepared inputs of each row, and the rows that cannot be read with the reason."""
-        results = list(pool.map(self._prepare, self.table.rows(rows, columns=[COLUMN_OF[self.field]])))
-        failed = [
-            (row, result)
-            for row, result in zip(rows.tolist(), results, strict=True)
-            if isinstance(result, str)
-        ]
-        return [[] if isinstance(result, str) else result for result in results], failed
-
-    def _prepare(self, sample: Sample) -> list[np.ndarray] | str:
-        try:
-            opened = list(open_items(sample, self.field, self.languages, self.tower.target_px))
-            return [self.tower.prepare(item, view) for item in opened for view in range(self.views)]
-        except MediaError as error:
-            return str(error)
+    def prepare(self, sample: Sample) -> list[np.ndarray]:
+        """Inputs of a row: each view of each of its items."""
+        opened = list(open_items(sample, self.field, self.languages, self.tower.target_px))
+        return [self.tower.prepare(item, view) for item in opened for view in range(self.views)]
 
 
 def open_items(

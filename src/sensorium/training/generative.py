@@ -69,7 +69,7 @@ class GenerativeRecipe(Config):
         data: Which tasks.
         model: Encoders, fusion, writers.
         smoothing: Label smoothing.
-        start: A run whose weights are taken over where names and shapes agree.
+        start: A run whose word pieces, and weights where names and shapes agree, are taken over.
         train: How.
     """
 
@@ -84,10 +84,15 @@ class GenerativeRecipe(Config):
     @model_validator(mode="after")
     def _has_writers(self) -> GenerativeRecipe:
         for one in self.data.tasks:
-            if WRITER_OF[one.task] not in self.model.decoders:
+            writers = {str(name): writer for name, writer in self.model.decoders.items()}
+            if WRITER_OF[one.task] not in writers:
                 raise ValueError(
                     f"task '{one.task}' writes {WRITER_OF[one.task]}, but there is no "
                     f"[model.decoders.{WRITER_OF[one.task]}]"
+                )
+            if WRITER_OF[one.task] != "text" and not writers[WRITER_OF[one.task]].codec:
+                raise ValueError(
+                    f"task '{one.task}' needs model.decoders.{WRITER_OF[one.task]}.codec: a codec's folder"
                 )
         if self.data.pack and self.model.mode == "prefix":
             raise ValueError("data.pack needs mode = 'memory'; packed sequences cannot each have a prefix")

@@ -18,12 +18,14 @@ from jaxtyping import Int64
 
 from sensorium import media
 from sensorium.core.errors import MediaError
-from sensorium.core.types import MediaBatch, Padded, pad
+from sensorium.core.types import Tokens
 from sensorium.data.order import LoaderState, Order
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
+from sensorium.data.vectors import Ragged
 from sensorium.models.instructions import WRITER_OF
 from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.reading import Prepared, batch_of, prepare, target_px
 from sensorium.models.writing import Lesson, Sequel, packed, padded
 from sensorium.training.exercises import COLUMNS, Exercise, exercises
 from sensorium.training.generative import TaskConfig
@@ -43,12 +45,16 @@ class Course:
         table: Its table.
         train: Rows that train.
         test: Held-out rows, by what they are called.
+        tokens: By modality, what frozen encoders gave for each row of the table, (N, D).
+        codes: What each row's medium is in the codes of the writer's codec, (N, 1); None for texts.
     """
 
     config: TaskConfig
     table: Table
     train: Int64[np.ndarray, " n"]
     test: Mapping[str, Int64[np.ndarray, " m"]]
+    tokens: Mapping[str, Ragged] = field(default_factory=dict)
+    codes: Ragged | None = None
 
     def read(self, rows: Sequence[int] | np.ndarray, *, words_only: bool = False) -> list[Sample]:
         """Read what the task needs of some rows; words alone are read sooner."""
@@ -78,69 +84,58 @@ class Teacher:
         self, course: Course, rows: Sequence[int], asked: Sequence[Sequence[Exercise]]
     ) -> tuple[Lesson | None, list[Exercise]]:
         """One lesson of the exercises of some rows, and those of them that could be used; None if none."""
-        ready: dict[tuple[int, int], dict[str, np.ndarray]] = {}
+        ready: dict[tuple[int, int], Prepared] = {}
         kept: list[tuple[int, Exercise]] = []
-        writer = self.model.decoder(WRITER_OF[course.config.task])
         answers: list[list[int]] = []
-        for row, of_row in zip(rows, asked, strict=True):
-            for one in of_row:
-                try:
-                    if (row, one.key) not in ready:
-                        ready[row, one.key] = self._prepared(one)
-                    ids = writer.answer_ids(one.answer)
-                except MediaError as error:
-                    self.failures[f"{course.config.table} {row}"] = str(error)
-                    continue
-                if len(ids) <= course.config.max_tokens:
-                    kept.append((row, one))
-                    answers.append(ids)
+        writer = self.model.decoder(WRITER_OF[course.config.task])
+        for row, one in ((row, one) for row, of_row in zip(rows, asked, strict=True) for one in of_row):
+            try:
+                if (row, one.key) not in ready:
+                    ready[row, one.key] = self._prepared(course, row, one)
+                ids = writer.answer_ids(_answer(course, row, one))
+            except MediaError as error:
+                self.failures[f"{course.config.table} {row}"] = str(error)
+                continue
+            if len(ids) <= course.config.max_tokens:
+                kept.append((row, one))
+                answers.append(ids)
         if not kept:
             return None, []
-        batch = self._batch(kept, ready)
+        own, instructions = [ready[row, one.key] for row, one in kept], [one.instruction for _, one in kept]
         sequels = [
-            Sequel(writer.prompt_ids(one.instruction), ids, place)
-            for place, ((_, one), ids) in enumerate(zip(kept, answers, strict=True))
+            Sequel(writer.prompt_ids(text), ids, place)
+            for place, (text, ids) in enumerate(zip(instructions, answers, strict=True))
         ]
         writing = packed(sequels, self.pack) if self.pack else padded(sequels)
-        lesson = Lesson(batch, WRITER_OF[course.config.task], writing, course.config.task)
+        media_batch = batch_of(self.model, [row for row, _ in kept], own, instructions)
+        lesson = Lesson(media_batch, WRITER_OF[course.config.task], writing, course.config.task)
         return lesson, [one for _, one in kept]
 
-    def _prepared(self, exercise: Exercise) -> dict[str, np.ndarray]:
+    def _prepared(self, course: Course, row: int, exercise: Exercise) -> Prepared:
         """Media of an exercise as the model's encoders take them; what it has no encoder for is left out."""
-        found = {}
+        ready: dict[str, np.ndarray | Tokens] = {}
         for name, data in exercise.media.items():
-            if name in self.model.sources:
-                make = self.model.source(name).input
-                size = getattr(getattr(make, "frame", make), "size_px", None)
-                found[name] = make(media.open(data, target_px=size))
-        return found
+            known = course.tokens[name][row] if name in course.tokens and exercise.key == 0 else None
+            if known is not None and len(known):
+                mask = torch.ones(1, len(known), dtype=torch.bool)
+                ready[name] = Tokens(torch.from_numpy(known)[None], mask)
+            elif name in self.model.sources:
+                opened = media.open(data, target_px=target_px(self.model, name))
+                ready |= prepare(self.model, {name: opened})
+        return ready
 
-    def _batch(
-        self,
-        kept: Sequence[tuple[int, Exercise]],
-        ready: Mapping[tuple[int, int], Mapping[str, np.ndarray]],
-    ) -> MediaBatch:
-        """Inputs of all exercises, shared media once."""
-        present: dict[str, torch.Tensor] = {}
-        inputs: dict[str, Padded] = {}
-        shared: dict[str, torch.Tensor] = {}
-        keys = [(row, one.key) for row, one in kept]
-        for name in self.model.sources:
-            if name == "text":
-                continue
-            own = [key for key in dict.fromkeys(keys) if name in ready[key]]
-            if own:
-                numbers = {key: number for number, key in enumerate(own)}
-                places = [place for place, key in enumerate(keys) if key in numbers]
-                present[name] = torch.tensor(places)
-                shared[name] = torch.tensor([numbers[keys[place]] for place in places])
-                inputs[name] = pad([ready[key][name] for key in own])
-        if "text" in self.model.sources:
-            make = self.model.source("text").input
-            present["text"] = torch.arange(len(kept))
-            inputs["text"] = pad([make(one.instruction) for _, one in kept])
-        rows = torch.tensor([row for row, _ in kept])
-        return MediaBatch(rows, present, inputs, shared=shared)
+
+def _answer(course: Course, row: int, exercise: Exercise) -> str | list[int]:
+    """A text as it is; the codes of a medium.
+
+    Raises:
+        MediaError: If the medium has none: it could not be read, or is not the row's first clip.
+    """
+    if isinstance(exercise.answer, str):
+        return exercise.answer
+    if course.codes is None or exercise.key or not len(course.codes[row]):
+        raise MediaError("no codes were made of it; only a row's first clip has some")
+    return [int(code) for code in course.codes[row][:, 0]]
 
 
 class Lessons:

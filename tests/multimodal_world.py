@@ -1,7 +1,6 @@
 """A small multimodal language model: pictures, texts and sounds in; texts and picture codes out."""
 
 import torch
-from small_models import tokenizer_json as words_json
 
 from sensorium.codecs.bpe import train_bpe
 from sensorium.core.types import MediaBatch, Padded
@@ -17,7 +16,7 @@ def config(**changes: object) -> MultimodalLMConfig:
     values = {
         "sources": {
             "image": {"encoder": "image-cnn", "options": {**CNN, "norm": "layer", "size_px": SIDE}},
-            "text": {"encoder": "text-gru", "options": {"tokenizer_json": words_json(), "width": 22}},
+            "text": {"encoder": "text-gru", "options": {"tokenizer_json": BPE, "width": 22}},
             "audio": {"encoder": "audio-cnn", "options": {**CNN, "dim": 13, "num_mels": 11}},
         },
         "dim": D,
@@ -30,12 +29,13 @@ def config(**changes: object) -> MultimodalLMConfig:
     return MultimodalLMConfig.model_validate({**values, **changes})
 
 
-def build(**changes: object) -> MultimodalLM:
+def build(*, is_moved: bool = True, **changes: object) -> MultimodalLM:
+    """A model; moved a little away from its start, where gates and biases are 0."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = MultimodalLM(config(**changes)).eval()
         with torch.no_grad():
-            for parameter in model.parameters():
+            for parameter in model.parameters() if is_moved else ():
                 parameter.add_(0.05 * torch.randn_like(parameter))
     return model
 

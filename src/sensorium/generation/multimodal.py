@@ -1,0 +1,71 @@
+"""What a multimodal model is to write, as requests to the engine: media are encoded once, at first.
+
+In: a model, media with their instructions, and the kind of output. Out: one request a row, with the memory
+that its writer attends to, or with the memory before its prompt in prefix mode. Knows no files or tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from sensorium.core.types import MediaBatch, Tokens
+from sensorium.generation.decoder import PlainDecoder
+from sensorium.generation.engine import Engine
+from sensorium.generation.request import Request
+from sensorium.generation.sampling import GREEDY, Sampling
+from sensorium.models.multimodal_lm import MultimodalLM
+
+ROOM = 1024
+"""Ids that a sequence may have, prompt and prefix included."""
+
+
+def engine_of(model: MultimodalLM, to: str, *, num_rows: int = 8, capacity: int = ROOM) -> Engine:
+    """An engine over the writer of one kind of output."""
+    writer = model.decoder(to)
+    decode = None if writer.tokenizer is None else writer.tokenizer.decode
+    return Engine(PlainDecoder(writer.model, num_rows, capacity), decode)
+
+
+@torch.inference_mode()
+def requests(
+    model: MultimodalLM,
+    to: str,
+    media: MediaBatch,
+    instructions: Sequence[str],
+    *,
+    sampling: Sampling = GREEDY,
+    max_tokens: int = 64,
+) -> list[Request]:
+    """Encode a batch, and ask for an answer to each of its rows.
+
+    Args:
+        model: In evaluation mode.
+        to: Kind of output.
+        media: Its rows have these instructions, in their order.
+        instructions: What is asked of each row.
+        sampling: How ids are chosen.
+        max_tokens: Most ids of an answer.
+    """
+    writer = model.decoder(to)
+    memory = model.encode(media)
+    found = []
+    for row, text in enumerate(instructions):
+        own = memory.mask[row]
+        real = Tokens(memory.values[row : row + 1, own], own[own][None])
+        context, prompt = model.context(to, real), writer.prompt_ids(text)
+        given: Sequence[int] | torch.Tensor = prompt
+        if context.prefix is not None:
+            ids = torch.tensor([prompt], device=model.device)
+            given = torch.cat([context.prefix.values[0], writer.model.embed(ids)[0]])
+        found.append(
+            Request(
+                given,
+                sampling=sampling,
+                max_tokens=max_tokens,
+                stop_ids=frozenset(writer.end_ids),
+                memory=context.memory,
+            )
+        )
+    return found

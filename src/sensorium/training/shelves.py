@@ -1,0 +1,133 @@
+"""What frozen parts give for a row, computed once and kept beside it: tokens of encoders, codes of codecs.
+
+In: a table's field, and a frozen encoder or a codec. Out: for each row a sequence, in the store of pooled
+features (`training.features`): a token is a vector, a code a vector of one number. A row's first clip stands
+for its speech. Codes are whole numbers below 2^24, which float32 holds exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import nn
+
+from sensorium.codecs import Codec
+from sensorium.core.errors import MediaError
+from sensorium.core.runtime import Progress, quiet
+from sensorium.core.types import MODALITY_OF, pad
+from sensorium.data.sample import Sample
+from sensorium.data.table import Table
+from sensorium.data.vectors import Ragged
+from sensorium.encoders import Encoder
+from sensorium.media import Audio, Image, Video
+from sensorium.media.types import Media
+from sensorium.models.tower import hash_tensors
+from sensorium.training.features import fill_features, open_items
+
+_AT_ONCE = 32
+_KINDS = {"image": (Image, Video), "audio": (Audio, Video), "video": (Video, Image)}
+
+
+def cached_tokens(
+    table: Table,
+    field: str,
+    encoder: Encoder,
+    name: str,
+    languages: Sequence[str] = (),
+    progress: Progress = quiet,
+) -> tuple[Ragged, list[tuple[int, str]]]:
+    """Tokens that a frozen encoder gives for each row's field, (N, D) each.
+
+    Args:
+        table: Read and written.
+        field: Of the table.
+        encoder: In evaluation mode.
+        name: Of the encoder.
+        languages: Of speech; empty: all.
+        progress: Told after each group of rows.
+
+    Returns:
+        The tokens of all rows, and the rows that cannot be read with the reason.
+    """
+    size = getattr(getattr(encoder.input, "frame", encoder.input), "size_px", None)
+
+    def run(items: list[list[np.ndarray]], _: int) -> list[Float32[np.ndarray, "_ D"]]:
+        return [_encoded(encoder, own[0]) if own else np.zeros((0, encoder.dim), np.float32) for own in items]
+
+    return _filled(
+        table,
+        f"tokens:{field}:{name}:{fingerprint(cast(nn.Module, encoder), repr(encoder.input))}",
+        field,
+        lambda medium: encoder.input(medium),
+        run,
+        languages,
+        progress,
+        size,
+    )
+
+
+def cached_codes(
+    table: Table,
+    field: str,
+    codec: Codec[Any],
+    languages: Sequence[str] = (),
+    progress: Progress = quiet,
+) -> tuple[Ragged, list[tuple[int, str]]]:
+    """Codes of each row's field, (N, 1) each; see `cached_tokens`."""
+
+    def run(items: list[list[np.ndarray]], _: int) -> list[Float32[np.ndarray, "_ 1"]]:
+        return [own[0] if own else np.zeros((0, 1), np.float32) for own in items]
+
+    return _filled(
+        table,
+        f"codes:{field}:{fingerprint(cast(nn.Module, codec))}",
+        field,
+        lambda medium: np.asarray(codec.encode(medium), np.float32)[:, None],
+        run,
+        languages,
+        progress,
+    )
+
+
+def fingerprint(part: nn.Module, more: str = "") -> str:
+    """Short hash of a part's weights and of whatever else decides what it gives."""
+    digest = hashlib.sha256(more.encode())
+    hash_tensors(digest, part.state_dict())
+    return digest.hexdigest()[:12]
+
+
+def _filled(
+    table: Table,
+    name: str,
+    field: str,
+    prepare: Callable[[Media], np.ndarray],
+    run: Callable[[list[list[np.ndarray]], int], list[np.ndarray]],
+    languages: Sequence[str],
+    progress: Progress,
+    target_px: int | None = None,
+) -> tuple[Ragged, list[tuple[int, str]]]:
+    whole = f"{name}:{'-'.join(languages) or 'all'}" if field == "speech" else name
+
+    def inputs(sample: Sample) -> list[np.ndarray]:
+        first = next(open_items(sample, field, languages, target_px), None)
+        if first is None:
+            return []
+        if isinstance(first, str) or not isinstance(first, _KINDS[MODALITY_OF[field]]):
+            raise MediaError(f"{field}: holds {type(first).__name__.lower()}")
+        return [prepare(first)]
+
+    _, failures = fill_features(table, whole, field, inputs, run, rows_at_once=_AT_ONCE, progress=progress)
+    return table.features(whole), failures
+
+
+@torch.no_grad()
+def _encoded(encoder: Encoder, item: np.ndarray) -> Float32[np.ndarray, "_ D"]:
+    """Tokens of one input, alone: no padding can reach them."""
+    found = encoder(pad([item]))
+    tokens: np.ndarray = found.values[0][found.mask[0]].float().numpy()
+    return tokens
