@@ -16,6 +16,7 @@ from sensorium.models.checkpoint import load, save
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "bpe": {"tokenizer_json": train_bpe(["a green frog", "two red apples"] * 7, 300)},
+    "audio-fsq": {"encoder_dim": 6, "decoder_dim": 10, "encoder_depth": 1, "decoder_depths": (1, 1)},
     "image-fsq": {"size_px": 24, "widths": (4, 6), "levels": (5, 3, 2)},
 }
 

@@ -11,7 +11,7 @@ from small_jobs import digests
 from small_tables import make_table
 
 from sensorium.cli import main
-from sensorium.codecs import ImageFsq
+from sensorium.codecs import AudioFsq, ImageFsq
 from sensorium.codecs.contract import Reconstructed, Signals
 from sensorium.core.errors import ConfigError, TrainingError
 from sensorium.data.sample import Sample
@@ -20,18 +20,32 @@ from sensorium.losses.pictures import enlarge, laplacian_pyramid, pyramid_l1
 from sensorium.models.checkpoint import load
 from sensorium.tasks.train import train
 from sensorium.training.codec import CodecLoss, CodecRecipe, PictureFidelity
-from sensorium.training.codec_batches import PictureBatches
+from sensorium.training.codec_batches import PictureBatches, Sound, SoundBatches
 from sensorium.training.recipe import recipes_dir
 
+SMALL_SOUNDS = {
+    **{"num_mels": 20, "encoder_dim": 6, "decoder_dim": 10},
+    **{"encoder_depth": 1, "decoder_depths": [1, 1]},
+}
 SMALL_PICTURES = {"size_px": 16, "widths": [5, 7], "levels": [5, 3, 2]}
 
 
-def recipe_values(table: Path, **train_options: Any) -> dict[str, Any]:
+def to_inline(values: dict[str, Any]) -> str:
+    return "{ " + ", ".join(f"{key} = {value}" for key, value in values.items()) + " }"
+
+
+def recipe_values(table: Path, modality: str = "image", **train_options: Any) -> dict[str, Any]:
+    part = {"table": str(table), "test": {"source": "maker-2"}}
+    if modality == "audio":
+        part["field"] = "speech"
     return {
         "task": "codec",
         "seed": 3,
-        "data": {"parts": {"shapes": {"table": str(table), "test": {"source": "maker-2"}}}},
-        "model": {"codec": "image-fsq", "options": SMALL_PICTURES},
+        "data": {"crop_s": 0.16, "parts": {"shapes": part}},
+        "model": {
+            "codec": f"{modality}-fsq",
+            "options": SMALL_PICTURES if modality == "image" else SMALL_SOUNDS,
+        },
         "train": {
             "steps": 5,
             "batch_size": 7,
@@ -86,6 +100,27 @@ def test_a_moved_picture_keeps_its_pixels() -> None:
         assert len(where[:, 1:].unique(dim=0)) > 3
 
 
+def test_a_stretch_of_a_sound_and_its_frames_are_of_the_same_moment() -> None:
+    long = Sound(
+        np.repeat(np.arange(37), 10).astype(np.int16) * 100, np.arange(37, dtype=np.float16)[:, None]
+    )
+    short = Sound(long.samples[:30], long.frames[:3])
+    options = {"batch_size": 8, "seed": 2, "num_frames": 11, "gain_db": 2.0}
+    (batch,) = SoundBatches([long, short] * 4, range(8), **options).epoch(0)
+    assert batch.inputs.shape == (8, 11, 1)
+    assert batch.targets.shape == (8, 110)
+    starts = set()
+    for place, given, wanted in zip(batch.rows.tolist(), batch.inputs[..., 0], batch.targets, strict=True):
+        real, start = (11 if place % 2 == 0 else 3), round(float(given[0]))
+        gain = 10 ** (float(given[0] - start) / 2)
+        expected = gain * 100 / 32767 * torch.arange(start, start + real).repeat_interleave(10)
+        torch.testing.assert_close(wanted[: 10 * real], expected, rtol=1e-5, atol=1e-7)
+        assert not wanted[10 * real :].any()
+        assert (given[real:] == -10).all()
+        starts.add((start, round(gain, 6)))
+    assert len(starts) == 8
+
+
 @pytest.mark.slow
 def test_it_learns_to_paint_what_it_is_shown(tmp_path: Path) -> None:
     make_table(tmp_path / "t.lance")
@@ -98,9 +133,10 @@ def test_it_learns_to_paint_what_it_is_shown(tmp_path: Path) -> None:
     assert outcome.evaluation.metrics["all"]["perplexity"] > 2
 
 
-def test_a_run_goes_on_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_a_run_goes_on_exactly(tmp_path: Path, modality: str) -> None:
     make_table(tmp_path / "t.lance")
-    recipe = CodecRecipe.model_validate(recipe_values(tmp_path / "t.lance"))
+    recipe = CodecRecipe.model_validate(recipe_values(tmp_path / "t.lance", modality))
     train(recipe, tmp_path / "whole")
 
     class Stopped(Exception):
@@ -151,21 +187,33 @@ def test_recipes_and_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         train(bpe, tmp_path / "run")
 
 
-def test_recipes_run_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("modality", "options", "measured"),
+    [
+        ("image", "{ size_px = 16, widths = [5, 7] }", "PSNR"),
+        ("audio", to_inline(SMALL_SOUNDS), "mel distance"),
+    ],
+)
+def test_recipes_run_in_miniature(
+    modality: str, options: str, measured: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_table(tmp_path / "t.lance")
-    part = f'{{ table = "{tmp_path / "t.lance"}", test = {{ source = "maker-2" }} }}'
+    field = "image" if modality == "image" else "speech"
+    part = f'{{ table = "{tmp_path / "t.lance"}", field = "{field}", test = {{ source = "maker-2" }} }}'
     changes = {
         "data.parts": f"{{ shapes = {part} }}",
-        "model.options": "{ size_px = 16, widths = [5, 7] }",
+        "model.options": options,
         "train.batch_size": "8",
         "train.steps": "2",
         "train.tensorboard": "false",
     }
     arguments = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
-    assert (recipes_dir() / "codec-image.toml").is_file()
-    assert main(["train", "codec-image", "-o", str(tmp_path / "run"), *arguments]) == 0, capsys.readouterr()
+    assert (recipes_dir() / f"codec-{modality}.toml").is_file()
+    assert main(["train", f"codec-{modality}", "-o", str(tmp_path / "run"), *arguments]) == 0, (
+        capsys.readouterr()
+    )
     assert "maker-2" in capsys.readouterr().out
     model = load(tmp_path / "run")
-    assert isinstance(model, ImageFsq)
-    assert "PSNR" in (tmp_path / "run" / "card.md").read_text()
+    assert isinstance(model, ImageFsq | AudioFsq)
+    assert measured in (tmp_path / "run" / "card.md").read_text()
     assert len(Table.open(tmp_path / "t.lance")) == 24

@@ -1,5 +1,6 @@
 """Media to ids and back: byte-pair text, conversations of it, pictures and sounds by scalar quantisation."""
 
+from sensorium.codecs.audio_fsq import AudioFsq, AudioFsqConfig
 from sensorium.codecs.bpe import Bpe, train_bpe
 from sensorium.codecs.chat import Chat, Message
 from sensorium.codecs.contract import CODECS, Codec
@@ -8,6 +9,8 @@ from sensorium.codecs.pieces import Medium, Piece
 
 __all__ = [
     "CODECS",
+    "AudioFsq",
+    "AudioFsqConfig",
     "Bpe",
     "Chat",
     "Codec",

@@ -62,9 +62,16 @@ def _blur(x: Float64[np.ndarray, "H W C"]) -> Float64[np.ndarray, "h w C"]:
     return blurred
 
 
-def mel_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean absolute difference in dB of two log-mel arrays of equal shape, whose unit is log10 of power."""
-    return float(10 * np.mean(np.abs(a.astype(np.float64) - b.astype(np.float64))))
+def mel_distance(a: np.ndarray, b: np.ndarray, *, floor: float = -np.inf) -> float:
+    """Mean absolute difference in dB of two log-mel arrays of equal shape, whose unit is log10 of power.
+
+    Args:
+        a: One.
+        b: The other.
+        floor: What lies below counts as this.
+    """
+    quiet_a, quiet_b = (np.maximum(part.astype(np.float64), floor) for part in (a, b))
+    return float(10 * np.mean(np.abs(quiet_a - quiet_b)))
 
 
 def code_usage(ids: Int64[np.ndarray, ...], vocab_size: int) -> Mapping[str, float]:

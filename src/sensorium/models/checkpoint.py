@@ -79,6 +79,7 @@ FAMILIES: Mapping[str, Family] = {
     "sensorium multimodal language model 1": Family(
         "multimodal language model", "multimodal_lm", "MultimodalLM", "MultimodalLMConfig"
     ),
+    "sensorium audio codec 1": Family("audio codec", "audio_fsq", "AudioFsq", "AudioFsqConfig", "codecs"),
     "sensorium image codec 1": Family("image codec", "image_fsq", "ImageFsq", "ImageFsqConfig", "codecs"),
 }
 """By the format that the header of the weights states."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,22 +17,26 @@ from jaxtyping import UInt8
 from torch import nn
 
 from sensorium import __version__
-from sensorium.codecs import CODECS, ImageFsq
+from sensorium.codecs import CODECS, AudioFsq, ImageFsq
+from sensorium.codecs.audio_fsq import FLOOR, HOP, RATE_HZ
 from sensorium.codecs.image_fsq import to_bytes
 from sensorium.core.config import to_toml
 from sensorium.core.errors import ConfigError
 from sensorium.core.files import write_atomic
 from sensorium.core.runtime import Progress, quiet
-from sensorium.evals.reconstruction import code_usage, psnr, ssim
-from sensorium.training.codec import CodecRecipe, PictureFidelity
-from sensorium.training.codec_batches import PictureBatches, to_picture, to_signal
+from sensorium.data.inputs.audio import audio_of
+from sensorium.evals.reconstruction import code_usage, mel_distance, psnr, ssim
+from sensorium.media.types import Media
+from sensorium.training.codec import CodecRecipe, PictureFidelity, SoundFidelity
+from sensorium.training.codec_batches import PictureBatches, Sound, SoundBatches, to_picture, to_signal
 from sensorium.training.codec_data import Shelf, fill_shelf
 from sensorium.training.log import Figures
-from sensorium.training.loop import Evaluation, Job, Outcome, fit
+from sensorium.training.loop import Batches, Evaluate, Evaluation, Job, Outcome, fit
+from sensorium.training.objective import Criterion
 from sensorium.training.state import STATE
 
 T = TypeVar("T")
-TRAINED = ("image-fsq",)
+TRAINED = ("image-fsq", "audio-fsq")
 _AT_ONCE = 64
 
 
@@ -49,17 +53,31 @@ def train_codec(
         TrainingError: If nothing trains or nothing is held out.
     """
     model = build_codec(recipe)
-    job, failures = _picture_job(recipe, model, folder, progress)
+    prepare = _prepare_pictures if isinstance(model, ImageFsq) else _prepare_sounds
+    shelf, batches, loss, evaluate = prepare(recipe, cast(Any, model), progress)
     if not (folder / STATE).exists():
         write_atomic(folder / "recipe.toml", to_toml(recipe.model_dump(mode="json", exclude_none=True)))
+    job = Job(
+        model=model,
+        batches=batches,
+        loss=loss,
+        train=recipe.train,
+        seed=recipe.seed,
+        folder=folder,
+        identity={**recipe.model_dump(mode="json"), "media": shelf.digest},
+        evaluate=evaluate,
+        name_rows=shelf.name_rows,
+        card=lambda found, step: card(recipe, model, shelf, found, step),
+        progress=progress,
+    )
     outcome = fit(job, resume=resume)
-    if failures:
-        lines = (json.dumps({"row": row, "stage": "train", "reason": why}) for row, why in failures.items())
-        write_atomic(folder / "errors.jsonl", "".join(f"{line}\n" for line in lines))
-    return outcome, len(failures)
+    if shelf.failures:
+        lines = (_failure(row, why) for row, why in shelf.failures.items())
+        write_atomic(folder / "errors.jsonl", "".join(lines))
+    return outcome, len(shelf.failures)
 
 
-def build_codec(recipe: CodecRecipe) -> ImageFsq:
+def build_codec(recipe: CodecRecipe) -> ImageFsq | AudioFsq:
     """Build the recipe's codec as it starts.
 
     Raises:
@@ -70,7 +88,8 @@ def build_codec(recipe: CodecRecipe) -> ImageFsq:
         raise ConfigError(f"codec '{recipe.model.codec}' is not trained by this recipe; known: {known}")
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        model = cast(ImageFsq, CODECS.build(recipe.model.codec, **recipe.model.options))
+        model = CODECS.build(recipe.model.codec, **recipe.model.options)
+    assert isinstance(model, ImageFsq | AudioFsq)
     for part in recipe.data.parts.values():
         if (part.field == "image") != (model.modality == "image"):
             raise ConfigError(
@@ -79,9 +98,11 @@ def build_codec(recipe: CodecRecipe) -> ImageFsq:
     return model
 
 
-def _picture_job(
-    recipe: CodecRecipe, model: ImageFsq, folder: Path, progress: Progress
-) -> tuple[Job, dict[str, str]]:
+Prepared = tuple[Shelf[Any], Batches, Criterion, Evaluate]
+"""What a modality brings to the loop."""
+
+
+def _prepare_pictures(recipe: CodecRecipe, model: ImageFsq, progress: Progress) -> Prepared:
     shelf = fill_shelf(
         recipe.data.parts, recipe.seed, lambda medium: to_picture(model.input(medium)), progress
     )
@@ -93,20 +114,41 @@ def _picture_job(
         flip=recipe.data.flip,
         shift_px=recipe.data.shift_px,
     )
-    job = Job(
-        model=model,
-        batches=batches,
-        loss=PictureFidelity(recipe.loss),
-        train=recipe.train,
-        seed=recipe.seed,
-        folder=folder,
-        identity={**recipe.model_dump(mode="json"), "media": shelf.digest},
-        evaluate=lambda trained: evaluate_pictures(trained, shelf, recipe.data.max_measured),
-        name_rows=shelf.name_rows,
-        card=lambda found, step: card(recipe, model, shelf, found, step),
-        progress=progress,
+    limit = recipe.data.max_measured
+    return (
+        shelf,
+        batches,
+        PictureFidelity(recipe.loss),
+        lambda trained: evaluate_pictures(trained, shelf, limit),
     )
-    return job, shelf.failures
+
+
+def _prepare_sounds(recipe: CodecRecipe, model: AudioFsq, progress: Progress) -> Prepared:
+    shelf = fill_shelf(recipe.data.parts, recipe.seed, lambda medium: to_sound(model, medium), progress)
+    stride = model.config.stride
+    batches = SoundBatches(
+        shelf.items,
+        shelf.train,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.seed,
+        num_frames=stride * max(1, round(recipe.data.crop_s * model.rate)),
+        gain_db=recipe.data.gain_db,
+    )
+    limit = recipe.data.max_measured
+    return shelf, batches, SoundFidelity(recipe.loss), lambda trained: evaluate_sounds(trained, shelf, limit)
+
+
+def to_sound(model: AudioFsq, medium: Media) -> Sound:
+    """A sound as it is kept for training.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    samples = audio_of(medium).mono(RATE_HZ)
+    frames = model.frames(samples)
+    whole = np.zeros(len(frames) * HOP, np.float32)
+    whole[: len(samples)] = samples[: len(whole)]
+    return Sound(np.round(whole.clip(-1, 1) * 32767).astype(np.int16), frames.astype(np.float16))
 
 
 def evaluate_pictures(model: ImageFsq, shelf: Shelf[UInt8[np.ndarray, "3 S S"]], limit: int) -> Evaluation:
@@ -114,11 +156,9 @@ def evaluate_pictures(model: ImageFsq, shelf: Shelf[UInt8[np.ndarray, "3 S S"]],
     metrics: dict[str, Figures] = {}
     every: list[np.ndarray] = []
     for name, places in shelf.test.items():
-        some = spread_out(places, limit)
-        pictures = np.stack([shelf.items[place] for place in some])
+        pictures = np.stack([shelf.items[place] for place in spread_out(places, limit)])
         ids, painted = reconstruct(model, pictures)
-        given = pictures.transpose(0, 2, 3, 1)
-        pairs = list(zip(given, painted, strict=True))
+        pairs = list(zip(pictures.transpose(0, 2, 3, 1), painted, strict=True))
         metrics[name] = {
             "PSNR": float(np.mean([psnr(a, b) for a, b in pairs])),
             "SSIM": float(np.mean([ssim(a, b) for a, b in pairs])),
@@ -128,6 +168,33 @@ def evaluate_pictures(model: ImageFsq, shelf: Shelf[UInt8[np.ndarray, "3 S S"]],
     metrics["all"] = code_usage(np.concatenate(every), model.vocab_size)
     score = float(np.mean([found["PSNR"] for found in metrics.values() if "PSNR" in found]))
     return Evaluation(score, "mean PSNR in dB", metrics)
+
+
+def evaluate_sounds(model: AudioFsq, shelf: Shelf[Sound], limit: int) -> Evaluation:
+    """Measure at most `limit` held-out sounds of each part; the score is the mean mel distance, negative."""
+    metrics: dict[str, Figures] = {}
+    every: list[np.ndarray] = []
+    for name, places in shelf.test.items():
+        sounds = [shelf.items[place] for place in spread_out(places, limit)]
+        apart = []
+        for sound in sounds:
+            frames = sound.frames.astype(np.float32)
+            ids = encode_frames(model, frames)
+            given = model.frames(model.decode(ids).samples[:, 0])
+            apart.append(mel_distance(frames, given, floor=FLOOR))
+            every.append(ids)
+        metrics[name] = {"mel distance": float(np.mean(apart)), "sounds": len(sounds)}
+    metrics["all"] = code_usage(np.concatenate(every), model.vocab_size)
+    distances = [found["mel distance"] for found in metrics.values() if "mel distance" in found]
+    return Evaluation(-float(np.mean(distances)), "mel distance in dB, negative", metrics)
+
+
+@torch.inference_mode()
+def encode_frames(model: AudioFsq, frames: np.ndarray) -> np.ndarray:
+    """Ids of one sound's frames."""
+    found = model.encode_frames(torch.from_numpy(frames)[None].to(model.norm.weight.device))
+    ids: np.ndarray = found[0].cpu().numpy()
+    return ids
 
 
 @torch.inference_mode()
@@ -180,3 +247,7 @@ def card(recipe: CodecRecipe, model: nn.Module, shelf: Shelf[T], found: Evaluati
         parts.append(f"- {name}: {', '.join(f'{key} {value:.4g}' for key, value in figures.items())}")
     limits = "It keeps what its tables are like: photographs, or voices unlike theirs, come out poorly."
     return "\n".join([*parts, "", "## Limits", "", f"- {limits}", ""])
+
+
+def _failure(row: str, reason: str) -> str:
+    return json.dumps({"row": row, "stage": "train", "reason": reason}, ensure_ascii=False) + "\n"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from pydantic import Field, JsonValue, field_validator
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from sensorium.codecs.contract import Reconstructed, Signals
 from sensorium.core.config import Config
 from sensorium.losses.pictures import pyramid_l1
+from sensorium.losses.sound import sound_terms
 from sensorium.training.objective import Objective
 from sensorium.training.recipe import HeldOut, TrainConfig
 
@@ -77,10 +79,16 @@ class CodecLoss(Config):
     Attributes:
         pixel: Of a picture's mean absolute error; pixels are -1 to 1.
         detail: Of that of its details at every scale.
+        convergence: Of a sound's spectral convergence.
+        magnitude: Of its log magnitudes.
+        mel: Of its log mel energies.
     """
 
     pixel: float = Field(default=1.0, ge=0)
     detail: float = Field(default=1.0, ge=0)
+    convergence: float = Field(default=1.0, ge=0)
+    magnitude: float = Field(default=1.0, ge=0)
+    mel: float = Field(default=2.0, ge=0)
 
 
 class CodecRecipe(Config):
@@ -119,6 +127,32 @@ class PictureFidelity:
         pixel, detail = (given - wanted).abs().mean(), pyramid_l1(given, wanted)
         total = self.weights.pixel * pixel + self.weights.detail * detail
         return Objective(total, {"pixel": pixel, "detail": detail})
+
+    def figures(self, model: object) -> Mapping[str, float]:
+        """Nothing: what codes are used is measured on held-out rows."""
+        return {}
+
+    def broken(self, outputs: Reconstructed, batch: Signals) -> list[int]:
+        """Rows with an output that is not finite."""
+        return rows_not_finite(outputs.values, batch)
+
+
+@dataclass(frozen=True)
+class SoundFidelity:
+    """The criterion of audio codecs: spectra at several resolutions.
+
+    Attributes:
+        weights: Of the terms.
+    """
+
+    weights: CodecLoss
+
+    def __call__(self, model: object, outputs: Reconstructed, batch: Signals) -> Objective:
+        """Compare what is heard with what was said."""
+        terms = sound_terms(batch.targets, outputs.values.float())
+        named = {"convergence": terms.convergence, "magnitude": terms.magnitude, "mel": terms.mel}
+        weighted = [getattr(self.weights, name) * term for name, term in named.items()]
+        return Objective(torch.stack(weighted).sum(), named)
 
     def figures(self, model: object) -> Mapping[str, float]:
         """Nothing: what codes are used is measured on held-out rows."""

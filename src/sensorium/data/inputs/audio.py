@@ -53,7 +53,7 @@ class AudioInput:
         Raises:
             UsageError: If `media` has no sound.
         """
-        samples = _audio_of(media).mono(self.rate_hz)
+        samples = audio_of(media).mono(self.rate_hz)
         samples = self._cut(samples, rng)
         if rng is not None:
             silence = np.zeros(int(rng.uniform(0, self.shift_s) * self.rate_hz), dtype=np.float32)
@@ -84,7 +84,12 @@ class AudioInput:
         return masked
 
 
-def _audio_of(media: Media | str) -> Audio:
+def audio_of(media: Media | str) -> Audio:
+    """The sound of a medium.
+
+    Raises:
+        UsageError: If it has none.
+    """
     if isinstance(media, Audio):
         return media
     if isinstance(media, Video) and media.audio is not None:
