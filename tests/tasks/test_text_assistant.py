@@ -27,7 +27,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def assistant(model_file: Path) -> TextAssistant:
-    return load(model_file, TextAssistant)
+    return load(model_file, TextAssistant).with_precision("fp32")
 
 
 def greedy(assistant: TextAssistant, ids: list[int], count: int) -> list[int]:
@@ -100,6 +100,16 @@ def test_what_does_not_fit_is_left_out_from_the_oldest_or_refused(assistant: Tex
     with pytest.raises(UsageError, match="nothing to continue"):
         assistant.complete("", SHORT)
     assert len(assistant.complete("low", write_config(999, 0.0)).ids) <= CONTEXT - 1
+
+
+def test_fewer_bits_give_nearly_the_same_odds(assistant: TextAssistant) -> None:
+    prompt = [*assistant.tokenizer.encode("low", with_special=False), 2]
+    for precision, most in (("bf16", 0.1), ("int8", 0.2), ("int4", 1.5)):
+        answer = assistant.with_precision(precision).generate(["low"], max_tokens=7)
+        logprobs = assistant.logits(torch.tensor([[*prompt, *answer.ids]]))[0].log_softmax(-1)
+        exact = [logprobs[len(prompt) - 1 + place, one].item() for place, one in enumerate(answer.ids)]
+        errors = [abs(one - other) for one, other in zip(answer.logprobs, exact, strict=True)]
+        assert 1e-5 < sum(errors) / len(errors) < most
 
 
 def test_a_guided_answer_is_one_of_the_choices(assistant: TextAssistant) -> None:

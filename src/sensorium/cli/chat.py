@@ -15,9 +15,11 @@ import typer
 from sensorium.cli.options import (
     AssistantOption,
     MaxTokensOption,
+    PrecisionOption,
     SeedOption,
     SystemOption,
     TemperatureOption,
+    with_precision,
 )
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, note, write_stream
 from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
@@ -39,6 +41,7 @@ def chat(
     max_tokens: MaxTokensOption = 512,
     temperature: TemperatureOption = 0.2,
     seed: SeedOption = 0,
+    precision: PrecisionOption = "bf16",
     json: JsonOption = False,
 ) -> None:
     """Converse with a model; /help lists what can be typed besides messages.
@@ -48,9 +51,14 @@ def chat(
     """
     from sensorium.tasks.assistant import write_config
     from sensorium.tasks.load import load_assistant
+    from sensorium.tasks.text_assistant import TextAssistant
 
     with TerminalProgress() as progress:
         assistant = load_assistant(model, progress=progress)
+    if isinstance(assistant, TextAssistant):
+        assistant = with_precision(assistant, precision)
+    elif precision != "bf16":
+        raise UsageError(f"--precision is of language models, and {model} is another kind; leave it out")
     talk = Conversation(assistant, write_config(max_tokens, temperature, seed), system)
     for path in attach or []:
         talk.attach(str(path))

@@ -12,9 +12,11 @@ import typer
 from sensorium.cli.options import (
     AssistantOption,
     MaxTokensOption,
+    PrecisionOption,
     SeedOption,
     SystemOption,
     TemperatureOption,
+    with_precision,
 )
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, write_stream
 from sensorium.core.errors import UsageError
@@ -40,6 +42,7 @@ def generate(
     max_tokens: MaxTokensOption = 512,
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = 0,
+    precision: PrecisionOption = "bf16",
     stops: Annotated[
         list[str] | None, typer.Option("--stop", metavar="TEXT", help="Ends the answer; repeatable.")
     ] = None,
@@ -64,7 +67,7 @@ def generate(
     text = _prompt(prompt or [])
     config = write_config(max_tokens, temperature, seed, stops or [])
     with TerminalProgress() as progress:
-        assistant = load(model, TextAssistant, progress=progress)
+        assistant = with_precision(load(model, TextAssistant, progress=progress), precision)
     guide = _guide(assistant, schema, choices or [])
     start = time.perf_counter()
     if is_raw:

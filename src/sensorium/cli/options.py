@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from sensorium.core.errors import NotFoundError
+from sensorium.core.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from sensorium.models.joint_embedding import JointEmbedding
+    from sensorium.tasks.text_assistant import TextAssistant
 
 ModelOption = Annotated[
     Path | None,
@@ -47,6 +48,14 @@ TemperatureOption = Annotated[
 SeedOption = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="Equal seeds give equal answers.")
 ]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="P",
+        help="Of the weights: fp32, bf16, int8 or int4; fewer bits are faster.",
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 
 
@@ -63,6 +72,20 @@ def load_model(run: Path | None, device: str = "cpu") -> JointEmbedding:
     from sensorium.models.joint_embedding import JointEmbedding
 
     return load(run, JointEmbedding).to(pick_device(device))
+
+
+def with_precision(assistant: TextAssistant, precision: str) -> TextAssistant:
+    """Let a language model write with weights of the precision that an option names.
+
+    Raises:
+        UsageError: If there is no such precision.
+    """
+    from sensorium.generation import Precision
+
+    known = get_args(Precision)
+    if precision not in known:
+        raise UsageError(f"--precision {precision}: expected one of {', '.join(known)}")
+    return assistant.with_precision(cast("Precision", precision))
 
 
 def is_table(path: Path) -> bool:

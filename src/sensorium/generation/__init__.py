@@ -6,6 +6,7 @@ Knows ids and scores; no files, no tasks.
 
 from sensorium.generation.decoder import Decoder, Feed, Memory, PlainDecoder
 from sensorium.generation.engine import Engine, Stream
+from sensorium.generation.fastest import Precision, fastest_decoder
 from sensorium.generation.request import Choice, Completion, Guide, Piece, Request, Rule
 from sensorium.generation.sampling import GREEDY, Sampling
 
@@ -20,8 +21,10 @@ __all__ = [
     "Memory",
     "Piece",
     "PlainDecoder",
+    "Precision",
     "Request",
     "Rule",
     "Sampling",
     "Stream",
+    "fastest_decoder",
 ]

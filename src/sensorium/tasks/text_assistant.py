@@ -7,6 +7,7 @@ are refused by a line that says what can take them. Does not know how the model 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from sensorium import media
 from sensorium.codecs.chat import Message
 from sensorium.codecs.pieces import ids_of
 from sensorium.core.errors import UsageError
-from sensorium.generation import Engine, Guide, PlainDecoder, Request
+from sensorium.generation import Engine, Guide, Precision, Request, fastest_decoder
 from sensorium.generation.constraint import Grammars
 from sensorium.media.types import Text
 from sensorium.models.pretrained.text_model import TextModel
@@ -35,6 +36,7 @@ class TextAssistant:
         name: What it is called in messages.
         num_rows: Most answers that are written at a time.
         context: Most tokens of a conversation.
+        precision: Of the weights while writing.
 
     Attributes:
         model: The decoder.
@@ -45,11 +47,29 @@ class TextAssistant:
 
     outputs: tuple[Output, ...] = ("text",)
 
-    def __init__(self, source: TextModel, name: str, *, num_rows: int = 1, context: int = CONTEXT) -> None:
+    def __init__(
+        self,
+        source: TextModel,
+        name: str,
+        *,
+        num_rows: int = 1,
+        context: int = CONTEXT,
+        precision: Precision = "bf16",
+    ) -> None:
         self.model, self.tokenizer, self.name = source.model, source.tokenizer, name
         self.context = min(context, source.num_positions)
-        self._chat, self._end_ids = source.chat, source.end_ids
-        self._engine = Engine(PlainDecoder(source.model, num_rows, self.context), source.tokenizer.decode)
+        self._source, self._num_rows, self._precision = source, num_rows, precision
+
+    def with_precision(self, precision: Precision) -> TextAssistant:
+        """The same model, writing with weights of another precision: "fp32", "bf16", "int8" or "int4"."""
+        return TextAssistant(
+            self._source, self.name, num_rows=self._num_rows, context=self.context, precision=precision
+        )
+
+    @cached_property
+    def _engine(self) -> Engine:
+        decoder = fastest_decoder(self.model, self._num_rows, self.context, self._precision)
+        return Engine(decoder, self.tokenizer.decode)
 
     def generate(
         self,
@@ -83,10 +103,11 @@ class TextAssistant:
         """
         if to != "text":
             raise UsageError(f"{self.name} writes text, no {to}; {_ELSEWHERE}")
-        if self._chat is None:
+        chat = self._source.chat
+        if chat is None:
             raise UsageError(f"{self.name} was not trained to converse; let it continue a text by complete()")
         messages = [Message(turn.role, "\n".join(map(self._read, turn.parts))) for turn in turns]
-        return self._write(ids_of(self._chat.within(messages, self._room(config))), config, guide)
+        return self._write(ids_of(chat.within(messages, self._room(config))), config, guide)
 
     def complete(self, text: str, config: WriteConfig = PLAIN, *, guide: Guide | None = None) -> Generation:
         """Continue a text as it stands, as code; nothing is written before the rest is iterated over or read.
@@ -112,14 +133,14 @@ class TextAssistant:
         Raises:
             MissingExtraError: Without llguidance.
         """
-        return Grammars(self.tokenizer.json, self.model.config.vocab_size, self._end_ids)
+        return Grammars(self.tokenizer.json, self.model.config.vocab_size, self._source.end_ids)
 
     def _write(self, ids: Sequence[int], config: WriteConfig, guide: Guide | None) -> Generation:
         request = Request(
             ids,
             sampling=config.sampling,
             max_tokens=min(config.max_tokens, self.context - len(ids)),
-            stop_ids=self._end_ids,
+            stop_ids=self._source.end_ids,
             stops=config.stops,
             guide=guide,
         )
