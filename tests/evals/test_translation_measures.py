@@ -41,5 +41,6 @@ def test_the_glossary_takes_the_longest_phrase_and_copies_the_rest() -> None:
     colours = [("red", "rouge"), ("red", "rouges"), ("red", "rouges")]
     known = Glossary([("fire", "feu"), ("Fire engine.", "camion de pompiers."), *colours, ("ein", "a")])
     assert known("A red fire engine; FIRE!") == "A rouges camion de pompiers; feu!"
+    assert known("red fire engine") == "rouges camion de pompiers"
     assert (known(""), len(known)) == ("", 4)
     assert Glossary([("青蛙", "frog"), ("绿", "green")])("绿青蛙。") == "greenfrog。"

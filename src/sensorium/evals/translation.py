@@ -103,12 +103,10 @@ class Glossary:
         keys = [match[0].lower() for match in found]
         parts, place, end = [], 0, 0
         while place < len(found):
-            length = next(
-                (n for n in range(_LONGEST, 0, -1) if tuple(keys[place : place + n]) in self._known), 0
-            )
-            gap = text[end : found[place].start()]
+            lengths = range(min(_LONGEST, len(found) - place), 0, -1)
+            length = next((n for n in lengths if tuple(keys[place : place + n]) in self._known), 0)
             known = self._known.get(tuple(keys[place : place + length]), found[place][0])
-            parts += [gap, known]
+            parts += [text[end : found[place].start()], known]
             place += max(1, length)
             end = found[place - 1].end()
         return "".join(parts)
