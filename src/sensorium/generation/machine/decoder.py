@@ -31,7 +31,6 @@ NUM_TOKENS = 256
 """Tokens that one run of the program takes; longer prompts run several times."""
 _HEAD_OUT = 9
 """Column of the last operation in which the address of the scores stands."""
-_NO_WAITING = 1 << 62
 
 
 class CompiledDecoder:
@@ -71,7 +70,7 @@ class CompiledDecoder:
         self._program = Program(model, room, weights, head)
         self._step = _step_function()
         self._others = ThreadPoolExecutor(self._threads - 1, "decoder") if self._threads > 1 else None
-        self._counters = np.zeros(len(self._program.with_memory) + 1, np.int64)
+        self._counters = np.zeros((len(self._program.with_memory), 8), np.int64)  # a line of cache for each
         self._memories = np.zeros((model.config.depth, num_rows, 4), np.int64)
         self._held: list[list[np.ndarray]] = [[] for _ in range(num_rows)]
         block = model.config.block
@@ -177,14 +176,13 @@ class CompiledDecoder:
         arguments = *inputs, self._eps, self._head_eps, self._counters
         others: list[Future[None]] = []
         try:
-            others += (self._submit(*arguments, thread, self._threads) for thread in range(1, self._threads))
+            for thread in range(1, self._threads):
+                others.append(self._submit(*arguments, thread, self._threads))
             self._step(*arguments, 0, self._threads)
-        except BaseException:  # an interrupt, maybe: the others must not wait for this thread for ever
-            self._counters[-1] = _NO_WAITING
-            raise
-        finally:
+        finally:  # who did not begin is not needed; who did goes on to the end, if need be alone
             for other in others:
-                other.result()
+                if not other.cancel():
+                    other.result()
         return scores[: len(scored), : self.vocab_size]
 
     def _submit(self, *arguments: object) -> Future[None]:

@@ -1,8 +1,9 @@
 """Machine code of a decoding step: one compiled function runs the whole model, on some threads.
 
-The model is a program: rows of whole numbers, one for each operation, made by `program`. All threads run all
-operations in step; within one they claim pieces of its work, and wait for one another after it. Float buffers
-are one array `f`; what is packed or half as wide stands elsewhere and is given by address.
+The model is a program: rows of whole numbers, one for each operation, made by `program`. Threads claim pieces
+of an operation's work until there are none left, and go on when all of it is done, by whomever: a thread that
+the system keeps waiting holds up the others by one piece at most. Float buffers are one array `f`; what is
+packed or half as wide stands elsewhere and is given by address.
 """
 
 # mypy: ignore-errors
@@ -67,29 +68,25 @@ def _multiply_block(kind, count, unit, steps, x, x_bytes, out, out_bytes, adds, 
 
 
 @inlined
-def _multiply(op, count, counter, threads):
-    kind, weights, unit_bytes, units, unit_rows, steps, x, x_bytes, out, out_bytes, adds, bias = (
-        to_fixed_tuple(op[1:13], 12)
+def _multiply(op, count, first, last):
+    """Units first..last-1 of rows times all tokens."""
+    kind, weights, unit_bytes, _, unit_rows, steps, x, x_bytes, out, out_bytes, adds, bias = to_fixed_tuple(
+        op[1:13], 12
     )
-    share = max(1, units // (2 * threads))
-    piece = max(1, min(share, PIECE_BYTES // (unit_bytes * count)))
-    first = claim(counter, piece)
-    while first < units:
-        for unit in range(first, min(units, first + piece)):
-            for token in range(0, count, 8):
-                _multiply_block(
-                    kind,
-                    count - token,
-                    weights + unit * unit_bytes,
-                    steps,
-                    x + token * x_bytes,
-                    x_bytes,
-                    out + token * out_bytes + unit * unit_rows * 4,
-                    out_bytes,
-                    adds,
-                    bias + unit * unit_rows * 4,
-                )
-        first = claim(counter, piece)
+    for unit in range(first, last):
+        for token in range(0, count, 8):
+            _multiply_block(
+                kind,
+                count - token,
+                weights + unit * unit_bytes,
+                steps,
+                x + token * x_bytes,
+                x_bytes,
+                out + token * out_bytes + unit * unit_rows * 4,
+                out_bytes,
+                adds,
+                bias + unit * unit_rows * 4,
+            )
 
 
 @inlined
@@ -144,40 +141,30 @@ def _attend(f, base, query, keys, values, count, head_dim, out, scores):
 
 
 @inlined
-def _attend_to_cache(op, f, base, rows, positions, counter, scores, threads):
+def _attend_to_cache(op, f, base, rows, positions, unit, scores):
+    """One head of one token."""
     qkv, stride, heads, groups, head_dim, keys, values, capacity, out, out_stride = to_fixed_tuple(
         op[1:11], 10
     )
-    work = rows.size * heads
-    piece = max(1, work // (8 * threads)) if work > 16 else 1
-    first = claim(counter, piece)
-    while first < work:
-        for unit in range(first, min(work, first + piece)):
-            token, head = unit // heads, unit % heads
-            place = (rows[token] * groups + head * groups // heads) * capacity * head_dim * 2
-            query = qkv + token * stride + head * head_dim
-            target = out + token * out_stride + head * head_dim
-            count = positions[token] + 1
-            _attend(f, base, query, keys + place, values + place, count, head_dim, target, scores)
-        first = claim(counter, piece)
+    token, head = unit // heads, unit % heads
+    place = (rows[token] * groups + head * groups // heads) * capacity * head_dim * 2
+    query = qkv + token * stride + head * head_dim
+    target = out + token * out_stride + head * head_dim
+    _attend(f, base, query, keys + place, values + place, positions[token] + 1, head_dim, target, scores)
 
 
 @inlined
-def _attend_to_memory(op, f, base, rows, memories, eps, counter, scores):
-    """Each row's memory: [layer, row] -> address of keys, of values, their number, and how many are held."""
+def _attend_to_memory(op, f, base, rows, memories, eps, unit, scores):
+    """The same for a row's memory: [layer, row] -> addresses of keys and values, their number, and room."""
     query, stride, heads, groups, head_dim, layer, out, out_stride, q_gain = to_fixed_tuple(op[1:10], 9)
-    work = rows.size * heads
-    unit = claim(counter, 1)
-    while unit < work:
-        token, head = unit // heads, unit % heads
-        keys, values, count, held = to_fixed_tuple(memories[layer, rows[token]], 4)
-        place = (head * groups // heads) * held * head_dim * 2
-        start = query + token * stride + head * head_dim
-        if q_gain >= 0:
-            _normalise_head(f, start, head_dim, q_gain, eps)
-        target = out + token * out_stride + head * head_dim
-        _attend(f, base, start, keys + place, values + place, count, head_dim, target, scores)
-        unit = claim(counter, 1)
+    token, head = unit // heads, unit % heads
+    keys, values, count, held = to_fixed_tuple(memories[layer, rows[token]], 4)
+    place = (head * groups // heads) * held * head_dim * 2
+    start = query + token * stride + head * head_dim
+    if q_gain >= 0:
+        _normalise_head(f, start, head_dim, q_gain, eps)
+    target = out + token * out_stride + head * head_dim
+    _attend(f, base, start, keys + place, values + place, count, head_dim, target, scores)
 
 
 @inlined
@@ -204,7 +191,7 @@ def _activate(op, token):
 
 STEP = (
     "void(int64[:, ::1], float32[::1], int64[::1], int64[::1], int64[::1], int64[:, :, ::1], float32, "
-    "float32, int64[::1], int64, int64)"
+    "float32, int64[:, ::1], int64, int64)"
 )
 
 
@@ -212,34 +199,44 @@ def step(program, f, rows, positions, scored, memories, eps, head_eps, counters,
     """Run a program for some tokens.
 
     Token i belongs to row rows[i] of the caches and stands at positions[i]; operations with a last flag see
-    the tokens `scored` only. `counters` begin at 0: one for each operation, and one for waiting. The last
-    floats of `f` are the threads' scores, as many for each as a row has room for.
+    the tokens `scored` only. `counters` begin at 0: for each operation, pieces that are claimed, and done.
     """
-    base, counting = f.ctypes.data, counters.ctypes.data
-    waiting = counting + 8 * program.shape[0]
+    base = f.ctypes.data
     for number in range(program.shape[0]):
         op = program[number]
-        name, counter = op[0], counting + 8 * number
+        name, counter = op[0], counters[number:].ctypes.data
         scores = base + 4 * (op[14] + thread * op[15])
         count = scored.size if op[13] == 1 else rows.size
+        work, piece = count, 1
         if name == MULTIPLY:
-            if count > 0:
-                _multiply(op, count, counter, threads)
-        elif name == ATTEND:
-            _attend_to_cache(op, f, base, rows, positions, counter, scores, threads)
-        elif name == REMEMBER:
-            _attend_to_memory(op, f, base, rows, memories, head_eps, counter, scores)
-        else:
-            for token in range(thread, count, threads):
-                if name == NORM:
-                    _norm(op, eps, token, scored[token] if op[13] == 1 else token)
-                elif name == PLACE:
-                    _place(op, f, head_eps, rows[token], positions[token], token)
-                elif name == ENCODE:
-                    source, stride, padded, kind, encoded, encoded_bytes = to_fixed_tuple(op[1:7], 6)
-                    _encode(kind, source + token * stride * 4, encoded + token * encoded_bytes, padded)
-                else:
-                    _activate(op, token)
+            work = op[4] if count > 0 else 0
+            piece = max(1, min(work // (2 * threads), PIECE_BYTES // (op[3] * max(count, 1))))
+        elif name == ATTEND or name == REMEMBER:
+            work = count * op[3]
+            piece = 1 + work // 64
+        done = 0
+        first = claim(counter, piece)
+        while first < work:
+            last = min(work, first + piece)
+            if name == MULTIPLY:
+                _multiply(op, count, first, last)
+            else:
+                for unit in range(first, last):
+                    if name == ATTEND:
+                        _attend_to_cache(op, f, base, rows, positions, unit, scores)
+                    elif name == REMEMBER:
+                        _attend_to_memory(op, f, base, rows, memories, head_eps, unit, scores)
+                    elif name == NORM:
+                        _norm(op, eps, unit, scored[unit] if op[13] == 1 else unit)
+                    elif name == PLACE:
+                        _place(op, f, head_eps, rows[unit], positions[unit], unit)
+                    elif name == ENCODE:
+                        source, stride, padded, kind, encoded, encoded_bytes = to_fixed_tuple(op[1:7], 6)
+                        _encode(kind, source + unit * stride * 4, encoded + unit * encoded_bytes, padded)
+                    else:
+                        _activate(op, unit)
+            done += last - first
+            first = claim(counter, piece)
         if threads > 1:
-            claim(waiting, 1)
-            await_count(waiting, (number + 1) * threads)
+            claim(counter + 8, done)
+            await_count(counter + 8, work)
