@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
 from sensorium.core.errors import ConfigError, UsageError
 from sensorium.core.types import Tokens
-from sensorium.nn.conv import ChannelNorm, ConvStages
+from sensorium.nn.conv import ChannelNorm, ConvNorm, ConvStages
 from sensorium.nn.mlp import MLP, GatedMLP
 from sensorium.nn.patch import ImagePatches, TimeStem
 from sensorium.nn.pooling import POOLINGS
@@ -52,6 +53,15 @@ def test_a_residual_block_adds_to_its_input() -> None:
         torch.nn.init.zeros_(block.second.norm.weight)
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(stages(x)[0], stages.stem(x).relu())
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_a_shortcut_equals_a_strided_convolution_without_being_one(stride: int) -> None:
+    short = ConvNorm(5, 7, 1, stride, "layer").double()
+    x = torch.randn(3, 5, 13, 11, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    expected = short.norm(nn.functional.conv2d(x, short.conv.weight, stride=stride))
+    torch.testing.assert_close(short(x), expected)
+    assert short.conv.stride == (1, 1)  # torch 2.13 corrupts memory in the backward pass of a strided one
 
 
 def test_channel_norm_equals_layer_norm_at_each_place() -> None:
