@@ -1,31 +1,36 @@
 """How well a multimodal language model does its tasks, in the middle of training and after.
 
 In: a model and held-out exercises. Out: for each task and held-out source, the loss of an id and the share of
-exercises done exactly. An answer is exact if at each of its places the likeliest id is the right one: what
-greedy decoding would write is then the answer, and nothing has to be written to know it.
+exercises done exactly, beside what a reader of the instructions alone gets right. An answer is exact if at
+each of its places the likeliest id is the right one: what greedy decoding would write is then the answer, and
+nothing has to be written to know it. Long texts are measured by what is written (`tasks.written_answers`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from sensorium.evals.text_only import Asked, commonest_answers
 from sensorium.losses import next_id_loss
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.writing import Lesson
-from sensorium.training.exercises import Exercise
-from sensorium.training.lessons import Course, Teacher
+from sensorium.tasks.written_answers import written_measures
+from sensorium.training.lessons import Course, whole_lessons
 from sensorium.training.log import Figures
 from sensorium.training.loop import Evaluation
 
-_ROWS_AT_ONCE = 16
+_ROWS_READ = 2000
+"""Training rows from which the commonest answers are learned."""
 _EXACT = ("ask", "text")
 """Tasks whose answers are short enough to be right or wrong as a whole."""
 
 
-def evaluate(model: MultimodalLM, courses: Sequence[Course], max_rows: int) -> Evaluation:
+def evaluate(
+    model: MultimodalLM, courses: Sequence[Course], max_rows: int, max_written: int = 0
+) -> Evaluation:
     """Measure each task on each of its held-out sources.
 
     The score is the mean over them of the share of exact answers, or of e^-loss where answers are long.
@@ -35,6 +40,7 @@ def evaluate(model: MultimodalLM, courses: Sequence[Course], max_rows: int) -> E
     for course in courses:
         for name, rows in course.test.items():
             figures = measure(model, course, rows[:max_rows])
+            figures |= written_measures(model, course, rows[: min(max_rows, max_written)])
             known = f"{course.config.task} {name}"
             metrics[f"{known} of {course.config.table}" if known in metrics else known] = figures
             is_exact = course.config.task in _EXACT
@@ -48,7 +54,7 @@ def measure(model: MultimodalLM, course: Course, rows: np.ndarray) -> dict[str, 
     types: list[str] = []
     losses: list[float] = []
     sizes: list[int] = []
-    for lesson, asked in lessons(model, course, rows):
+    for lesson, asked in whole_lessons(model, course, rows):
         exact, loss, size = marks(model, lesson)
         right += exact
         types += [one.type for one in asked]
@@ -56,6 +62,7 @@ def measure(model: MultimodalLM, course: Course, rows: np.ndarray) -> dict[str, 
         sizes.append(size)
     figures: dict[str, float | int] = {
         "exact": float(np.mean(right)) if right else 0.0,
+        **_guessed(course, rows),
         "loss": float(np.average(losses, weights=sizes)) if sizes else float("inf"),
     }
     names = sorted({name for name in types if name})
@@ -64,17 +71,16 @@ def measure(model: MultimodalLM, course: Course, rows: np.ndarray) -> dict[str, 
     return {**figures, "exercises": len(right)}
 
 
-def lessons(
-    model: MultimodalLM, course: Course, rows: np.ndarray
-) -> Iterator[tuple[Lesson, Sequence[Exercise]]]:
-    """Lessons of all exercises of some rows, each with the exercises that are in it, in its order."""
-    teacher = Teacher(model)
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        own = rows[start : start + _ROWS_AT_ONCE]
-        asked = [course.exercises(sample) for sample in course.read(own)]
-        lesson, kept = teacher.lesson(course, own.tolist(), asked)
-        if lesson is not None:
-            yield lesson.to(model.device), kept
+def _guessed(course: Course, rows: np.ndarray) -> dict[str, float]:
+    """Share that is exact without any medium: the commonest training answer to questions of the type."""
+    if course.config.task not in _EXACT:
+        return {}
+    asked = []
+    for some in (course.train[:_ROWS_READ], rows):
+        found = [one for sample in course.read(some, words_only=True) for one in course.exercises(sample)]
+        texts = [one.instruction for one in found]
+        asked.append(Asked(texts, [str(one.answer) for one in found], [one.type for one in found]))
+    return {"without media": float(np.mean(commonest_answers(*asked)))} if asked[1].questions else {}
 
 
 @torch.no_grad()

@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sensorium import __version__
 from sensorium.codecs import Codec, train_bpe
@@ -28,6 +28,7 @@ from sensorium.data.sample import is_asked
 from sensorium.data.split import split
 from sensorium.data.vectors import Ragged
 from sensorium.models.checkpoint import load
+from sensorium.models.grounder import Grounder
 from sensorium.models.instructions import WRITER_OF, instruction
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
 from sensorium.tasks.measure_generative import evaluate
@@ -72,7 +73,9 @@ def train_generative(
         seed=recipe.seed,
         folder=folder,
         identity={**recipe.model_dump(mode="json"), "tables": tables},
-        evaluate=lambda trained: evaluate(trained, courses, recipe.data.max_measured),
+        evaluate=lambda trained: evaluate(
+            trained, courses, recipe.data.max_measured, recipe.data.max_written
+        ),
         card=lambda found, step: card(recipe, model, courses, found, step),
         progress=progress,
     )
@@ -165,7 +168,7 @@ def build_multimodal(
     recipe: GenerativeRecipe, courses: Sequence[Course], codecs: Mapping[str, Codec[Any]] | None = None
 ) -> MultimodalLM:
     """Build the recipe's model as it starts; word pieces that it lacks are learned from training texts."""
-    first = load(recipe.start, MultimodalLM) if recipe.start else None
+    first = open_first(recipe.start) if recipe.start else None
     config = with_word_pieces(recipe.model, courses, recipe.data.vocab_size, first)
     for name, codec in ({} if codecs is None else codecs).items():
         writer = config.decoders[name].model_copy(update={"num_codes": codec.vocab_size})  # type: ignore[index]
@@ -174,12 +177,12 @@ def build_multimodal(
         torch.manual_seed(recipe.seed)
         model = MultimodalLM(config)
     if first is not None:
-        take_over(model, first)
+        take_over(model, first.tensors)
     return model
 
 
 def with_word_pieces(
-    config: MultimodalLMConfig, courses: Sequence[Course], vocab_size: int, first: MultimodalLM | None = None
+    config: MultimodalLMConfig, courses: Sequence[Course], vocab_size: int, first: First | None = None
 ) -> MultimodalLMConfig:
     """Give text encoders and writers without a tokenizer one that is learned from the training texts.
 
@@ -193,28 +196,52 @@ def with_word_pieces(
         lacking.append(writer)
     if not lacking:
         return config
-    known = "" if first is None else _word_pieces(first.config)
+    known = "" if first is None else first.tokenizer_json
     tokenizer = known or train_bpe(_texts(courses), vocab_size)
     for one in lacking:
         one["tokenizer_json"] = tokenizer
     return MultimodalLMConfig.model_validate(values)
 
 
-def _word_pieces(config: MultimodalLMConfig) -> str:
-    """Those of a model's text encoder or writer; "" if it learned none."""
-    encoder, writer = config.sources.get("text"), config.decoders.get("text")
+@dataclass(frozen=True)
+class First:
+    """What a run takes over from another.
+
+    Attributes:
+        tensors: Under the names of a multimodal model.
+        tokenizer_json: Its word pieces; "" if it has none of its own.
+    """
+
+    tensors: Mapping[str, Tensor]
+    tokenizer_json: str
+
+
+def open_first(folder: str) -> First:
+    """Open the run to start from: a multimodal model, or a grounder, whose encoders are taken.
+
+    Raises:
+        CheckpointError: If it is of another kind.
+    """
+    model = load(Path(folder).expanduser())
+    if isinstance(model, Grounder):
+        parts = {f"sources.{name}": tensor for name, tensor in model.state_dict().items()}
+        return First(parts, str(model.config.text.options.get("tokenizer_json", "")))
+    if not isinstance(model, MultimodalLM):
+        kind = type(model).__name__
+        raise CheckpointError(f"{folder} holds a {kind}; start from a multimodal model or a grounder")
+    encoder, writer = model.config.sources.get("text"), model.config.decoders.get("text")
     found = "" if encoder is None else str(encoder.options.get("tokenizer_json", ""))
-    return found or ("" if writer is None else writer.tokenizer_json)
+    return First(model.state_dict(), found or ("" if writer is None else writer.tokenizer_json))
 
 
 @torch.no_grad()
-def take_over(model: nn.Module, other: nn.Module) -> int:
+def take_over(model: nn.Module, given: Mapping[str, Tensor]) -> int:
     """Copy what has the same name and shape; how many tensors that were.
 
     Raises:
         ConfigError: If nothing has.
     """
-    state, given = model.state_dict(), other.state_dict()
+    state = model.state_dict()
     same = [name for name, tensor in given.items() if name in state and state[name].shape == tensor.shape]
     if not same:
         raise ConfigError("nothing of `start` fits the recipe's model; leave it out, or use its sizes")

@@ -51,12 +51,15 @@ class GenerativeData(Config):
         tasks: What is mixed.
         vocab_size: Of the word pieces trained on training texts, for encoders and writers that have none.
         max_measured: Held-out rows of each source measured in the middle of training.
+        max_written: Of these, rows whose captions, transcripts or translations are written in full and
+            compared.
         pack: Ids in a row of several sequences; 0: one sequence in a row. It pays where lengths differ much.
     """
 
     tasks: list[TaskConfig] = Field(min_length=1)
     vocab_size: int = Field(default=1024, ge=260)
     max_measured: int = Field(default=100, ge=1)
+    max_written: int = Field(default=32, ge=0)
     pack: int = Field(default=0, ge=0)
 
 
@@ -69,7 +72,8 @@ class GenerativeRecipe(Config):
         data: Which tasks.
         model: Encoders, fusion, writers.
         smoothing: Label smoothing.
-        start: A run whose word pieces, and weights where names and shapes agree, are taken over.
+        start: A run whose word pieces, and weights where names and shapes agree, are taken over: of the same
+            kind, or a grounder, which knows pictures and words already.
         train: How.
     """
 

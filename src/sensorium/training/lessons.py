@@ -32,6 +32,7 @@ from sensorium.training.generative import TaskConfig
 
 _STREAM = 17
 """Tells the draws made here apart from other random streams of the same seed."""
+_ROWS_AT_ONCE = 16
 _PASSES = 100_003
 """More than the passes that a task makes over its rows in one epoch."""
 
@@ -197,3 +198,16 @@ class Lessons:
             return found
         rng = np.random.default_rng([self._seed, _STREAM, walk, row])
         return [found[place] for place in sorted(rng.permutation(len(found))[:most].tolist())]
+
+
+def whole_lessons(
+    model: MultimodalLM, course: Course, rows: Int64[np.ndarray, " n"]
+) -> Iterator[tuple[Lesson, Sequence[Exercise]]]:
+    """Lessons of all exercises of some rows, each with the exercises that are in it, in its order."""
+    teacher = Teacher(model)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        own = rows[start : start + _ROWS_AT_ONCE]
+        asked = [course.exercises(sample) for sample in course.read(own)]
+        lesson, kept = teacher.lesson(course, own.tolist(), asked)
+        if lesson is not None:
+            yield lesson.to(model.device), kept
