@@ -1,9 +1,11 @@
 """What questions give away, measured on rows that give away all or nothing."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from sensorium.cli import main
 from sensorium.core.errors import UsageError
 from sensorium.data.questions import KEY, Question, to_meta
 from sensorium.data.sample import Caption, Sample
@@ -38,6 +40,18 @@ def test_words_that_tell_are_found(tmp_path: Path, sources: tuple[str, ...]) -> 
     assert found["colour"].bag_of_words.mean == 1.0
     assert 0.3 < found["colour"].commonest.mean < 0.7  # the form does not say which kind
     assert 0.2 < found["presence"].bag_of_words.mean < 0.8
+
+
+def test_the_command_prints_a_row_for_each_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(table(tmp_path / "t.lance").path)
+    assert main(["data", "questions", path, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["type"], one["num_questions"]) for one in found] == [
+        ("all", 80), ("colour", 40), ("presence", 40)
+    ]  # fmt: skip
+    assert found[1]["bag_of_words"]["mean"] == 1.0
+    assert main(["data", "questions", path]) == 0
+    assert capsys.readouterr().out.splitlines()[2].startswith("scenes-seen\tcolour\t40\t")
 
 
 def test_tables_without_questions_are_told(tmp_path: Path) -> None:
