@@ -20,7 +20,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(model: Path, *arguments: str) -> int:
-    return main([*arguments, "--model", str(model), "--max-tokens", "5"])
+    plain = ["--max-tokens", "5", "--repetition-penalty", "1"]
+    return main([*arguments, "--model", str(model), *plain])
 
 
 def test_generate_answers_and_continues(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sensorium.cli.options import (
+    PENALTY,
     AssistantOption,
     MaxTokensOption,
+    PenaltyOption,
     PrecisionOption,
     SeedOption,
     SystemOption,
@@ -40,6 +42,7 @@ def chat(
     ] = None,
     max_tokens: MaxTokensOption = 512,
     temperature: TemperatureOption = 0.2,
+    penalty: PenaltyOption = None,
     seed: SeedOption = 0,
     precision: PrecisionOption = "bf16",
     json: JsonOption = False,
@@ -59,7 +62,10 @@ def chat(
         assistant = with_precision(assistant, precision)
     elif precision != "bf16":
         raise UsageError(f"--precision is of language models, and {model} is another kind; leave it out")
-    talk = Conversation(assistant, write_config(max_tokens, temperature, seed), system)
+    config = write_config(
+        max_tokens, temperature, seed, repetition_penalty=PENALTY if penalty is None else penalty
+    )
+    talk = Conversation(assistant, config, system)
     for path in attach or []:
         talk.attach(str(path))
     if sys.stdin.isatty():

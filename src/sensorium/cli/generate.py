@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sensorium.cli.options import (
+    PENALTY,
     AssistantOption,
     MaxTokensOption,
+    PenaltyOption,
     PrecisionOption,
     SeedOption,
     SystemOption,
@@ -41,6 +43,7 @@ def generate(
     system: SystemOption = "",
     max_tokens: MaxTokensOption = 512,
     temperature: TemperatureOption = 0.0,
+    penalty: PenaltyOption = None,
     seed: SeedOption = 0,
     precision: PrecisionOption = "bf16",
     stops: Annotated[
@@ -65,7 +68,8 @@ def generate(
     from sensorium.tasks.text_assistant import TextAssistant
 
     text = _prompt(prompt or [])
-    config = write_config(max_tokens, temperature, seed, stops or [])
+    usual = 1.0 if is_raw else PENALTY
+    config = write_config(max_tokens, temperature, seed, stops or [], usual if penalty is None else penalty)
     with TerminalProgress() as progress:
         assistant = with_precision(load(model, TextAssistant, progress=progress), precision)
     guide = _guide(assistant, schema, choices or [])

@@ -45,6 +45,15 @@ TemperatureOption = Annotated[
     float,
     typer.Option("--temperature", metavar="T", min=0, help="0: the likeliest answer; above: more varied."),
 ]
+PenaltyOption = Annotated[
+    float | None,
+    typer.Option(
+        "--repetition-penalty",
+        metavar="R",
+        min=1,
+        help="Above 1, what was said becomes less likely; default 1.1, and 1 for --continue.",
+    ),
+]
 SeedOption = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="Equal seeds give equal answers.")
 ]
@@ -72,6 +81,10 @@ def load_model(run: Path | None, device: str = "cpu") -> JointEmbedding:
     from sensorium.models.joint_embedding import JointEmbedding
 
     return load(run, JointEmbedding).to(pick_device(device))
+
+
+PENALTY = 1.1
+"""Of answers: small models repeat themselves without, and lose the thread at 1.2."""
 
 
 def with_precision(assistant: TextAssistant, precision: str) -> TextAssistant:

@@ -56,11 +56,19 @@ PLAIN = WriteConfig()
 
 
 def write_config(
-    max_tokens: int, temperature: float, seed: int = 0, stops: Sequence[str] = ()
+    max_tokens: int,
+    temperature: float,
+    seed: int = 0,
+    stops: Sequence[str] = (),
+    repetition_penalty: float = 1.0,
 ) -> WriteConfig:
     """How answers are written unless more is said: at a temperature, the unlikeliest 5 % are left out."""
-    top_p = 0.95 if temperature else 1.0
-    sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
+    sampling = Sampling(
+        temperature=temperature,
+        top_p=0.95 if temperature else 1.0,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+    )
     return WriteConfig(max_tokens=max_tokens, sampling=sampling, stops=tuple(stops))
 
 
