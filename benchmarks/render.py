@@ -197,6 +197,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Figures], list[str]]]] = {
     "soft_dtw": ("Soft-DTW", claim),
     "speech_alignment": ("Words to speech", claim),
     "grounding": ("Phrases to regions", claim),
+    "codecs": ("Codecs", claim),
     "fusion": ("Fusion", claim),
     "summary": ("Video summaries", claim),
     "loss": ("Memory and time of the losses", loss),

@@ -9,7 +9,7 @@ from sensorium.codecs.contract import Signals
 from sensorium.core.errors import ConfigError, UsageError
 from sensorium.media import Audio, Image
 
-SMALL = {"widths": (4, 6), "levels": (5, 3, 2)}
+SMALL = {"widths": (4, 6), "levels": (5, 3, 4)}
 
 
 @pytest.mark.parametrize(("size_px", "num"), [(64, 64), (128, 256)])
@@ -61,3 +61,13 @@ def test_a_size_that_is_not_made_of_patches_is_refused() -> None:
         CODECS.build("image-fsq", size_p=30)
     with pytest.raises(ConfigError, match="must be of one length"):
         CODECS.build("image-fsq", widths=(4,))
+
+
+def test_no_coordinate_rests_on_its_middle_level_in_training() -> None:
+    torch.manual_seed(5)
+    codec = ImageFsq(ImageFsqConfig(size_px=24, **SMALL))
+    with torch.no_grad():
+        codec.inward.weight.mul_(0.1)
+    pixels = torch.rand(17, 3, 24, 24) * 2 - 1
+    steps = codec.quantiser.to_codes(codec(Signals(torch.arange(17), pixels, pixels)).ids).flatten(0, 2)
+    assert [len(coordinate.unique()) for coordinate in steps.T] == [5, 3, 4]

@@ -3,7 +3,8 @@
 In: an `Image` of any size. Out: one id for each patch of 8 x 8 pixels of the square that the picture is
 fitted into (64 px: 64 ids, 128 px: 256), in reading order; and back. Reconstruction as in VQ-VAE
 (arXiv:1711.00937) with FSQ (arXiv:2309.15505) in place of a learned codebook; residual blocks, pixel shuffle
-(arXiv:1609.05158) on the way up. What it is trained to keep is the criterion's choice.
+(arXiv:1609.05158) on the way up. What is quantised has mean 0 and variance 1 over a batch: without that, some
+coordinates never leave their middle level. What it is trained to keep is the criterion's choice.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class ImageFsqConfig(Config):
     widths: tuple[int, ...] = (64, 112)
     encoder_depths: tuple[int, ...] = (1, 2)
     decoder_depths: tuple[int, ...] = (2, 2)
-    levels: tuple[int, ...] = (7, 5, 5, 5, 5)
+    levels: tuple[int, ...] = (3,) * 8
 
     @model_validator(mode="after")
     def _fits(self) -> ImageFsqConfig:
@@ -93,6 +94,7 @@ class ImageFsq(nn.Module):
         self.quantiser = Fsq(config.levels)
         self.down = nn.ModuleList(_way_down(config))
         self.inward = nn.Conv2d(config.widths[-1], len(config.levels), 1)
+        self.spread = nn.BatchNorm2d(len(config.levels), affine=False)
         self.outward = nn.Conv2d(len(config.levels), config.widths[-1], 1)
         self.up = nn.ModuleList(_way_up(config))
         self.last = nn.Conv2d(config.widths[0], 3 * config.stem_px**2, 3, padding=1)
@@ -119,7 +121,8 @@ class ImageFsq(nn.Module):
         x = pixels.contiguous(memory_format=torch.channels_last)
         for layer in self.down:
             x = layer(x)
-        return self.quantiser(rearrange(self.inward(x), "b d h w -> b h w d"))  # type: ignore[no-any-return]
+        spread = self.spread(self.inward(x).float())
+        return self.quantiser(rearrange(spread, "b d h w -> b h w d"))  # type: ignore[no-any-return]
 
     def _paint(self, codes: Float[Tensor, "B h w d"]) -> Float[Tensor, "B 3 H W"]:
         x = self.outward(rearrange(codes, "b h w d -> b d h w").contiguous(memory_format=torch.channels_last))

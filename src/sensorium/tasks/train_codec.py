@@ -211,8 +211,8 @@ def reconstruct(
     return np.concatenate(ids), np.concatenate(painted)
 
 
-def spread_out(places: Sequence[int], limit: int) -> list[int]:
-    """At most `limit` of some places, evenly from first to last.
+def spread_out(places: Sequence[T], limit: int) -> list[T]:
+    """At most `limit` of some things, evenly from first to last.
 
     Example:
         >>> spread_out(range(10), 4)
