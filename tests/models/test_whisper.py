@@ -130,16 +130,17 @@ def test_marks_typed_by_a_user_are_text(vocabulary: WhisperVocabulary) -> None:
     assert vocabulary.decode(ids) == "<|endoftext|> a frog<|0.00|>"
 
 
-def test_prompts_by_language(vocabulary: WhisperVocabulary) -> None:
+def test_openings_by_language(vocabulary: WhisperVocabulary) -> None:
     assert set(vocabulary.languages) == set(tiny_whisper.LANGUAGES)
-    assert vocabulary.prompt("de")[:2] == [vocabulary.start, vocabulary.languages["de"]]
-    assert vocabulary.prompt("de", is_timed=False)[-1] == vocabulary.first_time - 1
+    assert vocabulary.opening("de")[0] == (vocabulary.languages["de"],)
+    assert set(vocabulary.opening()[0]) == set(vocabulary.languages.values())
+    assert vocabulary.opening("de", is_timed=False)[-1] == (vocabulary.first_time - 1,)
     with pytest.raises(UsageError, match=r"'fr'.*de, en, zh"):
-        vocabulary.prompt("fr")
+        vocabulary.opening("fr")
     english = WhisperVocabulary(tiny_whisper.tiny_tokenizer().to_str(), 400, is_multilingual=False)
-    assert english.prompt("en") == [english.start]
+    assert english.opening("en") == []
     with pytest.raises(UsageError, match="'de'"):
-        english.prompt("de")
+        english.opening("de")
 
 
 def test_words_keep_every_id_and_break_at_spaces(vocabulary: WhisperVocabulary) -> None:

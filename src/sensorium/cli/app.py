@@ -56,6 +56,7 @@ COMMANDS: dict[str, Entry] = {
     "align": Entry(
         "align", "Align two recordings or videos, words to speech, phrases to regions of an image.", "Use"
     ),
+    "transcribe": Entry("transcribe", "Write down what is said in recordings, with times.", "Use"),
     "summarize": Entry(
         "summarize", "Summarise a video: highlight reel, keyframes, chapters and text.", "Use"
     ),

@@ -24,7 +24,8 @@ from sensorium.core.errors import UsageError
 
 WINDOW_S = 0.025
 HOP_S = 0.010
-_FLOOR = 1e-10
+FLOOR = -10.0
+"""Log10 of the least energy."""
 _BLOCK_FRAMES = 4096
 
 
@@ -66,7 +67,7 @@ def log_mel(
     for start in range(0, len(frames), _BLOCK_FRAMES):
         spectrum = np.fft.rfft(frames[start : start + _BLOCK_FRAMES] * window)
         energies = (spectrum.real**2 + spectrum.imag**2) @ filters
-        features[start : start + _BLOCK_FRAMES] = np.log10(np.maximum(energies, _FLOOR))
+        features[start : start + _BLOCK_FRAMES] = np.log10(np.maximum(energies, 10.0**FLOOR))
     return features
 
 

@@ -57,8 +57,8 @@ class Recogniser(nn.Module):
 
     def listen(self, frames: Float32[Tensor, "B T M"]) -> list[KeyValues | None]:
         """Encode windows and project them once for the cross-attention of every block."""
-        heard = self.encoder.encode_window(frames.to(self.encoder.first.weight.dtype))
-        return self.decoder.memory_key_values(heard.to(self.decoder.embedding.weight.dtype))
+        heard = self.encoder.encode_window(frames.to(self.encoder.first.weight))
+        return self.decoder.memory_key_values(heard.to(self.decoder.embedding.weight))
 
     def shares(
         self,

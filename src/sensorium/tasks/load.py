@@ -28,8 +28,9 @@ from sensorium.tasks.text_assistant import TextAssistant
 if TYPE_CHECKING:
     from sensorium.models.grounder import Grounder
     from sensorium.models.joint_embedding import JointEmbedding
+    from sensorium.tasks.transcribe import Transcriber
 
-    Model: TypeAlias = JointEmbedding | Grounder | Assistant
+    Model: TypeAlias = JointEmbedding | Grounder | Assistant | Transcriber
 
 M = TypeVar("M")
 _HUB, _HUB_FILES = "hf:", ("*.json", "*.safetensors", "*.jinja")
@@ -53,6 +54,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "smollm2": Preset(
             "sensorium.tasks.load:load_smollm2",
             "SmolLM2-135M-Instruct: converses, writes text and small code in English (93 MB)",
+        ),
+        "whisper-tiny.en": Preset(
+            "sensorium.tasks.load:load_whisper_tiny", "Whisper tiny.en: writes down English speech (71 MB)"
         ),
     }
 )
@@ -91,7 +95,7 @@ def load(name: str | Path, kind: type = object, *, progress: Progress = quiet) -
 def _load(name: str | Path, progress: Progress) -> object:
     path = Path(name).expanduser()
     if isinstance(name, str) and name.startswith(_HUB):
-        path = _from_hub(name.removeprefix(_HUB))
+        path = from_hub(name.removeprefix(_HUB))
     elif isinstance(name, str) and name in PRESETS and not path.exists():
         module, _, function = PRESETS[name].loader.partition(":")
         model: object = getattr(importlib.import_module(module), function)(progress)
@@ -122,6 +126,13 @@ def load_smollm2(progress: Progress = quiet) -> TextAssistant:
     return TextAssistant(load_gguf(weights("smollm2", progress)), "smollm2")
 
 
+def load_whisper_tiny(progress: Progress = quiet) -> Transcriber:
+    """Whisper tiny.en, fetched on first use."""
+    from sensorium.tasks.transcribe import load_transcriber
+
+    return load_transcriber(progress=progress)
+
+
 def _from_folder(folder: Path) -> object:
     """What Hugging Face lays out: `config.json` says of which family it is."""
     try:
@@ -130,10 +141,23 @@ def _from_folder(folder: Path) -> object:
         raise CheckpointError(f"{folder / 'config.json'} is not a JSON object; fetch it again") from error
     if family in FAMILIES:
         return TextAssistant(load_folder(folder), folder.name)
-    raise CheckpointError(f"{folder} holds a '{family}'; supported: {', '.join(FAMILIES)}")
+    if family == "whisper" or (family is None and (folder / "model.bin").is_file()):
+        from sensorium.tasks.transcribe import load_transcriber
+
+        return load_transcriber(folder)
+    raise CheckpointError(f"{folder} holds a '{family}'; supported: {', '.join((*FAMILIES, 'whisper'))}")
 
 
-def _from_hub(name: str) -> Path:
+def from_hub(name: str) -> Path:
+    """Return the folder of a model on the hub, from the local cache of its client if it is there.
+
+    Args:
+        name: OWNER/NAME.
+
+    Raises:
+        FetchError: If it cannot be fetched.
+        MissingExtraError: If the client is not installed.
+    """
     hub = require("huggingface_hub", "hub")
     for is_local in (True, False):
         try:

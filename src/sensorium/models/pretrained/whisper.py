@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sensorium.core.errors import CheckpointError, NotFoundError
+from sensorium.core.runtime import Precision
 from sensorium.encoders.pretrained import whisper as encoder
 from sensorium.encoders.pretrained.ctranslate2 import read_model, rename_variables
 from sensorium.models.language_model import LanguageModelConfig
@@ -40,19 +41,21 @@ class Whisper:
         model: Encoder and decoder.
         vocabulary: What its ids stand for.
         alignment_heads: Pairs of block and head whose cross-attention tells when a word is said.
+        precision: In which the encoder computes, and the decoder while it writes.
     """
 
     model: Recogniser
     vocabulary: WhisperVocabulary
     alignment_heads: tuple[tuple[int, int], ...]
+    precision: Precision = "fp32"
 
 
-def load_whisper(folder: Path, dtype: torch.dtype = torch.float32) -> Whisper:
+def load_whisper(folder: Path, precision: Precision = "fp32") -> Whisper:
     """Read a folder in either layout.
 
     Args:
         folder: Holds `config.json`, `tokenizer.json` and the weights.
-        dtype: Of all parameters.
+        precision: In which the encoder computes; the decoder's parameters are float32.
 
     Raises:
         NotFoundError: If the folder or one of its files is not there.
@@ -74,7 +77,10 @@ def load_whisper(folder: Path, dtype: torch.dtype = torch.float32) -> Whisper:
         settings.get("is_multilingual"),
     )
     heads = [(int(block), int(head)) for block, head in settings.get("alignment_heads") or ()]
-    return Whisper(build(config, state, dtype), vocabulary, tuple(heads) or _later_half(config.decoder))
+    model = build(config, state, torch.float32)
+    if precision == "bf16":
+        model.encoder.bfloat16()
+    return Whisper(model, vocabulary, tuple(heads) or _later_half(config.decoder), precision)
 
 
 def build(config: RecogniserConfig, state: Mapping[str, Tensor], dtype: torch.dtype) -> Recogniser:

@@ -1,6 +1,6 @@
 """Whisper's ids: pieces of text, times, and marks that say what is to be done.
 
-In: its `tokenizer.json` and the lists of ids that are never to be written. Out: prompts, texts and words. Ids
+In: its `tokenizer.json` and the lists of ids that are never to be written. Out: marks, texts and words. Ids
 below `end` are text; from `first_time` on each id is a time, .02 s apart. An English-only model has marks for
 languages among its ids but was not trained with them (arXiv:2212.04356, section 2.3).
 """
@@ -85,19 +85,24 @@ class WhisperVocabulary:
                 found[match[1]] = number
         return found
 
-    def prompt(self, language: str = "en", *, is_timed: bool = True) -> list[int]:
-        """Return the marks that a transcript in `language` begins with.
+    def opening(self, language: str = "", *, is_timed: bool = True) -> list[tuple[int, ...]]:
+        """Return the marks that a transcript begins with after `start`: for each, the ids that it may be.
+
+        Args:
+            language: Its code; empty: the model tells.
+            is_timed: Whether times are written.
 
         Raises:
             UsageError: If the model does not know the language.
         """
-        if language not in self.languages:
+        if language and language not in self.languages:
             known = ", ".join(sorted(self.languages))
             raise UsageError(f"this recogniser does not know the language '{language}'; it knows {known}")
-        marks = [self.start]
+        marks: list[tuple[int, ...]] = []
         if self.is_multilingual:
-            marks += [self.languages[language], self._mark("transcribe")]
-        return marks if is_timed else [*marks, self.no_times]
+            asked = (self.languages[language],) if language else tuple(self.languages.values())
+            marks = [asked, (self._mark("transcribe"),)]
+        return marks if is_timed else [*marks, (self.no_times,)]
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text; marks in it are spelt out, never obeyed."""

@@ -1,0 +1,125 @@
+"""`sensorium transcribe`: what is said in recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sensorium.cli.options import DeviceOption
+from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, note
+from sensorium.core.errors import SensoriumError, UsageError
+
+if TYPE_CHECKING:
+    from sensorium.tasks.transcribe import TranscribeConfig, Transcript
+
+app = typer.Typer(add_completion=False)
+
+PARTLY_FAILED = 3
+
+
+@app.command()
+def transcribe(
+    audio: Annotated[
+        list[Path], typer.Argument(metavar="AUDIO...", help="Sound files, or videos with sound.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", metavar="NAME", help="whisper-tiny.en, or a folder with a Whisper."),
+    ] = "whisper-tiny.en",
+    language: Annotated[
+        str,
+        typer.Option("--language", metavar="CODE", help="Such as en; told from the sound if not given."),
+    ] = "",
+    srt: Annotated[bool, typer.Option("--srt", help="SubRip subtitles.")] = False,
+    vtt: Annotated[bool, typer.Option("--vtt", help="WebVTT subtitles.")] = False,
+    condition: Annotated[
+        bool, typer.Option("--condition", help="Show each window what was written before it.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="PATH", help="A .txt, .json, .srt, .vtt or .TextGrid file, or a folder."
+        ),
+    ] = None,
+    device: DeviceOption = "cpu",
+    json: JsonOption = False,
+) -> None:
+    """Write down what is said in AUDIO, with the time of every word.
+
+    --json prints {"text", "segments": [{"start_s", "end_s", "text", "words"}], "language", "duration_s"}; of
+    several files a list of these with their "uri". Exits 3 if some files could not be read.
+    """
+    if srt + vtt + json > 1:
+        raise UsageError("give one of --json, --srt and --vtt")
+    ending = ".srt" if srt else ".vtt" if vtt else ".json" if json else ".txt"
+    targets = _targets(audio, output, ending)
+    from sensorium.tasks.transcribe import TranscribeConfig
+
+    has_words = output is not None or ending != ".txt"
+    config = TranscribeConfig(language=language, is_conditioned=condition, has_words=has_words)
+    done = _transcribe_all(audio, model, config, device)
+    if output is not None:
+        from sensorium.tasks.transcript_files import write_transcript
+
+        for path, transcript in done.items():
+            write_transcript(transcript, targets[path])
+            note(f"wrote {targets[path]}")
+    else:
+        _print(done, ending, is_one=len(audio) == 1)
+    if len(done) < len(audio):
+        raise typer.Exit(PARTLY_FAILED if done else 1)
+
+
+def _targets(audio: list[Path], output: Path | None, ending: str) -> dict[Path, Path]:
+    """Where each transcript goes; refused before any work where that is not clear."""
+    from sensorium.tasks.transcript_files import writer_of
+
+    if output is None:
+        if len(audio) > 1 and ending in (".srt", ".vtt"):
+            raise UsageError("subtitles of several files do not go to one stream; give -o FOLDER")
+        return {}
+    if len(audio) == 1 and not output.is_dir() and output.suffix:
+        writer_of(output)
+        return {audio[0]: output}
+    targets = {path: output / f"{path.stem}{ending}" for path in audio}
+    if len(set(targets.values())) < len(audio):
+        raise UsageError("two of the files have one name, and so would their transcripts; give them apart")
+    output.mkdir(parents=True, exist_ok=True)
+    return targets
+
+
+def _transcribe_all(
+    audio: list[Path], model: str, config: TranscribeConfig, device: str
+) -> dict[Path, Transcript]:
+    """Transcripts of those that can be read; what is wrong with the rest is said, of a single one raised."""
+    from sensorium.tasks.transcribe import load_transcriber
+
+    done: dict[Path, Transcript] = {}
+    with TerminalProgress() as progress:
+        transcriber = load_transcriber(model, config, device=device, progress=progress)
+        for path in audio:
+            try:
+                done[path] = transcriber.transcribe(path, progress=progress)
+            except SensoriumError as error:
+                if len(audio) == 1:
+                    raise
+                note(str(error))
+    return done
+
+
+def _print(done: dict[Path, Transcript], ending: str, *, is_one: bool) -> None:
+    from sensorium.tasks.transcript_files import WRITERS, as_json
+
+    if ending == ".json":
+        listed = [as_json(transcript) for transcript in done.values()]
+        if is_one:
+            emit_json(listed[0])
+        else:
+            emit_json([{"uri": str(path), **one} for path, one in zip(done, listed, strict=True)])
+    elif is_one:
+        for transcript in done.values():
+            print(WRITERS[ending](transcript), end="")
+    else:
+        emit_table(["file", "text"], [(str(path), one.text) for path, one in done.items()])
