@@ -121,7 +121,11 @@ class NextId:
 
     def figures(self, model: MultimodalLM) -> Mapping[str, float]:
         """How far the gates to the memory are open, on average."""
-        gates = [gate.tanh().abs().mean() for name, gate in model.named_parameters() if "memory_gate" in name]
+        gates = [
+            gate.detach().tanh().abs().mean()
+            for name, gate in model.named_parameters()
+            if "memory_gate" in name
+        ]
         return {"gates": float(sum(float(gate) for gate in gates) / len(gates))} if gates else {}
 
     def broken(self, outputs: Written, batch: Lesson) -> list[int]:
