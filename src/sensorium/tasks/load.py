@@ -20,9 +20,11 @@ from sensorium.core.errors import CheckpointError, FetchError, NotFoundError, Us
 from sensorium.core.runtime import Progress, quiet, require
 from sensorium.data.packages import weights
 from sensorium.models import checkpoint
+from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.pretrained.llama import FAMILIES
 from sensorium.models.pretrained.text_model import load_folder, load_gguf
 from sensorium.tasks.assistant import Assistant
+from sensorium.tasks.multimodal_assistant import with_codecs
 from sensorium.tasks.text_assistant import TextAssistant
 
 if TYPE_CHECKING:
@@ -106,7 +108,8 @@ def _load(name: str | Path, progress: Progress) -> object:
         return _from_folder(path)
     if not path.is_dir():
         raise NotFoundError(f"no model '{name}'{_hint(str(name))}; give a folder, a .gguf file or a preset")
-    return checkpoint.load(path)
+    found = checkpoint.load(path)
+    return with_codecs(found, path) if isinstance(found, MultimodalLM) else found
 
 
 def load_assistant(name: str | Path, *, progress: Progress = quiet) -> Assistant:
