@@ -184,10 +184,20 @@ def help_time(found: Figures) -> list[str]:
 
 
 def claim(found: Figures) -> list[str]:
-    """Any result that is a list of rows."""
-    keys = list(dict.fromkeys(key for row in found["rows"] for key in row if key != "what"))
-    rows = [[str(row.get("what", "")), *(number(row.get(key, "")) for key in keys)] for row in found["rows"]]
-    return [found["claim"], table(["", *keys], rows), *(f"- {note}" for note in found.get("notes", []))]
+    """Any result that is a list of rows, and the evaluations on the way where it has a curve."""
+    parts = [found["claim"], by_key(found["rows"], "what")]
+    if found.get("curve"):
+        parts += ["On the way, first seed:", by_key(found["curve"], "step")]
+    return [*parts, *(f"- {note}" for note in found.get("notes", []))]
+
+
+def by_key(records: Sequence[Figures], first: str) -> str:
+    """A table of records; what is under `first` heads each line."""
+    keys = list(dict.fromkeys(key for record in records for key in record if key != first))
+    rows = [
+        [str(record.get(first, "")), *(number(record.get(key, "")) for key in keys)] for record in records
+    ]
+    return table(["" if first == "what" else first, *keys], rows)
 
 
 SECTIONS: dict[str, tuple[str, Callable[[Figures], list[str]]]] = {
