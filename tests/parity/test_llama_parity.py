@@ -1,14 +1,17 @@
 """Llama, Qwen2 and Qwen3 against transformers: equal logits, equal greedy ids, however they are computed."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 from transformers import (
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -16,6 +19,8 @@ from transformers import (
 )
 
 from sensorium.codecs.bpe import train_bpe
+from sensorium.codecs.chat import Message
+from sensorium.codecs.pieces import ids_of
 from sensorium.models.language_model import LanguageModel
 from sensorium.models.pretrained.text_model import load_folder
 
@@ -114,3 +119,36 @@ def test_an_epsilon_that_is_not_read_would_be_seen(both: tuple[PreTrainedModel, 
     values = json.loads(reference.config.to_json_string())
     epsilons = {module.eps for module in model.modules() if isinstance(module, torch.nn.RMSNorm)}
     assert epsilons == {values["rms_norm_eps"]}
+
+
+TEMPLATES = (
+    "{% for message in messages %}\n{{- '<|' + message.role + '|>\\n' + (message['content'] | trim) -}}"
+    "{{ eos_token }}\n  {% endfor %}{%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}",
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'tool' %}{% continue %}{% endif %}"
+    "{{ m | tojson }}{{ m.content.split('x')[-1] | upper }}\n{% endfor %}",
+)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_conversations_are_laid_out_as_transformers_does(template: str, tmp_path: Path) -> None:
+    theirs = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(train_bpe(["low lower lowest"], 300)),
+        additional_special_tokens=["<|system|>", "<|user|>", "<|assistant|>"],
+        bos_token="<start>",
+        eos_token="<end>",
+        chat_template=template,
+    )
+    theirs.save_pretrained(tmp_path)
+    kind, config = MODELS["llama"]
+    kind(config).save_pretrained(tmp_path)
+    loaded = load_folder(tmp_path)
+    assert loaded.chat is not None
+    assert loaded.end_ids == {2}
+    said = [Message("system", " low\n"), Message("user", "naïve x \n\n  lower"), Message("assistant", "x")]
+    for is_open in (True, False):
+        expected = theirs.apply_chat_template(
+            [{"role": one.role, "content": one.content} for one in said],
+            add_generation_prompt=is_open,
+            return_dict=False,
+        )
+        assert ids_of(loaded.chat.encode(said, is_open=is_open)) == expected

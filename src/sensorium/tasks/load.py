@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast, overload
 
 from sensorium.core.errors import CheckpointError, FetchError, NotFoundError, UsageError
 from sensorium.core.runtime import Progress, quiet, require
-from sensorium.data.packages import weights
 from sensorium.models import checkpoint
 from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.pretrained.library import open_text_model
 from sensorium.models.pretrained.llama import FAMILIES
-from sensorium.models.pretrained.text_model import load_folder, load_gguf
 from sensorium.tasks.assistant import Assistant
 from sensorium.tasks.multimodal_assistant import with_codecs
 from sensorium.tasks.text_assistant import TextAssistant
@@ -103,7 +102,7 @@ def _load(name: str | Path, progress: Progress) -> object:
         model: object = getattr(importlib.import_module(module), function)(progress)
         return model
     if path.suffix == ".gguf":
-        return TextAssistant(load_gguf(path), path.stem)
+        return TextAssistant(open_text_model(path), path.stem)
     if path.is_dir() and (path / "config.json").is_file():
         return _from_folder(path)
     if not path.is_dir():
@@ -126,7 +125,7 @@ def load_assistant(name: str | Path, *, progress: Progress = quiet) -> Assistant
 
 def load_smollm2(progress: Progress = quiet) -> TextAssistant:
     """SmolLM2-135M-Instruct, fetched on first use."""
-    return TextAssistant(load_gguf(weights("smollm2", progress)), "smollm2")
+    return TextAssistant(open_text_model("smollm2", progress=progress), "smollm2")
 
 
 def load_whisper_tiny(progress: Progress = quiet) -> Transcriber:
@@ -143,7 +142,7 @@ def _from_folder(folder: Path) -> object:
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{folder / 'config.json'} is not a JSON object; fetch it again") from error
     if family in FAMILIES:
-        return TextAssistant(load_folder(folder), folder.name)
+        return TextAssistant(open_text_model(folder), folder.name)
     if family == "whisper" or (family is None and (folder / "model.bin").is_file()):
         from sensorium.tasks.transcribe import load_transcriber
 

@@ -11,18 +11,22 @@ from pathlib import Path
 import torch
 
 from sensorium.core.errors import NotFoundError
+from sensorium.core.runtime import Progress, quiet
 from sensorium.data.packages import weights
 from sensorium.models.pretrained.text_model import TextModel, load_folder, load_gguf
 
 NAMES = ("smollm2",)
 
 
-def open_text_model(name: str, dtype: torch.dtype = torch.float32) -> TextModel:
+def open_text_model(
+    name: str | Path, dtype: torch.dtype = torch.float32, progress: Progress = quiet
+) -> TextModel:
     """Load a language model.
 
     Args:
         name: One of `NAMES`, a `.gguf` file, or a folder as Hugging Face lays it out.
         dtype: Of its parameters.
+        progress: Told what is being fetched.
 
     Raises:
         NotFoundError: If there is nothing of this name.
@@ -36,4 +40,4 @@ def open_text_model(name: str, dtype: torch.dtype = torch.float32) -> TextModel:
         return load_folder(path, dtype)
     if name not in NAMES:
         raise NotFoundError(f"no language model '{name}'; give {', '.join(NAMES)}, a folder or a .gguf file")
-    return load_gguf(weights(name), dtype)
+    return load_gguf(weights(str(name), progress), dtype)
