@@ -1,5 +1,6 @@
 """What frozen encoders and codecs give is computed once and kept beside the rows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,9 @@ def test_a_drawing_lesson_asks_for_the_codes(tmp_path: Path) -> None:
     for row, number in enumerate(lesson.rows.tolist()):
         expected = codec.encode(media.open(course.table.rows([number])[0].image)).tolist()
         assert lesson.writing.targets[row].tolist() == [*expected, codec.vocab_size + 1]
+    teacher, own = Teacher(model), course.exercises(course.read([0])[0])
+    assert teacher.lesson(course, [0], [[replace(one, key=1) for one in own]]) == (None, [])
+    assert teacher.failures == {}  # further clips have no codes, and that is no failure
     train(drawing(tmp_path, str(tmp_path / "codec"), steps=2), tmp_path / "run")
 
 

@@ -90,13 +90,16 @@ class Teacher:
         answers: list[list[int]] = []
         writer = self.model.decoder(WRITER_OF[course.config.task])
         for row, one in ((row, one) for row, of_row in zip(rows, asked, strict=True) for one in of_row):
+            answer = _answer(course, row, one)
+            if answer is None:
+                continue
             try:
                 if (row, one.key) not in ready:
                     ready[row, one.key] = self._prepared(course, row, one)
-                ids = writer.answer_ids(_answer(course, row, one))
             except MediaError as error:
                 self.failures[f"{course.config.table} {row}"] = str(error)
                 continue
+            ids = writer.answer_ids(answer)
             if len(ids) <= course.config.max_tokens:
                 kept.append((row, one))
                 answers.append(ids)
@@ -126,16 +129,12 @@ class Teacher:
         return ready
 
 
-def _answer(course: Course, row: int, exercise: Exercise) -> str | list[int]:
-    """A text as it is; the codes of a medium.
-
-    Raises:
-        MediaError: If the medium has none: it could not be read, or is not the row's first clip.
-    """
+def _answer(course: Course, row: int, exercise: Exercise) -> str | list[int] | None:
+    """A text as it is; the codes of a medium, None where none were made: not the first clip, or not read."""
     if isinstance(exercise.answer, str):
         return exercise.answer
     if course.codes is None or exercise.key or not len(course.codes[row]):
-        raise MediaError("no codes were made of it; only a row's first clip has some")
+        return None
     return [int(code) for code in course.codes[row][:, 0]]
 
 
