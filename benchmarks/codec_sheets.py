@@ -24,7 +24,8 @@ def picture_sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray]], path: Path) ->
         lines += [np.concatenate([pair[which] for pair in some], axis=1) for which in (0, 1)]
         lines.append(np.full((_GAP, lines[0].shape[1], 3), 255, np.uint8))
     sheet = Image.fromarray(np.concatenate(lines[:-1]))
-    sheet.resize((sheet.width * _ZOOM, sheet.height * _ZOOM), Image.Resampling.NEAREST).save(path)
+    enlarged = sheet.resize((sheet.width * _ZOOM, sheet.height * _ZOOM), Image.Resampling.NEAREST)
+    enlarged.quantize(256).save(path, optimize=True)
 
 
 def sound_sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Path) -> None:
