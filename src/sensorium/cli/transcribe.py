@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -43,6 +43,10 @@ def transcribe(
             "-o", "--output", metavar="PATH", help="A .txt, .json, .srt, .vtt or .TextGrid file, or a folder."
         ),
     ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "mixed", "bf16"],
+        typer.Option("--precision", help="bf16 is the fastest, on processors that have it."),
+    ] = "auto",
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
@@ -59,7 +63,7 @@ def transcribe(
 
     has_words = output is not None or ending != ".txt"
     config = TranscribeConfig(language=language, is_conditioned=condition, has_words=has_words)
-    done = _transcribe_all(audio, model, config, device)
+    done = _transcribe_all(audio, model, config, device, precision)
     if output is not None:
         from sensorium.tasks.transcript_files import write_transcript
 
@@ -91,14 +95,18 @@ def _targets(audio: list[Path], output: Path | None, ending: str) -> dict[Path, 
 
 
 def _transcribe_all(
-    audio: list[Path], model: str, config: TranscribeConfig, device: str
+    audio: list[Path],
+    model: str,
+    config: TranscribeConfig,
+    device: str,
+    precision: Literal["auto", "fp32", "mixed", "bf16"],
 ) -> dict[Path, Transcript]:
     """Transcripts of those that can be read; what is wrong with the rest is said, of a single one raised."""
     from sensorium.tasks.transcribe import load_transcriber
 
     done: dict[Path, Transcript] = {}
     with TerminalProgress() as progress:
-        transcriber = load_transcriber(model, config, device=device, progress=progress)
+        transcriber = load_transcriber(model, config, precision=precision, device=device, progress=progress)
         for path in audio:
             try:
                 done[path] = transcriber.transcribe(path, progress=progress)

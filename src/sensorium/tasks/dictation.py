@@ -12,13 +12,11 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from pydantic import Field
 
-from sensorium.align.kernels import usable
 from sensorium.core.config import Config
-from sensorium.generation import Completion, Decoder, Engine, Memory, PlainDecoder, Request, Sampling
-from sensorium.generation.machine.decoder import CompiledDecoder
+from sensorium.generation import Completion, Engine, Memory, Request, Sampling
+from sensorium.generation.fastest import fastest_decoder
 from sensorium.generation.timed_text import TimedIds, TimedText
 from sensorium.models.pretrained.whisper import Whisper
 
@@ -76,7 +74,10 @@ class Scribe:
         self._vocabulary, self._config = whisper.vocabulary, config
         self._most_ids = whisper.model.config.decoder.num_positions
         num_rows = config.num_samples if any(config.temperatures) else 1
-        self._engine = Engine(_decoder(whisper, num_rows, self._most_ids))
+        decoder, is_whole = whisper.model.decoder, whisper.precision == "fp32"
+        self._engine = Engine(
+            fastest_decoder(decoder, num_rows, self._most_ids, "fp32" if is_whole else "bf16")
+        )
         words = self._vocabulary
         self._timed = TimedIds(
             words.vocab_size,
@@ -156,15 +157,6 @@ class Scribe:
         """The last of what was said, in half of the room, and the mark that begins a transcript."""
         shown = list(previous)[-(self._most_ids // 2 - 1) :]
         return [*([self._vocabulary.previous, *shown] if shown else []), self._vocabulary.start]
-
-
-def _decoder(whisper: Whisper, num_rows: int, capacity: int) -> Decoder:
-    """The decoder in machine code where it may compute in bfloat16 and can, else PyTorch's."""
-    decoder = whisper.model.decoder
-    if whisper.precision == "bf16" and usable() and decoder.embedding.weight.device.type == "cpu":
-        threads = torch.get_num_threads()
-        return CompiledDecoder(decoder, num_rows, capacity, weights="bf16", num_threads=threads)
-    return PlainDecoder(decoder, num_rows, capacity)
 
 
 def _compression(text: str) -> float:

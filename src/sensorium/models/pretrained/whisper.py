@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -22,7 +22,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sensorium.core.errors import CheckpointError, NotFoundError
-from sensorium.core.runtime import Precision
 from sensorium.encoders.pretrained import whisper as encoder
 from sensorium.encoders.pretrained.ctranslate2 import read_model, rename_variables
 from sensorium.models.language_model import LanguageModelConfig
@@ -30,6 +29,7 @@ from sensorium.models.pretrained.whisper_vocabulary import WhisperVocabulary
 from sensorium.models.recogniser import Recogniser, RecogniserConfig
 from sensorium.nn.block import BlockConfig
 
+Precision: TypeAlias = Literal["fp32", "mixed", "bf16"]
 HF_WEIGHTS, CT2_WEIGHTS = "model.safetensors", "model.bin"
 
 
@@ -41,7 +41,7 @@ class Whisper:
         model: Encoder and decoder.
         vocabulary: What its ids stand for.
         alignment_heads: Pairs of block and head whose cross-attention tells when a word is said.
-        precision: In which the encoder computes, and the decoder while it writes.
+        precision: `fp32`; `mixed`: the decoder computes in bfloat16 while it writes; `bf16`: both do.
     """
 
     model: Recogniser
@@ -55,7 +55,7 @@ def load_whisper(folder: Path, precision: Precision = "fp32") -> Whisper:
 
     Args:
         folder: Holds `config.json`, `tokenizer.json` and the weights.
-        precision: In which the encoder computes; the decoder's parameters are float32.
+        precision: In which it computes; the decoder's parameters are float32.
 
     Raises:
         NotFoundError: If the folder or one of its files is not there.

@@ -1,0 +1,39 @@
+"""Real weights on real and synthetic speech: the words, and when they are said."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sensorium.data.espeak import speak
+from sensorium.data.packages import fetch
+from sensorium.data.sources.packages.stamps import PACKAGE
+from sensorium.tasks.load import load
+from sensorium.tasks.transcribe import Transcriber
+
+pytestmark = [pytest.mark.network, pytest.mark.slow]
+TEXT = "A pair of blue jeans with patches."
+
+
+@pytest.fixture(scope="module")
+def whisper() -> Transcriber:
+    return load("whisper-tiny.en", Transcriber)
+
+
+def test_a_recording_of_the_stamps(whisper: Transcriber) -> None:
+    [path] = fetch(PACKAGE).rglob("blackbird_desc.ogg")
+    assert whisper.transcribe(path).text == "Blackbird."
+
+
+def test_a_synthetic_sentence_and_the_times_of_its_words(whisper: Transcriber, tmp_path: Path) -> None:
+    speech = speak(TEXT, "en-gb", variant="f3")
+    soundfile.write(tmp_path / "a.wav", speech.samples, speech.rate_hz)
+    found = whisper.transcribe(tmp_path / "a.wav")
+    assert found.text.lower() == TEXT.lower()
+    assert [word.word for word in found.words] == found.text.split()
+    starts = [word.start_s for word in found.words]
+    truth = [word.start_s for word in speech.words]
+    assert np.median(np.abs(np.array(starts) - truth)) < 0.15
+    assert all(before.end_s <= after.start_s + 1e-6 for before, after in itertools.pairwise(found.words))
