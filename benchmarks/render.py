@@ -206,6 +206,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Figures], list[str]]]] = {
     "dtw": ("Time warping", claim),
     "soft_dtw": ("Soft-DTW", claim),
     "speech_alignment": ("Words to speech", claim),
+    "transcription": ("Transcription", claim),
     "grounding": ("Phrases to regions", claim),
     "codecs": ("Codecs", claim),
     "fusion": ("Fusion", claim),
