@@ -34,7 +34,7 @@ docs: $(READY) $(DOCS)
 	$(BIN)/mkdocs build --strict
 
 bench: $(READY)  ## every claim's script; figures go to benchmarks/results
-	set -e; for name in loss search towers image_decode table_reads help_time dtw soft_dtw speech_alignment grounding fusion summary; do $(BIN)/sensorium bench $$name; done
+	set -e; for name in loss search towers image_decode table_reads help_time dtw soft_dtw speech_alignment grounding fusion summary generation; do $(BIN)/sensorium bench $$name; done
 	$(BIN)/python benchmarks/render.py
 
 # torch first, by its pinned version: pip then finds the CPU build where one is at hand

@@ -211,6 +211,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Figures], list[str]]]] = {
     "codecs": ("Codecs", claim),
     "fusion": ("Fusion", claim),
     "summary": ("Video summaries", claim),
+    "generation": ("Writing", claim),
     "loss": ("Memory and time of the losses", loss),
     "search": ("Search", search),
     "towers": ("Locked towers by backend", towers),

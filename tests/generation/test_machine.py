@@ -115,6 +115,15 @@ def test_prompts_longer_than_a_run_and_vectors_in_place_of_ids() -> None:
     assert (whole - wanted).norm() <= BOUNDS["bf16"] * wanted.norm()
 
 
+def test_threads_may_be_fewer_than_it_was_built_for() -> None:
+    decoder = CompiledDecoder(build("llama"), 1, 61, num_threads=2)
+    wanted = decoder.advance([Feed(0, 0, [5, 7])])[0]
+    decoder.num_threads = 1
+    assert torch.equal(decoder.advance([Feed(0, 0, [5, 7])])[0], wanted)
+    with pytest.raises(UsageError, match="num_threads=3, but the decoder was built for 1 to 2"):
+        decoder.num_threads = 3
+
+
 def test_rows_are_copied_for_beams() -> None:
     decoder = CompiledDecoder(build("llama"), 3, 61, num_threads=1)
     decoder.advance([Feed(row, 0, [5 + row, 7]) for row in range(3)])

@@ -42,7 +42,7 @@ class CompiledDecoder:
         capacity: Most tokens of a sequence.
         weights: Format of the blocks' matrices.
         head_weights: Format of the output matrix; None: the same, but at least 8 bits.
-        num_threads: Threads of a step; None: as many as the process may use processors, at most 8.
+        num_threads: Most threads of a step; None: as many as the process may use processors, at most 8.
 
     Raises:
         UsageError: If the model is of a kind that the kernels do not know, or numba does not work here.
@@ -64,7 +64,7 @@ class CompiledDecoder:
         if learned and capacity > learned:
             raise UsageError(f"capacity={capacity}, but the model learned {learned} positions; ask for those")
         self._model, self._num_rows, self._capacity = model, num_rows, capacity
-        self._threads = _num_processors() if num_threads is None else num_threads
+        self._threads = self._most_threads = _num_processors() if num_threads is None else num_threads
         room = Room(num_rows, -(-capacity // 16) * 16, NUM_TOKENS, self._threads)
         head = ("int8" if weights == "int4" else weights) if head_weights is None else head_weights
         self._program = Program(model, room, weights, head)
@@ -92,6 +92,17 @@ class CompiledDecoder:
     def capacity(self) -> int:
         """Most tokens of a sequence."""
         return self._capacity
+
+    @property
+    def num_threads(self) -> int:
+        """Threads of a step; may be lowered where the processors have other work."""
+        return self._threads
+
+    @num_threads.setter
+    def num_threads(self, wanted: int) -> None:
+        if not 1 <= wanted <= self._most_threads:
+            raise UsageError(f"num_threads={wanted}, but the decoder was built for 1 to {self._most_threads}")
+        self._threads = wanted
 
     @property
     def weight_bytes(self) -> int:

@@ -38,12 +38,10 @@ def _encode(kind, source, target, padded):
 
 @inlined
 def _multiply_block(kind, count, unit, steps, x, x_bytes, out, out_bytes, adds, bias):
-    """A unit of rows times one, two, up to four or up to eight tokens; places behind the last are scratch."""
+    """A unit of rows times one, up to four or up to eight tokens; places behind the last are scratch."""
     if kind == BF16:
         if count == 1:
             products.bf16_1(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
-        elif count == 2:
-            products.bf16_2(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
         elif count <= 4:
             products.bf16_4(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
         else:
@@ -51,16 +49,12 @@ def _multiply_block(kind, count, unit, steps, x, x_bytes, out, out_bytes, adds, 
     elif kind == INT8:
         if count == 1:
             products.int8_1(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
-        elif count == 2:
-            products.int8_2(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
         elif count <= 4:
             products.int8_4(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
         else:
             products.int8_8(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
     elif count == 1:
         products.int4_1(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
-    elif count == 2:
-        products.int4_2(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
     elif count <= 4:
         products.int4_4(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
     else:

@@ -100,6 +100,6 @@ def _add_group(v: Lanes, columns: list[Any], scale: Any, group: Any, slot: Any, 
     b.store(v.fma(factor, b.sitofp(start, ir.VectorType(F32, 16)), b.load(slot)), slot)
 
 
-bf16_1, bf16_2, bf16_4, bf16_8 = (_dot(count, 2, _bf16) for count in (1, 2, 4, 8))
-int8_1, int8_2, int8_4, int8_8 = (_dot(count, 1, _int8) for count in (1, 2, 4, 8))
-int4_1, int4_2, int4_4, int4_8 = (_dot(count, 1, _int4) for count in (1, 2, 4, 8))
+bf16_1, bf16_4, bf16_8 = (_dot(count, 2, _bf16) for count in (1, 4, 8))
+int8_1, int8_4, int8_8 = (_dot(count, 1, _int8) for count in (1, 4, 8))
+int4_1, int4_4, int4_8 = (_dot(count, 1, _int4) for count in (1, 4, 8))
