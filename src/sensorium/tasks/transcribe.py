@@ -218,7 +218,7 @@ def split(ids: Sequence[int], first_time: int, num_frames: int) -> tuple[list[Pi
         times_s = [(ids[place] - first_time) * TIME_STEP_S for place in (begin, end - 1)]
         pieces.append(Piece(_text(ids[begin:end], is_time[begin:end]), *times_s))
     done = num_frames if ends_alone else (ids[cuts[-1] - 1] - first_time) * _FRAMES_A_STEP
-    return pieces, done or num_frames
+    return pieces, min(done or num_frames, num_frames)
 
 
 def _text(ids: Sequence[int], is_time: Sequence[bool]) -> tuple[int, ...]:
