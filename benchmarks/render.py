@@ -183,6 +183,21 @@ def help_time(found: Figures) -> list[str]:
     ]
 
 
+def next_id_loss(found: Figures) -> list[str]:
+    """Memory and time of the loss over a vocabulary, beside its plain form."""
+    rows = [
+        [places, name, spread(one["extra_mib"]), spread(one["cpu_s"])]
+        for places in found
+        if places.isdigit()
+        for name, one in found[places].items()
+    ]
+    return [
+        f"Width {found['width']}, {found['ids']:,} ids, {found['rounds']} rounds; value and gradients differ from the "
+        f"plain form's by {number(found['relative_error'])} (relative). Frozen: the output matrix takes no gradient.",
+        table(["places", "", "extra MiB", "CPU seconds"], rows),
+    ]
+
+
 def claim(found: Figures) -> list[str]:
     """Any result that is a list of rows, and the evaluations on the way where it has a curve."""
     parts = [found["claim"], by_key(found["rows"], "what")]
@@ -213,6 +228,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Figures], list[str]]]] = {
     "summary": ("Video summaries", claim),
     "generation": ("Writing", claim),
     "loss": ("Memory and time of the losses", loss),
+    "generative_loss": ("Memory and time of the loss over a vocabulary", next_id_loss),
     "search": ("Search", search),
     "towers": ("Locked towers by backend", towers),
     "image_decode": ("Image decode", image_decode),

@@ -27,6 +27,17 @@ def test_cnn_gives_a_token_for_each_place_of_its_last_map() -> None:
     assert encoder(whole(torch.randn(2, 3, 40, 64))).values.shape == (2, 40, 12)
 
 
+def test_cnn_joins_its_places_in_reading_order() -> None:
+    apart = ENCODERS.build("image-cnn", width=3, depths=(1, 1, 1), size_px=36).eval()
+    joined = ENCODERS.build("image-cnn", width=3, depths=(1, 1, 1), size_px=36, places="joined").eval()
+    joined.load_state_dict(apart.state_dict())
+    images = whole(torch.randn(2, 3, 36, 36))
+    assert joined.dim == 25 * 12
+    torch.testing.assert_close(joined(images).values[:, 0], apart(images).values.flatten(1))
+    with pytest.raises(UsageError, match="images of 44 x 36 px; joined places need 36 px square"):
+        joined(whole(torch.randn(2, 3, 36, 44)))
+
+
 @pytest.mark.parametrize("positions", ["rotary", "learned"])
 def test_vit_gives_a_token_for_each_patch(positions: str) -> None:
     encoder = ENCODERS.build("image-vit", width=20, depth=1, patch_px=16, positions=positions)

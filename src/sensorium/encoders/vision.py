@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from sensorium.core.errors import UsageError
 from sensorium.core.types import Padded, Tokens
 from sensorium.data.inputs import ImageInput
 from sensorium.encoders.registry import ENCODERS, input_of
@@ -31,7 +32,9 @@ class ImageCNN(nn.Module):
         width: Channels of the first stage; each further stage has twice as many.
         depths: Residual blocks of each stage; side and stages fit if size_px / 2^stages is 2 to 8.
         norm: `batch`, or `layer` over channels, which sees neither the other images nor the whole of its own.
-        size_px: Side of the images.
+        places: `apart`: each is a token. `joined`: all lie side by side in one token, so that what stands
+            where is not lost in a mean; for pictures that fill their frame alike, as emoji do.
+        size_px: Side of the images; for joined places no other is taken.
         input: Further options of `ImageInput`.
 
     Reference: arXiv:1512.03385; smaller than its ImageNet networks, without their max pooling.
@@ -45,18 +48,29 @@ class ImageCNN(nn.Module):
         width: int = 32,
         depths: Sequence[int] = (1, 1, 1, 1),
         norm: Literal["batch", "layer"] = "batch",
+        places: Literal["apart", "joined"] = "apart",
         size_px: int = 64,
         input: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__()
         self.input = input_of(ImageInput, {"size_px": size_px, "mode": "pad"}, input)
         self.stages = ConvStages(3, [width * 2**stage for stage in range(len(depths))], depths, norm)
-        self.dim = self.stages.num_channels
+        self.is_joined, self.size_px = places == "joined", size_px
+        side = -(-size_px // self.stages.stride)
+        self.dim = self.stages.num_channels * (side**2 if self.is_joined else 1)
 
     def forward(self, inputs: Padded) -> Tokens:
-        """Encode (B, 3, H, W) images."""
+        """Encode (B, 3, H, W) images.
+
+        Raises:
+            UsageError: If places are joined and the images are not of the encoder's own size.
+        """
+        height, width = inputs.values.shape[-2:]
+        if self.is_joined and (height, width) != (self.size_px, self.size_px):
+            raise UsageError(f"images of {width} x {height} px; joined places need {self.size_px} px square")
         features, _ = self.stages(inputs.values)
-        values = rearrange(features, "b d h w -> b (h w) d")
+        layout = "b d h w -> b 1 (h w d)" if self.is_joined else "b d h w -> b (h w) d"
+        values = rearrange(features, layout)
         return Tokens(values, all_real(values))
 
 
