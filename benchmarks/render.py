@@ -192,8 +192,9 @@ def next_id_loss(found: Figures) -> list[str]:
         for name, one in found[places].items()
     ]
     return [
-        f"Width {found['width']}, {found['ids']:,} ids, {found['rounds']} rounds; value and gradients differ from the "
-        f"plain form's by {number(found['relative_error'])} (relative). Frozen: the output matrix takes no gradient.",
+        f"Width {found['width']}, {found['ids']:,} ids, {found['rounds']} rounds; value and gradients differ "
+        f"from the plain form's by {number(found['relative_error'])} (relative). Frozen: the output matrix "
+        "takes no gradient.",
         table(["places", "", "extra MiB", "CPU seconds"], rows),
     ]
 
