@@ -69,6 +69,7 @@ def test_a_folder_takes_a_file_for_each(arguments: list[str], tmp_path: Path) ->
         (["a.wav", "x/a.wav", "-o", "out"], "one name"),
         (["a.wav", "-o", "out.doc"], "out.doc"),
         (["a.wav", "--language", "xx"], "'xx'"),
+        (["a.wav", "--plot", "out.jpg"], "out.jpg"),
     ],
 )
 def test_wrong_usage_is_told_before_any_work(

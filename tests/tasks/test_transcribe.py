@@ -24,7 +24,7 @@ from sensorium.tasks.transcribe import (
     take_words,
 )
 from sensorium.tasks.transcript_files import as_json, write_transcript
-from sensorium.tasks.word_times import word_times
+from sensorium.tasks.word_times import without_pause, word_times
 
 GREEDY = TranscribeConfig(temperatures=(0.0,), language="en", min_logprob=-99)
 
@@ -171,6 +171,14 @@ def test_words_are_where_the_decoder_looked(tiny: Whisper, monkeypatch: pytest.M
     assert abs(timed[-1][0].end_s - moments[-1] / 50) < 0.041
     assert sum(count for _, count in timed) == len(ids)
     assert timed[0][0].confidence == pytest.approx(1 / tiny_whisper.vocab_size(), rel=1e-4)
+
+
+def test_a_pause_before_a_segment_is_not_its_first_word() -> None:
+    words = [TimedWord("Red,", 1.0, 2.5), TimedWord("then", 2.5, 4.5)]
+    first, second = without_pause(words, 0.6)
+    assert (first.start_s, first.end_s, second) == (1.9, 2.5, words[1])
+    assert without_pause(words, 1.5) == words
+    assert without_pause([], 0.5) == []
 
 
 def test_words_are_shared_out_by_their_ids() -> None:

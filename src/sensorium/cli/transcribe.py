@@ -43,6 +43,9 @@ def transcribe(
             "-o", "--output", metavar="PATH", help="A .txt, .json, .srt, .vtt or .TextGrid file, or a folder."
         ),
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="PNG", help="Draw the words over one recording.")
+    ] = None,
     precision: Annotated[
         Literal["auto", "fp32", "mixed", "bf16"],
         typer.Option("--precision", help="bf16 is the fastest, on processors that have it."),
@@ -57,20 +60,27 @@ def transcribe(
     """
     if srt + vtt + json > 1:
         raise UsageError("give one of --json, --srt and --vtt")
+    if plot is not None and (len(audio) > 1 or plot.suffix.lower() != ".png"):
+        raise UsageError(f"--plot {plot.name}: expected one recording and a name that ends in .png")
     ending = ".srt" if srt else ".vtt" if vtt else ".json" if json else ".txt"
     targets = _targets(audio, output, ending)
     from sensorium.tasks.transcribe import TranscribeConfig
 
-    has_words = output is not None or ending != ".txt"
+    has_words = output is not None or plot is not None or ending != ".txt"
     config = TranscribeConfig(language=language, is_conditioned=condition, has_words=has_words)
     done = _transcribe_all(audio, model, config, device, precision)
+    if plot is not None:
+        from sensorium.tasks.speech_plot import draw_words
+
+        draw_words(audio[0], done[audio[0]].words, plot)
+        note(f"wrote {plot}")
     if output is not None:
         from sensorium.tasks.transcript_files import write_transcript
 
         for path, transcript in done.items():
             write_transcript(transcript, targets[path])
             note(f"wrote {targets[path]}")
-    else:
+    elif plot is None or ending != ".txt":
         _print(done, ending, is_one=len(audio) == 1)
     if len(done) < len(audio):
         raise typer.Exit(PARTLY_FAILED if done else 1)

@@ -29,7 +29,7 @@ from sensorium.models.pretrained.whisper import Precision, Whisper, load_whisper
 from sensorium.models.pretrained.whisper_vocabulary import TIME_STEP_S
 from sensorium.tasks.dictation import DictationConfig, Scribe
 from sensorium.tasks.subtitles import TimedWord
-from sensorium.tasks.word_times import word_times
+from sensorium.tasks.word_times import longest_s, without_pause, word_times
 
 DEFAULT = "whisper-tiny.en"
 _INAUDIBLE = -8.0
@@ -254,10 +254,11 @@ class _Clerk:
     def _keep(self, pieces: Sequence[Piece], memory: Memory, window: Window, start: int) -> None:
         offset_s = start / FRAMES_A_SECOND
         words = self._words(pieces, memory, window)
+        most_s = longest_s([word.end_s - word.start_s for word, _ in words])
         for piece in pieces:
             text = self._whisper.vocabulary.decode(piece.ids)
             end_s = min(piece.end_s, window.num_real / FRAMES_A_SECOND)
-            own = take_words(words, len(piece.ids))
+            own = without_pause(take_words(words, len(piece.ids)), most_s)
             if not text.strip():
                 continue
             line = len(self.segments)

@@ -9,6 +9,7 @@ deviation), smoothed by a median over .14 s, and averaged; the cheapest monotone
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -89,13 +90,30 @@ def _median(values: Float32[np.ndarray, "A N S"]) -> Float32[np.ndarray, "A N S"
     return median
 
 
+def longest_s(lengths_s: Sequence[float]) -> float:
+    """How long a word may be that begins or ends beside a pause: twice the median word, at most 1.4 s.
+
+    Example:
+        >>> longest_s([0.2, 0.3, 1.9])
+        0.6
+    """
+    spoken = [length_s for length_s in lengths_s if length_s > 0]
+    return _MOST_MEDIANS * min(_LONGEST_MEDIAN_S, float(np.median(spoken)) if spoken else 0.0)
+
+
+def without_pause(words: Sequence[TimedWord], most_s: float) -> list[TimedWord]:
+    """Words of a segment, the pause before it cut off the first, which was looked at with it."""
+    if not words or words[0].end_s - words[0].start_s <= most_s:
+        return list(words)
+    return [replace(words[0], start_s=words[0].end_s - most_s), *words[1:]]
+
+
 _Timed = tuple[WrittenWord, float, float, float]
 
 
 def _shortened(words: Sequence[_Timed]) -> list[_Timed]:
     """Cut pauses off long words at the ends of sentences: they are looked at with the stop or the next."""
-    lengths = [end_s - start_s for _, start_s, end_s, _ in words if end_s > start_s]
-    most_s = _MOST_MEDIANS * min(_LONGEST_MEDIAN_S, float(np.median(lengths)) if lengths else 0.0)
+    most_s = longest_s([end_s - start_s for _, start_s, end_s, _ in words])
     kept: list[_Timed] = []
     for place, (word, start_s, end_s, odds) in enumerate(words):
         if place and end_s - start_s > most_s:
