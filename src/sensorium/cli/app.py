@@ -56,7 +56,9 @@ COMMANDS: dict[str, Entry] = {
     "align": Entry(
         "align", "Align two recordings or videos, words to speech, phrases to regions of an image.", "Use"
     ),
-    "transcribe": Entry("transcribe", "Write down what is said in recordings, with times.", "Use"),
+    "transcribe": Entry(
+        "transcribe", "Write down what is said in AUDIO, with the time of every word.", "Use"
+    ),
     "summarize": Entry(
         "summarize", "Summarise a video: highlight reel, keyframes, chapters and text.", "Use"
     ),
@@ -99,7 +101,7 @@ app = typer.Typer(
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
-    """Turn the media you own into one model that you can search.
+    """Turn the media you own into one model that you can search, question and talk to.
 
     Results go to stdout (one line of JSON with --json), the rest to stderr.
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly failed, 4 not found, 130 interrupted.
