@@ -104,6 +104,27 @@ def test_bits_do_not_depend_on_company_cuts_or_threads(name: str, kind: Format) 
         assert torch.equal(crowded.advance(feeds)[-1], stepwise[start:end])
 
 
+@pytest.mark.parametrize("name", ["whisper", "gated"])
+def test_a_memory_may_be_longer_than_the_cache(name: str) -> None:
+    model = build(name)
+    with torch.no_grad():
+        for block in model.stack.blocks:
+            if block.memory_gate is not None:
+                block.memory_gate.fill_(2.0)
+    plain = PlainDecoder(with_rounded_weights(model, "bf16"), 2, 16)
+    decoders = [CompiledDecoder(model, 2, 16, num_threads=threads) for threads in (1, 2)]
+    for length in (7, 1501, 301):
+        memory = memory_of(model, length, length)
+        scores = []
+        for decoder in (plain, *decoders):
+            for row in (0, 1):
+                decoder.clear(row, memory)
+            feeds = [Feed(row, 0, [5, 9, 2, 6], num_scored=4) for row in (0, 1)]
+            scores.append(torch.cat(decoder.advance(feeds)))
+        assert (scores[1] - scores[0]).norm() <= BOUNDS["bf16"] * scores[0].norm()
+        assert torch.equal(scores[1], scores[2])
+
+
 def test_prompts_longer_than_a_run_and_vectors_in_place_of_ids() -> None:
     model = build("llama")
     decoder = CompiledDecoder(model, 2, 611, num_threads=1)

@@ -206,6 +206,7 @@ class CompiledDecoder:
         keys, values = (one[0][:, seen].detach().float().cpu() for one in (part.keys, part.values))
         count = keys.shape[1]
         held = -(-max(count, 1) // 16) * 16
+        self._program.make_room_for(held)
         padded = torch.nn.functional.pad(keys, (0, 0, 0, held - count)).unflatten(1, (-1, 16))
         arrays = []
         for one in (padded.transpose(2, 3), torch.nn.functional.pad(values, (0, 0, 0, held - count))):

@@ -134,6 +134,17 @@ class Program:
         self.without_memory = self._table(
             [row for row in self._rows if row not in self._of_memory], addresses
         )
+        self._score_room = 0
+        self.make_room_for(room.capacity)
+
+    def make_room_for(self, num_keys: int) -> None:
+        """Let each thread score so many keys, a multiple of 16: a memory may be longer than the cache."""
+        if num_keys <= self._score_room:
+            return
+        self._scores, self._score_room = zeros(4 * num_keys * self._room.num_threads), num_keys
+        place = (int(self._scores.ctypes.data) - int(self.floats.ctypes.data)) // 4
+        for table in (self.with_memory, self.without_memory):
+            table[:, SCORES:] = place, num_keys
 
     def _take_buffers(self) -> None:
         tokens, block = self._room.num_tokens, self._blocks[0]
@@ -148,7 +159,6 @@ class Program:
         self._attended = self._floats.take(tokens * self._attended_width)
         self._up = self._floats.take(tokens * self._num_up * self._mlp_width)
         self._activated = self._floats.take(tokens * self._mlp_width)
-        self._scores = self._floats.take(self._room.num_threads * self._room.capacity)
         self._nothing = self._floats.take(max(widest * 2, self._qkv_width))
         self._encoded = zeros(2 * widest * tokens)
         self._of_memory: list[list[Number]] = []
@@ -256,7 +266,7 @@ class Program:
     def _add(self, operation: int, *numbers: Number, is_scored: bool = False) -> None:
         row: list[Number] = [operation, *numbers]
         row += [0] * (SCORED - len(row))
-        self._rows.append([*row, int(is_scored), self._scores.place, self._room.capacity])
+        self._rows.append([*row, int(is_scored), 0, 0])
 
     def _table(self, rows: Sequence[Sequence[Number]], matrices: Sequence[int]) -> np.ndarray:
         base = int(self.floats.ctypes.data)
