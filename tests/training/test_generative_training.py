@@ -178,6 +178,22 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         GenerativeRecipe.model_validate(values)
 
 
+def test_tasks_over_one_table_hold_out_the_same_rows(tmp_path: Path) -> None:
+    path = tmp_path / "t.lance"
+    values = recipe_values([task(path, "ask"), task(path, "caption")])
+    first, second = values["data"]["tasks"]
+    second["test"] = {"source": ["squares-test", "more"]}
+    with pytest.raises(ValueError, match=r"tasks 'ask' and 'caption' over .* name the same test in both"):
+        GenerativeRecipe.model_validate(values)
+    second["table"] = str(tmp_path / "." / "t.lance") + "/"
+    with pytest.raises(ValueError, match="hold out different rows"):
+        GenerativeRecipe.model_validate(values)
+    first["test"] = {"source": ["more", "squares-test"]}  # the same, spelt otherwise
+    GenerativeRecipe.model_validate(values)
+    second |= {"table": str(tmp_path / "other.lance"), "test": 0.2}  # another table
+    GenerativeRecipe.model_validate(values)
+
+
 def test_a_run_may_start_from_another(tmp_path: Path) -> None:
     lesson_table(tmp_path / "t.lance")
     values = recipe_values([task(tmp_path / "t.lance", "ask")], steps=2)

@@ -8,12 +8,15 @@ path.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+
+from sensorium.core.runtime import Progress, quiet
 
 UNREACHED = {"float32": 1e30, "float64": 1e300}
 """What stands for infinity: finite, so that code may be compiled freely and sums do not overflow."""
@@ -36,15 +39,19 @@ def usable() -> bool:
         return False
 
 
-def compiled(function: Callable[..., Any], signature: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
+def compiled(
+    function: Callable[..., Any], signature: str, dtype: np.dtype[Any], *, progress: Progress = quiet
+) -> Callable[..., Any]:
     """Machine code of `function` for one float type.
 
     Args:
         function: Source of the kernel; only arrays, scalars and NumPy names inside.
         signature: Numba signature with `f` for the float type, such as `void(f[:, ::1], int64)`.
         dtype: float32 or float64.
+        progress: Told while the function is compiled; not where machine code is read from disk.
     """
-    return _compiled(inspect.unwrap(function), signature, dtype.name)
+    with contextlib.nullcontext() if progress is quiet else _told(progress):
+        return _compiled(inspect.unwrap(function), signature, dtype.name)
 
 
 @functools.cache
@@ -59,6 +66,29 @@ def _compiled(function: Callable[..., Any], signature: str, name: str) -> Callab
     except RuntimeError:  # no folder to keep it in
         kernel = build()(function)
     return kernel
+
+
+@contextlib.contextmanager
+def _told(progress: Progress) -> Iterator[None]:
+    """Report what numba compiles meanwhile; it says so itself, and only where it has no code on disk."""
+    from numba.core import event
+
+    message, is_compiling = "compiling for this processor, once", False
+
+    class Listener(event.Listener):
+        def on_start(self, event: object) -> None:
+            nonlocal is_compiling
+            if not is_compiling:
+                progress(0, 1, message)
+            is_compiling = True
+
+        def on_end(self, event: object) -> None:
+            """What was compiled may be a part of what is asked for."""
+
+    with event.install_listener("numba:compile", Listener()):
+        yield
+    if is_compiling:
+        progress(1, 1, message)
 
 
 def _successor(value):  # type: ignore[no-untyped-def]

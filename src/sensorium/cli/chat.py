@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sensorium.cli.answering import prepare, read_precision, show
 from sensorium.cli.options import (
     PENALTY,
     AssistantOption,
@@ -21,9 +22,8 @@ from sensorium.cli.options import (
     SeedOption,
     SystemOption,
     TemperatureOption,
-    with_precision,
 )
-from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, note, write_stream
+from sensorium.cli.output import JsonOption, TerminalProgress, note
 from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
 
 if TYPE_CHECKING:
@@ -54,14 +54,11 @@ def chat(
     """
     from sensorium.tasks.assistant import write_config
     from sensorium.tasks.load import load_assistant
-    from sensorium.tasks.text_assistant import TextAssistant
 
     with TerminalProgress() as progress:
         assistant = load_assistant(model, progress=progress)
-    if isinstance(assistant, TextAssistant):
-        assistant = with_precision(assistant, precision)
-    elif precision != "bf16":
-        raise UsageError(f"--precision is of language models, and {model} is another kind; leave it out")
+    assistant = assistant.with_precision(read_precision(precision))
+    prepare(assistant)
     config = write_config(
         max_tokens, temperature, seed, repetition_penalty=PENALTY if penalty is None else penalty
     )
@@ -167,21 +164,13 @@ def _answer(talk: Conversation, line: str, *, is_json: bool) -> None:
     start = time.perf_counter()
     answer = talk.ask(line.strip())
     try:
-        if is_json:
-            answer.wait()
-        else:
-            write_stream(answer)
+        show(answer, start, is_json=is_json)
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
         answer.cancel()
         print()
     talk.hear(answer.text)
-    if is_json:
-        seconds = round(time.perf_counter() - start, 3)
-        emit_json({"text": answer.text, "tokens": len(answer.ids), "seconds": seconds})
-    elif answer.reason == "length":
-        note(f"(cut after {len(answer.ids)} tokens; --max-tokens allows more)")
 
 
 def _lines() -> Iterator[str]:

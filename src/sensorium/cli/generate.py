@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sensorium.cli.answering import prepare, read_precision, show
 from sensorium.cli.options import (
     PENALTY,
     AssistantOption,
@@ -18,9 +19,8 @@ from sensorium.cli.options import (
     SeedOption,
     SystemOption,
     TemperatureOption,
-    with_precision,
 )
-from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, write_stream
+from sensorium.cli.output import JsonOption, TerminalProgress
 from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ def generate(
     usual = 1.0 if is_raw else PENALTY
     config = write_config(max_tokens, temperature, seed, stops or [], usual if penalty is None else penalty)
     with TerminalProgress() as progress:
-        assistant = with_precision(load(model, TextAssistant, progress=progress), precision)
+        assistant = load(model, TextAssistant, progress=progress)
+    assistant = assistant.with_precision(read_precision(precision))
+    prepare(assistant)
     guide = _guide(assistant, schema, choices or [])
     start = time.perf_counter()
     if is_raw:
@@ -79,12 +81,7 @@ def generate(
     else:
         turns = [Turn("system", (system,))] if system else []
         answer = assistant.reply([*turns, Turn("user", (text,))], config, guide=guide)
-    if json:
-        answer.wait()
-        seconds = round(time.perf_counter() - start, 3)
-        emit_json({"text": answer.text, "tokens": len(answer.ids), "seconds": seconds})
-    else:
-        write_stream(answer)
+    show(answer, start, is_json=json)
 
 
 def _prompt(words: list[str]) -> str:

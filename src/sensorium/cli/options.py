@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorium.core.errors import NotFoundError, UsageError
+from sensorium.core.errors import NotFoundError
 
 if TYPE_CHECKING:
     from sensorium.models.joint_embedding import JointEmbedding
-    from sensorium.tasks.text_assistant import TextAssistant
 
 ModelOption = Annotated[
     Path | None,
     typer.Option("--model", "-m", metavar="RUN", envvar="SENSORIUM_MODEL", help="Folder of a trained model."),
 ]
+TableArgument = Annotated[Path, typer.Argument(metavar="TABLE", help="A media table.")]
 FieldOption = Annotated[
     list[str] | None,
     typer.Option("--field", "-f", metavar="FIELD", help="image, text, audio, speech or video; repeatable."),
@@ -85,20 +85,6 @@ def load_model(run: Path | None, device: str = "cpu") -> JointEmbedding:
 
 PENALTY = 1.1
 """Of answers: small models repeat themselves without, and lose the thread at 1.2."""
-
-
-def with_precision(assistant: TextAssistant, precision: str) -> TextAssistant:
-    """Let a language model write with weights of the precision that an option names.
-
-    Raises:
-        UsageError: If there is no such precision.
-    """
-    from sensorium.generation import Precision
-
-    known = get_args(Precision)
-    if precision not in known:
-        raise UsageError(f"--precision {precision}: expected one of {', '.join(known)}")
-    return assistant.with_precision(cast("Precision", precision))
 
 
 def is_table(path: Path) -> bool:

@@ -33,6 +33,7 @@ class Store:
     def __init__(self, path: Path, dataset: lance.LanceDataset) -> None:
         self.path = path
         self._dataset = dataset
+        self._kept: dict[str, list[str]] = {}
 
     @classmethod
     def create(cls, path: Path, schema: pa.Schema) -> Store:
@@ -147,6 +148,15 @@ class Store:
         return self._read(
             lambda dataset: dataset.to_table(columns=list(columns), filter=where, scan_in_order=True)
         )
+
+    def kept(self, column: str) -> list[str]:
+        """A column of texts, kept from call to call: rows never change, so only new ones are read."""
+        kept = self._kept.setdefault(column, [])
+        if not kept:
+            kept += self.scan([column])[column].to_pylist()
+        elif len(kept) < len(self):
+            kept += self.take(range(len(kept), len(self)), [column])[column].to_pylist()
+        return kept
 
     def optimize(self) -> None:
         """Merge small fragments where there are many and drop versions that no reader can still use."""

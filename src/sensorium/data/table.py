@@ -25,7 +25,7 @@ from sensorium.data.query import Hit, Pool, Pools, Query, embed_query, search
 from sensorium.data.relevance import keep_relevant
 from sensorium.data.sample import Sample
 from sensorium.data.store import Store
-from sensorium.data.vectors import Ragged, VectorFolder, VectorStore
+from sensorium.data.vectors import Ragged, VectorFolder, by_row
 
 ROWS = "rows.lance"
 
@@ -50,7 +50,6 @@ class Table:
         self.path = path
         self._store = store
         self._beside = VectorFolder(path)
-        self._cache: dict[str, list[str]] = {}
         self._seen = Seen()
         self._pools = Pools()
 
@@ -115,12 +114,12 @@ class Table:
     @property
     def ids(self) -> list[str]:
         """Content id of each row."""
-        return self._cached("id")
+        return self._store.kept("id")
 
     @property
     def groups(self) -> list[str]:
         """Group of each row: rows of one group never part in a split."""
-        return self._cached("group")
+        return self._store.kept("group")
 
     def add(self, samples: Iterable[Sample], *, progress: Progress = quiet) -> int:
         """Append what is not there yet; a sample whose content id is present is skipped.
@@ -226,8 +225,7 @@ class Table:
         """
         rows = np.asarray(row_numbers, dtype=np.int64)
         self._check_range(rows)
-        store = VectorStore.open_or_create(self.path, "features", name, values.shape[1])
-        store.append(rows, np.asarray(offsets), values)
+        self._beside.append("features", name, rows, np.asarray(offsets), values)
 
     def features(self, name: str) -> Ragged:
         """Cached features of all rows; rows that have none own no vectors.
@@ -268,13 +266,9 @@ class Table:
         """
         rows = np.asarray(row_numbers, dtype=np.int64)
         self._check_range(rows)
-        order = np.argsort(rows, kind="stable")
-        distinct, starts = np.unique(rows[order], return_index=True)
-        offsets = np.append(starts, len(rows))
         name = self._vector_name(field, model_fingerprint)
         self._pools.clear()
-        store = VectorStore.open_or_create(self.path, "vectors", name, values.shape[1])
-        store.append(distinct, offsets, values[order])
+        self._beside.append("vectors", name, *by_row(rows, values))
 
     def vectors(
         self, field: str, fingerprint: str
@@ -341,15 +335,6 @@ class Table:
         if field not in FIELDS:
             raise UsageError(f"no field '{field}'; known: {', '.join(FIELDS)}")
         return f"{field}:{fingerprint}"
-
-    def _cached(self, name: str) -> list[str]:
-        """A column, kept from call to call: rows never change, so only new ones are read."""
-        kept = self._cache.setdefault(name, [])
-        if not kept:
-            kept += self._store.scan([name])[name].to_pylist()
-        elif len(kept) < len(self):
-            kept += self._store.take(range(len(kept), len(self)), [name])[name].to_pylist()
-        return kept
 
     def _check_range(self, numbers: np.ndarray) -> None:
         wrong = numbers[(numbers < 0) | (numbers >= len(self))]

@@ -184,6 +184,17 @@ class VectorFolder:
             raise NotFoundError(f"no {kind} '{name}' in {self.path}; there are: {known}")
         return found
 
+    def append(
+        self,
+        kind: Kind,
+        name: str,
+        rows: Int64[np.ndarray, " n"],
+        offsets: Int64[np.ndarray, " n_plus_1"],
+        values: Float[np.ndarray, "M D"],
+    ) -> None:
+        """Write vectors of some rows, as `VectorStore.append` does, to a store that is made if missing."""
+        VectorStore.open_or_create(self.path, kind, name, values.shape[1]).append(rows, offsets, values)
+
     def missing(self, kind: Kind, name: str, wanted: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
         """Those of the `wanted` rows that have no entry yet; ascending."""
         found = VectorStore.open(self.path, kind, name)
@@ -194,6 +205,21 @@ class VectorFolder:
         for kind in get_args(Kind):
             for name in self.names(kind):
                 self.get(kind, name).optimize()
+
+
+def by_row(
+    rows: Int64[np.ndarray, " m"], values: Float[np.ndarray, "m D"]
+) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n_plus_1"], Float[np.ndarray, "m D"]]:
+    """Vectors in any order, several of a row among them, as `VectorStore.append` takes them.
+
+    Example:
+        >>> rows, offsets, values = by_row(np.array([7, 2, 7]), np.array([[1.0], [2.0], [3.0]]))
+        >>> rows.tolist(), offsets.tolist(), values[:, 0].tolist()
+        ([2, 7], [0, 1, 3], [2.0, 1.0, 3.0])
+    """
+    order = np.argsort(rows, kind="stable")
+    distinct, starts = np.unique(rows[order], return_index=True)
+    return distinct, np.append(starts, len(rows)), values[order]
 
 
 def dataset_path(folder: Path, kind: str, name: str) -> Path:

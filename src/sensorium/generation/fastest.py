@@ -11,6 +11,7 @@ import torch
 
 from sensorium.align.kernels import usable
 from sensorium.core.errors import UsageError
+from sensorium.core.runtime import Progress, quiet
 from sensorium.generation.decoder import Decoder, PlainDecoder
 from sensorium.models.language_model import LanguageModel
 
@@ -19,7 +20,12 @@ Precision: TypeAlias = Literal["fp32", "bf16", "int8", "int4"]
 
 
 def fastest_decoder(
-    model: LanguageModel, num_rows: int, capacity: int, precision: Precision = "bf16"
+    model: LanguageModel,
+    num_rows: int,
+    capacity: int,
+    precision: Precision = "bf16",
+    *,
+    progress: Progress = quiet,
 ) -> Decoder:
     """Choose by where the model is, what it is made of, and what works here.
 
@@ -29,6 +35,7 @@ def fastest_decoder(
         capacity: Most tokens of a sequence.
         precision: "fp32": PyTorch's, in the model's own type; "bf16": machine code, or PyTorch's where there
             is none; "int8", "int4": machine code alone.
+        progress: Told while machine code is compiled, which happens once on a machine.
 
     Raises:
         UsageError: If 8 or 4 bits are asked for where they cannot be had.
@@ -43,7 +50,9 @@ def fastest_decoder(
 
         try:
             threads = min(torch.get_num_threads(), 8)
-            return CompiledDecoder(model, num_rows, capacity, weights=precision, num_threads=threads)
+            return CompiledDecoder(
+                model, num_rows, capacity, weights=precision, num_threads=threads, progress=progress
+            )
         except UsageError as error:
             failure = str(error)
     if precision != "bf16":

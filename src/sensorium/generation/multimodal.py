@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import torch
 
+from sensorium.core.runtime import Progress, quiet
 from sensorium.core.types import MediaBatch, Tokens
-from sensorium.generation.decoder import PlainDecoder
 from sensorium.generation.engine import Engine
+from sensorium.generation.fastest import Precision, fastest_decoder
 from sensorium.generation.request import Request
 from sensorium.generation.sampling import GREEDY, Sampling
 from sensorium.models.multimodal_lm import MultimodalLM
@@ -21,11 +22,28 @@ ROOM = 1024
 """Ids that a sequence may have, prompt and prefix included."""
 
 
-def engine_of(model: MultimodalLM, to: str, *, num_rows: int = 8, capacity: int = ROOM) -> Engine:
-    """An engine over the writer of one kind of output."""
+def engine_of(
+    model: MultimodalLM,
+    to: str,
+    *,
+    num_rows: int = 8,
+    capacity: int = ROOM,
+    precision: Precision = "fp32",
+    progress: Progress = quiet,
+) -> Engine:
+    """An engine over the writer of one kind of output.
+
+    Args:
+        model: In evaluation mode.
+        to: Kind of output.
+        num_rows: Most answers that are written at a time.
+        capacity: Most ids of a sequence.
+        precision: Of the writer's weights; see `fastest_decoder`.
+        progress: Told while machine code is compiled.
+    """
     writer = model.decoder(to)
     decode = None if writer.tokenizer is None else writer.tokenizer.decode
-    return Engine(PlainDecoder(writer.model, num_rows, capacity), decode)
+    return Engine(fastest_decoder(writer.model, num_rows, capacity, precision, progress=progress), decode)
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Bool, Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
@@ -107,6 +108,11 @@ class LanguageModel(nn.Module):
     def logits(self, hidden: Float[Tensor, "B N D"]) -> Float[Tensor, "B N V"]:
         """Score every id as the next one."""
         return functional.linear(hidden, self.output_matrix)
+
+    @torch.inference_mode()
+    def score(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
+        """Score every id as the next one, at each place of a text, without any memory in view."""
+        return self.logits(self(self.embed(ids)))
 
     def memory_key_values(
         self,

@@ -1,7 +1,8 @@
 """What people talk to: turns of text and media in, text, an image or speech out.
 
-`Assistant` says what every such model can be asked; `tasks.text_assistant` is the one over a language model.
-A `Generation` is what comes back, whole or while it is being written. Does not know terminals or networks.
+`Assistant` says what every such model can be asked: a language model (`tasks.text_assistant`), a multimodal
+one (`tasks.multimodal_assistant`), a recogniser (`tasks.transcribe`). What they share stands here. A
+`Generation` is what comes back, whole or while it is being written. Does not know terminals or networks.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor
 
+from sensorium import media
 from sensorium.codecs.chat import Role
 from sensorium.core.config import Config
-from sensorium.generation import GREEDY, Completion, Guide, Sampling, Stream
-from sensorium.media.types import Audio, Image, Media
+from sensorium.core.runtime import Progress, quiet
+from sensorium.generation import GREEDY, Completion, Guide, Precision, Sampling, Stream
+from sensorium.media.types import Audio, Image, Media, Text, Video
 
 Output: TypeAlias = Literal["text", "image", "audio"]
 Part: TypeAlias = str | Path | Media
@@ -152,6 +155,47 @@ class Generation:
 
 
 @runtime_checkable
+class Replying(Protocol):
+    """Whatever answers the last of some turns."""
+
+    def reply(
+        self,
+        turns: Sequence[Turn],
+        config: WriteConfig = PLAIN,
+        *,
+        to: Output = "text",
+        guide: Guide | None = None,
+    ) -> Generation:
+        """Answer the last turn."""
+
+
+def answer_once(
+    self: Replying,
+    parts: Sequence[Part],
+    *,
+    to: Output = "text",
+    max_tokens: int = 512,
+    temperature: float = 0.0,
+    seed: int = 0,
+    stream: bool = False,
+) -> Generation:
+    """Answer one turn: the `generate` of every `Assistant`, where the arguments are explained."""
+    answer = self.reply([Turn("user", tuple(parts))], write_config(max_tokens, temperature, seed), to=to)
+    return answer if stream else answer.wait()
+
+
+def opened(part: Part, target_px: int | None = None) -> str | Image | Audio | Video:
+    """A part as a model takes it: files are opened, and a text is a text wherever it came from.
+
+    Args:
+        part: A text, a file, or an opened medium.
+        target_px: Short side in pixels that will be enough.
+    """
+    found = media.open(part, target_px=target_px) if isinstance(part, Path) else part
+    return found.text if isinstance(found, Text) else found
+
+
+@runtime_checkable
 class Assistant(Protocol):
     """A model that answers.
 
@@ -197,6 +241,16 @@ class Assistant(Protocol):
 
         Nothing is written before the answer is iterated over or read.
         """
+
+    def prepare(self, to: Output = "text", progress: Progress = quiet) -> object:
+        """Build what writes now rather than at the first answer.
+
+        The first time on a machine, code is compiled for its processor, which takes some seconds; only then
+        `progress` is told.
+        """
+
+    def with_precision(self, precision: Precision) -> Assistant:
+        """The same model, writing with weights of another precision: "fp32", "bf16", "int8" or "int4"."""
 
     def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
         """Score every id as the next one, at each place of a text."""

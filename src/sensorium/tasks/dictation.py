@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from sensorium.core.config import Config
+from sensorium.core.runtime import Progress, quiet
 from sensorium.generation import Completion, Engine, Memory, Request, Sampling
-from sensorium.generation.fastest import fastest_decoder
+from sensorium.generation.fastest import Precision, fastest_decoder
 from sensorium.generation.timed_text import TimedIds, TimedText
 from sensorium.models.pretrained.whisper import Whisper
 
@@ -68,15 +69,16 @@ class Scribe:
     Args:
         whisper: The recogniser.
         config: How.
+        progress: Told while machine code is compiled.
     """
 
-    def __init__(self, whisper: Whisper, config: DictationConfig) -> None:
+    def __init__(self, whisper: Whisper, config: DictationConfig, progress: Progress = quiet) -> None:
         self._vocabulary, self._config = whisper.vocabulary, config
         self._most_ids = whisper.model.config.decoder.num_positions
         num_rows = config.num_samples if any(config.temperatures) else 1
-        decoder, is_whole = whisper.model.decoder, whisper.precision == "fp32"
+        precision: Precision = "fp32" if whisper.precision == "fp32" else "bf16"
         self._engine = Engine(
-            fastest_decoder(decoder, num_rows, self._most_ids, "fp32" if is_whole else "bf16")
+            fastest_decoder(whisper.model.decoder, num_rows, self._most_ids, precision, progress=progress)
         )
         words = self._vocabulary
         self._timed = TimedIds(

@@ -1,9 +1,8 @@
 """An assistant over a multimodal model: text, images, sounds and films in; text, an image or speech out.
 
-In: turns. Out: answers, written by the engine, codes among them made into media by their codecs. The texts of
-    the
-last turn are the instruction; of each modality the latest medium is in view, also one of an earlier turn.
-Does not know how the model was found (`tasks.load`).
+In: turns. Out: answers, written by the engine, codes among them made into media by their codecs. The texts
+of the last turn are the instruction; of each modality the latest medium is in view, also one of an earlier
+turn. Does not know how the model was found (`tasks.load`).
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sensorium import media
 from sensorium.codecs import Codec
 from sensorium.core.errors import NotFoundError, UsageError
-from sensorium.generation import Engine, Guide
+from sensorium.core.runtime import Progress, quiet
+from sensorium.generation import Engine, Guide, Precision
 from sensorium.generation.multimodal import ROOM, engine_of, requests
-from sensorium.media.types import Audio, Image, Media, Text, Video
+from sensorium.media.types import Audio, Image, Media, Video
 from sensorium.models import checkpoint
 from sensorium.models.instructions import TEMPLATES
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.reading import batch_of, prepare, target_px
-from sensorium.tasks.assistant import PLAIN, Generation, Output, Part, Turn, WriteConfig, write_config
+from sensorium.tasks.assistant import PLAIN, Generation, Output, Turn, WriteConfig, answer_once, opened
 
 _MODALITY: Mapping[type[Media], str] = {Image: "image", Audio: "audio", Video: "video"}
 
@@ -40,38 +39,37 @@ class MultimodalAssistant:
         name: What it is called in messages.
         codecs: What makes media of the codes of each kind of output.
         context: Most ids of a sequence.
+        precision: Of a finished language model's weights while it writes; writers of our own are small.
 
     Attributes:
         model: The model.
         outputs: What it can answer with: text, and what it has a codec for.
     """
 
+    generate = answer_once
+
     def __init__(
-        self, model: MultimodalLM, name: str, codecs: Mapping[str, Codec[Any]], *, context: int = ROOM
+        self,
+        model: MultimodalLM,
+        name: str,
+        codecs: Mapping[str, Codec[Any]],
+        *,
+        context: int = ROOM,
+        precision: Precision = "bf16",
     ) -> None:
         self.model, self.name = model, name
-        self._codecs, self._context = codecs, context
+        self._codecs, self._context, self._precision = codecs, context, precision
         kinds: tuple[Output, ...] = ("text", "image", "audio")
         self.outputs = tuple(
             one for one in kinds if one in model.decoders and (one == "text" or one in codecs)
         )
         self._engines: dict[str, Engine] = {}
 
-    def generate(
-        self,
-        parts: Sequence[Part],
-        *,
-        to: Output = "text",
-        max_tokens: int = 512,
-        temperature: float = 0.0,
-        seed: int = 0,
-        stream: bool = False,
-    ) -> Generation:
-        """Answer one turn; see `Assistant.generate`."""
-        answer = self.reply([Turn("user", tuple(parts))], write_config(max_tokens, temperature, seed), to=to)
-        if not stream:
-            answer.wait()
-        return answer
+    def with_precision(self, precision: Precision) -> MultimodalAssistant:
+        """The same model, its language model writing with weights of another precision."""
+        return MultimodalAssistant(
+            self.model, self.name, self._codecs, context=self._context, precision=precision
+        )
 
     def reply(
         self,
@@ -88,7 +86,7 @@ class MultimodalAssistant:
         """
         if to not in self.outputs:
             raise UsageError(f"{self.name} writes {', '.join(self.outputs)}, no {to}; train a writer of {to}")
-        given, texts = self._opened(turns)
+        given, texts = self._read(turns)
         instruction = "\n".join(texts) or TEMPLATES["transcribe" if set(given) == {"audio"} else "caption"]
         batch = batch_of(self.model, [0], [prepare(self.model, given)], [instruction])
         codec = self._codecs.get(to)
@@ -96,42 +94,44 @@ class MultimodalAssistant:
             self.model, to, batch, [instruction], sampling=config.sampling, max_tokens=config.max_tokens
         )
         if codec is None:
-            return Generation(self._engine(to).submit(replace(request, stops=config.stops, guide=guide)))
+            return Generation(self.prepare(to).submit(replace(request, stops=config.stops, guide=guide)))
         length = int(codec.rate) if to == "image" and codec.rate is not None else None
         rule = _CodesOnly(codec.vocab_size, length is not None)
         most = config.max_tokens if length is None else length
         return Generation(
-            self._engine(to).submit(replace(request, rule=rule, max_tokens=most)), _decoder(codec)
+            self.prepare(to).submit(replace(request, rule=rule, max_tokens=most)), _decoder(codec)
         )
 
-    @torch.inference_mode()
     def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
         """Score every id of the text writer as the next one, without any medium in view."""
-        writer = self.model.decoder("text").model
-        return writer.logits(writer(writer.embed(ids)))
+        return self.model.decoder("text").model.score(ids)
 
-    def _engine(self, to: str) -> Engine:
+    def prepare(self, to: Output = "text", progress: Progress = quiet) -> Engine:
+        """Build what writes, once; see `Assistant.prepare`."""
         if to not in self._engines:
-            self._engines[to] = engine_of(self.model, to, num_rows=1, capacity=self._context)
+            self._engines[to] = engine_of(
+                self.model,
+                to,
+                num_rows=1,
+                capacity=self._context,
+                precision=self._precision if self.model.decoder(to).config.pretrained else "fp32",
+                progress=progress,
+            )
         return self._engines[to]
 
-    def _opened(self, turns: Sequence[Turn]) -> tuple[dict[str, Media], list[str]]:
+    def _read(self, turns: Sequence[Turn]) -> tuple[dict[str, Media], list[str]]:
         """The latest medium of each modality, and the texts of the last turn."""
+        enough_px = target_px(self.model, "image") if "image" in self.model.sources else None
         given: dict[str, Media] = {}
         texts: list[str] = []
         for number, turn in enumerate(turns):
             for part in turn.parts if turn.role == "user" else ():
-                opened = self._open(part)
-                if isinstance(opened, str):
-                    texts += [opened] if number == len(turns) - 1 else []
+                found = opened(part, enough_px)
+                if isinstance(found, str):
+                    texts += [found] if number == len(turns) - 1 else []
                 else:
-                    given[_MODALITY[type(opened)]] = opened
+                    given[_MODALITY[type(found)]] = found
         return given, texts
-
-    def _open(self, part: Part) -> Media | str:
-        pixels = target_px(self.model, "image") if "image" in self.model.sources else None
-        opened = media.open(part, target_px=pixels) if isinstance(part, Path) else part
-        return opened.text if isinstance(opened, Text) else opened
 
 
 def with_codecs(model: MultimodalLM, folder: Path) -> MultimodalAssistant:

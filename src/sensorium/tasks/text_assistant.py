@@ -7,22 +7,18 @@ are refused by a line that says what can take them. Does not know how the model 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
 
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sensorium import media
 from sensorium.codecs.chat import Message
 from sensorium.codecs.pieces import ids_of
 from sensorium.core.errors import UsageError
+from sensorium.core.runtime import Progress, quiet
 from sensorium.generation import Engine, Guide, Precision, Request, fastest_decoder
 from sensorium.generation.constraint import Grammars
-from sensorium.media.types import Text
 from sensorium.models.pretrained.text_model import TextModel
-from sensorium.tasks.assistant import PLAIN, Generation, Output, Part, Turn, WriteConfig, write_config
+from sensorium.tasks.assistant import PLAIN, Generation, Output, Part, Turn, WriteConfig, answer_once, opened
 
 CONTEXT = 2048
 """Tokens of a conversation that are kept, unless the model was trained on fewer."""
@@ -46,6 +42,7 @@ class TextAssistant:
     """
 
     outputs: tuple[Output, ...] = ("text",)
+    generate = answer_once
 
     def __init__(
         self,
@@ -59,6 +56,7 @@ class TextAssistant:
         self.model, self.tokenizer, self.name = source.model, source.tokenizer, name
         self.context = min(context, source.num_positions)
         self._source, self._num_rows, self._precision = source, num_rows, precision
+        self._engine: Engine | None = None
 
     def with_precision(self, precision: Precision) -> TextAssistant:
         """The same model, writing with weights of another precision: "fp32", "bf16", "int8" or "int4"."""
@@ -66,27 +64,14 @@ class TextAssistant:
             self._source, self.name, num_rows=self._num_rows, context=self.context, precision=precision
         )
 
-    @cached_property
-    def _engine(self) -> Engine:
-        decoder = fastest_decoder(self.model, self._num_rows, self.context, self._precision)
-        return Engine(decoder, self.tokenizer.decode)
-
-    def generate(
-        self,
-        parts: Sequence[Part],
-        *,
-        to: Output = "text",
-        max_tokens: int = 512,
-        temperature: float = 0.0,
-        seed: int = 0,
-        stream: bool = False,
-    ) -> Generation:
-        """Answer one turn; see `Assistant.generate`."""
-        config = write_config(max_tokens, temperature, seed)
-        answer = self.reply([Turn("user", tuple(parts))], config, to=to)
-        if not stream:
-            answer.wait()
-        return answer
+    def prepare(self, to: Output = "text", progress: Progress = quiet) -> Engine:
+        """Build what writes, once; see `Assistant.prepare`."""
+        if self._engine is None:
+            decoder = fastest_decoder(
+                self.model, self._num_rows, self.context, self._precision, progress=progress
+            )
+            self._engine = Engine(decoder, self.tokenizer.decode)
+        return self._engine
 
     def reply(
         self,
@@ -122,10 +107,9 @@ class TextAssistant:
             raise UsageError(f"{len(ids)} tokens, but {self.context - 1} fit; shorten the text")
         return self._write(ids, config, guide)
 
-    @torch.inference_mode()
     def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
         """Score every id as the next one, at each place of a text."""
-        return self.model.logits(self.model(self.model.embed(ids)))
+        return self.model.score(ids)
 
     def grammars(self) -> Grammars:
         """What makes guides for answers that must parse.
@@ -144,19 +128,17 @@ class TextAssistant:
             stops=config.stops,
             guide=guide,
         )
-        return Generation(self._engine.submit(request))
+        return Generation(self.prepare().submit(request))
 
     def _room(self, config: WriteConfig) -> int:
         """Tokens that a conversation may take: half of the context at least, whatever the answer may take."""
         return self.context - min(config.max_tokens, self.context // 2)
 
     def _read(self, part: Part) -> str:
-        opened = media.open(part) if isinstance(part, Path) else part
-        if isinstance(opened, str):
-            return opened
-        if isinstance(opened, Text):
-            return opened.text
-        raise UsageError(f"{self.name} reads text, got {opened!r}; {_ELSEWHERE}")
+        found = opened(part)
+        if not isinstance(found, str):
+            raise UsageError(f"{self.name} reads text, got {found!r}; {_ELSEWHERE}")
+        return found
 
 
 _ELSEWHERE = "--model assistant takes and gives images and sound (sensorium train assistant makes one)"

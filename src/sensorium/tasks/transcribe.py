@@ -101,6 +101,7 @@ class Transcriber:
     Args:
         whisper: The recogniser.
         config: How it writes.
+        progress: Told while machine code is compiled.
 
     Example:
         >>> transcriber = load_transcriber()                     # doctest: +SKIP
@@ -108,10 +109,12 @@ class Transcriber:
         'Good morning.'
     """
 
-    def __init__(self, whisper: Whisper, config: TranscribeConfig = PLAIN) -> None:
+    def __init__(
+        self, whisper: Whisper, config: TranscribeConfig = PLAIN, progress: Progress = quiet
+    ) -> None:
         whisper.vocabulary.opening(config.language)  # a wrong language is told before any work
         self.whisper, self.config = whisper, config
-        self._scribe = Scribe(whisper, config)
+        self._scribe = Scribe(whisper, config, progress)
 
     def transcribe(self, audio: Path, *, progress: Progress = quiet) -> Transcript:
         """Write down what is said.
@@ -167,7 +170,7 @@ def load_transcriber(
     place = pick_device(device)
     whisper = load_whisper(folder, "mixed" if precision == "auto" else precision)
     whisper.model.to(place)
-    return Transcriber(whisper, config)
+    return Transcriber(whisper, config, progress)
 
 
 def _folder(name: str | Path, progress: Progress) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import normpath
 
 from pydantic import Field, model_validator
 
@@ -43,6 +44,11 @@ class TaskConfig(Config):
     per_row: int = Field(default=1, ge=1)
     max_tokens: int = Field(default=64, ge=1)
 
+    @property
+    def held_out(self) -> float | frozenset[str]:
+        """What `test` names, however it is spelt: a share, or the set of sources."""
+        return frozenset(self.test.sources) if isinstance(self.test, HeldOut) else self.test
+
 
 class GenerativeData(Config):
     """Which rows.
@@ -61,6 +67,19 @@ class GenerativeData(Config):
     max_measured: int = Field(default=100, ge=1)
     max_written: int = Field(default=32, ge=0)
     pack: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _hold_out_the_same(self) -> GenerativeData:
+        """A row that one task holds out must not be trained on by another."""
+        first: dict[str, TaskConfig] = {}
+        for one in self.tasks:
+            known = first.setdefault(normpath(one.table), one)
+            if known.held_out != one.held_out:
+                raise ValueError(
+                    f"tasks '{known.task}' and '{one.task}' over {one.table} hold out different rows, so one "
+                    "would train on what the other is measured on; name the same test in both"
+                )
+        return self
 
 
 class GenerativeRecipe(Config):

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sensorium.align.kernels import compiled, usable
 from sensorium.core.errors import UsageError
+from sensorium.core.runtime import Progress, quiet
 from sensorium.generation.decoder import Feed, Memory
 from sensorium.generation.machine.packing import Format, whole, zeros
 from sensorium.generation.machine.program import Program, Room
@@ -43,6 +44,7 @@ class CompiledDecoder:
         weights: Format of the blocks' matrices.
         head_weights: Format of the output matrix; None: the same, but at least 8 bits.
         num_threads: Most threads of a step; None: as many as the process may use processors, at most 8.
+        progress: Told while the kernels are compiled, which happens once on a machine.
 
     Raises:
         UsageError: If the model is of a kind that the kernels do not know, or numba does not work here.
@@ -57,6 +59,7 @@ class CompiledDecoder:
         weights: Format = "bf16",
         head_weights: Format | None = None,
         num_threads: int | None = None,
+        progress: Progress = quiet,
     ) -> None:
         if not usable():
             raise UsageError("numba does not work here; use PlainDecoder")
@@ -68,7 +71,7 @@ class CompiledDecoder:
         room = Room(num_rows, -(-capacity // 16) * 16, NUM_TOKENS, self._threads)
         head = ("int8" if weights == "int4" else weights) if head_weights is None else head_weights
         self._program = Program(model, room, weights, head)
-        self._step = _step_function()
+        self._step = _step_function(progress)
         self._others = ThreadPoolExecutor(self._threads - 1, "decoder") if self._threads > 1 else None
         self._counters = np.zeros((len(self._program.with_memory), 8), np.int64)  # a line of cache for each
         self._memories = np.zeros((model.config.depth, num_rows, 4), np.int64)
@@ -218,10 +221,10 @@ class CompiledDecoder:
         return arrays[0].ctypes.data, arrays[1].ctypes.data, count, held
 
 
-def _step_function() -> Any:
+def _step_function(progress: Progress) -> Any:
     from sensorium.generation.machine.kernels import STEP, step
 
-    return compiled(step, STEP, np.dtype(np.float32))
+    return compiled(step, STEP, np.dtype(np.float32), progress=progress)
 
 
 def _num_processors() -> int:
