@@ -32,6 +32,11 @@ def test_a_perfect_translation_scores_a_hundred() -> None:
     assert (found.chrf.mean, found.bleu.mean) == (pytest.approx(100.0), pytest.approx(100.0))
 
 
+def test_a_resample_without_any_match_is_no_accident() -> None:
+    found = evaluate_translations(["船", "y", "q"], ["船", "猫", "狗"], language="zh", num_resamples=40)
+    assert found.chrf.low < found.chrf.mean == pytest.approx(100 / 3)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="1 translations for 2 references"):
         evaluate_translations(["a"], ["a", "b"], language="fr")

@@ -1,16 +1,21 @@
-"""How commands open a model that answers, and how they show what it writes."""
+"""How commands open a model that answers, ask it, and show what it writes."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-from sensorium.cli.output import TerminalProgress, emit_json, note, write_stream
-from sensorium.core.errors import UsageError
+import typer
+
+from sensorium.cli.output import PARTLY_FAILED, TerminalProgress, emit_json, note, write_stream
+from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
 
 if TYPE_CHECKING:
     from sensorium.generation import Precision
-    from sensorium.tasks.assistant import Assistant, Generation, Output
+    from sensorium.models.instructions import Task
+    from sensorium.tasks.assistant import Assistant, Generation, Output, Part, WriteConfig
 
 
 def read_precision(name: str) -> Precision:
@@ -33,6 +38,28 @@ def prepare(assistant: Assistant, to: Output = "text") -> None:
         assistant.prepare(to, progress)
 
 
+def open_model(task: Task, name: str = "", *, language: str = "", precision: str = "bf16") -> Assistant:
+    """Open the model that `--model` names, or the first at hand that was taught a task, ready to write.
+
+    Raises:
+        NotFoundError: If none is named and none was taught it.
+        UsageError: If it was not taught it, or not for this language.
+    """
+    from sensorium.models.instructions import WRITER_OF
+    from sensorium.tasks.load import load_assistant
+    from sensorium.tasks.skills import check_skill, first_model
+
+    chosen, place = read_precision(precision), name or first_model(task)
+    with TerminalProgress() as progress:
+        assistant = load_assistant(place, progress=progress)
+    check_skill(assistant.name, assistant.skills, task, language)
+    if not name:
+        note(f"model: {place}")
+    assistant = assistant.with_precision(chosen)
+    prepare(assistant, cast("Output", WRITER_OF[task]))
+    return assistant
+
+
 def show(answer: Generation, start: float, *, is_json: bool) -> None:
     """Print an answer: as it is written, or as {"text", "tokens", "seconds"} when it is.
 
@@ -53,3 +80,89 @@ def as_json(answer: Generation, start: float) -> dict[str, object]:
     """What is said of a finished answer."""
     seconds = round(time.perf_counter() - start, 3)
     return {"text": answer.text, "tokens": len(answer.ids), "seconds": seconds}
+
+
+def answer_media(
+    assistant: Assistant,
+    task: Task,
+    paths: list[Path],
+    config: WriteConfig,
+    *,
+    text: str = "",
+    every_s: float | None = None,
+    is_json: bool = False,
+) -> None:
+    """Ask about files and print the answers: one of a single turn, else one line or element for each.
+
+    Args:
+        assistant: Who answers.
+        task: What is asked.
+        paths: Files; see `tasks.asking.together` for which are looked at together.
+        config: How answers are written.
+        text: The question.
+        every_s: Ask of each part of this length of the one file.
+        is_json: Whether as JSON.
+
+    Raises:
+        typer.Exit: With code 3, if some of several files could not be read; which, was said.
+    """
+    from sensorium.tasks.asking import ask, moments, together
+
+    def answer(parts: Sequence[Part]) -> Generation:
+        return ask(assistant, task, parts, text=text, config=config)
+
+    groups = together(paths)
+    if every_s is not None:
+        if len(paths) != 1:
+            raise UsageError(f"--every takes one video or sound, got {len(paths)} files")
+        found, count = moments(paths[0], every_s)
+        _answer_each((({"start_s": one.start_s}, (one.medium,)) for one in found), count, answer, is_json)
+    elif len(groups) == 1:
+        start = time.perf_counter()
+        show(answer(groups[0]), start, is_json=is_json)
+    else:
+        named = (({"uri": str(group[0])}, group) for group in groups)
+        _answer_each(named, len(groups), answer, is_json)
+
+
+def _answer_each(
+    asked: Iterable[tuple[Mapping[str, object], Sequence[Part]]],
+    count: int | None,
+    answer: Callable[[Sequence[Part]], Generation],
+    is_json: bool,
+) -> None:
+    """Print a line for each as soon as it is answered, or a list of all with the progress beside it."""
+    from sensorium.tasks.chapters import clock
+
+    done: list[dict[str, object]] = []
+    num_failed = 0
+    with TerminalProgress() as progress:
+        for number, (name, parts) in enumerate(asked, start=1):
+            start = time.perf_counter()
+            try:
+                found = as_json(answer(parts), start)
+            except SensoriumError as error:
+                note(str(error))
+                num_failed += 1
+                continue
+            if is_json:
+                done.append({**name, **found})
+                progress(number, count, "answering")
+            else:
+                label = clock(cast(float, name["start_s"])) if "start_s" in name else name["uri"]
+                print(label, " ".join(str(found["text"]).split()), sep="\t", flush=True)
+    if is_json:
+        emit_json(done)
+    if num_failed:
+        raise typer.Exit(PARTLY_FAILED)
+
+
+def check_files(paths: Iterable[Path]) -> None:
+    """Refuse names of no file, before a model is loaded.
+
+    Raises:
+        NotFoundError: With the first.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise NotFoundError(f"no file '{path}'; give an image, a sound, a video or a text")

@@ -53,6 +53,8 @@ COMMANDS: dict[str, Entry] = {
     ),
     "chat": Entry("chat", "Converse with a model; /help lists what can be typed besides messages.", "Use"),
     "generate": Entry("generate", "Write text or code: the answer to a prompt, or its continuation.", "Use"),
+    "ask": Entry("ask", "Answer a question about images, sounds or videos, or one in words alone.", "Use"),
+    "caption": Entry("caption", "Say what images, sounds or videos show.", "Use"),
     "align": Entry(
         "align", "Align two recordings or videos, words to speech, phrases to regions of an image.", "Use"
     ),

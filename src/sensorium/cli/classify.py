@@ -8,12 +8,10 @@ from typing import Annotated
 import typer
 
 from sensorium.cli.options import DeviceOption, ModelOption, load_model
-from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, note
+from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, emit_json, emit_table, note
 from sensorium.core.errors import UsageError
 
 app = typer.Typer(add_completion=False)
-
-PARTLY_FAILED = 3
 
 
 @app.command()

@@ -11,7 +11,15 @@ import typer
 from sensorium.cli.curate import dedup, filter_command
 from sensorium.cli.index import index
 from sensorium.cli.options import TableArgument
-from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_pairs, emit_table, note
+from sensorium.cli.output import (
+    PARTLY_FAILED,
+    JsonOption,
+    TerminalProgress,
+    emit_json,
+    emit_pairs,
+    emit_table,
+    note,
+)
 from sensorium.cli.questions import questions
 from sensorium.cli.scenes import scenes
 from sensorium.cli.spoken import spoken
@@ -24,8 +32,6 @@ app.command()(index)
 app.command()(questions)
 app.command()(scenes)
 app.command()(spoken)
-
-PARTLY_FAILED = 3
 
 
 @app.command()

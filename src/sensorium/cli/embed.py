@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sensorium.cli.options import DeviceOption, FieldOption, LanguageOption, ModelOption, load_model
-from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, note
+from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, emit_json, emit_table, note
 from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from sensorium.models.joint_embedding import JointEmbedding
 
 app = typer.Typer(add_completion=False)
-
-PARTLY_FAILED = 3
 
 
 @app.command()

@@ -35,6 +35,25 @@ AssistantOption = Annotated[
         help="A name that `sensorium models` lists, a folder, a .gguf file, or hf:OWNER/NAME.",
     ),
 ]
+TaughtModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        envvar="SENSORIUM_ASSISTANT",
+        help="As for chat; if not given, the first at hand that was taught this, those in runs/ too.",
+    ),
+]
+EveryOption = Annotated[
+    float | None,
+    typer.Option(
+        "--every",
+        metavar="SECONDS",
+        min=0.1,
+        help="Take one video or sound, of any length, in parts: a line for each.",
+    ),
+]
 SystemOption = Annotated[
     str, typer.Option("--system", metavar="TEXT", help="What the model is told about its part.")
 ]

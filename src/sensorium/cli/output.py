@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 
+PARTLY_FAILED = 3
+"""Exit code where some inputs gave no result and the rest went on."""
 SECONDS_BETWEEN_LINES = 15.0
 """How often a long task reports when stderr is not a terminal."""
 

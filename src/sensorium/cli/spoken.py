@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_pairs, note
-
-PARTLY_FAILED = 3
+from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, emit_json, emit_pairs, note
 
 
 def spoken(

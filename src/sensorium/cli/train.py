@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, note
+from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, emit_json, emit_table, note
 
 if TYPE_CHECKING:
     from sensorium.tasks.train import Trained
     from sensorium.training.log import Figures
 
 app = typer.Typer(add_completion=False)
-
-PARTLY_FAILED = 3
 
 
 @app.command()

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sensorium.cli.options import DeviceOption
-from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, note
+from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, emit_json, emit_table, note
 from sensorium.core.errors import SensoriumError, UsageError
 
 if TYPE_CHECKING:
     from sensorium.tasks.transcribe import TranscribeConfig, Transcript
 
 app = typer.Typer(add_completion=False)
-
-PARTLY_FAILED = 3
 
 
 @app.command()

@@ -6,7 +6,7 @@ sounds and texts of them. It knows nothing of the model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -19,6 +19,7 @@ from sensorium.core.errors import UsageError
 from sensorium.core.registry import Registry
 
 M = TypeVar("M")
+M_co = TypeVar("M_co", covariant=True)
 Ids = Sequence[int] | np.ndarray
 """(N,) whole numbers; `check_ids` looks at what users give."""
 
@@ -48,6 +49,14 @@ class Codec(Protocol[M]):
 
     def decode(self, ids: Ids, /) -> M:
         """Return the medium of some ids."""
+
+
+@runtime_checkable
+class StreamingCodec(Protocol[M_co]):
+    """A codec that decodes while ids still come."""
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[M_co]:
+        """Make pieces of the medium, each as soon as its ids are known; joined, they are the whole."""
 
 
 @dataclass(frozen=True)

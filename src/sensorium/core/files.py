@@ -33,6 +33,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def shipped_dir(name: str) -> Path:
+    """Folder of files that come with sensorium: inside the installed package, or of a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / name
+    return installed if installed.is_dir() else package.parents[1] / name
+
+
 def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 

@@ -65,6 +65,8 @@ def evaluate_translations(
         "chrf": sacrebleu.CHRF(),
         "bleu": sacrebleu.BLEU(tokenize=tokeniser, effective_order=False, force=True),
     }
+    for measure in measures.values():
+        _let_scores_be_of_one_type(measure)
     scores = {
         name: measure.corpus_score(list(predicted), [list(references)], n_bootstrap=num_resamples)
         for name, measure in measures.items()
@@ -114,6 +116,18 @@ class Glossary:
 
 def _words(text: str) -> list[str]:
     return [match.lower() for match in _TOKEN.findall(text.strip(" ."))]
+
+
+def _let_scores_be_of_one_type(measure: Any) -> None:
+    """Resamples without a match score 0 as a float, the others as float32; sacrebleu cannot average both."""
+    compute = measure._compute_score_from_stats
+
+    def compute_plain(stats: Any) -> Any:
+        score = compute(stats)
+        score.score = float(score.score)
+        return score
+
+    measure._compute_score_from_stats = compute_plain
 
 
 def _interval(score: Any) -> Interval:

@@ -7,21 +7,24 @@ one (`tasks.multimodal_assistant`), a recogniser (`tasks.transcribe`). What they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor
 
 from sensorium import media
+from sensorium.codecs import Codec
 from sensorium.codecs.chat import Role
+from sensorium.codecs.contract import StreamingCodec
 from sensorium.core.config import Config
 from sensorium.core.runtime import Progress, quiet
 from sensorium.generation import GREEDY, Completion, Guide, Precision, Sampling, Stream
 from sensorium.media.types import Audio, Image, Media, Text, Video
+from sensorium.tasks.skills import Skills
 
 Output: TypeAlias = Literal["text", "image", "audio"]
 Part: TypeAlias = str | Path | Media
@@ -80,20 +83,25 @@ class Generation:
 
     Args:
         stream: Where the ids come from.
-        decode: Makes the image or sound of codes; None where the answer is text.
+        codec: Makes the image or sound of codes; None where the answer is text.
     """
 
-    def __init__(
-        self, stream: Stream, decode: Callable[[Sequence[int]], Image | Audio] | None = None
-    ) -> None:
+    def __init__(self, stream: Stream, codec: Codec[Any] | None = None) -> None:
         self._stream = stream
-        self._decode = decode
+        self._codec = codec
         self._completion: Completion | None = None
         self._media: Image | Audio | None = None
 
     def __iter__(self) -> Iterator[str]:
         """Yield the text as it becomes certain."""
         return (piece.text for piece in self._stream if piece.text)
+
+    def sounds(self) -> Iterator[Audio]:
+        """Yield speech while it is being written; joined, the pieces are `audio`."""
+        if not isinstance(self._codec, StreamingCodec):
+            yield from filter(None, [self.audio])
+            return
+        yield from self._codec.decode_stream(choice.id for piece in self._stream for choice in piece.choices)
 
     def wait(self) -> Generation:
         """Write to the end."""
@@ -107,7 +115,7 @@ class Generation:
     @property
     def text(self) -> str:
         """The text; empty where the answer is an image or speech."""
-        return "" if self._decode else self._done.text
+        return "" if self._codec else self._done.text
 
     @property
     def image(self) -> Image | None:
@@ -149,8 +157,8 @@ class Generation:
 
     @property
     def _medium(self) -> Image | Audio | None:
-        if self._media is None and self._decode is not None:
-            self._media = self._decode(self._done.ids)
+        if self._media is None and self._codec is not None:
+            self._media = self._codec.decode(self._done.ids)
         return self._media
 
 
@@ -200,10 +208,14 @@ class Assistant(Protocol):
     """A model that answers.
 
     Attributes:
+        name: What it is called in messages.
         outputs: What it can answer with.
+        skills: What it was taught.
     """
 
+    name: str
     outputs: tuple[Output, ...]
+    skills: Skills
 
     def generate(
         self,

@@ -23,7 +23,8 @@ from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.pretrained.library import open_text_model
 from sensorium.models.pretrained.llama import FAMILIES
 from sensorium.tasks.assistant import Assistant
-from sensorium.tasks.multimodal_assistant import with_codecs
+from sensorium.tasks.multimodal_assistant import MultimodalAssistant, with_codecs
+from sensorium.tasks.skills import shipped_assistant
 from sensorium.tasks.text_assistant import TextAssistant
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
         "whisper-tiny.en": Preset(
             "sensorium.tasks.load:load_whisper_tiny", "Whisper tiny.en: writes down English speech (71 MB)"
+        ),
+        "assistant": Preset(
+            "sensorium.tasks.load:load_shipped_assistant",
+            "answers about images, sounds and films, where it came along or was trained",
         ),
     }
 )
@@ -126,6 +131,21 @@ def load_assistant(name: str | Path, *, progress: Progress = quiet) -> Assistant
 def load_smollm2(progress: Progress = quiet) -> TextAssistant:
     """SmolLM2-135M-Instruct, fetched on first use."""
     return TextAssistant(open_text_model("smollm2", progress=progress), "smollm2")
+
+
+def load_shipped_assistant(progress: Progress = quiet) -> Assistant:
+    """The assistant that comes with sensorium.
+
+    Raises:
+        NotFoundError: If none came along; the message says how to train one.
+    """
+    folder = shipped_assistant()
+    if not folder.is_dir():
+        raise NotFoundError(
+            "no trained assistant came with this version; train one: `sensorium train assistant`, "
+            "and give --model runs/assistant"
+        )
+    return load(folder, MultimodalAssistant, progress=progress)
 
 
 def load_whisper_tiny(progress: Progress = quiet) -> Transcriber:

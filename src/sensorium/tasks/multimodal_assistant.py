@@ -7,7 +7,7 @@ turn. Does not know how the model was found (`tasks.load`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from sensorium.generation import Engine, Guide, Precision
 from sensorium.generation.multimodal import ROOM, engine_of, requests
 from sensorium.media.types import Audio, Image, Media, Video
 from sensorium.models import checkpoint
-from sensorium.models.instructions import TEMPLATES
+from sensorium.models.instructions import TEMPLATES, WRITER_OF
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.reading import batch_of, prepare, target_px
 from sensorium.tasks.assistant import PLAIN, Generation, Output, Turn, WriteConfig, answer_once, opened
+from sensorium.tasks.skills import Skills, skills_of
 
 _MODALITY: Mapping[type[Media], str] = {Image: "image", Audio: "audio", Video: "video"}
 
@@ -39,6 +40,7 @@ class MultimodalAssistant:
         name: What it is called in messages.
         codecs: What makes media of the codes of each kind of output.
         context: Most ids of a sequence.
+        skills: What it was taught; None: all that it has decoders for.
         precision: Of a finished language model's weights while it writes; writers of our own are small.
 
     Attributes:
@@ -54,6 +56,7 @@ class MultimodalAssistant:
         name: str,
         codecs: Mapping[str, Codec[Any]],
         *,
+        skills: Skills | None = None,
         context: int = ROOM,
         precision: Precision = "bf16",
     ) -> None:
@@ -63,12 +66,19 @@ class MultimodalAssistant:
         self.outputs = tuple(
             one for one in kinds if one in model.decoders and (one == "text" or one in codecs)
         )
+        taught: Skills = dict.fromkeys(TEMPLATES, ()) if skills is None else skills
+        self.skills: Skills = {task: taught[task] for task in taught if WRITER_OF[task] in model.decoders}
         self._engines: dict[str, Engine] = {}
 
     def with_precision(self, precision: Precision) -> MultimodalAssistant:
         """The same model, its language model writing with weights of another precision."""
         return MultimodalAssistant(
-            self.model, self.name, self._codecs, context=self._context, precision=precision
+            self.model,
+            self.name,
+            self._codecs,
+            skills=self.skills,
+            context=self._context,
+            precision=precision,
         )
 
     def reply(
@@ -84,23 +94,20 @@ class MultimodalAssistant:
         Raises:
             UsageError: If the model does not take or give such media.
         """
-        if to not in self.outputs:
-            raise UsageError(f"{self.name} writes {', '.join(self.outputs)}, no {to}; train a writer of {to}")
+        self._check(to)
         given, texts = self._read(turns)
         instruction = "\n".join(texts) or TEMPLATES["transcribe" if set(given) == {"audio"} else "caption"]
         batch = batch_of(self.model, [0], [prepare(self.model, given)], [instruction])
+        (request,) = requests(self.model, to, batch, [instruction], sampling=config.sampling)
+        room = min(config.max_tokens, self._context - len(request.prompt))
         codec = self._codecs.get(to)
-        (request,) = requests(
-            self.model, to, batch, [instruction], sampling=config.sampling, max_tokens=config.max_tokens
-        )
         if codec is None:
-            return Generation(self.prepare(to).submit(replace(request, stops=config.stops, guide=guide)))
+            request = replace(request, max_tokens=room, stops=config.stops, guide=guide)
+            return Generation(self.prepare(to).submit(request))
         length = int(codec.rate) if to == "image" and codec.rate is not None else None
         rule = _CodesOnly(codec.vocab_size, length is not None)
-        most = config.max_tokens if length is None else length
-        return Generation(
-            self.prepare(to).submit(replace(request, rule=rule, max_tokens=most)), _decoder(codec)
-        )
+        request = replace(request, rule=rule, max_tokens=room if length is None else length)
+        return Generation(self.prepare(to).submit(request), codec)
 
     def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
         """Score every id of the text writer as the next one, without any medium in view."""
@@ -119,19 +126,54 @@ class MultimodalAssistant:
             )
         return self._engines[to]
 
+    def _check(self, to: Output) -> None:
+        """Refuse what the model does not write, or writes without a codec at hand."""
+        if to in self.outputs:
+            return
+        if to in self.model.decoders:
+            place = self.model.config.decoders[to].codec
+            raise UsageError(
+                f"{self.name} writes {to} codes, but their codec {place} is not there; "
+                f"put its folder into that of {self.name}"
+            )
+        raise UsageError(f"{self.name} writes {', '.join(self.outputs)}, no {to}; train a writer of {to}")
+
     def _read(self, turns: Sequence[Turn]) -> tuple[dict[str, Media], list[str]]:
-        """The latest medium of each modality, and the texts of the last turn."""
+        """The latest medium of each modality, and the texts of the last turn.
+
+        Raises:
+            UsageError: If two media of one modality come in one turn.
+        """
         enough_px = target_px(self.model, "image") if "image" in self.model.sources else None
         given: dict[str, Media] = {}
         texts: list[str] = []
         for number, turn in enumerate(turns):
+            seen: dict[str, Media] = {}
             for part in turn.parts if turn.role == "user" else ():
                 found = opened(part, enough_px)
                 if isinstance(found, str):
                     texts += [found] if number == len(turns) - 1 else []
-                else:
-                    given[_MODALITY[type(found)]] = found
+                    continue
+                views = self._views(found)
+                if twice := set(seen) & set(views):
+                    raise UsageError(
+                        f"{self.name} looks at one {min(twice)} at a time; ask of each by itself"
+                    )
+                seen |= views
+            given |= seen
         return given, texts
+
+    def _views(self, medium: Media) -> dict[str, Media]:
+        """A medium by modality. Without an encoder of films, one is its middle frame and its sound."""
+        sources = self.model.sources
+        if isinstance(medium, Video) and "video" not in sources:
+            views: dict[str, Media] = {"image": Image(medium.frames[len(medium.frames) // 2], medium.uri)}
+            if medium.audio is not None:
+                views["audio"] = medium.audio
+            return {name: view for name, view in views.items() if name in sources} or {"video": medium}
+        if isinstance(medium, Image) and "image" not in sources and "video" in sources:
+            return {"video": medium}
+        return {_MODALITY[type(medium)]: medium}
 
 
 def with_codecs(model: MultimodalLM, folder: Path) -> MultimodalAssistant:
@@ -155,12 +197,12 @@ def with_codecs(model: MultimodalLM, folder: Path) -> MultimodalAssistant:
                 continue
             codecs[name] = found
             break
-    return MultimodalAssistant(model, folder.name, codecs)
+    return MultimodalAssistant(model, folder.name, codecs, skills=skills_of(folder))
 
 
 @dataclass(frozen=True)
 class _CodesOnly:
-    """Rules out what no codec can decode: the start, and the end where the length is fixed."""
+    """Rules out what no codec can decode: the start, and an end before the first or a fixed last code."""
 
     num_codes: int
     is_fixed: bool
@@ -168,10 +210,6 @@ class _CodesOnly:
     def __call__(self, scores: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
         changed = scores.clone()
         changed[self.num_codes] = -torch.inf
-        if self.is_fixed:
+        if self.is_fixed or not written:
             changed[self.num_codes :] = -torch.inf
         return changed
-
-
-def _decoder(codec: Codec[Any]) -> Callable[[Sequence[int]], Image | Audio]:
-    return lambda ids: codec.decode(list(ids))

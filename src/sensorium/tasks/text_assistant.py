@@ -7,6 +7,7 @@ are refused by a line that says what can take them. Does not know how the model 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -19,6 +20,7 @@ from sensorium.generation import Engine, Guide, Precision, Request, fastest_deco
 from sensorium.generation.constraint import Grammars
 from sensorium.models.pretrained.text_model import TextModel
 from sensorium.tasks.assistant import PLAIN, Generation, Output, Part, Turn, WriteConfig, answer_once, opened
+from sensorium.tasks.skills import Skills
 
 CONTEXT = 2048
 """Tokens of a conversation that are kept, unless the model was trained on fewer."""
@@ -38,10 +40,12 @@ class TextAssistant:
         model: The decoder.
         tokenizer: Text to ids and back.
         outputs: ("text",).
+        skills: Questions in words.
         context: Tokens of prompt and answer together.
     """
 
     outputs: tuple[Output, ...] = ("text",)
+    skills: Skills = MappingProxyType({"text": ()})
     generate = answer_once
 
     def __init__(

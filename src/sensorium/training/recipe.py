@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from sensorium.core.config import Config, override, parse, read_toml
+from sensorium.core.files import shipped_dir
 from sensorium.core.runtime import Precision
 from sensorium.models.joint_embedding import JointEmbeddingConfig
 
@@ -210,9 +211,7 @@ def find_recipe(name: str) -> Path:
 
 def recipes_dir() -> Path:
     """Folder of the recipes: inside the installed package, or `recipes/` of a checkout."""
-    package = Path(__file__).parents[1]
-    installed = package / "recipes"
-    return installed if installed.is_dir() else package.parents[1] / "recipes"
+    return shipped_dir("recipes")
 
 
 def differences(old: Mapping[str, object], new: Mapping[str, object], path: str = "") -> list[str]:

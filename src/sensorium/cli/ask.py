@@ -1,0 +1,62 @@
+"""`sensorium ask`: a question about images, sounds and videos, or about nothing but the world."""
+
+from __future__ import annotations
+
+from os.path import isfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sensorium.cli.answering import answer_media, check_files, open_model
+from sensorium.cli.options import (
+    EveryOption,
+    MaxTokensOption,
+    PrecisionOption,
+    SeedOption,
+    TaughtModelOption,
+    TemperatureOption,
+)
+from sensorium.cli.output import JsonOption
+from sensorium.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from sensorium.models.instructions import Task
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def ask(
+    given: Annotated[
+        list[str],
+        typer.Argument(metavar='[MEDIA...] "QUESTION"', help="Files, and at the end what is asked of them."),
+    ],
+    model: TaughtModelOption = "",
+    every: EveryOption = None,
+    max_tokens: MaxTokensOption = 128,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    precision: PrecisionOption = "bf16",
+    json: JsonOption = False,
+) -> None:
+    """Answer a question about images, sounds or videos, or one in words alone.
+
+    Files of different kinds are looked at together; of several of one kind each gets an answer. The answer
+    is shown as it is written. --json prints {"text", "tokens", "seconds"}; of several files a list of these
+    with their "uri", with --every of the parts with their "start_s". Exits 3 if some of several files could
+    not be read.
+    """
+    from sensorium.tasks.assistant import write_config
+
+    *names, question = given
+    paths = [Path(name) for name in names]
+    if not question.strip():
+        raise UsageError('the question is empty; ask for something, as: sensorium ask frog.png "What is it?"')
+    if isfile(question):
+        raise UsageError(f"'{question}' is a file; put the question behind the files, in quotes")
+    check_files(paths)
+    task: Task = "ask" if paths else "text"
+    assistant = open_model(task, model, precision=precision)
+    config = write_config(max_tokens, temperature, seed)
+    answer_media(assistant, task, paths, config, text=question, every_s=every, is_json=json)

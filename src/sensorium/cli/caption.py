@@ -1,0 +1,46 @@
+"""`sensorium caption`: what images, sounds and videos show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sensorium.cli.answering import answer_media, check_files, open_model
+from sensorium.cli.options import (
+    EveryOption,
+    MaxTokensOption,
+    PrecisionOption,
+    SeedOption,
+    TaughtModelOption,
+    TemperatureOption,
+)
+from sensorium.cli.output import JsonOption
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def caption(
+    media: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, sounds or videos.")],
+    model: TaughtModelOption = "",
+    every: EveryOption = None,
+    max_tokens: MaxTokensOption = 64,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    precision: PrecisionOption = "bf16",
+    json: JsonOption = False,
+) -> None:
+    """Say what images, sounds or videos show.
+
+    Of several files each gets a line, in the order of their kinds. --json prints {"text", "tokens",
+    "seconds"}; of several files a list of these with their "uri", with --every of the parts with their
+    "start_s". Exits 3 if some of several files could not be read.
+    """
+    from sensorium.tasks.assistant import write_config
+
+    check_files(media)
+    assistant = open_model("caption", model, precision=precision)
+    config = write_config(max_tokens, temperature, seed)
+    answer_media(assistant, "caption", media, config, every_s=every, is_json=json)

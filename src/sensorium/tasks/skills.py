@@ -1,0 +1,123 @@
+"""What a model was taught, and which model to ask when none is named.
+
+In: the folder of a run, or a task. Out: the tasks that were practised, each with the languages of its
+answers, as the recipe beside the weights tells; the first model at hand that was taught a task. Weights are
+not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias, cast
+
+from sensorium.core.config import read_toml
+from sensorium.core.errors import ConfigError, NotFoundError, UsageError
+from sensorium.core.files import shipped_dir
+from sensorium.data.sample import is_asked
+from sensorium.models.checkpoint import CONFIG, WEIGHTS
+from sensorium.models.instructions import TEMPLATES, WRITER_OF, Task
+from sensorium.tasks.runs import RECIPE
+from sensorium.training.recipe import recipes_dir
+
+Skills: TypeAlias = Mapping[Task, tuple[str, ...]]
+"""By task the languages of its answers, as recipes write them; none: all, or not known."""
+
+ABILITIES: Mapping[Task, str] = MappingProxyType(
+    {
+        "ask": "answers questions about media",
+        "caption": "describes media",
+        "transcribe": "writes down speech",
+        "text": "answers questions",
+        "translate": "translates",
+        "draw": "draws pictures",
+        "speak": "speaks",
+    }
+)
+_ALWAYS: Mapping[Task, str] = MappingProxyType({"text": "smollm2", "transcribe": "whisper-tiny.en"})
+"""Presets that are better at a task than what our recipes train."""
+RUNS = Path("runs")
+
+
+def skills_of(folder: Path) -> Skills:
+    """What the model in a folder was taught.
+
+    Args:
+        folder: With `config.toml` and, where `sensorium train` wrote it, `recipe.toml`. Without a recipe, the
+            model is trusted with all that its decoders could have been taught.
+    """
+    decoders = _values(folder / CONFIG).get("decoders", {})
+    recipe = _values(folder / RECIPE)
+    known: dict[Task, tuple[str, ...]] = {}
+    if recipe.get("task") == "generate":
+        for one in recipe["data"]["tasks"]:
+            task = cast(Task, one["task"])
+            known[task] = tuple(dict.fromkeys([*known.get(task, ()), *one.get("languages", ["en"])]))
+    elif decoders:
+        known = dict.fromkeys(TEMPLATES, ())
+    return {task: languages for task, languages in known.items() if WRITER_OF[task] in decoders}
+
+
+def check_skill(name: str, skills: Skills, task: Task, language: str = "") -> None:
+    """Refuse what a model was not taught.
+
+    Raises:
+        UsageError: With what it can do, and what to train.
+    """
+    if task not in skills:
+        does = ", ".join(ABILITIES[one] for one in skills) or "answers nothing"
+        raise UsageError(f"{name} {does}; for a model that {ABILITIES[task]}, {_how_to_get(task)}")
+    if language and not is_asked(language, "text", skills[task]):
+        known = ", ".join(skills[task])
+        raise UsageError(f"{name} {ABILITIES[task]} into {known}, not into '{language}'; give one of these")
+
+
+def first_model(task: Task) -> str:
+    """Name or place of the first model at hand that was taught a task.
+
+    Looked through: presets that need no training, what is shipped, then `runs/` here.
+
+    Raises:
+        NotFoundError: If there is none; the message names the recipe that makes one.
+    """
+    if task in _ALWAYS:
+        return _ALWAYS[task]
+    found = next((folder for folder in _folders() if task in skills_of(folder)), None)
+    if found is None:
+        raise NotFoundError(f"no trained model {ABILITIES[task]} yet; {_how_to_get(task)}")
+    return str(found)
+
+
+def shipped_assistant() -> Path:
+    """Where the assistant that comes with sensorium lies, if one does."""
+    return shipped_dir("checkpoints") / "assistant"
+
+
+def _folders() -> Iterator[Path]:
+    shipped = shipped_assistant()
+    siblings = sorted(path for path in shipped.parent.glob("*") if path != shipped)
+    for folder in (shipped, *siblings, *sorted(RUNS.glob("*"))):
+        if (folder / WEIGHTS).is_file():
+            yield folder
+
+
+def _how_to_get(task: Task) -> str:
+    if task in _ALWAYS:
+        return f"take --model {_ALWAYS[task]}"
+    names = [
+        path.stem
+        for path in sorted(recipes_dir().glob("*.toml"))
+        for values in [_values(path)]
+        if values.get("task") == "generate" and task in {one["task"] for one in values["data"]["tasks"]}
+    ]
+    commands = " or ".join(f"`sensorium train {name}`" for name in names)
+    return f"train one with {commands} and give --model runs/{names[0]}"
+
+
+def _values(path: Path) -> Mapping[str, Any]:
+    """A TOML file; nothing where there is none, or none that can be read."""
+    try:
+        return read_toml(path)
+    except (NotFoundError, ConfigError):
+        return {}
