@@ -12,9 +12,10 @@ from sensorium.core.errors import TableError, UsageError
 from sensorium.data.sample import normalise
 from sensorium.data.sources.packages import prose
 from sensorium.data.table import Table
+from sensorium.media.encoding import encode_sound
 from sensorium.tasks import spoken
 from sensorium.tasks.sentences import SOURCES, Source, sentences
-from sensorium.tasks.spoken import HELD_OUT_VOICES, VOICES, Line, Plan, encode, make_spoken, script
+from sensorium.tasks.spoken import HELD_OUT_VOICES, VOICES, Line, Plan, make_spoken, script
 
 PLAN = Plan(num_train=61, num_test=13, sentences=("scenes",), seed=3)
 
@@ -77,7 +78,7 @@ def test_sentences_come_once_and_in_order() -> None:
 @pytest.mark.parametrize("format", spoken.FORMATS)
 def test_what_was_said_can_be_heard(format: str) -> None:
     samples = 0.5 * np.sin(np.arange(8009, dtype=np.float32) / 7)
-    opened = media.open(encode(samples, 16_000, format))
+    opened = media.open(encode_sound(media.Audio(samples[:, None], 16_000), f".{format}"))
     assert isinstance(opened, media.Audio)
     assert (opened.sample_rate_hz, opened.samples.shape) == (16_000, (8009, 1))
     assert np.abs(opened.samples[500:-500, 0] - samples[500:-500]).max() < (0.1 if format == "ogg" else 1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,18 @@ def read_precision(name: str) -> Precision:
     if name not in known:
         raise UsageError(f"--precision {name}: expected one of {', '.join(known)}")
     return cast("Precision", name)
+
+
+def read_words(words: Sequence[str] | None, otherwise: str) -> str:
+    """The text that was given as words, else by a pipe.
+
+    Raises:
+        UsageError: If there is none; it says `otherwise`.
+    """
+    text = " ".join(words) if words else "" if sys.stdin.isatty() else sys.stdin.read()
+    if not text.strip():
+        raise UsageError(otherwise)
+    return text
 
 
 def prepare(assistant: Assistant, to: Output = "text") -> None:

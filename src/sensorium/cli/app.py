@@ -55,6 +55,9 @@ COMMANDS: dict[str, Entry] = {
     "generate": Entry("generate", "Write text or code: the answer to a prompt, or its continuation.", "Use"),
     "ask": Entry("ask", "Answer a question about images, sounds or videos, or one in words alone.", "Use"),
     "caption": Entry("caption", "Say what images, sounds or videos show.", "Use"),
+    "translate": Entry("translate", "Translate a text, line by line and sentence by sentence.", "Use"),
+    "draw": Entry("draw", "Draw what is said in words.", "Use"),
+    "speak": Entry("speak", "Read a text aloud, sentence after sentence.", "Use"),
     "align": Entry(
         "align", "Align two recordings or videos, words to speech, phrases to regions of an image.", "Use"
     ),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorium.cli.answering import prepare, read_precision, show
+from sensorium.cli.answering import prepare, read_precision, read_words, show
 from sensorium.cli.options import (
     PENALTY,
     AssistantOption,
@@ -19,6 +18,7 @@ from sensorium.cli.options import (
     SeedOption,
     SystemOption,
     TemperatureOption,
+    WordsArgument,
 )
 from sensorium.cli.output import JsonOption, TerminalProgress
 from sensorium.core.errors import UsageError
@@ -32,13 +32,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def generate(
-    prompt: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[PROMPT...]", help="Words need no quotes; without any, stdin is read."),
-    ] = None,
+    prompt: WordsArgument = None,
     model: AssistantOption = "smollm2",
     is_raw: Annotated[
-        bool, typer.Option("--continue", help="Continue PROMPT as it stands, as code, instead of answering.")
+        bool, typer.Option("--continue", help="Continue TEXT as it stands, as code, instead of answering.")
     ] = False,
     system: SystemOption = "",
     max_tokens: MaxTokensOption = 512,
@@ -67,7 +64,7 @@ def generate(
     from sensorium.tasks.load import load
     from sensorium.tasks.text_assistant import TextAssistant
 
-    text = _prompt(prompt or [])
+    text = read_words(prompt, "nothing to answer; give a prompt, or pipe one in")
     usual = 1.0 if is_raw else PENALTY
     config = write_config(max_tokens, temperature, seed, stops or [], usual if penalty is None else penalty)
     with TerminalProgress() as progress:
@@ -82,13 +79,6 @@ def generate(
         turns = [Turn("system", (system,))] if system else []
         answer = assistant.reply([*turns, Turn("user", (text,))], config, guide=guide)
     show(answer, start, is_json=json)
-
-
-def _prompt(words: list[str]) -> str:
-    text = " ".join(words) if words else "" if sys.stdin.isatty() else sys.stdin.read()
-    if not text.strip():
-        raise UsageError("nothing to answer; give a prompt, or pipe one in")
-    return text
 
 
 def _guide(assistant: TextAssistant, schema: Path | None, choices: list[str]) -> Guide | None:

@@ -35,6 +35,10 @@ AssistantOption = Annotated[
         help="A name that `sensorium models` lists, a folder, a .gguf file, or hf:OWNER/NAME.",
     ),
 ]
+WordsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[TEXT...]", help="Words need no quotes; without any, stdin is read."),
+]
 TaughtModelOption = Annotated[
     str,
     typer.Option(

@@ -13,6 +13,7 @@ import torch
 
 from sensorium.core.errors import UsageError
 from sensorium.core.types import MediaBatch, Padded, Tokens, pad
+from sensorium.data.inputs import TextInput
 from sensorium.media.types import Media
 from sensorium.models.multimodal_lm import MultimodalLM
 
@@ -37,6 +38,15 @@ def target_px(model: MultimodalLM, modality: str) -> int | None:
     make = model.source(modality).input
     size = getattr(getattr(make, "frame", make), "size_px", None)
     return None if size is None else int(size)
+
+
+def reads_whole(model: MultimodalLM, to: str, text: str, most: int) -> bool:
+    """Whether an instruction reaches a writer uncut: as a prompt of at most `most` ids, or by the memory."""
+    writer = model.decoder(to)
+    if writer.tokenizer is not None and writer.config.prompted:
+        return len(writer.prompt_ids(text)) <= most
+    make = model.source("text").input if "text" in model.sources else None
+    return make.fits(text) if isinstance(make, TextInput) else True
 
 
 def batch_of(

@@ -22,7 +22,7 @@ from sensorium.codecs.chat import Role
 from sensorium.codecs.contract import StreamingCodec
 from sensorium.core.config import Config
 from sensorium.core.runtime import Progress, quiet
-from sensorium.generation import GREEDY, Completion, Guide, Precision, Sampling, Stream
+from sensorium.generation import GREEDY, Completion, Guide, Piece, Precision, Sampling
 from sensorium.media.types import Audio, Image, Media, Text, Video
 from sensorium.tasks.skills import Skills
 
@@ -78,6 +78,20 @@ def write_config(
     return WriteConfig(max_tokens=max_tokens, sampling=sampling, stops=tuple(stops))
 
 
+@runtime_checkable
+class Pieces(Protocol):
+    """What comes while something is written, as the engine's `Stream`."""
+
+    def __iter__(self) -> Iterator[Piece]:
+        """Yield what each step adds."""
+
+    def cancel(self) -> None:
+        """Stop; what is written stays."""
+
+    def result(self) -> Completion:
+        """Wait for the end and return all of it."""
+
+
 class Generation:
     """An answer. Iterate for its text while it is being written; every attribute waits for the end.
 
@@ -86,7 +100,7 @@ class Generation:
         codec: Makes the image or sound of codes; None where the answer is text.
     """
 
-    def __init__(self, stream: Stream, codec: Codec[Any] | None = None) -> None:
+    def __init__(self, stream: Pieces, codec: Codec[Any] | None = None) -> None:
         self._stream = stream
         self._codec = codec
         self._completion: Completion | None = None
@@ -94,14 +108,18 @@ class Generation:
 
     def __iter__(self) -> Iterator[str]:
         """Yield the text as it becomes certain."""
-        return (piece.text for piece in self._stream if piece.text)
+        return (piece.text for piece in self.pieces() if piece.text)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield what each step adds: ids, and the text that became certain."""
+        return iter(self._stream)
 
     def sounds(self) -> Iterator[Audio]:
         """Yield speech while it is being written; joined, the pieces are `audio`."""
         if not isinstance(self._codec, StreamingCodec):
             yield from filter(None, [self.audio])
             return
-        yield from self._codec.decode_stream(choice.id for piece in self._stream for choice in piece.choices)
+        yield from self._codec.decode_stream(choice.id for piece in self.pieces() for choice in piece.choices)
 
     def wait(self) -> Generation:
         """Write to the end."""
@@ -253,6 +271,9 @@ class Assistant(Protocol):
 
         Nothing is written before the answer is iterated over or read.
         """
+
+    def fits(self, text: str, to: Output = "text") -> bool:
+        """Whether a text is read to its end, with half of the room left for the answer."""
 
     def prepare(self, to: Output = "text", progress: Progress = quiet) -> object:
         """Build what writes now rather than at the first answer.

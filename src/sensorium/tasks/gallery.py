@@ -6,20 +6,20 @@ terms.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from sensorium.core.errors import UsageError
+import numpy as np
+
 from sensorium.core.files import write_atomic
 from sensorium.data.query import Hit
 from sensorium.data.table import Table
+from sensorium.media.encoding import PICTURE_FORMATS, check_target, write_medium
+from sensorium.media.types import Image
 from sensorium.tasks.card import Card, query_card, sample_card
 from sensorium.tasks.page import draw_page
 from sensorium.tasks.query import Term, describe
 from sensorium.tasks.sheet import Strip, draw_sheet
-
-PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def write_gallery(
@@ -42,14 +42,12 @@ def write_gallery(
     Raises:
         UsageError: If the ending of `sheet` is none of a picture.
     """
-    if sheet is not None and sheet.suffix.lower() not in PICTURE_FORMATS:
-        raise UsageError(f"--sheet {sheet}: expected a name that ends in {', '.join(PICTURE_FORMATS)}")
+    if sheet is not None:
+        check_target(sheet, PICTURE_FORMATS)
     strips = [_strip(table, terms, hits) for terms, hits in searches]
     footer = f"{table.path.name} · {len(table):,} rows · sensorium"
     if sheet is not None:
-        buffer = io.BytesIO()
-        draw_sheet(strips, title=title, footer=footer).save(buffer, PICTURE_FORMATS[sheet.suffix.lower()])
-        write_atomic(sheet, buffer.getvalue())
+        write_medium(Image(np.asarray(draw_sheet(strips, title=title, footer=footer).convert("RGB"))), sheet)
     if page is not None:
         write_atomic(page, draw_page(strips, title=title, footer=footer))
 

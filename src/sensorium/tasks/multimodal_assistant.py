@@ -25,7 +25,7 @@ from sensorium.media.types import Audio, Image, Media, Video
 from sensorium.models import checkpoint
 from sensorium.models.instructions import TEMPLATES, WRITER_OF
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.reading import batch_of, prepare, target_px
+from sensorium.models.reading import batch_of, prepare, reads_whole, target_px
 from sensorium.tasks.assistant import PLAIN, Generation, Output, Turn, WriteConfig, answer_once, opened
 from sensorium.tasks.skills import Skills, skills_of
 
@@ -112,6 +112,10 @@ class MultimodalAssistant:
     def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
         """Score every id of the text writer as the next one, without any medium in view."""
         return self.model.decoder("text").model.score(ids)
+
+    def fits(self, text: str, to: Output = "text") -> bool:
+        """Whether a text is read to its end; see `Assistant.fits`."""
+        return reads_whole(self.model, to, text, self._context // 2)
 
     def prepare(self, to: Output = "text", progress: Progress = quiet) -> Engine:
         """Build what writes, once; see `Assistant.prepare`."""

@@ -10,14 +10,12 @@ that was stopped goes on where it was.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import soundfile
 import soxr
 from jaxtyping import Float32
 
@@ -29,12 +27,14 @@ from sensorium.data.sample import Caption, Clip, Sample, normalise
 from sensorium.data.sources.item import Failure
 from sensorium.data.split import split
 from sensorium.data.table import Table
+from sensorium.media.encoding import SOUND_FORMATS, encode_sound
+from sensorium.media.types import Audio
 from sensorium.tasks.sentences import sentences, source
 
 Part = Literal["train", "texts", "voices"]
 PARTS: tuple[Part, ...] = ("train", "texts", "voices")
 SOURCE_OF: dict[Part, str] = {"train": "spoken", "texts": "spoken-texts", "voices": "spoken-voices"}
-FORMATS = {"flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"), "wav": ("WAV", "PCM_16")}
+FORMATS = tuple(sorted(ending.removeprefix(".") for ending in SOUND_FORMATS))
 
 Voice = tuple[str, str]
 """espeak's variety of English and its variant."""
@@ -189,7 +189,7 @@ def _samples(lines: list[Line], plan: Plan, quarantine: Quarantine, progress: Pr
             continue
         yield Sample(
             uri=line.uri,
-            speech=[Clip("en", encode(samples, plan.rate_hz, plan.format))],
+            speech=[Clip("en", encode_sound(Audio(samples[:, None], plan.rate_hz), f".{plan.format}"))],
             texts=[Caption("en", line.text)],
             group=normalise(line.text),
             source=SOURCE_OF[line.part],
@@ -212,11 +212,3 @@ def say(line: Line, rate_hz: int) -> Float32[np.ndarray, " T"]:
     )
     resampled: Float32[np.ndarray, " T"] = soxr.resample(speech.samples, speech.rate_hz, rate_hz)
     return resampled.clip(-1.0, 1.0)
-
-
-def encode(samples: Float32[np.ndarray, " T"], rate_hz: int, format: str) -> bytes:
-    """Samples as a file of one of `FORMATS`."""
-    buffer = io.BytesIO()
-    container, subtype = FORMATS[format]
-    soundfile.write(buffer, samples, rate_hz, format=container, subtype=subtype)
-    return buffer.getvalue()

@@ -8,9 +8,11 @@ says how long the stop after it is.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sensorium.align.speech import Stop
+from sensorium.core.errors import UsageError
 
 _LONG, _SHORT = ".!?…。！？｡؟।", ",;:،、，；：–—"
 _CLOSERS = "\"'”’»›)]}」』）"
@@ -67,6 +69,29 @@ def split_lines(text: str) -> list[Line]:
                 lines.append(_line(row, found[begin : place + 1], is_end=is_last))
                 begin = place + 1
     return lines
+
+
+def passages(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
+    """Cut a text into sentences, and one that does not fit between its words.
+
+    Raises:
+        UsageError: If a single word does not fit.
+
+    Example:
+        >>> list(passages("Stop, thief! He ran away.", lambda part: len(part) < 8))
+        ['Stop,', 'thief!', 'He ran', 'away.']
+    """
+    for line in split_lines(text):
+        begin, end = 0, 0
+        for word in line.words:
+            stop = word.place + len(word.text)
+            if end > begin and not fits(line.text[begin:stop]):
+                yield line.text[begin:end]
+                begin = word.place
+            if not fits(line.text[begin:stop]):
+                raise UsageError(f"'{word.text[:40]}' is longer than the model reads; write it shorter")
+            end = stop
+        yield line.text[begin:end]
 
 
 def stop_of(word: str) -> Stop:

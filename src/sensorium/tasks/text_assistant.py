@@ -68,6 +68,10 @@ class TextAssistant:
             self._source, self.name, num_rows=self._num_rows, context=self.context, precision=precision
         )
 
+    def fits(self, text: str, to: Output = "text") -> bool:
+        """Whether a text is read to its end; see `Assistant.fits`."""
+        return len(self.tokenizer.encode(text)) <= self.context // 2
+
     def prepare(self, to: Output = "text", progress: Progress = quiet) -> Engine:
         """Build what writes, once; see `Assistant.prepare`."""
         if self._engine is None:

@@ -48,6 +48,10 @@ class TextInput:
             raise MediaError(f"text {text!r} holds no token; leave this row out or give it a caption")
         return np.asarray(ids, dtype=np.int64)
 
+    def fits(self, text: str) -> bool:
+        """Whether nothing of a text is cut off."""
+        return not _tokenizer(self.tokenizer_json, self.max_tokens).encode(text).overflowing
+
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """First and past-the-last character of each id of a text; (0, 0) for special tokens."""
         encoding = _tokenizer(self.tokenizer_json, self.max_tokens).encode(text)

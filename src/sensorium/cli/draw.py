@@ -1,0 +1,49 @@
+"""`sensorium draw`: a picture of what is said."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sensorium.cli.answering import open_model, read_words
+from sensorium.cli.options import SeedOption, TaughtModelOption, TemperatureOption, WordsArgument
+from sensorium.cli.output import JsonOption, emit_json
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def draw(
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="A .png, .jpg or .webp file.")],
+    text: WordsArgument = None,
+    model: TaughtModelOption = "",
+    temperature: TemperatureOption = 1.0,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Draw what is said in words.
+
+    Other seeds give other pictures of the same. --json prints {"path", "width_px", "height_px", "tokens",
+    "seconds"}.
+    """
+    from sensorium.media.encoding import PICTURE_FORMATS, check_target, write_medium
+    from sensorium.tasks.asking import ask
+    from sensorium.tasks.assistant import write_config
+
+    words = read_words(text, "nothing to draw; say what the picture shows")
+    check_target(out, PICTURE_FORMATS)
+    assistant = open_model("draw", model)
+    start = time.perf_counter()
+    answer = ask(assistant, "draw", text=words, config=write_config(512, temperature, seed))
+    picture = answer.image
+    assert picture is not None, "what draws gives pictures"
+    write_medium(picture, out)
+    if not json:
+        print(out)
+        return
+    height, width = picture.pixels.shape[:2]
+    size = {"width_px": width, "height_px": height, "tokens": len(answer.ids)}
+    emit_json({"path": str(out), **size, "seconds": round(time.perf_counter() - start, 3)})

@@ -1,0 +1,100 @@
+"""`sensorium speak`: a text read aloud."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sensorium.cli.answering import open_model, read_words
+from sensorium.cli.options import (
+    MaxTokensOption,
+    SeedOption,
+    TaughtModelOption,
+    TemperatureOption,
+    WordsArgument,
+)
+from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, note
+from sensorium.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from sensorium.media.types import Audio
+    from sensorium.tasks.speaking import Speech
+
+app = typer.Typer(add_completion=False)
+
+_STDOUT = Path("-")
+
+
+@app.command()
+def speak(
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="A .wav, .flac or .ogg file; - gives a WAV as it is spoken."
+        ),
+    ],
+    text: WordsArgument = None,
+    model: TaughtModelOption = "",
+    max_tokens: MaxTokensOption = 500,
+    temperature: TemperatureOption = 0.7,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Read a text aloud, sentence after sentence.
+
+    With -o - sound comes before the first sentence is spoken to its end: sensorium speak "..." -o - | aplay.
+    --json prints {"path", "duration_s", "first_s", "tokens", "seconds"}; first_s is when there was something
+    to hear.
+    """
+    from sensorium.media.encoding import SOUND_FORMATS, check_target, write_medium
+    from sensorium.tasks.assistant import write_config
+    from sensorium.tasks.speaking import Speech
+
+    words = read_words(text, "nothing to say; give a text")
+    if out == _STDOUT and json:
+        raise UsageError("--json and the sound would both go to stdout; give -o FILE")
+    if out != _STDOUT:
+        check_target(out, SOUND_FORMATS)
+    assistant = open_model("speak", model)
+    start = time.perf_counter()
+    speech = Speech(assistant, words, write_config(max_tokens, temperature, seed))
+    if out == _STDOUT:
+        _play(speech)
+    else:
+        sound = _whole(speech)
+        write_medium(sound, out)
+        if json:
+            heard = {"duration_s": round(sound.duration_s, 3), "first_s": round(speech.first_s, 3)}
+            seconds = round(time.perf_counter() - start, 3)
+            emit_json({"path": str(out), **heard, "tokens": speech.num_ids, "seconds": seconds})
+        else:
+            print(out)
+    if speech.is_cut:
+        note("(a sentence was cut; --max-tokens allows more)")
+
+
+def _whole(speech: Speech) -> Audio:
+    from sensorium.tasks.speaking import joined
+
+    pieces: list[Audio] = []
+    with TerminalProgress() as progress:
+        for piece in speech:
+            pieces.append(piece)
+            progress(int(sum(one.duration_s for one in pieces)), None, "speaking (seconds)")
+    return joined(pieces)
+
+
+def _play(speech: Speech) -> None:
+    from sensorium.media.encoding import wav_header, wav_samples
+
+    is_first = True
+    for piece in speech:
+        if is_first:
+            sys.stdout.buffer.write(wav_header(piece.sample_rate_hz))
+        is_first = False
+        sys.stdout.buffer.write(wav_samples(piece.samples))
+        sys.stdout.buffer.flush()

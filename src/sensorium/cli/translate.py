@@ -1,0 +1,45 @@
+"""`sensorium translate`: a text in another language."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from sensorium.cli.answering import open_model, read_words, show
+from sensorium.cli.options import (
+    MaxTokensOption,
+    PrecisionOption,
+    SeedOption,
+    TaughtModelOption,
+    TemperatureOption,
+    WordsArgument,
+)
+from sensorium.cli.output import JsonOption
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def translate(
+    to: Annotated[str, typer.Option("--to", metavar="CODE", help="Language to translate into, such as fr.")],
+    text: WordsArgument = None,
+    model: TaughtModelOption = "",
+    max_tokens: MaxTokensOption = 128,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    precision: PrecisionOption = "bf16",
+    json: JsonOption = False,
+) -> None:
+    """Translate a text, line by line and sentence by sentence.
+
+    The translation is shown as it is written. --json prints {"text", "tokens", "seconds"}.
+    """
+    from sensorium.tasks.assistant import write_config
+    from sensorium.tasks.translating import translate as translated
+
+    words = read_words(text, "nothing to translate; give a text, or pipe one in")
+    assistant = open_model("translate", model, language=to, precision=precision)
+    start = time.perf_counter()
+    show(translated(assistant, words, to, write_config(max_tokens, temperature, seed)), start, is_json=json)

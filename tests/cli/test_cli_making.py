@@ -1,0 +1,118 @@
+"""`draw` and `speak` by the real command line, on small random models with their codecs."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sensorium import media
+from sensorium.cli import main
+from sensorium.tasks.load import load_assistant
+from tiny_assistants import write_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world") / "run"
+    return write_run(folder, {"draw": ["en"], "speak": ["en"]}, ["image", "audio"])
+
+
+def test_a_picture_is_what_the_model_writes_through_its_codec(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        out = str(tmp_path / f"{name}.png")
+        assert (
+            main(["draw", "a", "red tree", "-o", out, "--seed", str(seed), "--model", str(run), "--json"])
+            == 0
+        )
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told.pop("seconds") >= 0
+    assert told == {"path": str(tmp_path / "c.png"), "width_px": 16, "height_px": 16, "tokens": 4}
+    first, again, other = (media.open(tmp_path / f"{name}.png").pixels for name in "abc")
+    expected = load_assistant(run).generate(["a red tree"], to="image", temperature=1.0, seed=1).image
+    assert np.array_equal(first, expected.pixels)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_speech_is_the_sentences_one_after_another(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model", str(run), "--max-tokens", "41", "--temperature", "0"]
+    assert main(["speak", "a red tree", "-o", str(tmp_path / "a.wav"), *options]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'a.wav'}\n"
+    one = media.open(tmp_path / "a.wav")
+    expected = load_assistant(run).generate(["a red tree"], to="audio", max_tokens=41).audio
+    assert np.abs(one.samples - expected.samples.clip(-1, 1)).max() < 1e-4
+    assert main(["speak", "a red tree. the sun!", "-o", str(tmp_path / "b.wav"), *options, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told) == {"path", "duration_s", "first_s", "tokens", "seconds"}
+    assert told["first_s"] <= told["seconds"]
+    assert told["duration_s"] == pytest.approx(told["tokens"] / 50 + 0.15, abs=0.01)
+
+
+def test_speech_is_heard_as_it_is_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    options = ["--model", str(run), "--max-tokens", "90", "--temperature", "1"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("a big blue frog"))
+    assert main(["speak", "-o", "-", *options]) == 0
+    streamed = media.open(capsysbinary.readouterr().out)
+    assert main(["speak", "a big blue frog", "-o", str(tmp_path / "a.wav"), *options]) == 0
+    whole = media.open(tmp_path / "a.wav")
+    assert streamed.samples.shape == whole.samples.shape
+    assert np.abs(streamed.samples - whole.samples).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["draw", "a", "-o", "out.gif"], 2, "ends in .png"),
+        (["draw", " ", "-o", "out.png"], 2, "nothing to draw"),
+        (["draw", "a"], 2, "--out"),
+        (["speak", "a", "-o", "out.mp3"], 2, "ends in .wav"),
+        (["speak", "a", "-o", "-", "--json"], 2, "give -o FILE"),
+        (
+            ["speak", "red " * 40, "-o", "out.wav", "--model", "MUTE"],
+            2,
+            "for a model that speaks, train one with",
+        ),
+        (["draw", "a", "-o", "out.png", "--model", "LOST"], 2, "codec elsewhere/image-codec is not there"),
+    ],
+)
+def test_mistakes_are_one_line(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sensorium.tasks.skills.shipped_dir", lambda name: tmp_path / name)
+    if "MUTE" in arguments:
+        write_run(tmp_path / "MUTE", {"ask": ["en"]})
+    if "LOST" in arguments:
+        shutil.copytree(run, tmp_path / "LOST")
+        shutil.rmtree(tmp_path / "LOST" / "image-codec")
+    model = [] if "--model" in arguments else ["--model", str(run)]
+    assert main([*arguments, *model]) == code
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_without_a_model_the_recipe_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sensorium.tasks.skills.shipped_dir", lambda name: tmp_path / name)
+    for command, recipe, out in (("draw", "draw", "a.png"), ("speak", "speak", "a.wav")):
+        assert main([command, "a frog", "-o", out]) == 4
+        assert f"`sensorium train {recipe}` and give --model runs/{recipe}" in capsys.readouterr().err
