@@ -11,8 +11,12 @@ import torch
 
 import tiny_whisper
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
+from sensorium.media import open as open_media
 from sensorium.models.pretrained.whisper import Whisper, load_whisper
+from sensorium.tasks.asking import ask
+from sensorium.tasks.assistant import Assistant
 from sensorium.tasks.dictation import DictationConfig, Draft, Scribe
+from sensorium.tasks.segments import split, take_words
 from sensorium.tasks.subtitles import TimedWord
 from sensorium.tasks.transcribe import (
     Segment,
@@ -20,8 +24,6 @@ from sensorium.tasks.transcribe import (
     Transcriber,
     Transcript,
     load_transcriber,
-    split,
-    take_words,
 )
 from sensorium.tasks.transcript_files import as_json, write_transcript
 from sensorium.tasks.word_times import without_pause, word_times
@@ -217,3 +219,37 @@ def test_files_by_their_ending(tmp_path: Path) -> None:
     assert "Now &amp; then." in texts["vtt"]
     with pytest.raises(UsageError, match=r"a\.doc"):
         write_transcript(TRANSCRIPT, tmp_path / "a.doc")
+
+
+def test_a_recogniser_answers_as_other_models_do(tiny: Whisper, tmp_path: Path) -> None:
+    transcriber, path = Transcriber(tiny, GREEDY, name="tiny"), record(tmp_path / "a.wav", 2.3)
+    assert isinstance(transcriber, Assistant)
+    whole = transcriber.transcribe(path).text
+    answer = transcriber.generate([path], max_tokens=999)
+    assert (answer.text, answer.reason, answer.image, answer.audio) == (whole, "stop", None, None)
+    assert tiny.vocabulary.decode(answer.ids).strip() == whole
+    assert len(answer.logprobs) == len(answer.ids) > 5
+    assert max(answer.logprobs) <= 0
+    assert "".join(transcriber.generate([open_media(path)], stream=True)) == whole
+    short = transcriber.generate([path, "What is said?"], max_tokens=5)
+    assert (short.ids, short.reason) == (answer.ids[:5], "length")
+    ids = torch.tensor([[3, 5, 7]])
+    assert transcriber.logits(ids).shape == (1, 3, tiny.vocabulary.vocab_size)
+
+
+def test_what_a_recogniser_does_not_do_is_refused(tiny: Whisper, tmp_path: Path) -> None:
+    transcriber, path = Transcriber(tiny, GREEDY, name="tiny"), record(tmp_path / "a.wav", 0.3)
+    for parts, options, message in (
+        (["hello"], {}, "tiny writes down one sound, got a text"),
+        ([path, path], {}, "writes down one sound, got"),
+        ([], {}, "got nothing"),
+        ([path], {"to": "audio"}, "tiny writes down what is said as it judges best"),
+        ([path], {"temperature": 0.5}, "no temperature"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            transcriber.generate(parts, **options)
+    with pytest.raises(UsageError, match="int4"):
+        transcriber.with_precision("int4")
+    with pytest.raises(UsageError, match="for a model that answers questions, take --model smollm2"):
+        ask(transcriber, "text", text="Who are you?")
+    assert ask(transcriber, "transcribe", [path]).text == transcriber.transcribe(path).text

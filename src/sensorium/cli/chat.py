@@ -6,13 +6,13 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorium.cli.answering import prepare, read_precision, show
+from sensorium.cli.answering import as_json, open_model, prepare, read_precision, show
 from sensorium.cli.options import (
     PENALTY,
     AssistantOption,
@@ -23,23 +23,36 @@ from sensorium.cli.options import (
     SystemOption,
     TemperatureOption,
 )
-from sensorium.cli.output import JsonOption, TerminalProgress, note
-from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
+from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, note, visible
+from sensorium.core.errors import SensoriumError, UsageError
 
 if TYPE_CHECKING:
-    from sensorium.tasks.assistant import Assistant, Generation, Part, Turn, WriteConfig
+    from sensorium.models.instructions import Task
+    from sensorium.tasks.assistant import Assistant, Generation
+    from sensorium.tasks.conversation import Conversation
 
 app = typer.Typer(add_completion=False)
+
+_USUAL = "smollm2"
 
 
 @app.command()
 def chat(
-    model: AssistantOption = "smollm2",
+    model: AssistantOption = "",
     system: SystemOption = "",
     attach: Annotated[
         list[Path] | None,
         typer.Option("--attach", "-a", metavar="FILE", help="Goes with the first message; repeatable."),
     ] = None,
+    speak: Annotated[
+        bool, typer.Option("--speak", help="Speak each answer too, into a WAV file in --out.")
+    ] = False,
+    voice: Annotated[
+        str, typer.Option("--voice", metavar="NAME", help="The model that speaks, where --model does not.")
+    ] = "",
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where spoken answers go.")
+    ] = Path(),
     max_tokens: MaxTokensOption = 512,
     temperature: TemperatureOption = 0.2,
     penalty: PenaltyOption = None,
@@ -50,127 +63,139 @@ def chat(
     """Converse with a model; /help lists what can be typed besides messages.
 
     The answer is shown as it is written; Ctrl-C stops it, Ctrl-D leaves. From a pipe each line is a message.
-    --json prints {"text", "tokens", "seconds"} for each answer.
+    Without --model SmolLM2 answers, and about attached media the first model at hand that was taught to.
+    --json prints {"text", "tokens", "seconds"} for each answer, with "heard" for a spoken question and
+    "audio", the path, with --speak.
     """
     from sensorium.tasks.assistant import write_config
-    from sensorium.tasks.load import load_assistant
+    from sensorium.tasks.conversation import Conversation
 
-    with TerminalProgress() as progress:
-        assistant = load_assistant(model, progress=progress)
-    assistant = assistant.with_precision(read_precision(precision))
-    prepare(assistant)
+    def find(task: Task) -> Assistant:
+        return open_model(task, voice if task == "speak" else "", precision=precision)
+
     config = write_config(
         max_tokens, temperature, seed, repetition_penalty=PENALTY if penalty is None else penalty
     )
-    talk = Conversation(assistant, config, system)
+    talk = Conversation(_opened(model or _USUAL, precision), config, find, bool(model), system)
+    mouth = Mouth(talk, out) if speak else None
     for path in attach or []:
         talk.attach(str(path))
     if sys.stdin.isatty():
-        note(f"{model}; /help lists commands, Ctrl-D leaves")
+        note(f"{model or _USUAL}; /help lists commands, Ctrl-D leaves")
     for line in _lines():
         with _told() if sys.stdin.isatty() else contextlib.nullcontext():
-            if not talk.obey(line) and line.strip():
-                _answer(talk, line, is_json=json)
-        if talk.is_over:
-            break
+            if line.strip() == "/quit":
+                return
+            _turn(talk, line.strip(), mouth, is_json=json)
+
+
+def _opened(name: str, precision: str) -> Assistant:
+    """The model that answers.
+
+    Raises:
+        UsageError: If it does not.
+    """
+    from sensorium.tasks.load import load_assistant
+
+    with TerminalProgress() as progress:
+        assistant = load_assistant(name, progress=progress)
+    if not {"text", "ask"} & set(assistant.skills):
+        raise UsageError(f"{name} does not converse; try --model {_USUAL}")
+    assistant = assistant.with_precision(read_precision(precision))
+    prepare(assistant)
+    return assistant
 
 
 @dataclass
-class Conversation:
-    """What was said so far.
+class Mouth:
+    """Speaks answers into files.
 
     Attributes:
-        assistant: Who answers.
-        config: How.
-        system: What the assistant is told about its part.
-        turns: What both sides said.
-        attached: What goes with the next message.
-        is_over: Whether somebody has said goodbye.
+        talk: Whose.
+        folder: Where they go.
     """
 
-    assistant: Assistant
-    config: WriteConfig
-    system: str = ""
-    turns: list[Turn] = field(default_factory=list)
-    attached: list[Part] = field(default_factory=list)
-    is_over: bool = False
+    talk: Conversation
+    folder: Path
+    number: int = 0
 
-    def obey(self, line: str) -> bool:
-        """Do what a line asks for if it is a command."""
-        word, _, rest = line.strip().partition(" ")
-        if not (word.startswith("/") and word[1:].isalpha()):
-            return False
+    def __post_init__(self) -> None:
+        self.talk.able_to("speak")  # that nobody speaks is said before anything is asked
+
+    def say(self, text: str) -> Path | None:
+        """Speak an answer; None where there is nothing to say."""
+        from sensorium.media.encoding import write_medium
+
+        if not text.strip():
+            return None
+        sound = self.talk.say(text).audio()
+        self.number += 1
+        while (path := self.folder / f"answer-{self.number:03d}.wav").exists():
+            self.number += 1
+        write_medium(sound, path)
+        return path
+
+
+def _turn(talk: Conversation, line: str, mouth: Mouth | None, *, is_json: bool) -> None:
+    """Do what a line asks for: a command, or an answer to a message or to a spoken question."""
+    word, _, rest = line.partition(" ")
+    heard: str | None = None
+    if word == "/voice":
+        line = heard = talk.listen(rest.strip())
+        note(f"(heard: {visible(heard)})")
+    elif word.startswith("/") and word[1:].isalpha():
         if word not in _COMMANDS:
             raise UsageError(f"no command {word}; /help lists them")
-        _COMMANDS[word][1](self, rest.strip())
-        return True
+        _COMMANDS[word][1](talk, rest.strip())
+        return
+    if line:
+        _answer(talk, line, mouth, heard, is_json=is_json)
 
-    def ask(self, text: str) -> Generation:
-        """Begin an answer to a message; `hear` takes note of it."""
-        from sensorium.tasks.assistant import Turn
 
-        asked = Turn("user", (*self.attached, text))
-        self.attached = []
-        told = [Turn("system", (self.system,))] if self.system else []
-        sampling = self.config.sampling
-        sampling = sampling.model_copy(update={"seed": sampling.seed + len(self.turns)})
-        answer = self.assistant.reply(
-            [*told, *self.turns, asked], self.config.model_copy(update={"sampling": sampling})
-        )
-        self.turns.append(asked)
-        return answer
+def _help(talk: Conversation, rest: str) -> None:
+    for name, (what, _function) in _COMMANDS.items():
+        note(f"{name:<9} {what}")
 
-    def hear(self, text: str) -> None:
-        """Take note of an answer."""
-        from sensorium.tasks.assistant import Turn
 
-        self.turns.append(Turn("assistant", (text,)))
-
-    def attach(self, name: str) -> None:
-        """Let a file go with the next message."""
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise NotFoundError(f"no file '{name}'; give the path of an image, a sound, a video or a text")
-        self.attached.append(path)
-
-    def clear(self, _: str) -> None:
-        """Forget what was said."""
-        self.turns, self.attached = [], []
-
-    def instruct(self, text: str) -> None:
-        """Change what the assistant is told about its part."""
-        self.system = text
-
-    def leave(self, _: str) -> None:
-        """End the conversation."""
-        self.is_over = True
-
-    def help(self, _: str) -> None:
-        """List commands."""
-        for name, (what, _function) in _COMMANDS.items():
-            note(f"{name:<9} {what}")
+def _instruct(talk: Conversation, rest: str) -> None:
+    talk.system = rest
 
 
 _COMMANDS: dict[str, tuple[str, Callable[[Conversation, str], None]]] = {
-    "/attach": ("FILE: let a file go with the next message", Conversation.attach),
-    "/system": ("TEXT: tell the model about its part", Conversation.instruct),
-    "/clear": ("forget what was said", Conversation.clear),
-    "/help": ("list these", Conversation.help),
-    "/quit": ("leave", Conversation.leave),
+    "/attach": ("FILE: let a file go with the next message", lambda talk, rest: talk.attach(rest)),
+    "/voice": ("FILE: ask what is asked in a recording", lambda talk, rest: None),
+    "/system": ("TEXT: tell the model about its part", _instruct),
+    "/clear": ("forget what was said", lambda talk, rest: talk.clear()),
+    "/help": ("list these", _help),
+    "/quit": ("leave", lambda talk, rest: None),
 }
 
 
-def _answer(talk: Conversation, line: str, *, is_json: bool) -> None:
+def _answer(
+    talk: Conversation, message: str, mouth: Mouth | None, heard: str | None, *, is_json: bool
+) -> None:
     start = time.perf_counter()
-    answer = talk.ask(line.strip())
+    answer = talk.ask(message)
+    if not is_json:
+        _show(answer, start)
+    text = answer.text
+    talk.note(text)
+    path = None if mouth is None else mouth.say(text)
+    if is_json:
+        spoken = {} if mouth is None else {"audio": None if path is None else str(path)}
+        emit_json(as_json(answer, start) | ({} if heard is None else {"heard": heard}) | spoken)
+    elif path is not None:
+        note(f"(spoken: {path})")
+
+
+def _show(answer: Generation, start: float) -> None:
     try:
-        show(answer, start, is_json=is_json)
+        show(answer, start, is_json=False)
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
         answer.cancel()
         print()
-    talk.hear(answer.text)
 
 
 def _lines() -> Iterator[str]:

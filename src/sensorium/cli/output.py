@@ -67,10 +67,13 @@ def write_stream(pieces: Iterable[str]) -> None:
     """
     is_terminal = sys.stdout.isatty()
     for piece in pieces:
-        if is_terminal:
-            piece = "".join(one for one in piece if one in "\n\t" or unicodedata.category(one) != "Cc")
-        print(piece, end="", flush=True)
+        print(visible(piece) if is_terminal else piece, end="", flush=True)
     print(flush=True)
+
+
+def visible(text: str) -> str:
+    """A text without control characters, but for tabs and line breaks."""
+    return "".join(one for one in text if one in "\n\t" or unicodedata.category(one) != "Cc")
 
 
 def note(message: str) -> None:

@@ -53,6 +53,7 @@ class Draft:
         no_speech: Odds that nobody speaks.
         compression: Bytes of the text over its bytes compressed.
         temperature: At which it was written.
+        logprobs: Log-probability of each id.
     """
 
     ids: tuple[int, ...]
@@ -61,6 +62,7 @@ class Draft:
     no_speech: float
     compression: float
     temperature: float
+    logprobs: tuple[float, ...] = ()
 
 
 class Scribe:
@@ -153,6 +155,7 @@ class Scribe:
             no_speech=rule.no_speech,
             compression=_compression(self._vocabulary.decode(ids).strip()),
             temperature=temperature,
+            logprobs=tuple(written.logprobs[num_marks:]),
         )
 
     def _prompt(self, previous: Sequence[int]) -> list[int]:

@@ -100,6 +100,11 @@ class MultimodalAssistant:
         batch = batch_of(self.model, [0], [prepare(self.model, given)], [instruction])
         (request,) = requests(self.model, to, batch, [instruction], sampling=config.sampling)
         room = min(config.max_tokens, self._context - len(request.prompt))
+        if room < 1:
+            raise UsageError(
+                f"a message of {len(request.prompt)} tokens, media included, but {self.name} "
+                f"has room for {self._context - 1}; shorten it"
+            )
         codec = self._codecs.get(to)
         if codec is None:
             request = replace(request, max_tokens=room, stops=config.stops, guide=guide)

@@ -15,11 +15,13 @@ import numpy as np
 from sensorium.core.errors import UsageError
 from sensorium.media.types import Audio
 from sensorium.tasks.asking import ask
-from sensorium.tasks.assistant import Assistant, Generation, WriteConfig
+from sensorium.tasks.assistant import Assistant, Generation, WriteConfig, write_config
 from sensorium.tasks.skills import check_skill
 from sensorium.tasks.spoken_text import passages
 
 _PAUSE_S = 0.15
+USUAL = write_config(500, 0.7)
+"""How sentences are written unless more is said: ten seconds each at most, with some variety."""
 
 
 class Speech:

@@ -9,31 +9,42 @@ measures of the draft (`dictation`), and a window without any sound is not even 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
-from sensorium.core.errors import MediaError
+from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.runtime import Progress, pick_device, quiet
 from sensorium.data.packages import weights
-from sensorium.generation import Memory
+from sensorium.generation import Guide, Memory
+from sensorium.generation import Precision as WritePrecision
+from sensorium.generation.request import Choice
 from sensorium.media import probe
 from sensorium.media.audio_blocks import HOURS_LIMITS, audio_blocks
 from sensorium.media.logmel_windows import FRAMES_A_SECOND, FrameWindows, Window
+from sensorium.media.types import Audio
+from sensorium.models.instructions import TEMPLATES
 from sensorium.models.pretrained.whisper import Precision, Whisper, load_whisper
-from sensorium.models.pretrained.whisper_vocabulary import TIME_STEP_S
+from sensorium.tasks.assistant import PLAIN as WRITE_PLAIN
+from sensorium.tasks.assistant import Generation, Output, Turn, WriteConfig, answer_once
+from sensorium.tasks.dictated import Dictated, the_sound
 from sensorium.tasks.dictation import DictationConfig, Scribe
+from sensorium.tasks.segments import Piece, split, take_words
+from sensorium.tasks.skills import Skills
 from sensorium.tasks.subtitles import TimedWord
 from sensorium.tasks.word_times import longest_s, without_pause, word_times
 
 DEFAULT = "whisper-tiny.en"
+RATE_HZ = 16_000
 _INAUDIBLE = -8.0
-_FRAMES_A_STEP = round(TIME_STEP_S * FRAMES_A_SECOND)
 _WARM = 0.5
 """What was written at a higher temperature is not shown to the next window."""
 
@@ -96,24 +107,40 @@ class Transcript:
 
 
 class Transcriber:
-    """A recogniser that is ready for recordings, one after another.
+    """A recogniser that is ready for recordings, one after another; as an `Assistant` it answers with text.
 
     Args:
         whisper: The recogniser.
         config: How it writes.
+        name: What it is called in messages.
         progress: Told while machine code is compiled.
+
+    Attributes:
+        outputs: ("text",).
+        skills: To write down speech.
 
     Example:
         >>> transcriber = load_transcriber()                     # doctest: +SKIP
         >>> transcriber.transcribe(Path("talk.mp3")).text        # doctest: +SKIP
         'Good morning.'
+        >>> transcriber.generate([Path("talk.mp3")]).text        # doctest: +SKIP
+        'Good morning.'
     """
 
+    outputs: tuple[Output, ...] = ("text",)
+    skills: Skills = MappingProxyType({"transcribe": ()})
+    generate = answer_once
+
     def __init__(
-        self, whisper: Whisper, config: TranscribeConfig = PLAIN, progress: Progress = quiet
+        self,
+        whisper: Whisper,
+        config: TranscribeConfig = PLAIN,
+        *,
+        name: str = DEFAULT,
+        progress: Progress = quiet,
     ) -> None:
         whisper.vocabulary.opening(config.language)  # a wrong language is told before any work
-        self.whisper, self.config = whisper, config
+        self.whisper, self.config, self.name = whisper, config, name
         self._scribe = Scribe(whisper, config, progress)
 
     def transcribe(self, audio: Path, *, progress: Progress = quiet) -> Transcript:
@@ -127,18 +154,68 @@ class Transcriber:
             NotFoundError: If there is no such file.
             MediaError: If there is no sound in it.
         """
-        model = self.whisper.model
-        # Whisper was trained on 16-bit samples, which do not go beyond 1.
-        blocks = (np.clip(block, -1, 1) for block in audio_blocks(audio))
-        windows = FrameWindows(blocks, model.config.encoder.num_mels, model.window_frames)
-        clerk, start, length_s = _Clerk(self.whisper, self._scribe, self.config), 0, _length_s(audio)
+        clerk, num_done, length_s = _Clerk(self.whisper, self._scribe, self.config), 0, _length_s(audio)
         message = f"listening to {audio.name}"
         progress(0, length_s, message)
+        for num_done in self._hear(audio, clerk):
+            progress(int(num_done / FRAMES_A_SECOND), length_s, message)
+        duration_s = round(num_done / FRAMES_A_SECOND, 2)
+        return Transcript(clerk.text.strip(), tuple(clerk.segments), clerk.language or "en", duration_s)
+
+    def reply(
+        self,
+        turns: Sequence[Turn],
+        config: WriteConfig = WRITE_PLAIN,
+        *,
+        to: Output = "text",
+        guide: Guide | None = None,
+    ) -> Generation:
+        """Write down the one sound of the last turn, window by window; see `Assistant.reply`.
+
+        Raises:
+            UsageError: If there is no sound or something besides it, or it is to be written in another way.
+        """
+        sampling = config.sampling
+        is_varied = sampling.temperature > 0 or sampling.repetition_penalty != 1
+        if to != "text" or guide is not None or config.stops or is_varied:
+            raise UsageError(
+                f"{self.name} writes down what is said as it judges best: text, no temperature, no form"
+            )
+        clerk = _Clerk(self.whisper, self._scribe, self.config.model_copy(update={"has_words": False}))
+        steps = self._hear(the_sound(turns[-1].parts, self.name), clerk)
+        return Generation(Dictated(steps, clerk, config.max_tokens, self.whisper.vocabulary.decode))
+
+    def fits(self, text: str, to: Output = "text") -> bool:
+        """Whether a text is read to its end: the instruction to write speech down, which says nothing new."""
+        return text == TEMPLATES["transcribe"]
+
+    def prepare(self, to: Output = "text", progress: Progress = quiet) -> None:
+        """Build what writes; a `Transcriber` is made with it."""
+
+    def with_precision(self, precision: WritePrecision) -> Transcriber:
+        """The same; precision is chosen where it is loaded.
+
+        Raises:
+            UsageError: If 8 or 4 bits are asked for.
+        """
+        if precision in ("int8", "int4"):
+            raise UsageError(f"{self.name} does not write with weights in {precision}; take bf16")
+        return self
+
+    def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
+        """Score every id as the next one, without anything heard."""
+        return self.whisper.model.decoder.score(ids)
+
+    def _hear(self, sound: Path | Audio, clerk: _Clerk) -> Iterator[int]:
+        """Let every window be written down; yields how many frames are done."""
+        model = self.whisper.model
+        heard = audio_blocks(sound) if isinstance(sound, Path) else iter([sound.mono(RATE_HZ)])
+        # Whisper was trained on 16-bit samples, which do not go beyond 1.
+        blocks = (np.clip(block, -1, 1) for block in heard)
+        windows, start = FrameWindows(blocks, model.config.encoder.num_mels, model.window_frames), 0
         while (window := windows.window(start)).num_real:
             start += clerk.take(window, start)
-            progress(int(start / FRAMES_A_SECOND), length_s, message)
-        duration_s = round(start / FRAMES_A_SECOND, 2)
-        return Transcript(clerk.text.strip(), tuple(clerk.segments), clerk.language or "en", duration_s)
+            yield start
 
 
 def load_transcriber(
@@ -170,7 +247,7 @@ def load_transcriber(
     place = pick_device(device)
     whisper = load_whisper(folder, "mixed" if precision == "auto" else precision)
     whisper.model.to(place)
-    return Transcriber(whisper, config, progress)
+    return Transcriber(whisper, config, name=Path(name).name, progress=progress)
 
 
 def _folder(name: str | Path, progress: Progress) -> Path:
@@ -183,51 +260,6 @@ def _folder(name: str | Path, progress: Progress) -> Path:
     return Path(name)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Ids of one segment and its times from the window's beginning."""
-
-    ids: tuple[int, ...]
-    start_s: float
-    end_s: float
-
-
-def split(ids: Sequence[int], first_time: int, num_frames: int) -> tuple[list[Piece], int]:
-    """Cut what was written for a window at its pairs of times.
-
-    Args:
-        ids: Text and times; from `first_time` on they are times.
-        first_time: Id of 0 s.
-        num_frames: Frames of the window that are sound.
-
-    Returns:
-        The segments, and how many frames are done: all, or up to the last pair where a segment goes on after.
-
-    Example:
-        >>> pieces, done = split([100, 7, 110, 110, 8, 120, 120, 9], 100, 3000)
-        >>> [(piece.ids, piece.start_s, piece.end_s) for piece in pieces], done
-        ([((7,), 0.0, 0.2), ((8,), 0.2, 0.4)], 40)
-    """
-    is_time = [one >= first_time for one in ids]
-    cuts = [place for place in range(1, len(ids)) if is_time[place - 1] and is_time[place]]
-    if not cuts:
-        times = [one - first_time for one in ids if one > first_time]
-        end_s = times[-1] * TIME_STEP_S if times else num_frames / FRAMES_A_SECOND
-        return [Piece(_text(ids, is_time), 0.0, end_s)], num_frames
-    ends_alone = len(ids) > 1 and is_time[-1] and not is_time[-2]
-    edges = [0, *cuts, *([len(ids)] if ends_alone else [])]
-    pieces = []
-    for begin, end in pairwise(edges):
-        times_s = [(ids[place] - first_time) * TIME_STEP_S for place in (begin, end - 1)]
-        pieces.append(Piece(_text(ids[begin:end], is_time[begin:end]), *times_s))
-    done = num_frames if ends_alone else (ids[cuts[-1] - 1] - first_time) * _FRAMES_A_STEP
-    return pieces, min(done or num_frames, num_frames)
-
-
-def _text(ids: Sequence[int], is_time: Sequence[bool]) -> tuple[int, ...]:
-    return tuple(one for one, is_one in zip(ids, is_time, strict=True) if not is_one)
-
-
 class _Clerk:
     """Hears windows one after another and keeps what was said."""
 
@@ -235,6 +267,7 @@ class _Clerk:
         self._whisper, self._scribe, self._config = whisper, scribe, config
         self._previous: list[int] = []
         self.segments: list[Segment] = []
+        self.choices: list[Choice] = []
         self.text = ""
         self.language = config.language
 
@@ -248,8 +281,14 @@ class _Clerk:
         if self._scribe.is_silence(draft):
             return window.num_real
         self.language = self.language or draft.language
-        pieces, done = split(draft.ids, self._whisper.vocabulary.first_time, window.num_real)
-        self._keep([piece for piece in pieces if piece.end_s > piece.start_s], memory, window, start)
+        first_time = self._whisper.vocabulary.first_time
+        pieces, done = split(draft.ids, first_time, window.num_real)
+        written = zip(draft.ids, draft.logprobs, strict=True)
+        texts = iter([Choice(one, logprob) for one, logprob in written if one < first_time])
+        kept = [(piece, list(islice(texts, len(piece.ids)))) for piece in pieces]
+        kept = [(piece, choices) for piece, choices in kept if piece.end_s > piece.start_s]
+        self.choices += [choice for _, choices in kept for choice in choices]
+        self._keep([piece for piece, _ in kept], memory, window, start)
         if not self._config.is_conditioned or draft.temperature > _WARM:
             self._previous = []
         return done
@@ -285,16 +324,6 @@ class _Clerk:
             return deque()
         ids = [one for piece in pieces for one in piece.ids]
         return deque(word_times(self._whisper, memory, ids, self.language, window.num_real))
-
-
-def take_words(words: deque[tuple[TimedWord, int]], num_ids: int) -> list[TimedWord]:
-    """Take the words that the next `num_ids` ids make up."""
-    taken: list[TimedWord] = []
-    while words and num_ids > 0:
-        word, size = words.popleft()
-        taken.append(word)
-        num_ids -= size
-    return taken
 
 
 def _length_s(audio: Path) -> int | None:
