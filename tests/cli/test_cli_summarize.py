@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from sensorium.cli import main
+from tiny_assistants import write_run
 from tiny_films import beeps, highlight_film, scene, write_film
 
 
@@ -34,9 +35,29 @@ def test_a_table_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "reel.mp4" in said.err
 
 
+def test_chapters_are_titled_by_what_a_model_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sensorium.tasks.skills.shipped_dir", lambda name: tmp_path / name)
+    film = write_film(tmp_path / "film.mp4", scene(1, 30))
+    run = write_run(tmp_path / "runs" / "seeing", {"caption": ["en"]})
+    arguments = ["summarize", str(film), "-o", str(tmp_path / "out"), "--json"]
+    told = []
+    for writer in ([], ["--writer", str(run)]):
+        assert main([*arguments, *writer]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert [one["captions"] for one in told] == ["measured", "written"]
+    write_run(tmp_path / "checkpoints" / "assistant", {"caption": ["en"]})  # as if it had come along
+    assert main(arguments) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [one["title"] for one in again["chapters"]] == [one["title"] for one in told[1]["chapters"]]
+    assert again["chapters"] != told[0]["chapters"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (["--writer", "nowhere"], 4, "nowhere"),
         (["--length", "soon"], 2, "length 'soon'"),
         (["--query", "a frog"], 2, "--model"),
         (["--captions", "table"], 2, "--model"),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from sensorium.data.table import Table
 from sensorium.evals.ranks import spearman
 from sensorium.media.frames import frames
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.tasks.captions import Captioner, NearestCaptions
+from sensorium.tasks.captions import Captioner, NearestCaptions, WrittenCaptions
 from sensorium.tasks.embed import embed_table
+from sensorium.tasks.load import load_assistant
 from sensorium.tasks.summarize import SummaryRequest, summarize
 from sensorium.tasks.summary_files import write_summary
+from tiny_assistants import write_picture, write_run
 from tiny_films import beeps, highlight_film, scene, write_film
 from tiny_world import TINY_NAMES, draw_shape
 
@@ -101,6 +104,21 @@ class Counting:
     def caption(self, pictures):
         self.seen += len(pictures)
         return "  two\nlines "
+
+
+def test_a_model_says_what_it_sees_each_thing_once(tmp_path, monkeypatch):
+    assistant = load_assistant(write_run(tmp_path / "seeing", {"caption": ["en"]}))
+    one, other = (media.open(write_picture(tmp_path / f"{n}.png", n)) for n in (1, 2))
+    captions, counting = WrittenCaptions(assistant), Counting()
+    alone = [captions.caption([picture]) for picture in (one, other)]
+    assert alone[0] != alone[1]
+    assert captions.caption([one, one, other]) == "; ".join(alone)
+    with pytest.raises(UsageError, match="for a model that describes media, train one"):
+        WrittenCaptions(load_assistant(write_run(tmp_path / "blind", {"translate": ["fr"]})))
+    monkeypatch.setattr("sensorium.tasks.captions.ask", lambda *_, **__: SimpleNamespace(text=" "))
+    assert captions.caption([one]) == ""
+    assert WrittenCaptions(assistant, counting).caption([one, other]) == "  two\nlines "
+    assert counting.seen == 2
 
 
 def test_any_captioner_may_be_passed(tmp_path):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from sensorium.cli.answering import open_model
 from sensorium.cli.options import DeviceOption, ModelOption, load_model
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, note
 from sensorium.core.errors import UsageError
@@ -34,6 +35,14 @@ def summarize(
         Path | None,
         typer.Option("--captions", metavar="TABLE", help="Title chapters by this table; needs --model."),
     ] = None,
+    writer: Annotated[
+        str,
+        typer.Option(
+            "--writer",
+            metavar="NAME",
+            help="Title chapters by a model that describes media; the assistant, where one came along.",
+        ),
+    ] = "",
     shots: Annotated[
         Literal["plain", "transnet"],
         typer.Option("--shots", help="Shot detector: ours, or the TransNetV2 network (extra 'shots')."),
@@ -44,13 +53,14 @@ def summarize(
     """Summarise a video: highlight reel, keyframes, chapters and text.
 
     Works without a model; with --model, views are compared in the joint space and --query finds what it
-    names. Writes reel.mp4, keyframes.png, chapters.vtt, .ffmeta and .json, reel.edl, summary.md and
-    summary.json. --json prints {"shots": [...], "chosen": [...], "chapters": [...], "reel": path, ...}.
+    names. Chapters are titled by what --writer sees, else by --captions, else by what was measured. Writes
+    reel.mp4, keyframes.png, chapters.vtt, .ffmeta and .json, reel.edl, summary.md and summary.json. --json
+    prints {"shots": [...], "chosen": [...], "chapters": [...], "reel": path, ...}.
     """
     from sensorium.tasks.summarize import summarize as make
     from sensorium.tasks.summary_files import write_summary
 
-    request = _request(length, query, model, captions, shots, device)
+    request = _request(length, query, model, captions, writer, shots, device)
     with TerminalProgress() as progress:
         summary = make(video, request, progress=progress)
         report = write_summary(summary, out, progress=progress)
@@ -66,7 +76,13 @@ def summarize(
 
 
 def _request(
-    length: str, query: str | None, run: Path | None, table: Path | None, shots: str, device: str
+    length: str,
+    query: str | None,
+    run: Path | None,
+    table: Path | None,
+    writer: str,
+    shots: str,
+    device: str,
 ) -> SummaryRequest:
     from sensorium.tasks.summarize import SummaryRequest
 
@@ -79,7 +95,21 @@ def _request(
         from sensorium.tasks.captions import NearestCaptions
 
         captioner = NearestCaptions(Table.open(table), model)
-    return SummaryRequest(length, query, model, captioner, _detector(shots, device))
+    return SummaryRequest(length, query, model, _writer(writer, captioner), _detector(shots, device))
+
+
+def _writer(name: str, otherwise: Captioner | None) -> Captioner | None:
+    """Who titles chapters: a model that is named or came along, else the captions of a table, else nobody."""
+    from sensorium.tasks.skills import shipped_assistant, skills_of
+
+    shipped = shipped_assistant()
+    if not name and otherwise is None and "caption" in skills_of(shipped):
+        name = str(shipped)
+    if not name:
+        return otherwise
+    from sensorium.tasks.captions import WrittenCaptions
+
+    return WrittenCaptions(open_model("caption", name), otherwise)
 
 
 def _detector(name: str, device: str) -> Detector | None:

@@ -1,8 +1,9 @@
-"""Words for a part of a film: from the nearest captions of a media table, or from what was measured.
+"""Words for a part of a film: written by a model, borrowed from a media table, or from what was measured.
 
 In: pictures of a part. Out: one line of text. `Captioner` is the interface: whatever looks at pictures and
-writes a line can stand in, a language model later as the nearest captions now. Where there is no model,
-`measured` says what is known: shots, movement, light, sound.
+writes a line. A model writes what it sees; the nearest caption of a table is borrowed where there is no such
+model or it has no words; where there is neither, `measured` says what is known: shots, movement, light,
+sound.
 """
 
 from __future__ import annotations
@@ -16,8 +17,13 @@ from sensorium import media
 from sensorium.core.errors import NotFoundError
 from sensorium.core.types import Embedder
 from sensorium.data.table import Table
+from sensorium.tasks.asking import ask
+from sensorium.tasks.assistant import Assistant, write_config
 from sensorium.tasks.film import Film
+from sensorium.tasks.skills import check_skill
 
+_BRIEF = write_config(48, 0.0)
+"""A caption is a sentence."""
 _LIVELY, _STILL = 9.0, 2.5
 _DARK, _BRIGHT = 60.0, 170.0
 _SPEECH, _QUIET_DB = 0.5, -45.0
@@ -59,6 +65,29 @@ class NearestCaptions:
         hits = self._table.search(vector, model=self._model, k=1, fields=self._fields)
         texts = hits[0].texts if hits else {}
         return texts.get(self._language) or next(iter(texts.values()), "")
+
+
+class WrittenCaptions:
+    """Says what a model sees in each of the pictures, each thing once.
+
+    Args:
+        assistant: Was taught to describe media.
+        otherwise: Asked where the model writes nothing.
+
+    Raises:
+        UsageError: If the model was not taught it.
+    """
+
+    def __init__(self, assistant: Assistant, otherwise: Captioner | None = None) -> None:
+        check_skill(assistant.name, assistant.skills, "caption")
+        self._assistant, self._otherwise = assistant, otherwise
+
+    def caption(self, pictures: Sequence[media.Image]) -> str:
+        """Describe pictures one by one; what was said already is left out."""
+        said = [ask(self._assistant, "caption", [one], config=_BRIEF).text for one in pictures]
+        lines = dict.fromkeys(" ".join(one.split()).rstrip(".") for one in said)
+        text = "; ".join(filter(None, lines))
+        return text if text or self._otherwise is None else self._otherwise.caption(pictures)
 
 
 def measured(film: Film, start_s: float, end_s: float) -> str:

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
 from sensorium import media
 from sensorium.core.errors import UsageError
-from sensorium.core.runtime import Progress, quiet
+from sensorium.core.runtime import Progress, quiet, track
 from sensorium.core.types import Embedder
 from sensorium.media.frames import frames_at
 from sensorium.media.shots import Detector, Shot
-from sensorium.tasks.captions import Captioner, measured
+from sensorium.tasks.captions import Captioner, NearestCaptions, measured
 from sensorium.tasks.chapters import Chapter, find_chapters, titled
 from sensorium.tasks.film import Film, watch
 from sensorium.tasks.highlights import Clip, Weights, choose, clips_of, read_length, score
@@ -82,7 +83,7 @@ class Summary:
         scores: Of the clips, 0 to 1.
         chosen: Stretches of the reel, ascending.
         chapters: Cover the whole film.
-        is_described: Whether titles come from a captioner.
+        captions: Where titles come from: "measured", "nearest" or "written".
     """
 
     film: Film
@@ -90,7 +91,7 @@ class Summary:
     scores: Float64[np.ndarray, " n"]
     chosen: list[Chosen]
     chapters: list[Chapter]
-    is_described: bool
+    captions: Literal["measured", "nearest", "written"]
 
     @property
     def shots(self) -> list[Shot]:
@@ -131,8 +132,11 @@ def summarize(video: Path, request: SummaryRequest | None = None, *, progress: P
     scores, signals = score(film, clips, vectors=vectors, query=query, weights=request.weights)
     chosen = _joined(clips, scores, signals, choose(clips, scores, budget_s), budget_s)
     chapters = find_chapters(film)
-    titles = [_title(film, chapter, request.captioner, clips, scores) for chapter in chapters]
-    return Summary(film, clips, scores, chosen, titled(chapters, titles), request.captioner is not None)
+    titles = [
+        _title(film, chapter, request.captioner, clips, scores)
+        for chapter in track(chapters, len(chapters), "describing chapters", progress)
+    ]
+    return Summary(film, clips, scores, chosen, titled(chapters, titles), _source_of(request.captioner))
 
 
 def _embed(
@@ -181,6 +185,12 @@ def _joined(
             Chosen(first.start_s, end_s, float(scores[group].mean()), first.shot, clips[best].key_s, reasons)
         )
     return joined
+
+
+def _source_of(captioner: Captioner | None) -> Literal["measured", "nearest", "written"]:
+    if captioner is None:
+        return "measured"
+    return "nearest" if isinstance(captioner, NearestCaptions) else "written"
 
 
 def _title(

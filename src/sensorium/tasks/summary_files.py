@@ -64,7 +64,7 @@ def to_report(summary: Summary) -> dict[str, object]:
         "video": str(summary.film.path),
         "duration_s": round(summary.film.duration_s, 3),
         "has_sound": summary.film.sound is not None,
-        "captions": "nearest" if summary.is_described else "measured",
+        "captions": summary.captions,
         "shots": [{"start_s": round(s.start_s, 3), "end_s": round(s.end_s, 3)} for s in summary.shots],
         "chosen": [
             {
@@ -93,13 +93,16 @@ def to_text(summary: Summary) -> str:
     for chapter in summary.chapters:
         shown = [one for one in summary.chosen if chapter.start_s <= one.start_s < chapter.end_s]
         line = f"- **{clock(chapter.start_s)} to {clock(chapter.end_s)}** {chapter.title}"
-        if summary.is_described:
+        if summary.captions != "measured":
             line += f" ({measured(film, chapter.start_s, chapter.end_s)})"
         if shown:
             line += f"; in the reel: {', '.join(clock(one.start_s) for one in shown)}"
         lines.append(line)
-    if not summary.is_described:
-        lines += ["", "Chapters are described by what was measured; a model and a table give them captions."]
+    if summary.captions == "measured":
+        lines += [
+            "",
+            "Chapters are described by what was measured; a model that describes pictures gives captions.",
+        ]
     return "\n".join(lines) + "\n"
 
 
