@@ -7,6 +7,7 @@ import pytest
 
 from gguf_files import write_model
 from sensorium.cli import main
+from sensorium.tasks.assistant import Turn, write_config
 from sensorium.tasks.load import load_assistant
 from tiny_assistants import write_picture, write_run, write_sound
 from tiny_films import scene, write_film
@@ -128,6 +129,8 @@ def test_the_first_model_that_was_taught_it_is_taken(
 def test_a_language_model_answers_in_words_alone(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = str(world / "tiny.gguf")
     assert main(["ask", "low?", "--model", model, "--max-tokens", "5"]) == 0
-    assert capsys.readouterr().out == load_assistant(model).generate(["low?"], max_tokens=5).text + "\n"
+    config = write_config(5, 0.0, repetition_penalty=1.1)  # as in chat
+    expected = load_assistant(model).reply([Turn("user", ("low?",))], config).text
+    assert capsys.readouterr().out == expected + "\n"
     assert main(["caption", str(world / "a.png"), "--model", model]) == 2
     assert "for a model that describes media, train one with" in capsys.readouterr().err

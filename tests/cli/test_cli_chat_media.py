@@ -38,14 +38,14 @@ def test_a_spoken_question_about_a_picture_is_answered_in_speech(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sensorium.tasks.conversation.USUAL", write_config(5, 0.0))
-    monkeypatch.setattr("sensorium.tasks.conversation._QUESTION", write_config(17, 0.0))
+    monkeypatch.setattr("sensorium.tasks.windowed._WINDOW", write_config(17, 0.0))
     (tmp_path / "answer-001.wav").write_text("kept")
     spoken = ["--speak", "-o", tmp_path, "--json", "-a", world / "a.png"]
     assert chat(monkeypatch, f"/voice {world / 'q.wav'}\nthe sun\n", "-m", world / "all", *spoken) == 0
     said = capsys.readouterr()
     told = [json.loads(line) for line in said.out.splitlines()]
     assistant = load_assistant(world / "all")
-    heard = assistant.generate([world / "q.wav", "What is said?"], max_tokens=17).text.strip()
+    heard = " ".join(assistant.generate([world / "q.wav", "What is said?"], max_tokens=17).text.split())
     assert f"(heard: {visible(heard)})" in said.err
     assert [one.get("heard") for one in told] == [heard, None]
     texts = [heard, "the sun"]

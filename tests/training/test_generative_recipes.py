@@ -20,7 +20,7 @@ from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.pretrained.text_model import TextModel
 from sensorium.nn.block import BlockConfig
 from sensorium.training.recipe import recipes_dir
-from tiny_assistants import audio_codec, image_codec, write_picture
+from tiny_assistants import audio_codec, image_codec, write_picture, write_sound
 
 RECIPES = sorted(
     path.stem
@@ -81,13 +81,15 @@ def test_it_runs(name: str, parts: Path, capsys: pytest.CaptureFixture[str]) -> 
     card = (parts / "run" / "card.md").read_text()
     assert all(f"- {task} " in card for task in tasks)
     # what was trained does what it was trained for, by the command line
-    told = write_picture(parts / "a.png")
+    picture, sound = write_picture(parts / "a.png"), write_sound(parts / "a.wav")
     words = {
-        "ask": ["ask", str(told), "What is left?"],
+        "ask": ["ask", str(picture), "What is left?"],
+        "caption": ["caption", str(picture), "--max-tokens", "5"],
+        "transcribe": ["transcribe", str(sound)],
         "translate": ["translate", "--to", "de", "a red square"],
         "draw": ["draw", "a red square", "-o", str(parts / "out.png")],
         "speak": ["speak", "a red square", "-o", str(parts / "out.wav"), "--max-tokens", "5"],
     }
     for task in tasks & set(words):
         assert main([*words[task], "--model", str(parts / "run"), "--json"]) == 0, capsys.readouterr().err
-        assert {"tokens", "seconds"} < set(json.loads(capsys.readouterr().out))
+        assert {"text", "path"} & set(json.loads(capsys.readouterr().out))

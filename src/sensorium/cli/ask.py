@@ -10,6 +10,7 @@ import typer
 
 from sensorium.cli.answering import answer_media, check_files, open_model
 from sensorium.cli.options import (
+    PENALTY,
     EveryOption,
     MaxTokensOption,
     PrecisionOption,
@@ -58,5 +59,6 @@ def ask(
     check_files(paths)
     task: Task = "ask" if paths else "text"
     assistant = open_model(task, model, precision=precision)
-    config = write_config(max_tokens, temperature, seed)
+    penalty = PENALTY if task == "text" else 1.0
+    config = write_config(max_tokens, temperature, seed, repetition_penalty=penalty)
     answer_media(assistant, task, paths, config, text=question, every_s=every, is_json=json)

@@ -12,7 +12,9 @@ from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, em
 from sensorium.core.errors import SensoriumError, UsageError
 
 if TYPE_CHECKING:
-    from sensorium.tasks.transcribe import TranscribeConfig, Transcript
+    from sensorium.core.runtime import Progress
+    from sensorium.tasks.transcribe import TranscribeConfig, Transcriber, Transcript
+    from sensorium.tasks.windowed import WindowedTranscriber
 
 app = typer.Typer(add_completion=False)
 
@@ -24,7 +26,12 @@ def transcribe(
     ],
     model: Annotated[
         str,
-        typer.Option("--model", "-m", metavar="NAME", help="whisper-tiny.en, or a folder with a Whisper."),
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="whisper-tiny.en, a folder with a Whisper, or a trained run.",
+        ),
     ] = "whisper-tiny.en",
     language: Annotated[
         str,
@@ -70,7 +77,7 @@ def transcribe(
     if plot is not None:
         from sensorium.tasks.speech_plot import draw_words
 
-        draw_words(audio[0], done[audio[0]].words, plot)
+        draw_words(audio[0], done[audio[0]].timed, plot)
         note(f"wrote {plot}")
     if output is not None:
         from sensorium.tasks.transcript_files import write_transcript
@@ -110,11 +117,9 @@ def _transcribe_all(
     precision: Literal["auto", "fp32", "mixed", "bf16"],
 ) -> dict[Path, Transcript]:
     """Transcripts of those that can be read; what is wrong with the rest is said, of a single one raised."""
-    from sensorium.tasks.transcribe import load_transcriber
-
     done: dict[Path, Transcript] = {}
     with TerminalProgress() as progress:
-        transcriber = load_transcriber(model, config, precision=precision, device=device, progress=progress)
+        transcriber = _opened(model, config, device, precision, progress)
         for path in audio:
             try:
                 done[path] = transcriber.transcribe(path, progress=progress)
@@ -123,6 +128,31 @@ def _transcribe_all(
                     raise
                 note(str(error))
     return done
+
+
+def _opened(
+    model: str,
+    config: TranscribeConfig,
+    device: str,
+    precision: Literal["auto", "fp32", "mixed", "bf16"],
+    progress: Progress,
+) -> Transcriber | WindowedTranscriber:
+    """A Whisper, or a model of ours that was taught to transcribe."""
+    from sensorium.tasks.load import load
+    from sensorium.tasks.multimodal_assistant import MultimodalAssistant
+    from sensorium.tasks.skills import is_run
+    from sensorium.tasks.transcribe import load_transcriber
+    from sensorium.tasks.windowed import WindowedTranscriber
+
+    if not is_run(model):
+        return load_transcriber(model, config, precision=precision, device=device, progress=progress)
+    if device != "cpu" or config.is_conditioned:
+        raise UsageError("--device and --condition are for Whisper models; leave them out")
+    assistant = load(model, MultimodalAssistant, progress=progress)
+    if precision in ("fp32", "bf16"):
+        assistant = assistant.with_precision("fp32" if precision == "fp32" else "bf16")
+    assistant.prepare("text", progress)
+    return WindowedTranscriber(assistant, config.language)
 
 
 def _print(done: dict[Path, Transcript], ending: str, *, is_one: bool) -> None:

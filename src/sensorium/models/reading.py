@@ -40,6 +40,12 @@ def target_px(model: MultimodalLM, modality: str) -> int | None:
     return None if size is None else int(size)
 
 
+def hears_s(model: MultimodalLM) -> float | None:
+    """Seconds of sound that the encoder takes in at a time; the rest it would not hear."""
+    longest = getattr(model.source("audio").input, "max_s", None) if "audio" in model.sources else None
+    return None if longest is None else float(longest)
+
+
 def reads_whole(model: MultimodalLM, to: str, text: str, most: int) -> bool:
     """Whether an instruction reaches a writer uncut: as a prompt of at most `most` ids, or by the memory."""
     writer = model.decoder(to)

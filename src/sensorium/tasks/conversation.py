@@ -16,11 +16,10 @@ from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.media.frames import STREAM_LIMITS
 from sensorium.models.instructions import Task
 from sensorium.tasks.asking import ask
-from sensorium.tasks.assistant import Assistant, Generation, Part, Turn, WriteConfig, write_config
+from sensorium.tasks.assistant import Assistant, Generation, Part, Turn, WriteConfig
+from sensorium.tasks.multimodal_assistant import MultimodalAssistant
 from sensorium.tasks.speaking import USUAL, Speech
-
-_QUESTION = write_config(96, 0.0)
-"""A spoken question is about half a minute long at most."""
+from sensorium.tasks.windowed import WindowedTranscriber
 
 
 @dataclass
@@ -78,7 +77,11 @@ class Conversation:
             UsageError: If nothing is said in it.
         """
         path = _file(recording, "the recording of a question")
-        text = ask(self.able_to("transcribe"), "transcribe", [path], config=_QUESTION).text.strip()
+        who = self.able_to("transcribe")
+        if isinstance(who, MultimodalAssistant):
+            text = WindowedTranscriber(who).transcribe(path).text
+        else:
+            text = ask(who, "transcribe", [path]).text.strip()
         if not text:
             raise UsageError(f"nothing was understood in '{recording}'; say it again, or type it")
         return text

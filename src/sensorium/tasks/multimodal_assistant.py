@@ -25,10 +25,11 @@ from sensorium.media.types import Audio, Image, Media, Video
 from sensorium.models import checkpoint
 from sensorium.models.instructions import TEMPLATES, WRITER_OF
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.reading import batch_of, prepare, reads_whole, target_px
+from sensorium.models.reading import batch_of, hears_s, prepare, reads_whole, target_px
 from sensorium.tasks.assistant import PLAIN, Generation, Output, Turn, WriteConfig, answer_once, opened
 from sensorium.tasks.skills import Skills, skills_of
 
+_ROUND_S = 0.1
 _MODALITY: Mapping[type[Media], str] = {Image: "image", Audio: "audio", Video: "video"}
 
 
@@ -46,6 +47,7 @@ class MultimodalAssistant:
     Attributes:
         model: The model.
         outputs: What it can answer with: text, and what it has a codec for.
+        hears_s: Seconds of sound that it takes in at a time; None: any.
     """
 
     generate = answer_once
@@ -68,6 +70,7 @@ class MultimodalAssistant:
         )
         taught: Skills = dict.fromkeys(TEMPLATES, ()) if skills is None else skills
         self.skills: Skills = {task: taught[task] for task in taught if WRITER_OF[task] in model.decoders}
+        self.hears_s = hears_s(model)
         self._engines: dict[str, Engine] = {}
 
     def with_precision(self, precision: Precision) -> MultimodalAssistant:
@@ -173,16 +176,34 @@ class MultimodalAssistant:
         return given, texts
 
     def _views(self, medium: Media) -> dict[str, Media]:
-        """A medium by modality. Without an encoder of films, one is its middle frame and its sound."""
+        """A medium by modality. Without an encoder of films, one is its middle frame and the sound there.
+
+        Raises:
+            UsageError: If a sound is longer than what is heard at a time.
+        """
         sources = self.model.sources
         if isinstance(medium, Video) and "video" not in sources:
             views: dict[str, Media] = {"image": Image(medium.frames[len(medium.frames) // 2], medium.uri)}
             if medium.audio is not None:
-                views["audio"] = medium.audio
+                views["audio"] = _middle(medium.audio, self.hears_s)
             return {name: view for name, view in views.items() if name in sources} or {"video": medium}
+        heard_s = self.hears_s
+        if isinstance(medium, Audio) and heard_s is not None and medium.duration_s > heard_s + _ROUND_S:
+            raise UsageError(
+                f"{self.name} hears {heard_s:g} s at a time, got {medium.duration_s:.0f} s; "
+                f"take the sound in parts: --every {heard_s:g}, or tasks.asking.moments"
+            )
         if isinstance(medium, Image) and "image" not in sources and "video" in sources:
             return {"video": medium}
         return {_MODALITY[type(medium)]: medium}
+
+
+def _middle(sound: Audio, longest_s: float | None) -> Audio:
+    """The middle of a sound, so many seconds of it."""
+    surplus = 0 if longest_s is None else len(sound.samples) - int(longest_s * sound.sample_rate_hz)
+    start = max(surplus, 0) // 2
+    samples = sound.samples[start : len(sound.samples) - (max(surplus, 0) - start)]
+    return Audio(samples, sound.sample_rate_hz, sound.uri)
 
 
 def with_codecs(model: MultimodalLM, folder: Path) -> MultimodalAssistant:

@@ -59,6 +59,14 @@ def skills_of(folder: Path) -> Skills:
     return {task: languages for task, languages in known.items() if WRITER_OF[task] in decoders}
 
 
+def is_run(name: str | Path) -> bool:
+    """Whether a name is that of a folder which `sensorium train` wrote, or of what came along."""
+    folder = (
+        shipped_assistant() if name == "assistant" and not Path(name).exists() else Path(name).expanduser()
+    )
+    return (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()
+
+
 def check_skill(name: str, skills: Skills, task: Task, language: str = "") -> None:
     """Refuse what a model was not taught.
 

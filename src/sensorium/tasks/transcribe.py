@@ -105,6 +105,13 @@ class Transcript:
         """All words; each knows its segment by `line`."""
         return [word for segment in self.segments for word in segment.words]
 
+    @property
+    def timed(self) -> list[TimedWord]:
+        """All words, or where words have no times of their own, whole segments."""
+        return self.words or [
+            TimedWord(one.text, one.start_s, one.end_s, line=line) for line, one in enumerate(self.segments)
+        ]
+
 
 class Transcriber:
     """A recogniser that is ready for recordings, one after another; as an `Assistant` it answers with text.
@@ -154,7 +161,7 @@ class Transcriber:
             NotFoundError: If there is no such file.
             MediaError: If there is no sound in it.
         """
-        clerk, num_done, length_s = _Clerk(self.whisper, self._scribe, self.config), 0, _length_s(audio)
+        clerk, num_done, length_s = _Clerk(self.whisper, self._scribe, self.config), 0, header_s(audio)
         message = f"listening to {audio.name}"
         progress(0, length_s, message)
         for num_done in self._hear(audio, clerk):
@@ -326,7 +333,7 @@ class _Clerk:
         return deque(word_times(self._whisper, memory, ids, self.language, window.num_real))
 
 
-def _length_s(audio: Path) -> int | None:
+def header_s(audio: Path) -> int | None:
     """Length by the file's header, for the progress alone."""
     try:
         duration_s = probe(audio, limits=HOURS_LIMITS).duration_s

@@ -40,9 +40,9 @@ WRITERS: Mapping[str, Callable[[Transcript], str]] = MappingProxyType(
     {
         ".txt": lambda transcript: "".join(f"{segment.text}\n" for segment in transcript.segments),
         ".json": lambda transcript: json.dumps(as_json(transcript), ensure_ascii=False, indent=1) + "\n",
-        ".srt": lambda transcript: to_srt(transcript.words),
-        ".vtt": lambda transcript: to_vtt(transcript.words),
-        ".textgrid": lambda transcript: to_textgrid(transcript.words),
+        ".srt": lambda transcript: to_srt(transcript.timed),
+        ".vtt": lambda transcript: to_vtt(transcript.timed),
+        ".textgrid": lambda transcript: to_textgrid(transcript.timed),
     }
 )
 
