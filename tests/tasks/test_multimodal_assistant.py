@@ -11,9 +11,9 @@ from sensorium.codecs import ImageFsq, ImageFsqConfig
 from sensorium.core.errors import UsageError
 from sensorium.media.types import Audio, Image
 from sensorium.models.checkpoint import save
-from sensorium.tasks.assistant import Assistant, Turn
+from sensorium.tasks.assistant import Assistant, Turn, WriteConfig
 from sensorium.tasks.load import load, load_assistant
-from sensorium.tasks.multimodal_assistant import MultimodalAssistant
+from sensorium.tasks.multimodal_assistant import CodesOnly, MultimodalAssistant
 
 
 def picture(seed: int) -> Image:
@@ -60,8 +60,6 @@ def test_a_picture_is_as_many_codes_as_its_codec_asks_for(assistant: MultimodalA
 
 
 def test_media_of_earlier_turns_stay_in_view(assistant: MultimodalAssistant) -> None:
-    from sensorium.tasks.assistant import WriteConfig
-
     short = WriteConfig(max_tokens=5)
     first = Turn("user", (picture(1), "the sun"))
     later = assistant.reply([first, Turn("assistant", ("a hat",)), Turn("user", ("a red tree",))], short).ids
@@ -79,7 +77,26 @@ def test_what_it_cannot_do_is_said(assistant: MultimodalAssistant, tmp_path: Pat
     assert assistant.outputs == ("text", "image")
     with pytest.raises(UsageError, match="writes text, image, no audio"):
         assistant.generate(["a"], to="audio")
+    with pytest.raises(UsageError, match="looks at one image at a time"):
+        assistant.generate([picture(1), picture(2), "a"])
+    with pytest.raises(UsageError, match="no meaning for image"):
+        assistant.reply([Turn("user", ("a",))], WriteConfig(stops=("b",)), to="image")
+    with pytest.raises(UsageError, match="system messages"):
+        assistant.reply([Turn("system", ("Be kind.",)), Turn("user", ("a",))])
+    with pytest.raises(
+        UsageError, match=r"a message of \d+ tokens, media included, but run.* has room for 1023"
+    ):
+        assistant.generate(["a red tree " * 900])
     save(build(decoders={"text": {"tokenizer_json": BPE, "width": 24, "num_heads": 2}}), tmp_path / "m")
     assert load_assistant(tmp_path / "m").outputs == ("text",)
     ids = torch.tensor([[1, 5, 7]])
     assert assistant.logits(ids).shape == (1, 3, assistant.model.decoder("text").tokenizer.vocab_size)
+
+
+def test_only_what_a_codec_can_decode_is_written() -> None:
+    scores, low = torch.zeros(5), -torch.inf  # three codes, the start, the end
+    speech, picture = CodesOnly(3, is_fixed=False), CodesOnly(3, is_fixed=True)
+    assert speech(scores, []).tolist() == [0, 0, 0, low, low]  # no speech of no codes
+    assert speech(scores, [1]).tolist() == [0, 0, 0, low, 0]
+    assert picture(scores, [1]).tolist() == [0, 0, 0, low, low]
+    assert scores.tolist() == [0] * 5

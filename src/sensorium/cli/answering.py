@@ -119,7 +119,7 @@ def answer_media(
     Raises:
         typer.Exit: With code 3, if some of several files could not be read; which, was said.
     """
-    from sensorium.tasks.asking import ask, moments, together
+    from sensorium.tasks.asking import ask, is_long, moments, together
 
     def answer(parts: Sequence[Part]) -> Generation:
         return ask(assistant, task, parts, text=text, config=config)
@@ -128,11 +128,15 @@ def answer_media(
     if every_s is not None:
         if len(paths) != 1:
             raise UsageError(f"--every takes one video or sound, got {len(paths)} files")
-        found, count = moments(paths[0], every_s)
-        _answer_each((({"start_s": one.start_s}, (one.medium,)) for one in found), count, answer, is_json)
+        parts, count = moments(paths[0], every_s)
+        _answer_each((({"start_s": one.start_s}, (one.medium,)) for one in parts), count, answer, is_json)
     elif len(groups) == 1:
         start = time.perf_counter()
-        show(answer(groups[0]), start, is_json=is_json)
+        with TerminalProgress() as progress:
+            for path in filter(is_long, groups[0]):
+                progress(0, None, f"reading {path.name}")
+            found = answer(groups[0])
+        show(found, start, is_json=is_json)
     else:
         named = (({"uri": str(group[0])}, group) for group in groups)
         _answer_each(named, len(groups), answer, is_json)

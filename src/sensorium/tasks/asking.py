@@ -25,6 +25,7 @@ from sensorium.tasks.skills import check_skill
 
 _RATE_HZ = 16_000
 _ENOUGH_PX = 512
+_LONG_S = 60
 
 
 def ask(
@@ -82,6 +83,11 @@ def together(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
         )
     singles = [own[0] for own in by_kind.values() if len(own) == 1]
     return [(path, *singles) for path in by_kind[several[0]]] if several else [tuple(singles)]
+
+
+def is_long(path: Path) -> bool:
+    """Whether a film or a sound is so long that reading it takes a while."""
+    return (media.probe(path, limits=STREAM_LIMITS).duration_s or 0) > _LONG_S
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,11 @@ class Conversation:
         """
         asked = Turn("user", (*self.attached, text))
         self.attached = []
-        told = [Turn("system", (self.system,))] if self.system else []
         sampling = self.config.sampling
         sampling = sampling.model_copy(update={"seed": sampling.seed + len(self.turns)})
         config = self.config.model_copy(update={"sampling": sampling})
         who = self.able_to("ask") if self.has_media and not self.is_alone else self.assistant
+        told = [Turn("system", (self.system,))] if self.system and who is self.assistant else []
         answer = who.reply([*told, *self.turns, asked], config)
         self.turns.append(asked)
         return answer

@@ -108,12 +108,14 @@ class MultimodalAssistant:
                 f"a message of {len(request.prompt)} tokens, media included, but {self.name} "
                 f"has room for {self._context - 1}; shorten it"
             )
-        codec = self._codecs.get(to)
+        codec = None if to == "text" else self._codecs[to]
         if codec is None:
             request = replace(request, max_tokens=room, stops=config.stops, guide=guide)
             return Generation(self.prepare(to).submit(request))
+        if guide is not None or config.stops:
+            raise UsageError(f"what stops a text or gives it a form has no meaning for {to}; leave it out")
         length = int(codec.rate) if to == "image" and codec.rate is not None else None
-        rule = _CodesOnly(codec.vocab_size, length is not None)
+        rule = CodesOnly(codec.vocab_size, length is not None)
         request = replace(request, rule=rule, max_tokens=room if length is None else length)
         return Generation(self.prepare(to).submit(request), codec)
 
@@ -154,8 +156,10 @@ class MultimodalAssistant:
         """The latest medium of each modality, and the texts of the last turn.
 
         Raises:
-            UsageError: If two media of one modality come in one turn.
+            UsageError: If two media of one modality come in one turn, or a system message.
         """
+        if any(turn.role == "system" for turn in turns):
+            raise UsageError(f"{self.name} was not trained on system messages; leave it out")
         enough_px = target_px(self.model, "image") if "image" in self.model.sources else None
         given: dict[str, Media] = {}
         texts: list[str] = []
@@ -231,7 +235,7 @@ def with_codecs(model: MultimodalLM, folder: Path) -> MultimodalAssistant:
 
 
 @dataclass(frozen=True)
-class _CodesOnly:
+class CodesOnly:
     """Rules out what no codec can decode: the start, and an end before the first or a fixed last code."""
 
     num_codes: int
