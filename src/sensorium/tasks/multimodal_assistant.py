@@ -236,12 +236,18 @@ def with_codecs(model: MultimodalLM, folder: Path) -> MultimodalAssistant:
 
 @dataclass(frozen=True)
 class CodesOnly:
-    """Rules out what no codec can decode: the start, and an end before the first or a fixed last code."""
+    """Rules out what no codec can decode: the start, and an end before the first or a fixed last code.
+
+    Attributes:
+        num_codes: Of the codec; the start and the end are the two ids after them.
+        is_fixed: Whether the length is known, so that no end is ever written.
+    """
 
     num_codes: int
     is_fixed: bool
 
     def __call__(self, scores: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
+        """Scores with minus infinity where an id must not come next."""
         changed = scores.clone()
         changed[self.num_codes] = -torch.inf
         if self.is_fixed or not written:
