@@ -38,6 +38,15 @@ def test_cnn_joins_its_places_in_reading_order() -> None:
         joined(whole(torch.randn(2, 3, 36, 44)))
 
 
+def test_merged_maps_give_a_token_for_each_place_of_the_finest() -> None:
+    encoder = ENCODERS.build("image-cnn", width=3, depths=(1, 1, 1), merged=2)
+    assert encoder(whole(torch.randn(2, 3, 64, 64))).values.shape == (2, 256, 12)
+    joined = ENCODERS.build("image-cnn", width=3, depths=(1, 1, 1), merged=2, places="joined", size_px=36)
+    assert joined(whole(torch.randn(2, 3, 36, 36))).values.shape == (2, 1, joined.dim)
+    with pytest.raises(ConfigError, match="merged=4 of 3 stages"):
+        ENCODERS.build("image-cnn", depths=(1, 1, 1), merged=4)
+
+
 @pytest.mark.parametrize("positions", ["rotary", "learned"])
 def test_vit_gives_a_token_for_each_patch(positions: str) -> None:
     encoder = ENCODERS.build("image-vit", width=20, depth=1, patch_px=16, positions=positions)

@@ -6,7 +6,7 @@ from torch import nn
 
 from sensorium.core.errors import ConfigError, UsageError
 from sensorium.core.types import Tokens
-from sensorium.nn.conv import ChannelNorm, ConvNorm, ConvStages
+from sensorium.nn.conv import ChannelNorm, ConvNorm, ConvStages, TopDown
 from sensorium.nn.mlp import MLP, GatedMLP
 from sensorium.nn.patch import ImagePatches, TimeStem
 from sensorium.nn.pooling import POOLINGS
@@ -45,6 +45,21 @@ def test_conv_stages_halve_and_hide() -> None:
     alone, _ = stages(x[1:, :, :13], mask[1:, :13])
     torch.testing.assert_close(out[1, :, :2], alone[0])
     assert out[1, :, 2:].abs().max() == 0
+
+
+def test_maps_are_those_of_the_stages_and_merge_into_the_finest() -> None:
+    stages, x = ConvStages(3, (5, 7, 11), (1, 2, 1), "layer"), torch.randn(2, 3, 40, 56)
+    maps, _ = stages.maps(x)
+    assert [tuple(one.shape[1:]) for one in maps] == [(5, 20, 28), (7, 10, 14), (11, 5, 7)]
+    torch.testing.assert_close(maps[-1], stages(x)[0])
+    merge = TopDown((7, 11), 13)
+    merged = merge(maps[1:])
+    fine, coarse = (lateral(one) for lateral, one in zip(merge.lateral, maps[1:], strict=True))
+    added = merged - fine
+    torch.testing.assert_close(added[..., ::2, ::2], coarse)
+    torch.testing.assert_close(added[..., ::2, 1:-1:2], (coarse[..., :-1] + coarse[..., 1:]) / 2)
+    odd = TopDown((7, 11), 13)([maps[1][..., :-1], maps[2]])
+    assert odd.shape == (2, 13, 10, 13)
 
 
 def test_a_residual_block_adds_to_its_input() -> None:

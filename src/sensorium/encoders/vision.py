@@ -2,6 +2,8 @@
 
 In: normalised images (B, 3, H, W). Out: tokens (B, N, D) in reading order, all of them real: places of the
 last map, or patches. Both take any size that divides as they need; neither knows what is searched or said.
+`first_px` is the middle of the first place: a strided convolution looks around every s-th pixel from the
+first one on, a patch around its own middle.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ from einops import rearrange
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from sensorium.core.errors import UsageError
+from sensorium.core.errors import ConfigError, UsageError
 from sensorium.core.types import Padded, Tokens
 from sensorium.data.inputs import ImageInput
 from sensorium.encoders.registry import ENCODERS, input_of
 from sensorium.nn.block import BlockConfig, Stack
-from sensorium.nn.conv import ConvStages
+from sensorium.nn.conv import ConvStages, TopDown
 from sensorium.nn.patch import ImagePatches, grid_size
 from sensorium.nn.position import LearnedPositions, grid_positions
 
@@ -28,14 +30,20 @@ from sensorium.nn.position import LearnedPositions, grid_positions
 class ImageCNN(nn.Module):
     """Residual convolutional network; tokens are the places of its last map, after a ReLU.
 
+    With `merged` above 1 they are places of a finer map, which knows what lies around it from coarser ones.
+
     Args:
         width: Channels of the first stage; each further stage has twice as many.
         depths: Residual blocks of each stage; side and stages fit if size_px / 2^stages is 2 to 8.
         norm: `batch`, or `layer` over channels, which sees neither the other images nor the whole of its own.
         places: `apart`: each is a token. `joined`: all lie side by side in one token, so that what stands
             where is not lost in a mean; for pictures that fill their frame alike, as emoji do.
+        merged: How many of the last stages' maps are merged into the finest of them (`nn.conv.TopDown`).
         size_px: Side of the images; for joined places no other is taken.
         input: Further options of `ImageInput`.
+
+    Raises:
+        ConfigError: If there are fewer stages than maps to merge.
 
     Reference: arXiv:1512.03385; smaller than its ImageNet networks, without their max pooling.
     """
@@ -49,15 +57,23 @@ class ImageCNN(nn.Module):
         depths: Sequence[int] = (1, 1, 1, 1),
         norm: Literal["batch", "layer"] = "batch",
         places: Literal["apart", "joined"] = "apart",
+        merged: int = 1,
         size_px: int = 64,
         input: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__()
         self.input = input_of(ImageInput, {"size_px": size_px, "mode": "pad"}, input)
-        self.stages = ConvStages(3, [width * 2**stage for stage in range(len(depths))], depths, norm)
+        if not 1 <= merged <= len(depths):
+            raise ConfigError(f"merged={merged} of {len(depths)} stages; give 1 to {len(depths)}")
+        widths = [width * 2**stage for stage in range(len(depths))]
+        self.stages = ConvStages(3, widths, depths, norm)
+        channels = self.stages.num_channels
+        self.top_down = TopDown(widths[-merged:], channels) if merged > 1 else None
+        self.merged = merged
+        self.first_px = 0.5
         self.is_joined, self.size_px = places == "joined", size_px
-        side = -(-size_px // self.stages.stride)
-        self.dim = self.stages.num_channels * (side**2 if self.is_joined else 1)
+        side = -(-size_px // (self.stages.stride // 2 ** (merged - 1)))
+        self.dim = channels * (side**2 if self.is_joined else 1)
 
     def forward(self, inputs: Padded) -> Tokens:
         """Encode (B, 3, H, W) images.
@@ -68,7 +84,8 @@ class ImageCNN(nn.Module):
         height, width = inputs.values.shape[-2:]
         if self.is_joined and (height, width) != (self.size_px, self.size_px):
             raise UsageError(f"images of {width} x {height} px; joined places need {self.size_px} px square")
-        features, _ = self.stages(inputs.values)
+        maps, _ = self.stages.maps(inputs.values)
+        features = maps[-1] if self.top_down is None else self.top_down(maps[-self.merged :])
         layout = "b d h w -> b 1 (h w d)" if self.is_joined else "b d h w -> b (h w) d"
         values = rearrange(features, layout)
         return Tokens(values, all_real(values))
@@ -107,6 +124,7 @@ class ImageViT(nn.Module):
     ) -> None:
         super().__init__()
         self.dim = width
+        self.first_px = patch_px / 2
         self.input = input_of(ImageInput, {"size_px": size_px, "mode": "pad"}, input)
         self.patches = ImagePatches(patch_px, width)
         is_learned = positions == "learned"

@@ -108,6 +108,7 @@ class ConvStages(nn.Module):
                 blocks.append(ResidualConv(channels, width, stride, norm))
                 channels = width
         self.blocks = nn.ModuleList(blocks)
+        self._last_of_stage = [sum(depths[: number + 1]) - 1 for number in range(len(depths))]
         self.num_channels = channels
         self.stride = 2 ** len(widths)
 
@@ -115,13 +116,58 @@ class ConvStages(nn.Module):
         self, x: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B H"] | None = None
     ) -> tuple[Float[Tensor, "B D h w"], Bool[Tensor, "B h"] | None]:
         """Return the last map and, if a mask was given, the mask of its rows."""
+        maps, mask = self.maps(x, mask)
+        return maps[-1], mask
+
+    def maps(
+        self, x: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B H"] | None = None
+    ) -> tuple[list[Float[Tensor, "B _ _ _"]], Bool[Tensor, "B h"] | None]:
+        """Return the last map of each stage, fine to coarse, and the mask of the coarsest's rows."""
         x = hide_rows(x.contiguous(memory_format=torch.channels_last), mask)
         mask = None if mask is None else mask[:, ::2]
         x = hide_rows(functional.relu(self.stem(x)), mask)
-        for block in self.blocks:
+        maps = []
+        for number, block in enumerate(self.blocks):
             mask = mask if mask is None or block.stride == 1 else mask[:, :: block.stride]
             x = block(x, mask)
-        return x, mask
+            if number in self._last_of_stage:
+                maps.append(x)
+        return maps, mask
+
+
+class TopDown(nn.Module):
+    """Merge maps of several scales into the finest: each is projected, and the coarser enlarged and added.
+
+    Place i of a coarser map lies on place 2i of the finer one, as strided convolutions put it, and not
+    between 2i and 2i + 1, where enlarging by itself would.
+
+    Args:
+        in_channels: Of each map, fine to coarse.
+        channels: Of the result.
+
+    Reference:
+        Lin et al. (FPN), arXiv:1612.03144, section 3; bilinear, without the convolution after each sum.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
+
+    def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B D h w"]:
+        """Return a map of the first one's height and width."""
+        merged: Tensor = self.lateral[-1](maps[-1])
+        for lateral, finer in zip(reversed(self.lateral[:-1]), reversed(maps[:-1]), strict=True):
+            merged = lateral(finer) + _doubled(merged)[..., : finer.shape[-2], : finer.shape[-1]]
+        return merged
+
+
+def _doubled(x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C _ _"]:
+    """A map of 2h + 1 rows and 2w + 1 columns: its own places, and the means of neighbours between them."""
+    framed = functional.pad(x, (0, 1, 0, 1), mode="replicate")
+    height, width = x.shape[-2:]
+    size = (2 * height + 1, 2 * width + 1)
+    doubled: Tensor = functional.interpolate(framed, size, mode="bilinear", align_corners=True)
+    return doubled
 
 
 def hide_rows(x: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B H"] | None) -> Float[Tensor, "B C H W"]:
