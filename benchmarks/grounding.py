@@ -2,23 +2,27 @@
 
     sensorium bench grounding
     sensorium bench grounding --table scenes.lance --with-boxes runs/a --captions runs/b
+    sensorium bench grounding --only captions
 
 Composes the scenes and trains the two recipes where that was not done yet (`runs/`), then measures every
-held-out scene. Accuracy: the first box overlaps a true one by half or more.
+held-out scene. Accuracy: the first box overlaps a true one by half or more. With `--only` the other recipe
+is neither trained nor measured: its rows stay as the last results have them, and a note says of which day.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from machine import machine, write
+from machine import RESULTS, machine, write
 from sensorium.data.table import Table
 from sensorium.evals.bootstrap import bootstrap_interval
 from sensorium.evals.grounding import Grounded, baselines, grounding_metrics, overlaps
@@ -43,15 +47,21 @@ def main() -> None:
     parser.add_argument("--with-boxes", type=Path, default=ROOT / "runs" / "grounding")
     parser.add_argument("--captions", type=Path, default=ROOT / "runs" / "grounding-captions")
     parser.add_argument("--limit", type=int, default=1000, help="held-out scenes of each part")
+    parser.add_argument("--only", choices=["boxes", "captions"], help="measure this one alone")
     arguments = parser.parse_args()
     table = scenes(arguments.table)
     rows: list[dict[str, object]] = []
     notes = ["± is half of a 95 % bootstrap interval over phrases; one seed"]
     measured: Measured = {}
-    for kind, recipe, run in (
-        ("with boxes", "grounding", arguments.with_boxes),
-        ("captions alone", "grounding-captions", arguments.captions),
+    for name, kind, recipe, run in (
+        ("boxes", "with boxes", "grounding", arguments.with_boxes),
+        ("captions", "captions alone", "grounding-captions", arguments.captions),
     ):
+        if arguments.only not in (None, name):
+            own_rows, note = kept(kind)
+            rows += own_rows
+            notes.append(note)
+            continue
         trained(recipe, run, arguments.table)
         model = load(run, Grounder)
         started = time.process_time()
@@ -59,6 +69,8 @@ def main() -> None:
         per_image = (time.process_time() - started) / (arguments.limit * len(PARTS))
         rows += [row(f"{kind}: {part}", [one for one, _ in found]) for part, found in measured.items()]
         rows += by_type(kind, measured["seen combinations"])
+        if name == "captions":
+            rows += by_chance(kind, measured)
         notes.append(f"{kind}: {describe(run, model)}; {1000 * per_image:.0f} ms of CPU an image to measure")
     for part, found in measured.items():
         plain = baselines([one for one, _ in found])
@@ -68,7 +80,7 @@ def main() -> None:
         "date": machine()["date"],
         "machine": machine(("torch", "numpy", "sensorium")),
         "rows": rows,
-        "notes": [*notes, "command: sensorium bench grounding"],
+        "notes": [*notes, " ".join(["command: sensorium bench grounding", *sys.argv[1:]])],
     }
     print(write("grounding", figures))
 
@@ -88,6 +100,14 @@ def trained(recipe: str, run: Path, table: Path) -> None:
 
 def sensorium(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "sensorium", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def kept(kind: str) -> tuple[list[dict[str, object]], str]:
+    """Rows of the last results, and the note that described them with the day they are of."""
+    last = json.loads((RESULTS / "grounding.json").read_text())
+    rows = [row for row in last["rows"] if row["what"].startswith((f"{kind}:", f"{kind},"))]
+    (note,) = (note for note in last["notes"] if note.startswith(f"{kind}: "))
+    return rows, note if "not measured again" in note else f"{note}; of {last['date']}, not measured again"
 
 
 def measure(model: Grounder, table: Table, limit: int) -> Measured:
@@ -123,6 +143,18 @@ def by_type(kind: str, found: Sequence[tuple[Grounded, str]]) -> list[dict[str, 
         row(f"{kind}, seen, by {name}: {example}", own)
         for name, example in words.items()
         if (own := [one for one, type in found if type == name])
+    ]
+
+
+def by_chance(kind: str, measured: Measured) -> list[dict[str, object]]:
+    """One row for each part: what the boxes are worth alone, in any order, as no words were heard."""
+    rng = np.random.default_rng(0)
+    return [
+        row(
+            f"{kind}, any thing that stands out: {part}",
+            [replace(one, boxes=rng.permutation(one.boxes), point=None, score=0.0) for one, _ in found],
+        )
+        for part, found in measured.items()
     ]
 
 

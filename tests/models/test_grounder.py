@@ -31,9 +31,9 @@ def run(model: Grounder, batch: PhraseBatch) -> Found:
         return model.eval()(batch)
 
 
-@pytest.mark.parametrize("depth", [0, 2])
-def test_a_batch_equals_its_singles_and_longer_neighbours_change_nothing(depth: int) -> None:
-    model = small_grounder(depth)
+@pytest.mark.parametrize(("depth", "contrast"), [(0, "words"), (0, "captions"), (2, "words")])
+def test_a_batch_equals_its_singles_and_longer_neighbours_change_nothing(depth: int, contrast: str) -> None:
+    model = small_grounder(depth, contrast=contrast)
     together = run(
         model, batch_of(model, [0, 1, 2], "the red square left of a square and a thing left of it")
     )
@@ -45,9 +45,9 @@ def test_a_batch_equals_its_singles_and_longer_neighbours_change_nothing(depth: 
         assert torch.allclose(together.boxes[: len(boxes)], boxes, atol=1e-3)
 
 
-@pytest.mark.parametrize("depth", [0, 1])
-def test_every_parameter_trains(depth: int) -> None:
-    model = small_grounder(depth)
+@pytest.mark.parametrize(("depth", "contrast"), [(0, "words"), (0, "captions"), (1, "words")])
+def test_every_parameter_trains(depth: int, contrast: str) -> None:
+    model = small_grounder(depth, contrast=contrast)
     batch = batch_of(model, list(range(7)))
     if depth == 0:
         images = [
@@ -66,9 +66,9 @@ def test_every_parameter_trains(depth: int) -> None:
     assert all("key.bias" in name for name in still)  # shifts every score of a query alike
 
 
-@pytest.mark.parametrize("depth", [0, 1])
-def test_what_is_saved_loads_equal_and_is_of_its_family(depth: int, tmp_path: Path) -> None:
-    model = small_grounder(depth)
+@pytest.mark.parametrize(("depth", "contrast"), [(0, "words"), (0, "captions"), (1, "words")])
+def test_what_is_saved_loads_equal_and_is_of_its_family(depth: int, contrast: str, tmp_path: Path) -> None:
+    model = small_grounder(depth, contrast=contrast)
     batch = batch_of(model, [3, 5])
     loaded = load(save(model, tmp_path))
     assert isinstance(loaded, Grounder)
@@ -94,6 +94,33 @@ def test_an_image_moved_by_a_place_moves_its_map_without_words_of_place() -> Non
     inner = places(pixels)[6:13, 6:12]
     assert torch.allclose(places(moved)[7:14, 8:14], inner, atol=1e-5)
     assert not torch.allclose(places(moved)[6:13, 6:12], inner, atol=1e-2)
+
+
+def test_words_start_rare_wherever_they_are_looked_for() -> None:
+    model = small_grounder(0)
+    found = run(model, batch_of(model, [2, 3]))
+    logits = torch.einsum("bmd,tnd->btmn", found.places.values, found.words.values)
+    assert logits.mean() < -1
+    assert (found.scores < 0).all()
+
+
+@pytest.mark.parametrize("merged", [1, 2])
+def test_places_lie_where_their_encoder_looks(merged: int) -> None:
+    """What a place gives depends on the pixels around its stated middle: there the gradients' mean lies."""
+    options = {"width": 3, "depths": [1, 1], "merged": merged, "size_px": 64}
+    image = {"encoder": "image-cnn", "options": options}
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = Grounder(GrounderConfig.model_validate({**config_values(0), "image": image})).eval()
+    pixels = torch.rand(64, 3, 64, 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    row, column = model.grid // 2, model.grid // 4
+    values = model.image(Padded(pixels, torch.ones(64, 1, dtype=torch.bool))).values
+    values[:, row * model.grid + column].square().sum().backward()
+    weight = pixels.grad.square().sum(dim=(0, 1))
+    at = torch.arange(64) + 0.5
+    found = [float((weight.sum(dim=axis) * at).sum() / weight.sum()) for axis in (0, 1)]
+    stated = centres(model.grid, 64)[row * model.grid + column] + model.shift_px
+    assert np.allclose(found, stated.tolist(), atol=0.75)
 
 
 def test_boxes_begin_around_their_places() -> None:

@@ -49,9 +49,9 @@ def test_given_phrases_are_found_in_turn() -> None:
         given_phrases(text, ["a cat"])
 
 
-@pytest.mark.parametrize("depth", [0, 1])
-def test_what_is_found_lies_in_the_image_best_first(depth: int) -> None:
-    model = small_grounder(depth)
+@pytest.mark.parametrize(("depth", "contrast"), [(0, "words"), (0, "captions"), (1, "words")])
+def test_what_is_found_lies_in_the_image_best_first(depth: int, contrast: str) -> None:
+    model = small_grounder(depth, contrast=contrast)
     picture = media.Image(np.asarray(image().to_pillow().resize((59, 31))))
     found = find_phrases(model, picture, "the red square and the blue square")
     assert [one.region.phrase for one in found] == ["the red square", "the blue square"]
@@ -59,7 +59,7 @@ def test_what_is_found_lies_in_the_image_best_first(depth: int) -> None:
         assert 1 <= len(one.boxes) <= NUM_BOXES
         assert (one.boxes >= 0).all()
         assert (one.boxes <= [59, 31, 59, 31]).all()
-        assert (np.diff(one.scores) <= 1e-6).all() or depth == 0
+        assert (np.diff(one.scores) <= 1e-6).all() or contrast == "captions"
         assert one.heat.shape == (model.grid, model.grid)
         if depth:
             assert 0 <= one.score <= 1
@@ -73,6 +73,27 @@ def test_the_order_of_phrases_does_not_matter() -> None:
     turned = find_phrases(model, image(), text, ["the blue square", "the red square"])
     for one, other in zip(both, turned[::-1], strict=True):
         assert np.allclose(one.boxes, other.boxes, atol=1e-3)
+
+
+def test_words_that_mean_themselves_alone_look_for_the_first_noun() -> None:
+    model, text = small_grounder(0), "the red square left of the blue square"
+    (whole,), (head,) = (find_phrases(model, image(), text, [part]) for part in (text, "the red square"))
+    assert whole.region.phrase == text
+    assert np.array_equal(whole.heat, head.heat)
+    (other,) = find_phrases(model, image(), text, ["the blue square"])
+    assert not np.allclose(other.heat, head.heat)
+
+
+def test_without_boxes_what_stands_out_is_found_and_pointed_at() -> None:
+    model, sample = small_grounder(0), square_sample(3, "s")
+    truth = {box for region in sample.regions for box in region.boxes}
+    for one in find_phrases(model, image(3), "the red square and the blue square"):
+        assert {tuple(box) for box in one.boxes.tolist()} == truth
+        (x0, y0, x1, y1), (x, y) = one.boxes[0], one.point
+        assert x0 <= x <= x1
+        assert y0 <= y <= y1
+    (flat,) = find_phrases(model, media.Image(np.full((20, 50, 3), 90, np.uint8)), "a square")
+    assert flat.boxes.tolist() == [[0, 0, 50, 20]]
 
 
 def test_batches_of_images_are_found_as_each_alone() -> None:

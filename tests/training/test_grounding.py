@@ -11,6 +11,7 @@ from region_world import SIDE, recipe_values, small_grounder, square_sample, squ
 from sensorium.cli import main
 from sensorium.core.config import to_toml
 from sensorium.core.errors import ConfigError, TrainingError, UsageError
+from sensorium.core.types import Tokens
 from sensorium.data.inputs import ImageInput
 from sensorium.data.sample import Region
 from sensorium.data.table import Table
@@ -19,7 +20,14 @@ from sensorium.models.checkpoint import load
 from sensorium.models.grounder import Grounder, centres
 from sensorium.tasks.ground import locate
 from sensorium.tasks.train import train
-from sensorium.training.grounding import Grounding, GroundingRecipe, box_loss, on_things, place_loss
+from sensorium.training.grounding import (
+    Grounding,
+    GroundingRecipe,
+    box_loss,
+    on_things,
+    place_loss,
+    some_places,
+)
 from sensorium.training.recipe import recipes_dir
 from sensorium.training.regions import RegionBatches, collate, fit_of, prepare_image, prepare_row, token_span
 
@@ -136,6 +144,32 @@ def test_it_learns_where_things_are_and_that_some_are_not(tmp_path: Path) -> Non
     figures = outcome.evaluation.metrics["squares-test"]
     assert figures["accuracy"] > 0.9
     assert figures["absent AUROC"] > 0.9
+    assert accuracy(tmp_path / "run", table) > 0.7
+
+
+def test_places_are_hidden_by_rows_and_columns_and_each_has_its_turn() -> None:
+    number = torch.arange(49.0).expand(2, 49)
+    places = Tokens(number[..., None], number < torch.tensor([[49], [40]]))
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        drawn = [some_places(places, 3) for _ in range(60)]
+    for one in drawn:
+        kept = one.values[0, :, 0].long()
+        rows, columns = (kept // 7).unique(), (kept % 7).unique()
+        assert torch.equal(kept, (rows[:, None] * 7 + columns).flatten())
+        assert {int(step) for line in (rows, columns) for step in line.diff()} <= {1, 2, 3}
+        assert torch.equal(one.mask[1], kept < 40)
+    assert {len(one.values[0]) for one in drawn} == {49, 16, 12, 9, 6, 4}
+    assert torch.equal(torch.cat([one.values[0, :, 0] for one in drawn]).unique(), number[0])
+    assert torch.equal(some_places(places, 1).values, places.values)
+
+
+@pytest.mark.slow
+def test_it_learns_where_things_are_from_captions_alone(tmp_path: Path) -> None:
+    table = square_table(tmp_path / "t.lance", 128, 20)
+    values = recipe_values(tmp_path / "t.lance", depth=0, steps=150, batch_size=16, ema=0.9)
+    values["model"]["text"]["options"]["depth"] = 0
+    train(GroundingRecipe.model_validate(values), tmp_path / "run")
     assert accuracy(tmp_path / "run", table) > 0.7
 
 

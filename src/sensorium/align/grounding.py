@@ -1,9 +1,10 @@
-"""Phrases and places: token-wise similarity, heat maps, boxes from heat maps, one-to-one assignment.
+"""Phrases and places: token-wise similarity, heat maps, chances, boxes, one-to-one assignment.
 
 In: vectors of places (cells of a grid over an image) and of words, with masks, True = real. Out: similarity
-of image and text by late interaction (each word asks for its best place), heat maps of phrases, boxes, and
-which phrase gets which box where no two may have the same. Masked words and places count for nothing,
-whatever they hold. Pure functions of tensors; they train nothing and know no model.
+of image and text by late interaction (each word asks for its best place), heat maps of phrases, how likely a
+phrase names a place or a part of the image, boxes, and which phrase gets which box where no two may have the
+same. Masked words and places count for nothing, whatever they hold. Pure functions of tensors; they train
+nothing and know no model.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from sensorium.core.errors import UsageError
 from sensorium.core.runtime import require
@@ -60,6 +62,57 @@ def heat_maps(
         span: True = the word is of the phrase.
     """
     return torch.einsum("pmd,pd->pm", places, phrase_vectors(words, span))
+
+
+def named_there(
+    places: Float[Tensor, "P M D"], words: Float[Tensor, "P N D"], span: Bool[Tensor, "P N"]
+) -> Float[Tensor, "P M"]:
+    """How likely each place is what a phrase names, as the log of a chance.
+
+    h_m = mean_n log sigmoid <place_m, word_n>: each word speaks for itself, as it was learned
+    (`losses.word_presence`), and the mean makes phrases of any length comparable.
+
+    Args:
+        places: Of each phrase's image.
+        words: Of each phrase's text.
+        span: True = the word is of the phrase.
+    """
+    chances = functional.logsigmoid(torch.einsum("pmd,pnd->pnm", places, words).float())
+    return _mean(chances.transpose(1, 2), span[:, None])
+
+
+def named_parts(
+    places: Float[Tensor, "M D"], words: Float[Tensor, "N D"], parts: Float[Tensor, "K M"]
+) -> Float[Tensor, " K"]:
+    """How likely each part of an image is what a phrase names, as the log of a chance.
+
+    Each part is taken for an image of its own: s_k = mean_n log sigmoid l_kn, where l_kn pools the logits of
+    word n over the part as training does over images (`pooled_logits`). So a red crab and a green frog are
+    not "the red frog".
+
+    Args:
+        places: Of the image.
+        words: Of the phrase alone.
+        parts: How much of each place lies in the part, >= 0, in any unit.
+    """
+    logits = pooled_logits(words @ places.T, parts[:, None])
+    return functional.logsigmoid(logits).mean(dim=1)
+
+
+def pooled_logits(logits: Float[Tensor, "... M"], weights: Float[Tensor, "... M"]) -> Float[Tensor, "*k"]:
+    """Logit of a word in an image from its logits at the places: log sum_m w_m exp s_m - log sum_m w_m.
+
+    A soft maximum that lets all places of a thing learn, and that is the same on a finer grid.
+
+    Args:
+        logits: Of a word at each place.
+        weights: Of each place, >= 0 and not all 0.
+
+    Reference:
+        Pinheiro and Collobert, arXiv 1411.6228, section 3.2, there with a temperature.
+    """
+    pooled: Tensor = (logits.float() + weights.log()).logsumexp(dim=-1) - weights.sum(dim=-1).log()
+    return pooled
 
 
 def phrase_vectors(words: Float[Tensor, "P N D"], span: Bool[Tensor, "P N"]) -> Float[Tensor, "P D"]:

@@ -3,8 +3,8 @@
 An image encoder gives places, a text encoder words; a Transformer in which both attend to each other lets
 "left of" be understood. A phrase is the mean of its words; its score at a place is their scaled product.
 Trained with boxes, each place also tells the box of the thing that lies on it (distances to its four sides,
-FCOS: arXiv 1904.01355) and the phrase has a score for "not there". Trained without, places and words are
-unit vectors that have met in a contrastive loss alone, and the box is the best sub-window of the heat map.
+FCOS: arXiv 1904.01355) and the phrase has a score for "not there". Trained without, places and words have
+met in a contrastive loss alone, and boxes are found outside (`tasks.ground`).
 Does not know losses, tables or files.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isqrt, log
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -20,7 +20,7 @@ from pydantic import Field, JsonValue
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sensorium.align.grounding import heat_maps, phrase_vectors
+from sensorium.align.grounding import heat_maps, named_there, phrase_vectors
 from sensorium.core.config import Config
 from sensorium.core.errors import ConfigError
 from sensorium.core.types import Padded, Tokens
@@ -31,6 +31,8 @@ from sensorium.nn.position import LearnedPositions, grid_positions
 
 _USUAL_SIDE = 0.12
 """Share of the picture from a thing's middle to its side, where training starts."""
+_RARE = -2.0
+"""Logit of any word at any place, where training starts without boxes: said of one image in eight."""
 
 
 class PartConfig(Config):
@@ -49,6 +51,9 @@ class GrounderConfig(Config):
         dim: Width D in which places and words meet.
         depth: Blocks in which they attend to each other, trained with boxes; 0: they meet in a contrastive
             loss alone, trained without boxes, and relations stay unresolved.
+        contrast: At depth 0, what finds its images: each of the `words` by itself (`losses.word_presence`;
+            a product is the logit of a word at a place), or `captions` as wholes (`losses.late_interaction`;
+            a product is a cosine).
         num_heads: Of these blocks.
         dropout: In these blocks.
     """
@@ -57,6 +62,7 @@ class GrounderConfig(Config):
     text: PartConfig
     dim: int = Field(default=128, ge=1)
     depth: int = Field(default=3, ge=0)
+    contrast: Literal["words", "captions"] = "words"
     num_heads: int = Field(default=4, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
@@ -103,7 +109,8 @@ class Found:
     """What a grounder gives for a batch.
 
     Attributes:
-        scores: Of each phrase at each place, logits.
+        scores: Of each phrase at each place, logits; log of a chance (`align.grounding.named_there`) where
+            words were contrasted, cosines where captions were.
         absent: Logit of "not there", or None where it was never trained.
         boxes: The box that each place tells, in pixels of the input; None where never trained.
         places: What the images gave.
@@ -185,6 +192,11 @@ class Grounder(nn.Module):
         config: What to build. Weights come from torch's global generator.
         pretrained: Not used: there are no pretrained parts.
 
+    Attributes:
+        grid: Rows of places, and columns.
+        shift_px: How far the places lie to the right of and below the middles of the cells of an even grid.
+            Boxes that are learned allow for it by themselves.
+
     Raises:
         ConfigError: If an encoder is of another modality, or its places do not lie on a square.
     """
@@ -196,10 +208,18 @@ class Grounder(nn.Module):
         self.text = _encoder(config.text, "text")
         self.size_px = int(getattr(self.image.input, "size_px", 0))
         self.grid = self._grid()
+        half_px = self.size_px / self.grid / 2
+        self.shift_px = float(getattr(self.image, "first_px", half_px)) - half_px
         self.place = nn.Linear(self.image.dim, config.dim)
         self.word = nn.Linear(self.text.dim, config.dim)
         self.meeting = Meeting(config, self.grid, self.size_px) if config.depth else None
-        self.scale = LogitScale(1 / 0.07) if config.depth == 0 else None
+        by = config.contrast if config.depth == 0 else ""
+        self.scale = LogitScale(1 / 0.07) if by == "captions" else None
+        self.offset = nn.Linear(self.text.dim, 1) if by == "words" else None
+        if self.offset is not None:
+            nn.init.normal_(self.word.weight, std=1 / config.dim)
+            nn.init.zeros_(self.offset.weight)
+            nn.init.constant_(self.offset.bias, _RARE)
 
     @property
     def device(self) -> torch.device:
@@ -209,15 +229,19 @@ class Grounder(nn.Module):
     def forward(self, batch: PhraseBatch) -> Found:
         """Score every phrase of a batch at every place of its image."""
         places = self.place(self.image(batch.images).values)
-        words = self.word(self.text(batch.texts).values)
+        said = self.text(batch.texts).values
+        words = self.word(said)
         real = torch.ones(places.shape[:2], dtype=torch.bool, device=places.device)
         if self.meeting is not None:
             found: Found = self.meeting(Tokens(places, real), Tokens(words, batch.texts.mask), batch)
             return found
-        assert self.scale is not None
-        places, words = functional.normalize(places, dim=-1), functional.normalize(words, dim=-1)
-        own_places = places[batch.image_of_text[batch.text_of_phrase]]
-        scores = heat_maps(own_places, words[batch.text_of_phrase], batch.spans)
+        if self.offset is not None:
+            places = torch.cat([places, torch.ones_like(places[..., :1])], dim=-1)
+            words = torch.cat([words, self.offset(said)], dim=-1)
+        else:
+            places, words = functional.normalize(places, dim=-1), functional.normalize(words, dim=-1)
+        own = places[batch.image_of_text[batch.text_of_phrase]], words[batch.text_of_phrase]
+        scores = heat_maps(*own, batch.spans) if self.offset is None else named_there(*own, batch.spans)
         return Found(scores.float(), None, None, Tokens(places, real), Tokens(words, batch.texts.mask))
 
     def _grid(self) -> int:

@@ -1,7 +1,9 @@
 """Find phrases in an image: boxes and scores from a trained grounder.
 
 In: a grounder, images and phrases of texts. Out: for each phrase its boxes, best first, in pixels of the
-image, and how sure the model is that it is there. With `one_to_one`, phrases of one text share the boxes out
+image, and how sure the model is that it is there. A grounder trained with boxes tells them; one that learned
+single words from captions says which of the things that stand out is named, and one that compared captions
+has its heat map only. With `one_to_one`, phrases of one text share the boxes out
 among themselves so that no two get the same (Sinkhorn). Phrases may be given; else a text is cut into simple
 noun phrases.
 """
@@ -9,20 +11,21 @@ noun phrases.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from sensorium import media
 from sensorium.align.boxes import iou, suppress
-from sensorium.align.grounding import best_window, sinkhorn
+from sensorium.align.grounding import best_window, named_parts, sinkhorn
+from sensorium.align.things import boxes_of, things
 from sensorium.core.errors import UsageError
 from sensorium.data.sample import Region
-from sensorium.models.grounder import Found, Grounder
+from sensorium.models.grounder import Found, Grounder, PhraseBatch
 from sensorium.training.regions import Prepared, collate, prepare_image
 
 NUM_BOXES = 10
@@ -49,10 +52,10 @@ class Located:
         region: The phrase; its `boxes` are what was given with it, if anything.
         boxes: Found, best first, (x0, y0, x1, y1) in pixels of the image.
         scores: Of these boxes; higher is better.
-        score: How sure that what it names is there: a probability where the grounder was trained with boxes,
-            else the peak of its heat map, a cosine.
+        score: How sure that what it names is there: a probability where the grounder was trained with boxes;
+            else to be compared within a run alone, between 0 and 1, or a cosine where captions were compared.
         is_there: Whether that is enough.
-        point: Where its heat map peaks.
+        point: Where its heat map peaks; of things that stand out, on the best of them.
         heat: The map, (grid, grid), over the model's square input.
     """
 
@@ -98,7 +101,8 @@ def find_phrases(
     regions = [Region(text, start, end) for start, end in spans]
     prepared = prepare_image(image, 0, regions, model)
     found = locate(model, [prepared], [regions])[0]
-    return _shared_out(found) if one_to_one and len(found) > 1 else found
+    tells_absence = model.meeting is not None
+    return _shared_out(found, tells_absence) if one_to_one and len(found) > 1 else found
 
 
 @torch.no_grad()
@@ -114,17 +118,15 @@ def locate(
     """
     was_training = model.training
     model.eval()
-    batch = collate(images, model).to(model.device)
+    batch = collate([image if model.meeting else _heads(image) for image in images], model).to(model.device)
     found = model(batch)
     model.train(was_training)
     results: list[list[Located]] = []
     number = 0
-    for image, regions in zip(images, originals, strict=True):
-        own = []
-        for region in regions:
-            own.append(_located(model, found, number, image, region))
-            number += 1
-        results.append(own)
+    for place, (image, regions) in enumerate(zip(images, originals, strict=True)):
+        read = _reader(model, found, batch, image, place)
+        results.append([_located(model, read(number + n), image, region) for n, region in enumerate(regions)])
+        number += len(regions)
     return results
 
 
@@ -185,24 +187,102 @@ def _kept(text: str, stretch: Sequence[tuple[int, int]]) -> Iterator[tuple[int, 
         yield stretch[0][0], stretch[-1][1]
 
 
-def _located(model: Grounder, found: Found, number: int, image: Prepared, region: Region) -> Located:
+@dataclass(frozen=True)
+class _Reading:
+    """What was found of a phrase, in the model's input: see `Located`; `core` is where it may point."""
+
+    boxes: Float[Tensor, "n 4"]
+    scores: Float[Tensor, " n"]
+    score: float
+    is_there: bool
+    heat: Float[Tensor, " M"]
+    core: Bool[Tensor, " M"]
+
+
+def _reader(
+    model: Grounder, found: Found, batch: PhraseBatch, image: Prepared, place: int
+) -> Callable[[int], _Reading]:
+    """How to read a phrase, by its number in the batch, from what the model found in the image at `place`."""
+    if found.boxes is not None:
+        return lambda number: _told(found, number)
+    if model.offset is None:
+        return lambda number: _cut_out(model, found, number)
+    numbers = _things(image)
+    boxes, parts, places = boxes_of(numbers), _parts(model, numbers), found.places.values[place].cpu()
+
+    def read(number: int) -> _Reading:
+        words = found.words.values[batch.text_of_phrase[number]][batch.spans[number]].cpu()
+        fits = named_parts(places, words, parts)
+        order = fits.argsort(descending=True, stable=True)[:NUM_BOXES]
+        scores, heat, best = fits[order].exp(), found.scores[number].exp().cpu(), parts[order[0]]
+        return _Reading(boxes[order], scores, float(scores[0]), True, heat, best > best.max() / 2)
+
+    return read
+
+
+def _told(found: Found, number: int) -> _Reading:
+    """Boxes that the model tells itself."""
+    assert found.boxes is not None
+    assert found.absent is not None
+    shares = torch.cat([found.scores[number], found.absent[number, None]]).softmax(dim=0).cpu()
+    heat, score = shares[:-1], float(1 - shares[-1])
+    keep = suppress(found.boxes[number].cpu(), heat, keep=NUM_BOXES)
+    boxes = found.boxes[number].cpu()[keep]
+    return _Reading(
+        boxes, heat[keep], score, score >= MIN_SCORE, heat, torch.ones_like(heat, dtype=torch.bool)
+    )
+
+
+def _cut_out(model: Grounder, found: Found, number: int) -> _Reading:
+    """Boxes by the heat map alone."""
+    heat = found.scores[number].cpu()
+    boxes, scores = _windows(heat.reshape(model.grid, model.grid), model.size_px / model.grid)
+    boxes = boxes + model.shift_px
+    return _Reading(boxes, scores, float(heat.max()), True, heat, torch.ones_like(heat, dtype=torch.bool))
+
+
+def _located(model: Grounder, found: _Reading, image: Prepared, region: Region) -> Located:
     grid = model.grid
-    if found.boxes is None or found.absent is None:
-        heat = found.scores[number].reshape(grid, grid).cpu()
-        boxes, scores = _windows(heat, model.size_px / grid)
-        score, is_there = float(heat.max()), True
-    else:
-        shares = torch.cat([found.scores[number], found.absent[number, None]]).softmax(dim=0).cpu()
-        heat = shares[:-1].reshape(grid, grid)
-        keep = suppress(found.boxes[number].cpu(), shares[:-1], keep=NUM_BOXES)
-        boxes, scores = found.boxes[number].cpu()[keep], shares[:-1][keep]
-        score = float(1 - shares[-1])
-        is_there = score >= MIN_SCORE
-    own = image.fit.to_image(boxes.numpy())
-    peak = divmod(int(heat.argmax()), grid)
-    middle = np.array([[(peak[1] + 0.5), (peak[0] + 0.5)] * 2], np.float32) * (model.size_px / grid)
+    row, column = divmod(int(found.heat.masked_fill(~found.core, -torch.inf).argmax()), grid)
+    shift_px = 0.0 if model.meeting else model.shift_px
+    middle = np.array([[column + 0.5, row + 0.5] * 2], np.float32) * (model.size_px / grid) + shift_px
     x, y = image.fit.to_image(middle)[0, :2].tolist()
-    return Located(region, _inside(own, image), scores.numpy(), score, is_there, (x, y), heat.numpy())
+    boxes = _inside(image.fit.to_image(found.boxes.numpy()), image)
+    heat = found.heat.reshape(grid, grid).numpy()
+    return Located(region, boxes, found.scores.numpy(), found.score, found.is_there, (x, y), heat)
+
+
+def _things(image: Prepared) -> Int64[Tensor, "S S"]:
+    """Number what stands out of the picture within the input; where nothing does, all of the picture."""
+    corners = np.array([[0, 0, image.width_px, image.height_px]], np.float32)
+    left, top, right, bottom = image.fit.to_input(corners)[0].round().astype(int).tolist()
+    pixels = torch.from_numpy(image.pixels)
+    numbers = torch.zeros(pixels.shape[1:], dtype=torch.int64)
+    found = things(pixels[:, top:bottom, left:right])
+    numbers[top:bottom, left:right] = found if found.any() else 1
+    return numbers
+
+
+def _parts(model: Grounder, numbers: Int64[Tensor, "S S"]) -> Float[Tensor, "K M"]:
+    """How many pixels of each thing are nearest to each place."""
+    cell_px = model.size_px / model.grid
+    middles = torch.arange(model.size_px) + 0.5 - model.shift_px
+    nearest = middles.div(cell_px).long().clamp(0, model.grid - 1)
+    place = nearest[:, None] * model.grid + nearest
+    parts = torch.zeros(int(numbers.max()) + 1, model.grid**2)
+    return parts.index_put_((numbers, place), torch.ones(()), accumulate=True)[1:]
+
+
+def _heads(image: Prepared) -> Prepared:
+    """Cut phrases to their first noun phrase: words that mean themselves alone resolve no relation.
+
+    Of "the frog left of the key" a frog is looked for, and not something between frog and key.
+    """
+    cut = []
+    for region in image.regions:
+        start, end = next(_stretches(region.phrase), (0, len(region.phrase)))
+        cut.append(replace(region, start=region.start + start, end=region.start + end))
+    return replace(image, regions=cut)
 
 
 def _windows(heat: Float[Tensor, "G G"], cell_px: float) -> tuple[Float[Tensor, "n 4"], Float[Tensor, " n"]]:
@@ -225,13 +305,13 @@ def _inside(boxes: Float32[np.ndarray, "n 4"], image: Prepared) -> Float32[np.nd
     return cut
 
 
-def _shared_out(found: Sequence[Located]) -> list[Located]:
+def _shared_out(found: Sequence[Located], tells_absence: bool) -> list[Located]:
     """Share all boxes of an image out among its phrases; each gets the one that it has most of."""
     boxes = torch.from_numpy(np.concatenate([one.boxes for one in found]))
     scores = torch.from_numpy(np.concatenate([one.scores for one in found]))
     pool = boxes[suppress(boxes, scores, max_iou=0.7)]
     fits = torch.stack([_fit(one, pool) for one in found])
-    absent = torch.tensor([1 - one.score if one.score <= 1 else 0.0 for one in found])
+    absent = torch.tensor([1 - one.score if tells_absence else 0.0 for one in found])
     chosen = sinkhorn(fits, absent).argmax(dim=1).tolist()
     return [_with_first(one, pool, int(choice)) for one, choice in zip(found, chosen, strict=True)]
 

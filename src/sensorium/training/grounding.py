@@ -2,7 +2,7 @@
 
 With boxes: each phrase chooses among the places of its image and "not there" (cross-entropy, the target
 shared by the places on the things that it names), and the places chosen rightly tell boxes (generalised
-IoU). Without: images and captions that belong together are drawn together by late interaction.
+IoU). Without: each word learns which images it is said of, or captions as wholes find their images.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sensorium.align.boxes import generalised_iou
 from sensorium.core.config import Config
 from sensorium.core.types import Tokens
 from sensorium.losses.late_interaction import filip
+from sensorium.losses.word_presence import distinct_words, word_presence
 from sensorium.models.grounder import Found, Grounder, GrounderConfig, PhraseBatch, centres
 from sensorium.training.objective import Objective
 from sensorium.training.recipe import HeldOut, TrainConfig
@@ -57,8 +58,8 @@ class GroundingRecipe(Config):
         data: Which rows.
         model: Encoders and blocks; its `depth` of 0 trains without boxes.
         box_weight: Of the boxes' loss beside that of the places.
-        places_step: Without boxes: of the rows and columns of places every so many meet the words, from a
-            start drawn anew in each step; so a fine grid costs no more than a coarse one.
+        places_step: Without boxes: of the rows and columns of places every k-th meets the words, k drawn anew
+            in each step from 1 to this; so all of a thing is found and not its most telling place alone.
         train: How.
     """
 
@@ -86,7 +87,7 @@ class Grounding:
 
     Attributes:
         box_weight: Of the boxes' loss.
-        places_step: Of the rows and columns of places every so many are looked at without boxes.
+        places_step: Of the rows and columns of places at most every so many are looked at without boxes.
     """
 
     box_weight: float = 1.0
@@ -94,18 +95,24 @@ class Grounding:
 
     def __call__(self, model: Grounder, outputs: Found, batch: PhraseBatch) -> Objective:
         """Compute the loss that the model's kind asks for."""
-        if outputs.absent is None or outputs.boxes is None:
-            places, words = some_places(outputs.places, self.places_step), outputs.words
-            assert model.scale is not None
-            loss = filip(places.values, words.values, places.mask, words.mask, model.scale())
-            return Objective(loss, {"filip": loss})
+        if outputs.boxes is None or outputs.absent is None:
+            return self._by_captions(model, outputs, batch)
         where = on_things(centres(model.grid, model.size_px, batch.boxes.device), batch)
         place = place_loss(outputs.scores, outputs.absent, where.any(dim=1))
         box = box_loss(outputs.boxes, batch.boxes, where)
         return Objective(place + self.box_weight * box, {"place": place, "box": box})
 
+    def _by_captions(self, model: Grounder, outputs: Found, batch: PhraseBatch) -> Objective:
+        places, words = some_places(outputs.places, self.places_step), outputs.words
+        if model.scale is not None:
+            loss = filip(places.values, words.values, places.mask, words.mask, model.scale())
+            return Objective(loss, {"filip": loss})
+        where, said = distinct_words(batch.texts.values, batch.texts.mask)
+        loss = word_presence(places.values, words.values.flatten(0, 1)[where], said, places.mask)
+        return Objective(loss, {"words": loss})
+
     def figures(self, model: Grounder) -> Mapping[str, float]:
-        """The logit scale of a model that is trained without boxes."""
+        """The logit scale of a model that compares captions."""
         return {} if model.scale is None else {"logit_scale": float(model.scale().detach())}
 
     def broken(self, outputs: Found, batch: PhraseBatch) -> list[int]:
@@ -116,9 +123,12 @@ class Grounding:
 
 
 def some_places(places: Tokens, step: int) -> Tokens:
-    """Every `step`-th row and column of a square grid, from a start that torch's generator draws."""
-    if step == 1:
-        return places
+    """Every k-th row and column of a square grid; torch's generator draws k, up to `step`, and the start.
+
+    So a thing has to be told by whichever of its places are left, and not by the one that tells it best
+    (Singh and Lee, Hide-and-Seek, arXiv 1704.04232).
+    """
+    step = int(torch.randint(1, step + 1, ()))
     grid = isqrt(places.values.shape[1])
     top, left = torch.randint(step, (2,)).tolist()
     kept = (
