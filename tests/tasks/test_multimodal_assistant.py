@@ -83,9 +83,7 @@ def test_what_it_cannot_do_is_said(assistant: MultimodalAssistant, tmp_path: Pat
         assistant.reply([Turn("user", ("a",))], WriteConfig(stops=("b",)), to="image")
     with pytest.raises(UsageError, match="system messages"):
         assistant.reply([Turn("system", ("Be kind.",)), Turn("user", ("a",))])
-    with pytest.raises(
-        UsageError, match=r"a message of \d+ tokens, media included, but run.* has room for 1023"
-    ):
+    with pytest.raises(UsageError, match="the text is longer than run"):
         assistant.generate(["a red tree " * 900])
     save(build(decoders={"text": {"tokenizer_json": BPE, "width": 24, "num_heads": 2}}), tmp_path / "m")
     assert load_assistant(tmp_path / "m").outputs == ("text",)

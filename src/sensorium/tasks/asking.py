@@ -48,15 +48,11 @@ def ask(
         config: How the answer is written.
 
     Raises:
-        UsageError: If the model was not taught the task, the text is empty or too long, or the media do
-            not fit.
+        UsageError: If the model was not taught the task, the text is empty, or text or media do not fit.
     """
     check_skill(assistant.name, assistant.skills, task, language)
     asked = instruction(task, text.strip(), language)
-    to = cast(Output, WRITER_OF[task])
-    if not assistant.fits(asked, to):
-        raise UsageError(f"the text is longer than {assistant.name} reads; shorten it")
-    return assistant.reply([Turn("user", (*parts, asked))], config, to=to)
+    return assistant.reply([Turn("user", (*parts, asked))], config, to=cast(Output, WRITER_OF[task]))
 
 
 def together(paths: Sequence[Path]) -> list[tuple[Path, ...]]:

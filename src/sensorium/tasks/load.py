@@ -62,7 +62,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
         "assistant": Preset(
             "sensorium.tasks.load:load_shipped_assistant",
-            "answers about images, sounds and films, where it came along or was trained",
+            "answers about images, sounds and films, where a trained one came along",
         ),
     }
 )

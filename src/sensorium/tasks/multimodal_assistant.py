@@ -95,11 +95,13 @@ class MultimodalAssistant:
         """Answer the last turn of a conversation; see `Assistant.reply`.
 
         Raises:
-            UsageError: If the model does not take or give such media.
+            UsageError: If the model does not take or give such media, or the text is longer than it reads.
         """
         self._check(to)
         given, texts = self._read(turns)
         instruction = "\n".join(texts) or TEMPLATES["transcribe" if set(given) == {"audio"} else "caption"]
+        if not self.fits(instruction, to):
+            raise UsageError(f"the text is longer than {self.name} reads; shorten it")
         batch = batch_of(self.model, [0], [prepare(self.model, given)], [instruction])
         (request,) = requests(self.model, to, batch, [instruction], sampling=config.sampling)
         room = min(config.max_tokens, self._context - len(request.prompt))
