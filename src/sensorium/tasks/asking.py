@@ -99,7 +99,7 @@ class Moment:
     medium: Image | Audio
 
 
-def moments(path: Path, every_s: float) -> tuple[Iterator[Moment], int | None]:
+def moments(path: Path, every_s: int | float) -> tuple[Iterator[Moment], int | None]:
     """Take a film or a sound of any length apart, in the memory of one part.
 
     Args:
@@ -124,13 +124,13 @@ def moments(path: Path, every_s: float) -> tuple[Iterator[Moment], int | None]:
     return _views(path, every_s, count, header.duration_s or 0.0), count
 
 
-def _views(path: Path, every_s: float, count: int, duration_s: float) -> Iterator[Moment]:
+def _views(path: Path, every_s: int | float, count: int, duration_s: float) -> Iterator[Moment]:
     middles_s = [min((part + 0.5) * every_s, duration_s) for part in range(count)]
     for frame in frames_at(path, middles_s, target_px=_ENOUGH_PX):
         yield Moment(float(frame.time_s // every_s * every_s), Image(frame.pixels, str(path)))
 
 
-def _sounds(path: Path, every_s: float) -> Iterator[Moment]:
+def _sounds(path: Path, every_s: int | float) -> Iterator[Moment]:
     size, start_s = max(1, round(every_s * _RATE_HZ)), 0.0
     kept = np.zeros(0, np.float32)
     for block in audio_blocks(path, rate_hz=_RATE_HZ, limits=HOURS_LIMITS):

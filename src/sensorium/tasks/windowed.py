@@ -67,13 +67,14 @@ class WindowedTranscriber:
 
 
 def windows(
-    blocks: Iterable[Float32[np.ndarray, " T"]], longest_s: float
+    blocks: Iterable[Float32[np.ndarray, " T"]], longest_s: int | float
 ) -> Iterator[tuple[float, Float32[np.ndarray, " S"]]]:
     """Cut a sound at 16 kHz into windows of at most some seconds, each with its beginning.
 
     Example:
-        >>> quiet_at_7 = np.where(np.abs(np.arange(0, 12, 1 / 16_000) - 7) < 0.1, 0, 1).astype(np.float32)
-        >>> [(round(start, 1), round(len(part) / 16_000, 1)) for start, part in windows([quiet_at_7], 10)]
+        >>> sound = np.ones(12 * 16_000, np.float32)
+        >>> sound[7 * 16_000 : 8 * 16_000] = 0
+        >>> [(round(start, 1), round(len(part) / 16_000, 1)) for start, part in windows([sound], 10)]
         [(0.0, 7.0), (7.0, 5.0)]
     """
     size, start = int(longest_s * RATE_HZ), 0
