@@ -69,6 +69,7 @@ def chat(
     """
     from sensorium.tasks.assistant import write_config
     from sensorium.tasks.conversation import Conversation
+    from sensorium.tasks.skills import first_model
 
     def find(task: Task) -> Assistant:
         return open_model(task, voice if task == "speak" else "", precision=precision)
@@ -76,6 +77,8 @@ def chat(
     config = write_config(
         max_tokens, temperature, seed, repetition_penalty=PENALTY if penalty is None else penalty
     )
+    if speak and not (model or voice):
+        first_model("speak")  # that nobody speaks is said before anything is loaded
     talk = Conversation(_opened(model or _USUAL, precision), config, find, bool(model), system)
     mouth = Mouth(talk, out) if speak else None
     for path in attach or []:
