@@ -1,4 +1,4 @@
-"""A blended picture is the weighted mean of two views of one group, drawn by its place in training alone."""
+"""A blended picture is the weighted mean of two of one group in one view, drawn by its place in training."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_the_chance_is_kept():
     assert abs(blended - 0.3) < 0.05
 
 
-def test_a_blended_picture_is_the_weighted_mean_of_two_views(rich_table):
+def test_a_blended_picture_is_the_weighted_mean_of_two_in_one_view(rich_table):
     codes = np.arange(53) % 2
     plain = Decoder([rich_table], INPUTS, seed=3, augment=True)
     mixing = Decoder([rich_table], INPUTS, seed=3, augment=True, blend=Blend(1.0, np.arange(53), codes))
@@ -46,7 +46,7 @@ def test_a_blended_picture_is_the_weighted_mean_of_two_views(rich_table):
         if sample.image is None:
             assert torch.equal(after.inputs["image"].values[place], own)
             continue
-        other = torch.from_numpy(make(media.open(sample.image), stream(3, 2, row, "image", 2)))
+        other = torch.from_numpy(make(media.open(sample.image), stream(3, 2, row, "image")))
         expected = (1 - partner.share) * own + partner.share * other
         torch.testing.assert_close(after.inputs["image"].values[place], expected)
         assert not torch.equal(after.inputs["image"].values[place], own)

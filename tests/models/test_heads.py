@@ -40,3 +40,19 @@ def test_the_identity_head_keeps_the_encoders_space() -> None:
     assert torch.equal(HEADS.build("identity", in_dim=11, out_dim=11)(inputs), inputs)
     with pytest.raises(ConfigError, match=r"set model\.dim = 11"):
         HEADS.build("identity", in_dim=11, out_dim=7)
+
+
+def test_standardised_vectors_point_all_ways_and_a_lone_row_is_like_the_others() -> None:
+    torch.manual_seed(0)
+    head = HEADS.build("linear", in_dim=11, out_dim=7, standardise=True)
+    inputs = 0.1 * torch.randn(23, 11) + torch.arange(11.0)
+    out = head(inputs)
+    assert torch.allclose(out.mean(dim=0), torch.zeros(7), atol=1e-4)
+    assert torch.allclose(out.var(dim=0, unbiased=False), torch.ones(7), atol=0.1)
+    for _ in range(299):
+        head(inputs)
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    alone = head(inputs[:1])
+    assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
+    assert torch.allclose(head.eval()(inputs)[:1], alone, atol=1e-5)
+    assert torch.allclose(alone, out[:1], atol=0.1)

@@ -7,7 +7,7 @@ from small_jobs import model
 from sensorium.core.errors import NotFoundError
 from sensorium.core.types import MediaBatch
 from sensorium.losses import info_nce, sigmoid
-from sensorium.training.objective import objective, shared_rows
+from sensorium.training.objective import Contrast, objective, shared_rows
 from sensorium.training.recipe import LossConfig
 
 
@@ -60,6 +60,25 @@ def test_pairs_without_two_shared_rows_are_left_out_but_can_be_differentiated() 
     assert not found.terms
     found.total.backward()
     assert found.total.item() == 0
+
+
+def test_remembered_rows_are_compared_like_rows_of_the_batch_but_draw_nothing() -> None:
+    built, remembering = model(), Contrast(config(("image", "text", 1.0)).model_copy(update={"memory": 8}))
+    everyone = torch.arange(5)
+    seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    for step in range(4):
+        groups = torch.tensor([0, 1, 2, 3, 4]) + 3 * step
+        batch = MediaBatch(everyone, {"image": everyone, "text": everyone}, groups=groups)
+        a, b = unit(5, 2 * step).requires_grad_(), unit(5, 2 * step + 1).requires_grad_()
+        found = remembering(built, {"image": a, "text": b}, batch)
+        seen.insert(0, (a, b, groups))
+        known = [torch.cat(parts)[: 5 + 8] for parts in zip(*seen, strict=True)]
+        expected = info_nce(known[0], known[1], built.logit_scale, positives=known[2])
+        assert torch.allclose(found.total, expected)
+        vectors = [one for row in seen for one in row[:2]]
+        drawn = torch.autograd.grad(found.total, vectors, allow_unused=True)
+        assert [grad is not None for grad in drawn] == [True, True] + [False] * (2 * step)
+    assert {len(rows) for rows in remembering.memory.values()} == {8}
 
 
 def test_an_unknown_loss_is_named() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_jobs import digests, job, model
@@ -94,7 +95,13 @@ def test_a_state_of_another_model_is_named(tmp_path: Path) -> None:
         fit(dataclasses.replace(job(tmp_path), model=model(dim=11)), resume=True)
 
 
-@pytest.mark.parametrize("make", [scratch_recipe, locked_recipe])
+def remembering_recipe(table: Path, **train: int) -> dict[str, Any]:
+    recipe = scratch_recipe(table, **train)
+    recipe["loss"]["memory"] = 17
+    return recipe
+
+
+@pytest.mark.parametrize("make", [scratch_recipe, locked_recipe, remembering_recipe])
 def test_whole_recipes_resume_exactly(tmp_path: Path, make) -> None:
     make_table(tmp_path / "table.lance")
     recipe = Recipe.model_validate(make(tmp_path / "table.lance", steps=7, eval_every=4))

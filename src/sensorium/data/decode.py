@@ -150,7 +150,7 @@ class Decoder:
     def _draw_over(
         self, pixels: np.ndarray, number: int, partner: Partner, held: Mapping[int, Row], epoch: int
     ) -> None:
-        """Blend a row's picture with its partner's, unless that one has none or cannot be read."""
+        """Blend a row's picture with its partner's in the same view, unless that one cannot be read."""
         row = held[partner.row]
         if not row["image"]:
             return
@@ -158,7 +158,7 @@ class Decoder:
             opened = self._opened(partner.row, row, "image", 0)
         except MediaError:
             return
-        other = self.inputs["image"](opened, stream(self.seed, epoch, number, "image", 2))
+        other = self.inputs["image"](opened, stream(self.seed, epoch, number, "image"))
         pixels += np.float32(partner.share) * (other - pixels)
 
     def _opened(self, number: int, row: Row, name: str, place: int) -> Image | Audio | Video | Text:

@@ -22,7 +22,7 @@ from sensorium.nn.recurrent import Recurrent
 
 @ENCODERS.register("text-gru")
 class TextGRU(nn.Module):
-    """Word-piece vectors, read in both directions by gated recurrent units.
+    """Word-piece vectors, normalised, read in both directions by gated recurrent units.
 
     Args:
         tokenizer_json: The tokenizer as JSON.
@@ -50,13 +50,14 @@ class TextGRU(nn.Module):
         super().__init__()
         self.dim = width
         self.input = input_of(TextInput, {"tokenizer_json": tokenizer_json, "max_tokens": max_tokens}, input)
-        self.embedding = _embedding(tokenizer_json, width, std=1.0)
+        self.embedding = _embedding(tokenizer_json, width)
+        self.norm = nn.LayerNorm(width)
         self.drop = nn.Dropout(dropout)
         self.layers = Recurrent(width, width, depth, dropout=dropout)
 
     def forward(self, inputs: Padded) -> Tokens:
         """Encode (B, N) ids."""
-        values = self.drop(_look_up(self.embedding, inputs))
+        values = self.drop(self.norm(_look_up(self.embedding, inputs)))
         return Tokens(self.layers(Tokens(values, inputs.mask)), inputs.mask)
 
 
@@ -92,7 +93,7 @@ class TextTransformer(nn.Module):
         super().__init__()
         self.dim = width
         self.input = input_of(TextInput, {"tokenizer_json": tokenizer_json, "max_tokens": max_tokens}, input)
-        self.embedding = _embedding(tokenizer_json, width, std=width**-0.5)
+        self.embedding = _embedding(tokenizer_json, width)
         heads = max(1, width // 32) if num_heads is None else num_heads
         self.stack = Stack(BlockConfig(dim=width, num_heads=heads, rotary_axes=1, dropout=dropout), depth)
 
@@ -102,10 +103,10 @@ class TextTransformer(nn.Module):
         return Tokens(values.masked_fill(~inputs.mask[..., None], 0), inputs.mask)
 
 
-def _embedding(tokenizer_json: str, width: int, std: float) -> nn.Embedding:
-    """Word-piece vectors: loud for gates, which small inputs leave half open; quiet before a norm."""
+def _embedding(tokenizer_json: str, width: int) -> nn.Embedding:
+    """Word-piece vectors of length 1, before a norm: a step of AdamW turns short vectors further."""
     embedding = nn.Embedding(Tokenizer.from_str(tokenizer_json).get_vocab_size(), width)
-    nn.init.normal_(embedding.weight, std=std)
+    nn.init.normal_(embedding.weight, std=width**-0.5)
     return embedding
 
 

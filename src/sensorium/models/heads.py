@@ -48,21 +48,29 @@ class LinearHead(nn.Module):
         in_dim: Width D of the encoder.
         out_dim: Width E of the joint space.
         dropout: Share of inputs dropped in training, in [0, 1).
+        standardise: Give each coordinate of y mean 0 and variance 1 in training. Vectors of random weights
+            point one way, of names that share words most of all, and a contrast takes long to part them.
 
     Reference:
         Radford et al., arXiv 2103.00020, §2.3: a linear map alone. The norm is ours, for locked towers.
+        Batch norm as the last layer: Chen and He (SimSiam), arXiv 2011.10566, §4.4.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, in_dim: int, out_dim: int, *, dropout: float = 0.0, standardise: bool = False) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(in_dim)
         self.dropout = nn.Dropout(_checked_share(dropout))
         self.project = nn.Linear(in_dim, out_dim, bias=False)
+        self.last = nn.BatchNorm1d(out_dim, affine=False) if standardise else None
 
     def forward(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
         """Project pooled vectors."""
         projected: Tensor = self.project(self.dropout(self.norm(pooled)))
-        return projected
+        if self.last is None:
+            return projected
+        alone = self.training and len(projected) < 2  # a single row has no variance
+        standard: Tensor = self.last.eval()(projected) if alone else self.last.train(self.training)(projected)
+        return standard
 
 
 @HEADS.register("residual-mlp")

@@ -24,7 +24,7 @@ from sensorium.core.runtime import Progress, autocast, pick_device, quiet
 from sensorium.data.order import LoaderState
 from sensorium.models import checkpoint
 from sensorium.training.log import CURVE, Figures, RunLog, draw_curve, read_log
-from sensorium.training.objective import Batch, Criterion, Objective
+from sensorium.training.objective import Batch, Criterion, Objective, Remembering
 from sensorium.training.optim import MovingAverage, build_optimizer, trained
 from sensorium.training.recipe import TrainConfig
 from sensorium.training.schedule import learning_rate
@@ -148,7 +148,9 @@ class _Run:
         self.total = num_steps(job.train, len(job.batches))
         warmup = job.train.warmup
         self.warmup = round(warmup * self.total) if warmup < 1 else int(warmup)
-        self.standing = load_state(job.folder, job.identity, self.model, self.optimizer, self.average)
+        self.memory = job.loss.memory if isinstance(job.loss, Remembering) else {}
+        parts = (self.model, self.optimizer, self.average, self.memory)
+        self.standing = load_state(job.folder, job.identity, *parts)
         self.meter = _Meter()
         self.evaluation: Evaluation | None = None
         self.saved_at = time.monotonic()
@@ -254,8 +256,8 @@ class _Run:
 
     def _save(self) -> None:
         self.standing = replace(self.standing, log_bytes=self.log.num_bytes())
-        state = (self.job.identity, self.model, self.optimizer, self.average)
-        save_state(self.job.folder, self.standing, *state)
+        state = (self.model, self.optimizer, self.average, self.memory)
+        save_state(self.job.folder, self.standing, self.job.identity, *state)
         self.saved_at = time.monotonic()
         self.meter.restart_clock()
 

@@ -2,14 +2,15 @@
 
 A criterion gets what the model gave for a batch, and the batch; it gives the loss and its terms. The joint
 embedding's: for each pair of fields, the loss over the rows that have both. Rows of one group (the same
-caption) are positives of each other. Does not know towers or where batches come from.
+caption) are positives of each other. Rows of earlier steps may stand beside a batch: a small batch then has
+the negatives of a large one. Does not know towers or where batches come from.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -17,6 +18,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from sensorium import losses
+from sensorium.core.errors import UsageError
 from sensorium.core.types import MediaBatch
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.training.recipe import LossConfig
@@ -61,20 +63,35 @@ class Criterion(Protocol):
         """Rows of which an output is not finite; empty where it cannot be told."""
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """A criterion that keeps something from one step to the next."""
+
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        """What it keeps, by name; saved with the state of a run, and put back where that goes on."""
+
+
 @dataclass(frozen=True)
 class Contrast:
     """The joint embedding's criterion.
 
     Attributes:
-        config: Kind and pairs.
+        config: Kind, pairs and how many rows are remembered.
+        memory: For each pair the last rows of both fields and their groups, the latest first.
+
+    Reference:
+        Rows of earlier steps beside the batch: Wang et al. (XBM), arXiv 1912.06798. Vectors drift slowly, so
+        old ones, through which no gradient flows, still stand for their rows.
     """
 
     config: LossConfig
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, model: nn.Module, outputs: Mapping[str, Tensor], batch: MediaBatch) -> Objective:
-        """Compute sum over pairs of weight x loss."""
+        """Compute sum over pairs of weight x loss, and remember the batch."""
         assert isinstance(model, JointEmbedding)
-        return objective(model, outputs, batch, self.config)
+        return objective(model, outputs, batch, self.config, self.memory)
 
     def figures(self, model: JointEmbedding) -> Mapping[str, float]:
         """The logit scale."""
@@ -90,7 +107,11 @@ class Contrast:
 
 
 def objective(
-    model: JointEmbedding, vectors: Mapping[str, Float[Tensor, "_ E"]], batch: MediaBatch, config: LossConfig
+    model: JointEmbedding,
+    vectors: Mapping[str, Float[Tensor, "_ E"]],
+    batch: MediaBatch,
+    config: LossConfig,
+    memory: dict[str, Tensor] | None = None,
 ) -> Objective:
     """Compute sum over pairs of weight x loss.
 
@@ -98,8 +119,10 @@ def objective(
         model: Gives the logit scale and, to the sigmoid loss, the offset.
         vectors: What `model(batch)` gave.
         batch: The rows.
-        config: Kind and pairs.
+        config: Kind, pairs and how many rows are remembered.
+        memory: Rows of earlier steps, which the batch's are compared with and then join.
     """
+    memory = {} if memory is None else memory
     terms: dict[str, Tensor] = {}
     total = model.logit_scale * 0.0
     for pair in config.pairs:
@@ -108,10 +131,13 @@ def objective(
         at_a, at_b, rows = shared_rows(batch.present[pair.a], batch.present[pair.b])
         if len(rows) < 2:
             continue
+        name = f"{pair.a}-{pair.b}"
+        a, b = vectors[pair.a][at_a], vectors[pair.b][at_b]
         groups = None if batch.groups is None else batch.groups[rows]
-        term = _loss(config, model, vectors[pair.a][at_a], vectors[pair.b][at_b], groups)
-        terms[f"{pair.a}-{pair.b}"] = term
-        total = total + pair.weight * term
+        if config.memory:
+            a, b, groups = _with_memory(a, b, groups, memory, name, config.memory)
+        terms[name] = _loss(config, model, a, b, groups)
+        total = total + pair.weight * terms[name]
     return Objective(total, terms)
 
 
@@ -129,6 +155,27 @@ def shared_rows(
     """
     in_a, in_b = torch.isin(a, b), torch.isin(b, a)
     return in_a.nonzero()[:, 0], in_b.nonzero()[:, 0], a[in_a]
+
+
+def _with_memory(
+    a: Float[Tensor, "B E"],
+    b: Float[Tensor, "B E"],
+    groups: Int64[Tensor, " B"] | None,
+    memory: dict[str, Tensor],
+    name: str,
+    most: int,
+) -> tuple[Float[Tensor, "M E"], Float[Tensor, "M E"], Int64[Tensor, " M"]]:
+    """Put the rows of earlier steps behind the batch, and keep the first `most` of all for the next step."""
+    if groups is None:
+        raise UsageError("loss.memory needs groups: the same row comes again, and is no negative of itself")
+    rows = {f"{name}.a": a.float(), f"{name}.b": b.float(), f"{name}.groups": groups}
+    known = {
+        key: torch.cat([new, memory[key].to(new.device)]) if key in memory else new
+        for key, new in rows.items()
+    }
+    memory.update({key: value[:most].detach() for key, value in known.items()})
+    both, other, of = known.values()
+    return both, other, of
 
 
 def _loss(

@@ -91,10 +91,12 @@ class LossConfig(Config):
     Attributes:
         kind: Registered name.
         pairs: Fields drawn together.
+        memory: Rows of earlier steps that are compared with a batch, too: more negatives at hardly more cost.
     """
 
     kind: str = "info_nce"
     pairs: list[PairConfig] = Field(min_length=1)
+    memory: int = Field(default=0, ge=0)
 
 
 class TrainConfig(Config):

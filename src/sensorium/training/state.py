@@ -60,9 +60,11 @@ def save_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: MovingAverage,
+    memory: Mapping[str, Tensor],
 ) -> None:
-    """Put the state in place of the last one, durably."""
+    """Put the state in place of the last one, durably; `memory` is the criterion's."""
     tensors = _prefixed("model", training_state(model)) | _prefixed("ema", training_state_of(average, model))
+    tensors |= _prefixed("memory", memory)
     for name, parameter in trained(model).items():
         for key, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{key}.{name}"] = value
@@ -76,8 +78,9 @@ def load_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: MovingAverage,
+    memory: dict[str, Tensor],
 ) -> Standing:
-    """Put a saved state into model, optimizer and average.
+    """Put a saved state into model, optimizer, average and the criterion's memory.
 
     Returns:
         Where the run stands; the beginning if nothing was saved yet.
@@ -98,6 +101,7 @@ def load_state(
         )
     _restore(training_state(model), _unprefixed("model", tensors), folder)
     _restore(training_state_of(average, model), _unprefixed("ema", tensors), folder)
+    memory.update(_unprefixed("memory", tensors))
     for name, parameter in trained(model).items():
         values = {key.split(".")[1]: value for key, value in tensors.items() if _is_of(key, name)}
         optimizer.state[parameter] = {
