@@ -55,7 +55,7 @@ class FrameWindows:
         [200, 150, 50, 0]
     """
 
-    def __init__(self, blocks: Iterable[Float32[np.ndarray, " n"]], num_mels: int, num_frames: int) -> None:
+    def __init__(self, blocks: Iterable[Float32[np.ndarray, " _"]], num_mels: int, num_frames: int) -> None:
         self._blocks = iter(blocks)
         self._num_mels, self._num_frames = num_mels, num_frames
         self._samples = np.zeros(0, np.float32)

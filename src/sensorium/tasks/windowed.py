@@ -67,7 +67,7 @@ class WindowedTranscriber:
 
 
 def windows(
-    blocks: Iterable[Float32[np.ndarray, " T"]], longest_s: int | float
+    blocks: Iterable[Float32[np.ndarray, " _"]], longest_s: int | float
 ) -> Iterator[tuple[float, Float32[np.ndarray, " S"]]]:
     """Cut a sound at 16 kHz into windows of at most some seconds, each with its beginning.
 
