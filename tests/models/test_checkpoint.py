@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import create_model
 from small_models import build, config
 
 from sensorium.core.errors import CheckpointError, NotFoundError
 from sensorium.models.checkpoint import load, read_tensors, save, write_tensors
+from sensorium.models.joint_embedding import JointEmbeddingConfig
 
 
 def test_a_saved_model_loads_equal(model, pictures, sounds, tmp_path: Path) -> None:
@@ -91,3 +93,12 @@ def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
     found, metadata = read_tensors(tmp_path / "t.safetensors")
     assert metadata == {"say": "hello"}
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
+def test_an_option_that_came_later_does_not_lock_old_models(
+    model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(model, tmp_path)
+    later = create_model("Later", __base__=JointEmbeddingConfig, more=(int, 3))
+    monkeypatch.setattr("sensorium.models.joint_embedding.JointEmbeddingConfig", later)
+    assert load(tmp_path).config.more == 3

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sensorium.core.config import Config, canonical, parse, read_toml, to_toml
+from sensorium.core.config import Config, parse, read_toml, to_toml
 from sensorium.core.errors import CheckpointError, ConfigError, NotFoundError, SensoriumError
 from sensorium.core.files import replace_atomic, write_atomic
 from sensorium.models.tower import hash_tensors
@@ -105,18 +106,18 @@ def save(model: nn.Module, folder: str | Path, *, card: str = "") -> Path:
     """
     folder = Path(folder)
     format, config = _format_of(model), cast(Config, model.config)
-    texts: dict[str, str] = {}
+    values, texts = config.model_dump(mode="json", exclude_none=True), dict[str, str]()
     write_atomic(
         folder / CARD,
         card or f"# {FAMILIES[format].name.capitalize()}\n\nHow it came to be was not recorded.\n",
     )
-    plain = _long_texts_out(config.model_dump(mode="json"), texts, ())
+    plain = _long_texts_out(values, texts, ())
     for name, text in texts.items():
         write_atomic(folder / name, text)
     write_atomic(
         folder / CONFIG, f"# Configuration of the model beside it; read by sensorium.load.\n{to_toml(plain)}"
     )
-    header = {"format": format, "config": _config_digest(config)}
+    header = {"format": format, "config": _digest(values)}
     write_tensors(folder / WEIGHTS, model.state_dict(), header)
     return folder
 
@@ -150,11 +151,7 @@ def load(path: str | Path, kind: type[nn.Module] = nn.Module) -> nn.Module:
             )
     tensors, metadata = read_tensors(folder / WEIGHTS)
     family = _family_of(metadata.get("format", ""), folder, kind)
-    config = _read_config(folder, family)
-    if metadata.get("config") != _config_digest(config):
-        raise CheckpointError(
-            f"{folder / CONFIG} is not the configuration that {WEIGHTS} was saved with; restore it"
-        )
+    config = _read_config(folder, family, metadata.get("config"))
     model = _build_empty(family, config, folder)
     try:
         model.load_state_dict(tensors)
@@ -211,12 +208,17 @@ def _known() -> str:
     return ", ".join(family.name for family in FAMILIES.values())
 
 
-def _read_config(folder: Path, family: Family) -> Config:
+def _read_config(folder: Path, family: Family, digest: str | None) -> Config:
     try:
         values = _long_texts_in(read_toml(folder / CONFIG), folder)
-        return parse(family.config_class, values, str(folder / CONFIG))
+        config = parse(family.config_class, values, str(folder / CONFIG))
     except (ConfigError, NotFoundError, OSError) as error:
         raise CheckpointError(f"{folder}: {_one_line(error)}") from error
+    if _digest(values) != digest:
+        raise CheckpointError(
+            f"{folder / CONFIG} is not the configuration that {WEIGHTS} was saved with; restore it"
+        )
+    return config
 
 
 def _build_empty(family: Family, config: Config, folder: Path) -> nn.Module:
@@ -254,8 +256,9 @@ def _long_texts_in(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return result
 
 
-def _config_digest(config: Config) -> str:
-    return hashlib.sha256(canonical(config).encode()).hexdigest()
+def _digest(values: Mapping[str, Any]) -> str:
+    """Of what is written, not of what it means: options that later versions add are not in it."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _tensor_digest(tensors: dict[str, Tensor]) -> str:
