@@ -29,6 +29,7 @@ def build(
     *,
     width: int | None = None,
     modality_dropout: float = 0.1,
+    normed: bool = True,
     **options: object,
 ) -> Fusion:
     """Build a fusion by name.
@@ -41,6 +42,8 @@ def build(
         width: Width within; default `out_dim`, rounded up to a multiple of 32.
         modality_dropout: Chance for each modality of each row to be hidden in training; without any, what a
             fusion gives for an absent modality is not learned unless rows of the data lack it.
+        normed: Bring tokens of all modalities to one size; without, where they stand and what they are may
+            weigh differently (False where these come from a model that was trained so).
         options: The fusion's own; see its class.
 
     Raises:
@@ -58,7 +61,7 @@ def build(
     if out_dim < 1:
         raise ConfigError(f"out_dim={out_dim}; expected at least 1")
     width = -(-out_dim // _WIDTH_STEP) * _WIDTH_STEP if width is None else width
-    intake = Intake(dims, width, modality_dropout)
+    intake = Intake(dims, width, modality_dropout, normed)
     mixer = FUSIONS.build(name, modalities=intake.modalities, width=width, out_dim=out_dim, **options)
     return Fusion(name, intake, mixer, out_dim)
 

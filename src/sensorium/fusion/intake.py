@@ -35,7 +35,7 @@ class Intake(nn.Module):
         ConfigError: If there is no modality, a name cannot be used or a number is out of range.
     """
 
-    def __init__(self, dims: Mapping[str, int], width: int, dropout: float) -> None:
+    def __init__(self, dims: Mapping[str, int], width: int, dropout: float, normed: bool = True) -> None:
         super().__init__()
         _check(dims, width, dropout)
         self.columns = {name: number for number, name in enumerate(dims)}
@@ -45,7 +45,9 @@ class Intake(nn.Module):
         self.modalities = tuple(sorted(dims))
         self.project = nn.ModuleDict(
             {
-                name: nn.Sequential(nn.Linear(dims[name], width), nn.LayerNorm(width))
+                name: nn.Sequential(
+                    nn.Linear(dims[name], width), nn.LayerNorm(width) if normed else nn.Identity()
+                )
                 for name in self.modalities
             }
         )

@@ -16,8 +16,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from math import isqrt
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Int64
@@ -34,12 +33,9 @@ from sensorium.models.tower import Modality
 from sensorium.models.writer import Writer, WriterConfig
 from sensorium.models.writing import Lesson, Writing
 from sensorium.nn.attention import KeyValues
-from sensorium.nn.position import grid_positions, sinusoidal
+from sensorium.nn.position import BESIDE, with_positions
 
 Output = Literal["text", "image", "audio"]
-_WAVES, _AXES = 32, 2
-_LONGEST = 1000.0
-"""In tokens, over 2 pi: the slowest wave of the positions."""
 
 
 class SourceConfig(Config):
@@ -137,14 +133,14 @@ class MultimodalLM(nn.Module):
         self.sources = nn.ModuleDict(
             {name: cast(nn.Module, _source(name, one)) for name, one in sorted(config.sources.items())}
         )
-        dims = {name: self.source(name).dim + _WAVES + _AXES for name in self.sources}
+        dims = {name: self.source(name).dim + BESIDE for name in self.sources}
         self.fusion = build_fusion(
             config.fusion,
             dims,
             config.dim,
             width=config.dim,
             modality_dropout=config.modality_dropout,
-            **config.fusion_options,
+            **cast(dict[str, Any], config.fusion_options),
         )
         memory_dim = config.dim if config.mode == "memory" else 0
         self.decoders = nn.ModuleDict(
@@ -267,8 +263,7 @@ class MultimodalLM(nn.Module):
     def _features(self, name: str, media: MediaBatch) -> Tokens:
         """Tokens of a modality with their positions beside them, spread over all rows of the batch."""
         own = media.tokens[name] if name in media.tokens else self.source(name)(media.inputs[name])
-        places = _positions(own.values, is_image=name == "image")
-        values, real = torch.cat([own.values, places.expand(len(own.values), -1, -1)], dim=-1), own.mask
+        values, real = with_positions(own.values, is_image=name == "image"), own.mask
         if name in media.shared:
             values, real = values[media.shared[name]], real[media.shared[name]]
         present, num_rows = media.present[name], len(media.rows)
@@ -280,21 +275,6 @@ class MultimodalLM(nn.Module):
     def _nothing(self, name: str, num_rows: int) -> Tokens:
         values = torch.zeros(num_rows, 0, self.fusion.dims[name], device=self.device)
         return Tokens(values, torch.zeros(num_rows, 0, dtype=torch.bool, device=self.device))
-
-
-def _positions(values: Float[Tensor, "B N D"], *, is_image: bool) -> Float[Tensor, "1 N _"]:
-    """Where each token stands: waves of its place, or of row and column, and these themselves, from -1 to 1.
-
-    A fixed code beside the features, not added to them: the projection learns how much of it to take.
-    """
-    num, side = values.shape[1], isqrt(values.shape[1])
-    if is_image and side > 1 and side**2 == num:
-        at = grid_positions(side, side)[0]
-        waves = sinusoidal(side, _WAVES // 2, _LONGEST)[at].flatten(1)
-        plain = 2 * at / (side - 1) - 1
-    else:
-        waves, plain = sinusoidal(num, _WAVES, _LONGEST), torch.zeros(num, _AXES)
-    return torch.cat([waves, plain], dim=1).to(values)[None]
 
 
 def _of_sequences(memory: Tokens, writing: Writing) -> tuple[Tokens, Int64[Tensor, "R S"] | None]:

@@ -15,6 +15,11 @@ from torch import Tensor, nn
 
 from sensorium.core.errors import ConfigError
 
+BESIDE = 34
+"""Width of what `with_positions` puts beside a token: 32 waves, and two plain coordinates."""
+_LONGEST = 1000.0
+"""In tokens, over 2 pi: the slowest of these waves."""
+
 
 class Rotary(nn.Module):
     """Rotate pairs of coordinates by an angle that grows with the position.
@@ -108,3 +113,27 @@ def grid_positions(rows: int, columns: int, device: torch.device | None = None) 
     """
     row, column = torch.arange(rows, device=device), torch.arange(columns, device=device)
     return torch.cartesian_prod(row, column)[None]
+
+
+def with_positions(values: Float[Tensor, "B N D"], *, is_image: bool) -> Float[Tensor, "B N _"]:
+    """Put beside each token where it stands: waves of its place (row and column), and its coordinates.
+
+    A fixed code beside the features, not added to them: the projection that follows learns how much of it to
+    take. "Left of" is a difference of the plain coordinates, row and column, which go from -1 to 1.
+
+    Args:
+        values: Tokens in reading order.
+        is_image: They lie on a square grid; where N is no square they are a sequence all the same.
+
+    Example:
+        >>> with_positions(torch.zeros(1, 4, 5), is_image=True)[0, :, -2:].tolist()
+        [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]
+    """
+    num, side, waves = values.shape[1], math.isqrt(values.shape[1]), BESIDE - 2
+    if is_image and side > 1 and side**2 == num:
+        at = grid_positions(side, side)[0]
+        places = [sinusoidal(side, waves // 2, _LONGEST)[at].flatten(1), 2 * at / (side - 1) - 1]
+    else:
+        places = [sinusoidal(num, waves, _LONGEST), torch.zeros(num, 2)]
+    beside = torch.cat(places, dim=1).to(values)
+    return torch.cat([values, beside.expand(len(values), -1, -1)], dim=-1)

@@ -29,6 +29,7 @@ from sensorium.data.split import split
 from sensorium.data.vectors import Ragged
 from sensorium.models.checkpoint import load
 from sensorium.models.grounder import Grounder
+from sensorium.models.handover import from_grounder
 from sensorium.models.instructions import WRITER_OF, instruction
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
 from sensorium.tasks.measure_generative import evaluate
@@ -217,15 +218,14 @@ class First:
 
 
 def open_first(folder: str) -> First:
-    """Open the run to start from: a multimodal model, or a grounder, whose encoders are taken.
+    """Open the run to start from: a multimodal model, or a grounder.
 
     Raises:
         CheckpointError: If it is of another kind.
     """
     model = load(Path(folder).expanduser())
     if isinstance(model, Grounder):
-        parts = {f"sources.{name}": tensor for name, tensor in model.state_dict().items()}
-        return First(parts, str(model.config.text.options.get("tokenizer_json", "")))
+        return First(from_grounder(model), str(model.config.text.options.get("tokenizer_json", "")))
     if not isinstance(model, MultimodalLM):
         kind = type(model).__name__
         raise CheckpointError(f"{folder} holds a {kind}; start from a multimodal model or a grounder")

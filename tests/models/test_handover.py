@@ -1,0 +1,51 @@
+"""A multimodal model that starts from a grounder remembers what the grounder's blocks give."""
+
+import torch
+
+from multimodal_world import BPE
+from region_world import small_grounder, square_sample
+from sensorium.align.grounding import phrase_vectors
+from sensorium.core.types import MediaBatch
+from sensorium.models.handover import from_grounder
+from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
+from sensorium.tasks.train_generative import take_over
+from sensorium.training.regions import collate, prepare_row
+
+
+def test_the_memory_is_what_the_grounder_reads_its_scores_from() -> None:
+    grounder = small_grounder(depth=2).eval()
+    own, grid = grounder.config, grounder.grid
+    model = MultimodalLM(
+        MultimodalLMConfig.model_validate(
+            {
+                "sources": {"image": own.image.model_dump(), "text": own.text.model_dump()},
+                "dim": own.dim,
+                "fusion_options": {
+                    "depth": own.depth,
+                    "num_heads": own.num_heads,
+                    "places": grid**2,
+                    "normed": False,
+                },
+                "decoders": {"text": {"tokenizer_json": BPE, "width": 24, "num_heads": 2, "depth": 1}},
+            }
+        )
+    ).eval()
+    given = from_grounder(grounder)
+    assert take_over(model, given) == len(given)
+    batch = collate([prepare_row(square_sample(n, "squares"), n, grounder) for n in range(3)], grounder)
+    everyone = torch.arange(len(batch.texts.values))
+    media = MediaBatch(
+        everyone,
+        {"image": everyone, "text": everyone},
+        {"image": batch.images, "text": batch.texts},
+        shared={"image": batch.image_of_text},
+    )
+    with torch.no_grad():
+        found, memory = grounder(batch), model.encode(media)
+    places, words = memory.values[:, : grid**2], memory.values[:, grid**2 :]
+    real = batch.texts.mask
+    torch.testing.assert_close(words[real], found.words.values[real], rtol=1e-4, atol=1e-5)
+    assert grounder.meeting is not None
+    phrases = grounder.meeting.query(phrase_vectors(words[batch.text_of_phrase], batch.spans))
+    scores = torch.einsum("pmd,pd->pm", places[batch.text_of_phrase], phrases) * own.dim**-0.5
+    torch.testing.assert_close(scores, found.scores, rtol=1e-4, atol=1e-4)
