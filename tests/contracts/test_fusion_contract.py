@@ -13,14 +13,19 @@ from sensorium.core.types import Tokens
 from sensorium.fusion import FUSIONS, Fusion, FusionOutput, build
 
 DIMS = {"text": 7, "image": 11, "audio": 1}  # not in the order of the alphabet, one a single number
-LENGTHS = {"text": 5, "image": 3, "audio": 13}
+LENGTHS = {"text": 5, "image": 4, "audio": 13}
+PLACED = "transformer over places"
+OPTIONS = {PLACED: {"places": 4, "normed": False}}
 OUT_DIM = 17
 # Rows: all · without audio · only audio · nothing · all. Columns as DIMS.
 PRESENT = torch.tensor([[1, 1, 1], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 1]], dtype=torch.bool)
 Features = dict[str, Tokens]
 
 
-@pytest.fixture(params=[(name, count) for name in FUSIONS for count in (3, 2, 1)], ids="{0[0]}-{0[1]}".format)
+@pytest.fixture(
+    params=[*((name, count) for name in FUSIONS for count in (3, 2, 1)), (PLACED, 3), (PLACED, 2)],
+    ids="{0[0]}-{0[1]}".format,
+)
 def fusion(request: pytest.FixtureRequest) -> Fusion:
     name, count = request.param
     return make(name, count)
@@ -30,10 +35,16 @@ def make(name: str, count: int = 3, seed: int = 1) -> Fusion:
     """Build in float64, every parameter shaken, so that nothing is equal only because it starts at zero."""
     torch.manual_seed(seed)
     dims = dict(list(DIMS.items())[:count])
-    fusion = build(name, dims, OUT_DIM, modality_dropout=0.3).double().eval()
+    fusion = build_named(name, dims, 0.3).double().eval()
     with torch.no_grad():
         for parameter in fusion.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
+    return fusion
+
+
+def build_named(name: str, dims: dict[str, int], modality_dropout: float) -> Fusion:
+    fusion = build(name.split()[0], dims, OUT_DIM, modality_dropout=modality_dropout, **OPTIONS.get(name, {}))
+    fusion.name = name
     return fusion
 
 
@@ -194,7 +205,7 @@ def test_order_of_the_modalities_changes_no_bit(fusion: Fusion) -> None:
     assert_same_bits(fusion(given, here), fusion(backward, here))
     torch.manual_seed(1)
     dims = dict(reversed(fusion.dims.items()))
-    other = build(fusion.name, dims, OUT_DIM).double().eval()
+    other = build_named(fusion.name, dims, 0.1).double().eval()
     other.load_state_dict(fusion.state_dict())
     ours, theirs = fusion(given, here), other(backward, here.flip(1))
     weights = None if theirs.weights is None else theirs.weights.flip(1)

@@ -43,9 +43,11 @@ def test_the_memory_is_what_the_grounder_reads_its_scores_from() -> None:
     with torch.no_grad():
         found, memory = grounder(batch), model.encode(media)
     places, words = memory.values[:, : grid**2], memory.values[:, grid**2 :]
-    real = batch.texts.mask
-    torch.testing.assert_close(words[real], found.words.values[real], rtol=1e-4, atol=1e-5)
+    real, said = batch.texts.mask, found.words.values
     assert grounder.meeting is not None
-    phrases = grounder.meeting.query(phrase_vectors(words[batch.text_of_phrase], batch.spans))
+    looks = torch.einsum("bmd,bnd->bnm", places, grounder.meeting.query(said)) * own.dim**-0.5
+    expected = said + looks.softmax(dim=-1) @ places
+    torch.testing.assert_close(words[real], expected[real], rtol=1e-4, atol=1e-5)
+    phrases = grounder.meeting.query(phrase_vectors(said[batch.text_of_phrase], batch.spans))
     scores = torch.einsum("pmd,pd->pm", places[batch.text_of_phrase], phrases) * own.dim**-0.5
     torch.testing.assert_close(scores, found.scores, rtol=1e-4, atol=1e-4)

@@ -2,8 +2,9 @@
 
 In: a grounder trained with boxes, which has learned from them which words mean which places. Out: tensors
 under the names of a `MultimodalLM` whose fusion is a `transformer` of the same width, depth and places, not
-normed; its memory is then, to rounding, what the grounder's blocks give. Answers alone teach this only very
-slowly (docs/guides/assistant.md). Knows both models, and nothing of how either is trained.
+normed: its memory is then, to rounding, what the grounder's blocks give, and words look where they pointed.
+Answers alone teach this only very slowly (docs/guides/assistant.md). Knows both models, and nothing of how
+either is trained.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ def from_grounder(grounder: Grounder) -> Mapping[str, Tensor]:
     stack = "meeting.stack."
     made |= {f"fusion.mixer.stack.{name.removeprefix(stack)}": given[name] for name in given if stack in name}
     made["fusion.mixer.places.table"] = given["meeting.positions.table"]
-    made["fusion.mixer.leave.weight"] = torch.eye(grounder.config.dim)
-    made["fusion.mixer.leave.bias"] = torch.zeros(grounder.config.dim)
+    for name in ("weight", "bias"):
+        made[f"fusion.mixer.look.query.{name}"] = given[f"meeting.query.{name}"]
+    for part in ("leave", "look.value"):
+        made[f"fusion.mixer.{part}.weight"] = torch.eye(grounder.config.dim)
+        made[f"fusion.mixer.{part}.bias"] = torch.zeros(grounder.config.dim)
     place, word = given["place.weight"], given["word.weight"]
     beside_place = place.new_zeros(len(place), BESIDE)
     # x and y of a place's middle, a grounder's, from row and column of -1 to 1, those of a multimodal model.
