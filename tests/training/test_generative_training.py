@@ -30,7 +30,7 @@ def prepared(
     values = recipe_values([task(folder / "t.lance", name, **options) for name in names])
     recipe = GenerativeRecipe.model_validate(values)
     courses = [open_course(one, recipe.seed) for one in recipe.data.tasks]
-    return recipe, build_multimodal(recipe, courses), courses
+    return recipe, build_multimodal(recipe, courses)[0], courses
 
 
 def test_a_row_gives_exercises_for_each_task() -> None:
@@ -200,7 +200,7 @@ def test_a_run_may_start_from_another(tmp_path: Path) -> None:
     train(GenerativeRecipe.model_validate(values), tmp_path / "first")
     first = load(tmp_path / "first", MultimodalLM)
     recipe = GenerativeRecipe.model_validate({**values, "seed": 5, "start": str(tmp_path / "first")})
-    model = build_multimodal(recipe, [open_course(recipe.data.tasks[0], 5)])
+    model, _ = build_multimodal(recipe, [open_course(recipe.data.tasks[0], 5)])
     for name, tensor in first.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor)
 
@@ -215,7 +215,7 @@ def test_a_run_may_start_from_a_grounder(tmp_path: Path) -> None:
         "text": {"encoder": "text-transformer", "options": {"width": 16, "depth": 1, "num_heads": 2}},
     }
     recipe = GenerativeRecipe.model_validate({**values, "start": str(tmp_path / "first")})
-    model = build_multimodal(recipe, [open_course(recipe.data.tasks[0], 0)])
+    model, _ = build_multimodal(recipe, [open_course(recipe.data.tasks[0], 0)])
     assert model.decoder("text").tokenizer.json == grounder.config.text.options["tokenizer_json"]
     for name in ("image", "text"):
         parts = grounder.get_submodule(name).state_dict()

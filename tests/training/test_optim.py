@@ -108,3 +108,12 @@ def test_what_is_locked_is_shared_with_the_average_not_copied() -> None:
 def test_training_state_leaves_locked_encoders_out() -> None:
     assert not any("encoder" in name for name in training_state(towers(frozen=True)))
     assert any("encoder" in name for name in training_state(towers()))
+
+
+def test_what_was_brought_along_learns_at_the_rate_of_what_is_unlocked() -> None:
+    built = model()
+    brought = {name for name in trained(built) if name.startswith("towers.image.")}
+    groups = build_optimizer(built, CONFIG, brought).param_groups
+    slow = {id(one) for group in groups if group["rate"] == 0.25 for one in group["params"]}
+    assert slow == {id(trained(built)[name]) for name in brought}
+    assert {group["rate"] for group in groups} == {0.25, 1.0}

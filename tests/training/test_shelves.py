@@ -55,7 +55,7 @@ def test_a_drawing_lesson_asks_for_the_codes(tmp_path: Path) -> None:
     recipe = drawing(tmp_path, str(tmp_path / "codec"))
     codecs = open_codecs(recipe.model)
     course = open_course(recipe.data.tasks[0], 0)
-    model = build_multimodal(recipe, [course], codecs)
+    model, _ = build_multimodal(recipe, [course], codecs)
     course = fill_shelves(course, model, codecs, {})
     lesson = next(Lessons([course], Teacher(model), batch_size=3, seed=0).epoch(0))
     assert set(lesson.media.inputs) == {"text"}  # the picture is the answer, not a source
@@ -76,7 +76,7 @@ def test_tokens_of_a_frozen_encoder_change_nothing(tmp_path: Path, name: str) ->
     values["model"]["sources"][source]["frozen"] = True
     recipe = GenerativeRecipe.model_validate(values)
     plain = open_course(recipe.data.tasks[0], 0)
-    model = build_multimodal(recipe, [plain]).eval()
+    model = build_multimodal(recipe, [plain])[0].eval()
     cached = fill_shelves(plain, model, {}, {})
     assert set(cached.tokens) == {source}
     one, other = (

@@ -60,7 +60,7 @@ def train_generative(
     """
     courses = [open_course(one, recipe.seed, progress) for one in recipe.data.tasks]
     codecs = open_codecs(recipe.model)
-    model = build_multimodal(recipe, courses, codecs)
+    model, brought = build_multimodal(recipe, courses, codecs)
     teacher = Teacher(model, recipe.data.pack)
     courses = [fill_shelves(one, model, codecs, teacher.failures, progress) for one in courses]
     if not (folder / STATE).exists():
@@ -79,6 +79,7 @@ def train_generative(
         ),
         card=lambda found, step: card(recipe, model, courses, found, step),
         progress=progress,
+        brought=brought,
     )
     outcome = fit(job, resume=resume)
     if teacher.failures:
@@ -167,8 +168,12 @@ def fill_shelves(
 
 def build_multimodal(
     recipe: GenerativeRecipe, courses: Sequence[Course], codecs: Mapping[str, Codec[Any]] | None = None
-) -> MultimodalLM:
-    """Build the recipe's model as it starts; word pieces that it lacks are learned from training texts."""
+) -> tuple[MultimodalLM, set[str]]:
+    """Build the recipe's model as it starts; word pieces that it lacks are learned from training texts.
+
+    Returns:
+        The model, and the names of what it took over from the run that the recipe starts from.
+    """
     first = open_first(recipe.start) if recipe.start else None
     config = with_word_pieces(recipe.model, courses, recipe.data.vocab_size, first)
     for name, codec in ({} if codecs is None else codecs).items():
@@ -177,9 +182,7 @@ def build_multimodal(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         model = MultimodalLM(config)
-    if first is not None:
-        take_over(model, first.tensors)
-    return model
+    return model, set() if first is None else take_over(model, first.tensors)
 
 
 def with_word_pieces(
@@ -235,19 +238,19 @@ def open_first(folder: str) -> First:
 
 
 @torch.no_grad()
-def take_over(model: nn.Module, given: Mapping[str, Tensor]) -> int:
-    """Copy what has the same name and shape; how many tensors that were.
+def take_over(model: nn.Module, given: Mapping[str, Tensor]) -> set[str]:
+    """Copy what has the same name and shape; the names of what has.
 
     Raises:
         ConfigError: If nothing has.
     """
     state = model.state_dict()
-    same = [name for name, tensor in given.items() if name in state and state[name].shape == tensor.shape]
+    same = {name for name, tensor in given.items() if name in state and state[name].shape == tensor.shape}
     if not same:
         raise ConfigError("nothing of `start` fits the recipe's model; leave it out, or use its sizes")
     for name in same:
         state[name].copy_(given[name])
-    return len(same)
+    return same
 
 
 def _texts(courses: Sequence[Course]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -83,6 +83,7 @@ class Job:
         name_rows: Turns row numbers of a batch into names for messages.
         card: Writes the model's card from the best evaluation.
         progress: Told after each step.
+        brought: Names of parameters that another run trained before.
     """
 
     model: nn.Module
@@ -96,6 +97,7 @@ class Job:
     name_rows: Callable[[Sequence[int]], list[str]] = lambda rows: [str(row) for row in rows]
     card: Callable[[Evaluation | None, int], str] = lambda evaluation, step: ""
     progress: Progress = quiet
+    brought: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class _Run:
         self.job = job
         self.device = pick_device(job.train.device)
         self.model = job.model.to(self.device)
-        self.optimizer = build_optimizer(self.model, job.train)
+        self.optimizer = build_optimizer(self.model, job.train, job.brought)
         self.average = MovingAverage(self.model, job.train.ema)
         self.total = num_steps(job.train, len(job.batches))
         warmup = job.train.warmup

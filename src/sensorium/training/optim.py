@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,14 @@ from sensorium.training.recipe import TrainConfig
 _UNDECAYED_MODULES = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.Embedding)
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Make AdamW with up to four groups: decayed or not, pretrained or new.
+def build_optimizer(
+    model: nn.Module, config: TrainConfig, brought: Collection[str] = ()
+) -> torch.optim.AdamW:
+    """Make AdamW with up to four groups: decayed or not, trained before or new.
 
     Norms, biases, embeddings and all other parameters with fewer than two axes (logit scale) are not decayed.
     A group's `rate` multiplies the scheduled learning rate: `unlocked_rate` for what is unlocked in a locked
-    encoder.
+    encoder, and for the parameters named in `brought`.
 
     Raises:
         TrainingError: If nothing trains.
@@ -32,8 +34,9 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
         for name, tower in _locked_towers(model)
         for parameter in model.get_submodule(f"{name}.encoder").parameters()
     }
-    for parameter in trained(model).values():
-        groups.setdefault((id(parameter) not in undecayed, id(parameter) in unlocked), []).append(parameter)
+    for name, parameter in trained(model).items():
+        is_old = id(parameter) in unlocked or name in brought
+        groups.setdefault((id(parameter) not in undecayed, is_old), []).append(parameter)
     if not groups:
         raise TrainingError("nothing trains: every parameter is locked; unlock a tower or give it a head")
     return torch.optim.AdamW(
@@ -41,9 +44,9 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
             {
                 "params": parameters,
                 "weight_decay": config.weight_decay if is_decayed else 0.0,
-                "rate": config.unlocked_rate if is_unlocked else 1.0,
+                "rate": config.unlocked_rate if is_old else 1.0,
             }
-            for (is_decayed, is_unlocked), parameters in groups.items()
+            for (is_decayed, is_old), parameters in groups.items()
         ],
         lr=config.lr,
         betas=(config.beta1, config.beta2),

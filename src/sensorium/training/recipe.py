@@ -107,7 +107,8 @@ class TrainConfig(Config):
         steps: Number of steps.
         batch_size: Rows in a step.
         lr: Learning rate after the warm-up.
-        unlocked_rate: Factor of `lr` for unlocked blocks of a locked encoder.
+        unlocked_rate: Factor of `lr` for what was trained before: unlocked blocks of a locked encoder,
+            and what the run that `start` names brought along.
         weight_decay: AdamW's, on matrices alone.
         beta1: AdamW's.
         beta2: AdamW's.
