@@ -3,6 +3,7 @@
 import pytest
 import torch
 from small_jobs import model
+from torch import nn
 
 from sensorium.core.errors import TrainingError
 from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig
@@ -117,3 +118,13 @@ def test_what_was_brought_along_learns_at_the_rate_of_what_is_unlocked() -> None
     slow = {id(one) for group in groups if group["rate"] == 0.25 for one in group["params"]}
     assert slow == {id(trained(built)[name]) for name in brought}
     assert {group["rate"] for group in groups} == {0.25, 1.0}
+
+
+def test_running_statistics_are_averaged_and_counts_copied() -> None:
+    norm = nn.BatchNorm1d(3)
+    average = MovingAverage(norm, decay=0.5)
+    norm.running_mean.fill_(1.0)
+    norm.num_batches_tracked.fill_(7)
+    average.update(100)
+    assert average.model.running_mean.tolist() == [0.5] * 3
+    assert int(average.model.num_batches_tracked) == 7

@@ -10,5 +10,6 @@ torch.Size([])
 from sensorium.losses.contrastive import LOSSES, info_nce, sigmoid
 from sensorium.losses.generative import IGNORED, next_id_loss
 from sensorium.losses.late_interaction import filip
+from sensorium.losses.remembered import remembered_info_nce
 
-__all__ = ["IGNORED", "LOSSES", "filip", "info_nce", "next_id_loss", "sigmoid"]
+__all__ = ["IGNORED", "LOSSES", "filip", "info_nce", "next_id_loss", "remembered_info_nce", "sigmoid"]

@@ -134,9 +134,10 @@ def objective(
         name = f"{pair.a}-{pair.b}"
         a, b = vectors[pair.a][at_a], vectors[pair.b][at_b]
         groups = None if batch.groups is None else batch.groups[rows]
-        if config.memory:
-            a, b, groups = _with_memory(a, b, groups, memory, name, config.memory)
-        terms[name] = _loss(config, model, a, b, groups)
+        if config.memory or config.smoothing:
+            terms[name] = _remembered(config, model, a, b, groups, memory, name)
+        else:
+            terms[name] = _loss(config, model, a, b, groups)
         total = total + pair.weight * terms[name]
     return Objective(total, terms)
 
@@ -157,25 +158,26 @@ def shared_rows(
     return in_a.nonzero()[:, 0], in_b.nonzero()[:, 0], a[in_a]
 
 
-def _with_memory(
+def _remembered(
+    config: LossConfig,
+    model: JointEmbedding,
     a: Float[Tensor, "B E"],
     b: Float[Tensor, "B E"],
     groups: Int64[Tensor, " B"] | None,
     memory: dict[str, Tensor],
     name: str,
-    most: int,
-) -> tuple[Float[Tensor, "M E"], Float[Tensor, "M E"], Int64[Tensor, " M"]]:
-    """Put the rows of earlier steps behind the batch, and keep the first `most` of all for the next step."""
+) -> Float[Tensor, ""]:
+    """Compare a batch with itself and with rows of earlier steps, and keep the latest of all."""
     if groups is None:
         raise UsageError("loss.memory needs groups: the same row comes again, and is no negative of itself")
     rows = {f"{name}.a": a.float(), f"{name}.b": b.float(), f"{name}.groups": groups}
-    known = {
-        key: torch.cat([new, memory[key].to(new.device)]) if key in memory else new
-        for key, new in rows.items()
-    }
-    memory.update({key: value[:most].detach() for key, value in known.items()})
-    both, other, of = known.values()
-    return both, other, of
+    known = {key: memory.get(key, new[:0]).detach().to(new.device) for key, new in rows.items()}
+    loss = losses.remembered_info_nce(
+        a, b, model.logit_scale, groups, *known.values(), smoothing=config.smoothing
+    )
+    for key, new in rows.items():
+        memory[key] = torch.cat([new.detach(), known[key]])[: config.memory]
+    return loss
 
 
 def _loss(

@@ -77,7 +77,7 @@ class MovingAverage:
     """Exponential moving average of a model's trained parameters: m <- d m + (1 - d) p after each step.
 
     With d = min(decay, (1 + s) / (10 + s)) at step s, so that the first steps are forgotten.
-    Buffers (running statistics) are copied as they are.
+    Running statistics are averaged alike; other buffers are copied as they are.
 
     Attributes:
         model: A copy of the model that holds the average, in evaluation mode.
@@ -102,7 +102,11 @@ class MovingAverage:
         for mean, parameter in self._pairs:
             mean.lerp_(parameter, 1 - decay)
         for kept, buffer in self._buffers:
-            if kept.data_ptr() != buffer.data_ptr():
+            if kept.data_ptr() == buffer.data_ptr():
+                continue
+            if kept.is_floating_point():
+                kept.lerp_(buffer, 1 - decay)
+            else:
                 kept.copy_(buffer)
 
 

@@ -91,12 +91,22 @@ class LossConfig(Config):
     Attributes:
         kind: Registered name.
         pairs: Fields drawn together.
-        memory: Rows of earlier steps that are compared with a batch, too: more negatives at hardly more cost.
+        memory: Rows of earlier steps that a batch is compared with, too: more negatives at hardly more cost.
+        smoothing: Share of what a row should find that is spread over all it is compared with.
     """
 
     kind: str = "info_nce"
     pairs: list[PairConfig] = Field(min_length=1)
     memory: int = Field(default=0, ge=0)
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _softmax(self) -> LossConfig:
+        if self.kind != "info_nce" and (self.memory or self.smoothing):
+            raise ValueError(
+                f"memory and smoothing are of kind 'info_nce'; leave them out with '{self.kind}'"
+            )
+        return self
 
 
 class TrainConfig(Config):
