@@ -224,6 +224,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Figures], list[str]]]] = {
     "speech_alignment": ("Words to speech", claim),
     "transcription": ("Transcription", claim),
     "grounding": ("Phrases to regions", claim),
+    "questions": ("Questions about scenes", claim),
     "codecs": ("Codecs", claim),
     "fusion": ("Fusion", claim),
     "summary": ("Video summaries", claim),

@@ -1,0 +1,140 @@
+"""Questions about composed scenes: how many are answered exactly, beside readers who see no picture.
+
+    sensorium bench questions
+    sensorium bench questions --table scenes.lance --run runs/questions --limit 500
+
+Composes the scenes, and trains the recipes `grounding` and, from it, `questions` where that was not done yet
+(`runs/`). An answer is exact if greedy decoding writes it and nothing else. The readers see the questions
+alone: the commonest answer of a question's form, and a linear classifier over its words and word pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from machine import machine, write
+from sensorium.core.config import parse, read_toml
+from sensorium.core.errors import ConfigError
+from sensorium.data.table import Table
+from sensorium.evals.vqa import by_type
+from sensorium.models.checkpoint import load
+from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.tasks.measure_generative import marks
+from sensorium.tasks.question_bias import ALL, question_bias
+from sensorium.tasks.train_generative import open_course
+from sensorium.tasks.written_answers import written_measures
+from sensorium.training.generative import GenerativeRecipe
+from sensorium.training.lessons import whole_lessons
+from sensorium.training.log import read_log
+
+ROOT = Path(__file__).parents[1]
+PARTS = {
+    "seen combinations": "scenes-seen",
+    "unseen combinations": "scenes-combinations",
+    "unseen kinds": "scenes-objects",
+}
+CAPTIONS = 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--table", type=Path, default=ROOT / "runs" / "scenes.lance")
+    parser.add_argument("--grounding", type=Path, default=ROOT / "runs" / "grounding")
+    parser.add_argument("--run", type=Path, default=ROOT / "runs" / "questions")
+    parser.add_argument("--limit", type=int, default=500, help="held-out scenes of each part")
+    arguments = parser.parse_args()
+    if not arguments.table.exists():
+        sensorium("data", "scenes", "-o", str(arguments.table), "-n", "20000", "--seed", "0")
+    train("grounding", arguments.grounding, "--set", f"data.table={arguments.table}")
+    train("questions", arguments.run, "--set", f"start={arguments.grounding}", *tables(arguments.table))
+    model = load(arguments.run, MultimodalLM)
+    recipe = parse(GenerativeRecipe, read_toml(arguments.run / "recipe.toml"), "recipe.toml")
+    started = time.process_time()
+    rows = measure(model, recipe, arguments.limit)
+    minutes = (time.process_time() - started) / 60
+    bias = question_bias(Table.open(arguments.table))
+    for part, source in PARTS.items():
+        blind = next(one for one in bias if one.source == source and one.type == ALL)
+        rows.append({"what": f"no picture, commonest: {part}", "exact": round(blind.commonest.mean, 3)})
+        rows.append({"what": f"no picture, words: {part}", "exact": round(blind.bag_of_words.mean, 3)})
+    last = [line for line in read_log(arguments.run / "log.jsonl") if "loss" in line][-1]
+    num = sum(parameter.numel() for parameter in model.parameters())
+    asked = next(one for one in recipe.data.tasks if one.task == "ask")
+    figures = {
+        "claim": "Composed scenes: questions answered exactly, by a model of our own from random weights.",
+        "date": machine()["date"],
+        "machine": machine(("torch", "numpy", "sensorium")),
+        "rows": rows,
+        "notes": [
+            "± is half of a 95 % bootstrap interval over scenes; one seed",
+            f"{num / 1e6:.1f} M parameters, {last['step']:,} steps over {len(open_course(asked, 0).train):,} "
+            f"scenes from a grounder; {minutes:.0f} CPU minutes to measure",
+            " ".join(["command: sensorium bench questions", *sys.argv[1:]]),
+        ],
+    }
+    print(write("questions", figures))
+
+
+def tables(path: Path) -> list[str]:
+    """The recipe's tasks, over this table."""
+    tasks = read_toml(ROOT / "recipes" / "questions.toml")["data"]["tasks"]
+    test = "test = { source = [" + ", ".join(f"'{one}'" for one in PARTS.values()) + "] }"
+    inline = [
+        f"{{ task = '{one['task']}', table = '{path}', {test}, weight = {one['weight']}, "
+        f"per_row = {one.get('per_row', 1)} }}"
+        for one in tasks
+    ]
+    return ["--set", f"data.tasks=[{', '.join(inline)}]"]
+
+
+def train(recipe: str, run: Path, *more: str) -> None:
+    """Train where there is no model yet, or go on."""
+    if not (run / "model.safetensors").exists():
+        resume = ["--resume"] if (run / "last").exists() else []
+        sensorium("train", recipe, "-o", str(run), *more, *resume)
+
+
+def sensorium(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "sensorium", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def measure(model: MultimodalLM, recipe: GenerativeRecipe, limit: int) -> list[dict[str, object]]:
+    """A row for each part, then one for each type of question among seen combinations."""
+    courses = {one.task: open_course(one, recipe.seed) for one in recipe.data.tasks}
+    if "ask" not in courses:
+        raise ConfigError("the run was not taught to answer; give one of recipe `questions`")
+    made: list[dict[str, object]] = []
+    kinds: list[dict[str, object]] = []
+    for part, source in PARTS.items():
+        right: list[bool] = []
+        types: list[str] = []
+        scenes: list[int] = []
+        course = courses["ask"]
+        for lesson, asked in whole_lessons(model, course, course.test[source][:limit]):
+            right += marks(model, lesson)[0]
+            types += [one.type for one in asked]
+            scenes += lesson.rows.tolist()
+        found = by_type(np.array(right), types, groups=np.array(scenes))
+        overall = found.overall
+        row = {"what": f"model: {part}", "exact": round(overall.mean, 3), "questions": len(right)}
+        row["± exact"] = round((overall.high - overall.low) / 2, 3)
+        if "caption" in courses:
+            told = written_measures(model, courses["caption"], courses["caption"].test[source][:CAPTIONS])
+            row |= {name: round(float(value), 3) for name, value in told.items()}
+        made.append(row)
+        if source == "scenes-seen":
+            kinds = [
+                {"what": f"model, seen, by type: {name}", "exact": round(one.mean, 3)}
+                for name, one in found.by_type.items()
+            ]
+    return made + kinds
+
+
+if __name__ == "__main__":
+    main()
