@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +54,7 @@ def main() -> None:
     train("questions", arguments.run, "--set", f"start={arguments.grounding}", *tables(arguments.table))
     model = load(arguments.run, MultimodalLM)
     recipe = parse(GenerativeRecipe, read_toml(arguments.run / "recipe.toml"), "recipe.toml")
-    started = time.process_time()
     rows = measure(model, recipe, arguments.limit)
-    minutes = (time.process_time() - started) / 60
     bias = question_bias(Table.open(arguments.table))
     for part, source in PARTS.items():
         blind = next(one for one in bias if one.source == source and one.type == ALL)
@@ -74,7 +71,7 @@ def main() -> None:
         "notes": [
             "± is half of a 95 % bootstrap interval over scenes; one seed",
             f"{num / 1e6:.1f} M parameters, {last['step']:,} steps over {len(open_course(asked, 0).train):,} "
-            f"scenes from a grounder; {minutes:.0f} CPU minutes to measure",
+            "scenes, begun with what a grounder has learned",
             " ".join(["command: sensorium bench questions", *sys.argv[1:]]),
         ],
     }
