@@ -62,7 +62,7 @@ def main() -> None:
         rows.append({"what": f"no picture, words: {part}", "exact": round(blind.bag_of_words.mean, 3)})
     last = [line for line in read_log(arguments.run / "log.jsonl") if "loss" in line][-1]
     num = sum(parameter.numel() for parameter in model.parameters())
-    asked = next(one for one in recipe.data.tasks if one.task == "ask")
+    scenes = ", ".join(f"{len(open_course(one, 0).train):,} to {one.task}" for one in recipe.data.tasks)
     figures = {
         "claim": "Composed scenes: questions answered exactly, by a model of our own from random weights.",
         "date": machine()["date"],
@@ -70,8 +70,8 @@ def main() -> None:
         "rows": rows,
         "notes": [
             "± is half of a 95 % bootstrap interval over scenes; one seed",
-            f"{num / 1e6:.1f} M parameters, {last['step']:,} steps over {len(open_course(asked, 0).train):,} "
-            "scenes, begun with what a grounder has learned",
+            f"{num / 1e6:.1f} M parameters, {last['step']:,} steps over scenes ({scenes}), begun with what a "
+            "grounder has learned",
             " ".join(["command: sensorium bench questions", *sys.argv[1:]]),
         ],
     }
