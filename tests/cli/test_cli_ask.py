@@ -115,7 +115,7 @@ def test_the_first_model_that_was_taught_it_is_taken(
     monkeypatch.delenv("SENSORIUM_ASSISTANT", raising=False)
     monkeypatch.setattr("sensorium.tasks.skills.shipped_dir", lambda name: world / name)
     assert main(["caption", "a.png"]) == 4
-    assert "no trained model describes media yet; train one with `sensorium train assistant` and give" in (
+    assert "no trained model describes media yet; train one with `sensorium train assistant` or" in (
         capsys.readouterr().err
     )
     write_run(world / "runs" / "other", {"draw": ["en"]}, ["image"])
