@@ -114,3 +114,8 @@ def test_messages_are_one_line() -> None:
         with pytest.raises(SensoriumError) as caught:
             build("concat", DIMS, 3, **options)
         assert "\n" not in str(caught.value)
+
+
+def test_places_are_a_square() -> None:
+    with pytest.raises(ConfigError, match="places=5; expected a square number"):
+        build("transformer", DIMS, 3, places=5)

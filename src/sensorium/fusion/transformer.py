@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sensorium.core.errors import ConfigError
 from sensorium.core.types import Tokens
 from sensorium.fusion import cost
 from sensorium.fusion.joining import join
@@ -95,6 +96,8 @@ class JointTransformer(nn.Module):
         super().__init__()
         check_least(depth=depth)
         check_least(0, places=places)
+        if isqrt(places) ** 2 != places:
+            raise ConfigError(f"places={places}; expected a square number, rows x columns of an image's grid")
         turned = {"rotary_axes": 2, "rotary_base": _ROTARY_BASE} if places else {}
         self.stack = Stack(block_config(width, num_heads, mlp_dim, dropout, **turned), depth)
         self.places = LearnedPositions(places, width) if places else None

@@ -169,7 +169,7 @@ def _remembered(
 ) -> Float[Tensor, ""]:
     """Compare a batch with itself and with rows of earlier steps, and keep the latest of all."""
     if groups is None:
-        raise UsageError("loss.memory needs groups: the same row comes again, and is no negative of itself")
+        raise UsageError("loss.memory and loss.smoothing need groups: a row is no negative of itself")
     rows = {f"{name}.a": a.float(), f"{name}.b": b.float(), f"{name}.groups": groups}
     known = {key: memory.get(key, new[:0]).detach().to(new.device) for key, new in rows.items()}
     loss = losses.remembered_info_nce(
