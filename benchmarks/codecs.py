@@ -1,7 +1,7 @@
 """Pictures and speech through their codecs: what is kept, how the codes are used, how fast sound comes back.
 
     sensorium bench codecs
-    sensorium bench codecs --image RUN --scenes TABLE --audio RUN --spoken TABLE
+    sensorium bench codecs --image RUN --scenes TABLE --audio RUN --spoken TABLE --voice TABLE
 
 Everything measured was held out by the recipes. Word error: faster-whisper with Whisper tiny.en, run by the
 environment `.venv-peers-whisper`, hears the original and what was decoded; "original" is its own error.
@@ -67,6 +67,7 @@ def main() -> None:
         ("audio", "codec-audio"),
         ("scenes", "scenes.lance"),
         ("spoken", "spoken.lance"),
+        ("voice", "voice.lance"),
     ):
         parser.add_argument(f"--{name}", type=Path, default=ROOT / "runs" / default)
     parser.add_argument("--limit", type=int, default=200, help="held-out media of each part")
@@ -79,7 +80,11 @@ def main() -> None:
     if arguments.image.exists():
         pictures = measure_pictures(arguments.image, {"scenes": arguments.scenes}, arguments.limit)
     if arguments.audio.exists():
-        sounds = measure_sounds(arguments.audio, {"spoken": arguments.spoken}, arguments.limit // 2)
+        sounds = measure_sounds(
+            arguments.audio,
+            {"spoken": arguments.spoken, "voice": arguments.voice},
+            arguments.limit // 2,
+        )
         notes = measure_speed(load(arguments.audio, AudioFsq))
     if arguments.sheets is not None and pictures:
         shown = [pair for part in pictures for pair in spread_out(part.pairs, 12)]
@@ -113,7 +118,8 @@ def held_out(run: Path, tables: dict[str, Path]) -> dict[str, tuple[Table, Codec
     for name, part in recipe.data.parts.items():
         table = Table.open(tables[name]) if name in tables else packages.get(part.table)
         for called, rows in divide(table, name, part, recipe.seed)[1].items():
-            found[called] = (table, part, rows)
+            known = f"{called} of {name}" if called in found else called
+            found[known] = (table, part, rows)
     return found
 
 

@@ -167,6 +167,22 @@ def test_an_order_is_a_permutation_of_its_rows():
     assert order.permuted(3).tolist() != order.permuted(4).tolist()
 
 
+@pytest.mark.parametrize("num", [7, 40, 1003])
+def test_rows_of_like_size_share_a_batch(num: int) -> None:
+    sizes = np.random.default_rng(0).gamma(2.0, size=num)
+    rows = np.arange(100, 100 + num)
+    alike, plain = Order(rows, 6, 9, sizes=sizes), Order(rows, 6, 9)
+    assert sorted(alike.permuted(2)) == rows.tolist()
+    assert alike.permuted(2).tolist() == Order(rows, 6, 9, sizes=sizes).permuted(2).tolist()
+    assert alike.permuted(2).tolist() != alike.permuted(3).tolist()
+
+    def padded(order: Order) -> float:
+        full = order.permuted(2)[: num // 6 * 6].reshape(-1, 6) - 100
+        return float(sizes[full].max(axis=1).sum() * 6)
+
+    assert padded(alike) < 1.1 * sizes.sum() < padded(plain) or num < 100
+
+
 @pytest.mark.slow
 def test_workers_change_nothing(rich_table):
     expected = [*loader(rich_table).epoch(0), *loader(rich_table).epoch(1, offset=3)]

@@ -103,6 +103,19 @@ def test_a_stopped_run_goes_on_and_another_plan_is_refused(tmp_path: Path, hum: 
 
 
 @pytest.mark.usefixtures("counted")
+def test_one_voice_reads_all_rows_alike(tmp_path: Path, hum: list[str]) -> None:
+    plan = Plan(61, 13, ("scenes",), voice="en-gb+f2", seed=3)
+    lines = list(script(plan))
+    assert {(line.voice, line.words_per_minute, line.pitch) for line in lines} == {(("en-gb", "f2"), 150, 50)}
+    assert [(line.uri, line.text) for line in lines] == [
+        (line.uri, line.text) for line in script(PLAN) if line.part != "voices"
+    ]
+    make_spoken(tmp_path / "t.lance", plan)
+    with pytest.raises(TableError, match="voice en-gb; 16000 Hz"):
+        make_spoken(tmp_path / "t.lance", Plan(61, 13, ("scenes",), voice="en-gb", seed=3))
+
+
+@pytest.mark.usefixtures("counted")
 def test_what_is_not_heard_is_told(
     tmp_path: Path, hum: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +144,9 @@ def test_espeak_says_it_in_every_voice(tmp_path: Path) -> None:
     plan = Plan(3, 2, ("stamps", "prose"), seed=1)
     table, failed = make_spoken(tmp_path / "t.lance", plan)
     assert (len(table), failed) == (7, 0)
+    with pytest.raises(UsageError, match="no variant 'f77'"):
+        make_spoken(tmp_path / "u.lance", Plan(3, 2, ("stamps",), voice="en-gb+f77"))
+    assert not (tmp_path / "u.lance").exists()
     texts = list(script(plan))
     for voice in (*VOICES, *HELD_OUT_VOICES):
         line = Line("a", "train", texts[0].text, "", "prose", voice, 150, 50)

@@ -19,22 +19,26 @@ def spoken(
     sentences: Annotated[
         str, typer.Option("--sentences", help="Where texts come from: scenes, stamps, prose (WordNet's).")
     ] = "scenes,stamps,prose",
+    voice: Annotated[
+        str, typer.Option("--voice", help="One voice for all rows, such as en-gb or en-us+f2; empty: many.")
+    ] = "",
     rate: Annotated[int, typer.Option("--rate", min=8_000, max=48_000, help="Samples a second.")] = 16_000,
     format: Annotated[str, typer.Option("--format", help="flac, ogg or wav.")] = "flac",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all choices.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Let espeak-ng read English sentences aloud, in 33 voices and at many paces.
+    """Let espeak-ng read English sentences aloud, in 33 voices and at many paces, or in one voice.
 
     Sources of the rows: `spoken` (for training), `spoken-texts` (other texts), `spoken-voices` (other texts
-    in 12 other voices). The same command run again goes on where it was; more rows begin with the fewer.
+    in 12 other voices; none with --voice). The same command run again goes on where it was; more rows begin
+    with the fewer.
     """
     from sensorium.data.quarantine import NAME
     from sensorium.tasks.spoken import Plan, make_spoken
 
     names = tuple(part.strip() for part in sentences.split(",") if part.strip())
     with TerminalProgress() as progress:
-        table, num_failed = make_spoken(out, Plan(num, held_out, names, rate, format, seed), progress)
+        table, num_failed = make_spoken(out, Plan(num, held_out, names, voice, rate, format, seed), progress)
     hours = float(table.column("duration_s").sum()) / 3600  # type: ignore[union-attr]
     if json:
         emit_json({"path": str(table.path), "rows": len(table), "hours": hours, "failed": num_failed})

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64, UInt64
+from jaxtyping import Float64, Int64, UInt64
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import FIELDS
+
+_STRETCH = 32
+"""Batches whose rows are put together by size."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Order:
         seed: Of all permutations.
         shuffle: Permute anew in each epoch; otherwise the rows come as given.
         drop_last: Leave out the last batch where it is not full.
+        sizes: Of each row, such as seconds; where given, batches are of rows of like size, so that less is
+            padded: what comes in a stretch of batches stays random, and so does the order of the batches.
     """
 
     rows: Int64[np.ndarray, " n"]
@@ -48,6 +53,7 @@ class Order:
     seed: int
     shuffle: bool = True
     drop_last: bool = True
+    sizes: Float64[np.ndarray, " n"] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.seed < 0:
@@ -76,7 +82,17 @@ class Order:
         """All rows in the order of an epoch."""
         if not self.shuffle:
             return self.rows
-        return np.random.default_rng(np.random.SeedSequence([self.seed, epoch])).permutation(self.rows)
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
+        if self.sizes is None:
+            return rng.permutation(self.rows)
+        places = rng.permutation(len(self.rows))
+        stretch = _STRETCH * self.batch_size
+        for start in range(0, len(places), stretch):
+            part = places[start : start + stretch]
+            full = part[: len(part) // self.batch_size * self.batch_size]
+            alike = full[np.argsort(self.sizes[full], kind="stable")].reshape(-1, self.batch_size)
+            full[:] = alike[rng.permutation(len(alike))].ravel()
+        return self.rows[places]
 
 
 class Cursor:

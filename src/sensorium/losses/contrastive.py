@@ -1,10 +1,9 @@
 """Contrastive losses between two batches of unit vectors: InfoNCE and sigmoid.
 
 In: rows of a and b where row i of both describe one sample, a logit scale, and which rows are positives of
-    each other.
-Out: a scalar. Papers: CLIP (arXiv 2103.00020), SupCon (2004.11362), SigLIP (2303.15343). The B x B matrix of
-logits is never held: see `softmax_tiles` and `sigmoid_tiles`. Nothing here knows modalities, models or where
-rows came from.
+each other. Out: a scalar. Papers: CLIP (arXiv 2103.00020), SupCon (2004.11362), SigLIP (2303.15343). The B x
+B matrix of logits is never held: see `softmax_tiles` and `sigmoid_tiles`. Nothing here knows modalities,
+models or where rows came from.
 """
 
 from __future__ import annotations

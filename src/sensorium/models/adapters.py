@@ -1,9 +1,8 @@
 """How a finished decoder learns to look at a memory, and stays what it was.
 
 In: a language model as it came. Out: one whose last blocks have cross-attention behind a gate at 0, and,
-    where
-asked for, low-rank adapters; all that it came with is frozen. Until it trains, its logits are those of the
-model that it was, bit for bit (Flamingo, arXiv:2204.14198, section 3.2; `nn.block`, `nn.lora`).
+where asked for, low-rank adapters; all that it came with is frozen. Until it trains, its logits are those of
+the model that it was, bit for bit (Flamingo, arXiv:2204.14198, section 3.2; `nn.block`, `nn.lora`).
 """
 
 from __future__ import annotations

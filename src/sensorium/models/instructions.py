@@ -1,8 +1,7 @@
 """What a model is asked to do: one template for each task, the same in training and in use.
 
 In: a task and what it is about. Out: its instruction, a text. It enters the encoder as the text modality,
-    where
-the model has one, and stands before the answer, where the writer reads prompts. Does not know models.
+where the model has one, and stands before the answer, where the writer reads prompts. Does not know models.
 """
 
 from __future__ import annotations

@@ -43,6 +43,8 @@ class WriterConfig(Config):
         dropout: Of each part's output, in training.
         prompted: Whether the instruction stands before the answer; otherwise it reaches the writer by the
             memory alone, which needs a text encoder.
+        pace: Places of the memory that are read while one id is written, about, where it is read from end to
+            end: texts that are spoken, speech that is written down. 0: where it is not.
         gated: Whether its cross-attention passes a gate that starts at 0; a finished model's always does.
     """
 
@@ -57,6 +59,7 @@ class WriterConfig(Config):
     num_heads: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     prompted: bool = True
+    pace: float = Field(default=0.0, ge=0)
     gated: bool = False
 
     @model_validator(mode="after")
@@ -195,6 +198,10 @@ def _small(config: WriterConfig, vocab_size: int, memory_dim: int) -> LanguageMo
     )
     return LanguageModel(
         LanguageModelConfig(
-            vocab_size=vocab_size, block=block, depth=config.depth, memory_last=config.memory_last
+            vocab_size=vocab_size,
+            block=block,
+            depth=config.depth,
+            memory_last=config.memory_last,
+            pace=config.pace,
         )
     )

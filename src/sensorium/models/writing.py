@@ -1,9 +1,8 @@
 """What a decoder is to write: sequences of ids, with a target wherever something is to be learned.
 
 In: for each sequence a prompt and an answer, both ids, and the row of the batch whose memory it attends to.
-    Out:
-a `Writing`, padded or packed. The target of a place is the id that comes next; only ids of the answer are
-targets, so that neither prompt nor padding is learned. Does not know what ids stand for.
+Out: a `Writing`, padded or packed. The target of a place is the id that comes next; only ids of the answer
+are targets, so that neither prompt nor padding is learned. Does not know what ids stand for.
 """
 
 from __future__ import annotations

@@ -41,11 +41,18 @@ def evaluate(
         for name, rows in course.test.items():
             figures = measure(model, course, rows[:max_rows])
             figures |= written_measures(model, course, rows[: min(max_rows, max_written)])
-            known = f"{course.config.task} {name}"
+            known = f"{course.config.task} {name}{_from(course)}"
             metrics[f"{known} of {course.config.table}" if known in metrics else known] = figures
             is_exact = course.config.task in _EXACT
             scores.append(float(figures["exact"]) if is_exact else float(np.exp(-float(figures["loss"]))))
     return Evaluation(float(np.mean(scores)), "mean of exact answers, or of e^-loss", metrics)
+
+
+def _from(course: Course) -> str:
+    """What tells two translations over one table apart."""
+    config = course.config
+    is_foreign = config.task == "translate" and config.source_language != "en"
+    return f" from {config.source_language}" if is_foreign else ""
 
 
 def measure(model: MultimodalLM, course: Course, rows: np.ndarray) -> dict[str, float | int]:

@@ -50,6 +50,8 @@ HELD_OUT_VOICES: tuple[Voice, ...] = (
 _HELD_OUT_SHARE = 0.15
 _SHORT_WORDS = 2
 _WPM, _PITCH = (130, 205), (35, 65)
+_PLAIN_WPM, _PLAIN_PITCH = 150, 50
+"""Of a single voice: what a talker learns from should sound the same each time."""
 _LONGEST_S = 30.0
 
 
@@ -61,6 +63,8 @@ class Plan:
         num_train: Rows to train on.
         num_test: Rows of each held-out part.
         sentences: Sources of texts, in equal shares.
+        voice: The one voice of all rows, at one pace and pitch: espeak's variety of English, and a variant
+            behind a plus. Empty: many voices at many paces, and others for `spoken-voices`.
         rate_hz: Samples a second.
         format: flac, ogg (Vorbis; 0.4 of the size, ten times the time) or wav.
         seed: Of all choices.
@@ -69,6 +73,7 @@ class Plan:
     num_train: int = 20_000
     num_test: int = 500
     sentences: Sequence[str] = ("scenes", "stamps", "prose")
+    voice: str = ""
     rate_hz: int = 16_000
     format: str = "flac"
     seed: int = 0
@@ -77,7 +82,8 @@ class Plan:
     def description(self) -> str:
         """What the table says of itself; rows are added only to a table of the same description."""
         names = ", ".join(self.sentences)
-        return f"Sentences spoken by espeak-ng: {names}; {self.rate_hz} Hz {self.format}; seed {self.seed}"
+        told = f"{names}; voice {self.voice}" if self.voice else names
+        return f"Sentences spoken by espeak-ng: {told}; {self.rate_hz} Hz {self.format}; seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -106,14 +112,16 @@ def make_spoken(path: str | Path, plan: Plan, progress: Progress = quiet) -> tup
         The table, and how many sentences gave no row; `errors.jsonl` beside the table says why.
 
     Raises:
-        UsageError: If a source of sentences or a format is unknown.
+        UsageError: If a source of sentences, the voice or a format is unknown.
         TableError: If the table that is there was made by another plan.
         FetchError: If espeak-ng or a package of texts is not to be had.
     """
     if plan.format not in FORMATS:
         raise UsageError(f"no format '{plan.format}'; known: {', '.join(FORMATS)}")
-    lines = list(script(plan, progress))
     espeak.prepare(progress)
+    lines = list(script(plan, progress))
+    if plan.voice and lines:
+        say(lines[0], plan.rate_hz)  # an unknown voice is refused before a table is made
     table = _open(Path(path), plan)
     quarantine, known = Quarantine(table.path), set(table.column("uri"))
     left = [line for line in lines if line.uri not in known]
@@ -135,7 +143,7 @@ def script(plan: Plan, progress: Progress = quiet) -> Iterator[Line]:
     if not plan.sentences:
         raise UsageError("no sources of sentences; name one, such as scenes")
     texts = {name: _divided(name, plan, progress) for name in plan.sentences}
-    for part in PARTS:
+    for part in PARTS[:2] if plan.voice else PARTS:
         for number in range(plan.num_train if part == "train" else plan.num_test):
             kind = plan.sentences[number % len(plan.sentences)]
             pool = texts[kind][part != "train"]
@@ -158,12 +166,15 @@ def _divided(name: str, plan: Plan, progress: Progress) -> tuple[list[str], list
 
 
 def _line(plan: Plan, part: Part, number: int, kind: str, text: str) -> Line:
+    uri, licence = f"spoken:{plan.seed}/{part}/{number}", source(kind).licence
+    if plan.voice:
+        variety, _, variant = plan.voice.partition("+")
+        return Line(uri, part, text, licence, kind, (variety, variant), _PLAIN_WPM, _PLAIN_PITCH)
     rng = np.random.default_rng([plan.seed, 19, PARTS.index(part), number])
     voices = HELD_OUT_VOICES if part == "voices" else VOICES
     voice = voices[int(rng.integers(len(voices)))]
     pace, pitch = (int(rng.integers(low, high + 1)) for low, high in (_WPM, _PITCH))
-    uri = f"spoken:{plan.seed}/{part}/{number}"
-    return Line(uri, part, text, source(kind).licence, kind, voice, pace, pitch)
+    return Line(uri, part, text, licence, kind, voice, pace, pitch)
 
 
 def _open(path: Path, plan: Plan) -> Table:

@@ -1,9 +1,8 @@
 """Answers written in full, and how they are measured: captions, transcripts and translations.
 
 In: a model and held-out rows. Out: what greedy decoding writes for each, and the measure of the task beside
-    that of
-a baseline that needs no model: for a translation, the text itself and a glossary of the training texts; for a
-caption, the commonest one. Measures: `evals.captioning`, `evals.speech`, `evals.translation`.
+that of a baseline that needs no model: for a translation, the text itself and a glossary of the training
+texts; for a caption, the commonest one. Measures: `evals.captioning`, `evals.speech`, `evals.translation`.
 """
 
 from __future__ import annotations

@@ -82,8 +82,8 @@ def fill_shelf(
             places[row] = _take_in(shelf, sample, f"{row} ({table.ids[row]} in {part.table})", part, prepare)
         shelf.train += [place for row in train.tolist() for place in places[row] * part.repeat]
         for name, rows in test.items():
-            found = shelf.test.setdefault(name, [])
-            found += [place for row in rows.tolist() for place in places[row]]
+            known = f"{name} of {called}" if name in shelf.test else name
+            shelf.test[known] = [place for row in rows.tolist() for place in places[row]]
     if not shelf.train or not any(shelf.test.values()):
         counts = ", ".join(f"{name} {len(places)}" for name, places in shelf.test.items())
         raise TrainingError(

@@ -1,8 +1,7 @@
 """What a row of a media table lets a model practise: instructions with their answers.
 
 In: a row, a task and languages. Out: exercises, each an instruction, an answer (a text, or a medium that a
-    codec
-turns into codes), the media that come with it, and a type by which scores are told apart. Does not know
+codec turns into codes), the media that come with it, and a type by which scores are told apart. Does not know
 models or batches.
 """
 

@@ -1,10 +1,9 @@
 """Batches of exercises: what a multimodal language model trains on and is measured on.
 
 In: the tasks of a recipe, their tables and a model that prepares inputs and ids. Out: `Lesson`s, each of one
-    task,
-in an order that depends on seed and epoch alone: which task a batch is of is drawn with the tasks' weights,
-its rows by that task's own permutation. Media that several exercises share are read and encoded once. Does
-not know losses.
+task, in an order that depends on seed and epoch alone: which task a batch is of is drawn with the tasks'
+weights, its rows by that task's own permutation. Media that several exercises share are read and encoded
+once. Does not know losses.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from sensorium import media
 from sensorium.core.errors import MediaError
@@ -138,6 +137,15 @@ def _answer(course: Course, row: int, exercise: Exercise) -> str | list[int] | N
     return [int(code) for code in course.codes[row][:, 0]]
 
 
+def _seconds(course: Course) -> Float64[np.ndarray, " n"] | None:
+    """How long the speech of each row is that trains, where the task is about speech."""
+    if course.config.task not in ("transcribe", "speak"):
+        return None
+    seconds = np.array(course.table.column("duration_s"), np.float64)
+    found: Float64[np.ndarray, " n"] = np.nan_to_num(seconds)[course.train]
+    return found
+
+
 class Lessons:
     """Batches of a mixture of tasks.
 
@@ -151,7 +159,9 @@ class Lessons:
     def __init__(self, courses: Sequence[Course], teacher: Teacher, *, batch_size: int, seed: int) -> None:
         self._courses = courses
         self._teacher = teacher
-        self._orders = [Order(np.asarray(one.train, np.int64), batch_size, seed) for one in courses]
+        self._orders = [
+            Order(np.asarray(one.train, np.int64), batch_size, seed, sizes=_seconds(one)) for one in courses
+        ]
         weights = np.array([one.config.weight for one in courses])
         self._shares = weights / weights.sum()
         self._seed = seed
