@@ -18,11 +18,25 @@ def models(
     runs_in: Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Where to look for runs.")] = Path(
         "runs"
     ),
+    pack: Annotated[
+        Path | None,
+        typer.Option("--pack", metavar="FOLDER", help="Copy RUN there for others: half the size, no paths."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """List presets, runs, recipes and encoders; show a run's card."""
+    """List presets, runs, recipes and encoders; show a run's card, or pack a run for others to use."""
     from sensorium.tasks.runs import find_runs, read_card
 
+    if pack is not None:
+        from sensorium.core.errors import UsageError
+        from sensorium.tasks.pack import pack as pack_run
+
+        if run is None:
+            raise UsageError("pack what? Name the run: sensorium models RUN --pack FOLDER")
+        num_bytes = pack_run(run, pack)
+        shown = {"path": str(pack), "bytes": num_bytes}
+        emit_json(shown) if json else emit_pairs({"packed": pack, "MB": f"{num_bytes / 1e6:.1f}"})
+        return
     if run is not None:
         card = read_card(run)
         emit_json({"path": str(run), "card": card}) if json else print(card)

@@ -40,7 +40,7 @@ def summarize(
         typer.Option(
             "--writer",
             metavar="NAME",
-            help="Title chapters by a model that describes media; the assistant, where one came along.",
+            help="Title chapters by a model that describes media.",
         ),
     ] = "",
     shots: Annotated[
@@ -99,12 +99,10 @@ def _request(
 
 
 def _writer(name: str, otherwise: Captioner | None) -> Captioner | None:
-    """Who titles chapters: a model that is named or came along, else the captions of a table, else nobody."""
-    from sensorium.tasks.skills import shipped_assistant, skills_of
+    """Who titles chapters: a model that is named, else the captions of a table, else nobody.
 
-    shipped = shipped_assistant()
-    if not name and otherwise is None and "caption" in skills_of(shipped):
-        name = str(shipped)
+    What came along is asked only by its name: it knows composed scenes, and few films show one.
+    """
     if not name:
         return otherwise
     from sensorium.tasks.captions import WrittenCaptions

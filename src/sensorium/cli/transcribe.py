@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -138,7 +138,8 @@ def _opened(
     progress: Progress,
 ) -> Transcriber | WindowedTranscriber:
     """A Whisper, or a model of ours that was taught to transcribe."""
-    from sensorium.tasks.load import load
+    from sensorium.tasks.composed import doing
+    from sensorium.tasks.load import load_assistant
     from sensorium.tasks.multimodal_assistant import MultimodalAssistant
     from sensorium.tasks.skills import is_run
     from sensorium.tasks.transcribe import load_transcriber
@@ -148,7 +149,7 @@ def _opened(
         return load_transcriber(model, config, precision=precision, device=device, progress=progress)
     if device != "cpu" or config.is_conditioned:
         raise UsageError("--device and --condition are for Whisper models; leave them out")
-    assistant = load(model, MultimodalAssistant, progress=progress)
+    assistant = cast(MultimodalAssistant, doing(load_assistant(model, progress=progress), "transcribe"))
     if precision in ("fp32", "bf16"):
         assistant = assistant.with_precision("fp32" if precision == "fp32" else "bf16")
     assistant.prepare("text", progress)

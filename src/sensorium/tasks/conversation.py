@@ -17,6 +17,7 @@ from sensorium.media.frames import STREAM_LIMITS
 from sensorium.models.instructions import Task
 from sensorium.tasks.asking import ask
 from sensorium.tasks.assistant import Assistant, Generation, Part, Turn, WriteConfig
+from sensorium.tasks.composed import doing
 from sensorium.tasks.multimodal_assistant import MultimodalAssistant
 from sensorium.tasks.speaking import USUAL, Speech
 from sensorium.tasks.windowed import WindowedTranscriber
@@ -115,7 +116,7 @@ class Conversation:
             NotFoundError: If there is none; the message names the recipe that makes one.
         """
         if task in self.assistant.skills:
-            return self.assistant
+            return doing(self.assistant, task)
         if task not in self._others:
             self._others[task] = self.find(task)
         return self._others[task]

@@ -23,8 +23,9 @@ from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.pretrained.library import open_text_model
 from sensorium.models.pretrained.llama import FAMILIES
 from sensorium.tasks.assistant import Assistant
-from sensorium.tasks.multimodal_assistant import MultimodalAssistant, with_codecs
-from sensorium.tasks.skills import shipped_assistant
+from sensorium.tasks.composed import ComposedAssistant
+from sensorium.tasks.multimodal_assistant import with_codecs
+from sensorium.tasks.skills import members_of, shipped_assistant
 from sensorium.tasks.text_assistant import TextAssistant
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
         "assistant": Preset(
             "sensorium.tasks.load:load_shipped_assistant",
-            "answers about images, sounds and films, where a trained one came along",
+            "answers about images, hears and speaks: small models of our own, each with its card",
         ),
     }
 )
@@ -80,9 +81,9 @@ def load(name: str | Path, kind: type = object, *, progress: Progress = quiet) -
     """Load a model.
 
     Args:
-        name: A preset (`sensorium models` lists them); a folder that `sensorium train` wrote or that is laid
-            out as on Hugging Face; a `.gguf` file; or `hf:OWNER/NAME`, from the local cache of the hub's
-            client if it is there, else by that client.
+        name: A preset (`sensorium models` lists them); a folder that `sensorium train` wrote, one of several
+            such folders whose models answer as one, or one that is laid out as on Hugging Face; a `.gguf`
+            file; or `hf:OWNER/NAME`, from the local cache of the hub's client if it is there, else by it.
         kind: The class that is needed; a model of another is refused.
         progress: Told what is being fetched.
 
@@ -112,6 +113,8 @@ def _load(name: str | Path, progress: Progress) -> object:
         return _from_folder(path)
     if not path.is_dir():
         raise NotFoundError(f"no model '{name}'{_hint(str(name))}; give a folder, a .gguf file or a preset")
+    if (members := members_of(path)) and not (path / checkpoint.WEIGHTS).exists():
+        return ComposedAssistant(path.name, [_load(one, progress) for one in members])  # type: ignore[misc]
     found = checkpoint.load(path)
     return with_codecs(found, path) if isinstance(found, MultimodalLM) else found
 
@@ -145,7 +148,7 @@ def load_shipped_assistant(progress: Progress = quiet) -> Assistant:
             "no trained assistant came with this version; train one: `sensorium train assistant`, "
             "and give --model runs/assistant"
         )
-    return load(folder, MultimodalAssistant, progress=progress)
+    return load_assistant(folder, progress=progress)
 
 
 def load_whisper_tiny(progress: Progress = quiet) -> Transcriber:

@@ -60,11 +60,16 @@ def skills_of(folder: Path) -> Skills:
 
 
 def is_run(name: str | Path) -> bool:
-    """Whether a name is that of a folder which `sensorium train` wrote, or of what came along."""
+    """Whether a name is that of a folder which `sensorium train` wrote, of several, or of what came along."""
     folder = (
         shipped_assistant() if name == "assistant" and not Path(name).exists() else Path(name).expanduser()
     )
-    return (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()
+    return _is_model(folder) or bool(members_of(folder))
+
+
+def members_of(folder: Path) -> list[Path]:
+    """Folders within one whose models answer, in the order of their names."""
+    return [one for one in sorted(folder.glob("*")) if _is_model(one) and skills_of(one)]
 
 
 def check_skill(name: str, skills: Skills, task: Task, language: str = "") -> None:
@@ -104,10 +109,11 @@ def shipped_assistant() -> Path:
 
 def _folders() -> Iterator[Path]:
     shipped = shipped_assistant()
-    siblings = sorted(path for path in shipped.parent.glob("*") if path != shipped)
-    for folder in (shipped, *siblings, *sorted(RUNS.glob("*"))):
-        if (folder / WEIGHTS).is_file():
-            yield folder
+    yield from filter(_is_model, (shipped, *members_of(shipped), *sorted(RUNS.glob("*"))))
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()
 
 
 def _how_to_get(task: Task) -> str:

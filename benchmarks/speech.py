@@ -1,0 +1,194 @@
+"""Our own ears and mouth: words that `listen` gets wrong, and how well what `speak` says is understood.
+
+    sensorium bench speech
+    sensorium bench speech --listen RUN --spoken TABLE --speak RUN --voice TABLE --limit 300
+
+Trains the recipes where that was not done yet (`runs/`). Nothing measured was trained on: neither the texts
+nor, in "voices", the voices. Whisper tiny.en hears the same sounds. What the talker says is heard by Whisper
+and by `listen`, beside espeak-ng's own reading and that reading through the codec.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from machine import machine, spread, write
+from sensorium import media
+from sensorium.core.config import parse, read_toml
+from sensorium.data.sample import Sample
+from sensorium.data.table import Table
+from sensorium.evals.speech import evaluate_transcripts
+from sensorium.media import Audio
+from sensorium.models.checkpoint import load
+from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.tasks.load import load_assistant
+from sensorium.tasks.speaking import USUAL, Speech
+from sensorium.tasks.train_generative import open_codecs, open_course
+from sensorium.tasks.transcribe import load_transcriber
+from sensorium.tasks.written_answers import write_answers
+from sensorium.training.generative import GenerativeRecipe
+from sensorium.training.log import read_log
+
+ROOT = Path(__file__).parents[1]
+RATE_HZ = 16_000
+PARTS = {"texts": "spoken-texts", "voices": "spoken-voices"}
+Row = dict[str, object]
+Ears = Callable[[Audio], str]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name, default in (
+        ("listen", "listen"),
+        ("spoken", "spoken.lance"),
+        ("speak", "speak"),
+        ("voice", "voice.lance"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, default=ROOT / "runs" / default)
+    parser.add_argument("--limit", type=int, default=300, help="held-out sentences of each part")
+    parser.add_argument("--said", type=int, default=100, help="sentences that the talker says")
+    arguments = parser.parse_args()
+    make_tables(arguments.spoken, arguments.voice)
+    train("listen", arguments.listen, "spoken.lance", arguments.spoken)
+    train("speak", arguments.speak, "voice.lance", arguments.voice)
+    whisper = load_transcriber()
+
+    def by_whisper(sound: Audio) -> str:
+        padded = Audio(np.pad(sound.mono(RATE_HZ), RATE_HZ // 2)[:, None], RATE_HZ)
+        return whisper.generate([padded]).text
+
+    rows = listening(arguments.listen, arguments.spoken, arguments.limit, by_whisper)
+    ours = load_assistant(arguments.listen)
+    ears = {"Whisper": by_whisper, "listen": lambda sound: ours.generate([sound], max_tokens=256).text}
+    said, notes = speaking(arguments.speak, arguments.voice, arguments.said, ears)
+    figures = {
+        "claim": "Speech, both ways, by small models of our own from random weights: held-out sentences.",
+        "date": machine()["date"],
+        "machine": machine(("torch", "numpy", "jiwer", "sensorium")),
+        "rows": rows + said,
+        "notes": [
+            "± is half of a 95 % bootstrap interval over sentences; one seed",
+            "texts: sentences that are in no training row, in voices that are; voices: both unheard",
+            "scenes, stamps, prose: sentences about composed scenes, captions, WordNet's examples",
+            *(size_of(name, run) for name, run in (("listen", arguments.listen), ("speak", arguments.speak))),
+            *notes,
+            " ".join(["command: sensorium bench speech", *sys.argv[1:]]),
+        ],
+    }
+    print(write("speech", figures))
+
+
+def make_tables(spoken: Path, voice: Path) -> None:
+    if not spoken.exists():
+        sensorium("data", "spoken", "-o", str(spoken), "-n", "20000", "--held-out", "300")
+    if not voice.exists():
+        words = ["-n", "15000", "--held-out", "300", "--voice", "en-gb"]
+        sensorium("data", "spoken", "-o", str(voice), *words)
+
+
+def train(recipe: str, run: Path, table: str, place: Path) -> None:
+    """Train where there is no model yet, or go on; a talker needs its codec first."""
+    if (run / "model.safetensors").exists():
+        return
+    if recipe == "speak" and not (run.with_name("codec-audio") / "model.safetensors").exists():
+        sensorium("train", "codec-audio", "-o", str(run.with_name("codec-audio")))
+    text = (ROOT / "recipes" / f"{recipe}.toml").read_text().replace(f'"{table}"', f'"{place}"')
+    changed = run.with_name(f"{recipe}-here.toml")
+    changed.parent.mkdir(exist_ok=True)
+    changed.write_text(text)
+    resume = ["--resume"] if (run / "last").exists() else []
+    sensorium("train", str(changed), "-o", str(run), *resume)
+
+
+def sensorium(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "sensorium", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def size_of(name: str, run: Path) -> str:
+    last = [line for line in read_log(run / "log.jsonl") if "loss" in line][-1]
+    num = sum(parameter.numel() for parameter in load(run, MultimodalLM).parameters())
+    return f"{name}: {num / 1e6:.1f} M parameters, {last['step']:,} steps"
+
+
+def listening(run: Path, place: Path, limit: int, by_whisper: Ears) -> list[Row]:
+    """Word errors on each held-out part and kind of sentence, and Whisper's on the same sounds."""
+    model = load(run, MultimodalLM)
+    recipe = parse(GenerativeRecipe, read_toml(run / "recipe.toml"), "recipe.toml")
+    task = recipe.data.tasks[0].model_copy(update={"table": str(place), "max_tokens": 400})
+    course = open_course(task, recipe.seed)
+    rows: list[Row] = []
+    for part, source in PARTS.items():
+        answers = write_answers(model, course, course.test[source][:limit])
+        samples = course.table.rows([one.row for one in answers], columns=["speech", "texts", "meta"])
+        kinds = [str(sample.meta["kind"]) for sample in samples]
+        said = [sample.texts[0].text for sample in samples]
+        heard = {
+            "listen": [one.text for one in answers],
+            "Whisper": [by_whisper(sound_of(one)) for one in samples],
+        }
+        for kind in ("all", *sorted(set(kinds))):
+            places = [place for place, one in enumerate(kinds) if kind in ("all", one)]
+            for who, texts in heard.items():
+                what = f"heard, {part}, {kind}: {who}"
+                rows.append(errors(what, [texts[n] for n in places], [said[n] for n in places]))
+                print(rows[-1], flush=True)
+    return rows
+
+
+def speaking(run: Path, place: Path, num: int, ears: dict[str, Ears]) -> tuple[list[Row], list[str]]:
+    """How well held-out sentences are understood: the talker's, espeak-ng's, and those through the codec."""
+    talker = load_assistant(run)
+    codec = open_codecs(load(run, MultimodalLM).config)["audio"]
+    table = Table.open(place)
+    chosen = np.flatnonzero(np.array(table.column("source")) == "spoken-texts")[:num]
+    samples = table.rows(chosen, columns=["speech", "texts"])
+    texts = [sample.texts[0].text for sample in samples]
+    own = [sound_of(sample) for sample in samples]
+    talker.prepare("audio")
+    began = time.perf_counter()
+    speeches = [Speech(talker, text, USUAL) for text in texts]
+    said = [one.audio() for one in speeches]
+    factor = (time.perf_counter() - began) / sum(one.duration_s for one in said)
+    rows = []
+    for who, sounds in (
+        ("speak", said),
+        ("espeak-ng", own),
+        ("espeak-ng through the codec", [codec.decode(codec.encode(one)) for one in own]),
+    ):
+        for ear, hear in ears.items():
+            rows.append(errors(f"said by {who}, heard by {ear}", [hear(one) for one in sounds], texts))
+            print(rows[-1], flush=True)
+    first = spread([one.first_s for one in speeches])
+    return rows, [
+        f"speak: {factor:.2f} s for a second of speech; first sound after {first['median']:.2f} s "
+        f"({first['min']:.2f} to {first['max']:.2f})"
+    ]
+
+
+def sound_of(sample: Sample) -> Audio:
+    found = media.open(sample.speech[0].data)
+    assert isinstance(found, Audio)
+    return found
+
+
+def errors(what: str, heard: Sequence[str], said: Sequence[str]) -> Row:
+    found = evaluate_transcripts(heard, said)
+    half = (found.wer.high - found.wer.low) / 2
+    return {
+        "what": what,
+        "WER": round(found.wer.mean, 3),
+        "± WER": round(half, 3),
+        "CER": round(found.cer.mean, 3),
+        "sentences": len(said),
+    }
+
+
+if __name__ == "__main__":
+    main()
