@@ -151,3 +151,27 @@ def test_heads_that_do_not_divide_are_refused() -> None:
         Attention(32, 6)
     with pytest.raises(ConfigError, match="num_kv_heads=4 does not divide num_heads=6"):
         Attention(30, 6, num_kv_heads=4)
+
+
+def test_what_is_read_along_is_seen_near_a_line() -> None:
+    """With nothing in queries and keys, the shares are those of the docstring's term alone."""
+    torch.manual_seed(5)
+    attention = Attention(12, 3, source_dim=7, pace=1.7).double()
+    with torch.no_grad():
+        attention.key.weight.zero_()
+        attention.key.bias.zero_()
+        attention.nearness.copy_(torch.tensor([0.0, 0.5, -1.0]))
+        attention.out.weight.copy_(torch.eye(12))
+        attention.out.bias.zero_()
+    x, source = torch.randn(2, 5, 12, dtype=torch.float64), torch.randn(2, 9, 7, dtype=torch.float64)
+    mask = torch.tensor([[True] * 9, [True] * 4 + [False] * 5])
+    given = attention.key_values(source, mask)
+    found = attention(x, given)
+    here = 1.7 * torch.arange(5)[:, None]
+    term = ((torch.arange(9) - here) / (4 + here / 4)) ** 2
+    scores = -torch.tensor([1.0, math.e**0.5, math.e**-1], dtype=torch.float64)[:, None, None] * term
+    shares = scores[None].masked_fill(~mask[:, None, None], -torch.inf).softmax(dim=-1)
+    expected = (shares @ given.values).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(found, expected)
+    later = attention(x[:, 3:], given, torch.tensor([[3, 4]]))
+    torch.testing.assert_close(later, expected[:, 3:])

@@ -176,6 +176,9 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     values["model"]["mode"], values["data"]["pack"] = "prefix", 30
     with pytest.raises(ValueError, match="cannot each have a prefix"):
         GenerativeRecipe.model_validate(values)
+    values["model"]["mode"], values["model"]["decoders"]["text"]["pace"] = "memory", 0.5
+    with pytest.raises(ValueError, match="a pace needs a memory of its own"):
+        GenerativeRecipe.model_validate(values)
 
 
 def test_tasks_over_one_table_hold_out_the_same_rows(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from sensorium.core.config import Config
 from sensorium.nn.attention import KeyValues
 from sensorium.nn.block import BlockConfig, Cache, Stack
 from sensorium.nn.cache import StaticCache
-from sensorium.nn.position import WAVES, LearnedPositions, waves
+from sensorium.nn.position import LearnedPositions
 
 
 class LanguageModelConfig(Config):
@@ -35,9 +35,6 @@ class LanguageModelConfig(Config):
         memory_every: Where the block has a memory: every so many-th attends to it (see `nn.block.Stack`).
         memory_last: Only among the last so many blocks; None: among all.
         num_positions: Learned positions; 0: positions are rotary, or there are none.
-        pace: Places of the memory that are read while one id is written, about: each id then carries waves of
-            where in the memory it should be, and reading along begins as a straight line (Deep Voice 3,
-            arXiv:1710.07654, section 3.5). 0: no such waves.
         is_tied: Whether the embedding is also the output's matrix.
     """
 
@@ -47,7 +44,6 @@ class LanguageModelConfig(Config):
     memory_every: int = Field(default=1, ge=1)
     memory_last: int | None = Field(default=None, ge=1)
     num_positions: int = Field(default=0, ge=0)
-    pace: float = Field(default=0.0, ge=0)
     is_tied: bool = True
 
 
@@ -65,9 +61,6 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, dim)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.positions = LearnedPositions(config.num_positions, dim) if config.num_positions else None
-        self.progress = nn.Linear(WAVES, dim, bias=False) if config.pace else None
-        if self.progress is not None:
-            nn.init.normal_(self.progress.weight, std=0.02 * (2 / WAVES) ** 0.5)  # as strong as an id
         self.stack = Stack(
             config.block, config.depth, memory_every=config.memory_every, memory_last=config.memory_last
         )
@@ -81,11 +74,8 @@ class LanguageModel(nn.Module):
     def embed(
         self, ids: Int64[Tensor, "B N"], positions: Int64[Tensor, "#B N"] | None = None
     ) -> Float[Tensor, "B N D"]:
-        """Look ids up, and add where they stand: learned positions, or how far the memory is read."""
+        """Look ids up, and add learned positions where there are any."""
         x: Tensor = self.embedding(ids)
-        if self.progress is not None:
-            at = torch.arange(ids.shape[1], device=ids.device)[None] if positions is None else positions
-            x = x + self.progress(waves(self.config.pace * at).to(x.dtype))
         if self.positions is None:
             return x
         return self.positions(x) if positions is None else x + self.positions.table[positions]

@@ -44,7 +44,7 @@ class WriterConfig(Config):
         prompted: Whether the instruction stands before the answer; otherwise it reaches the writer by the
             memory alone, which needs a text encoder.
         pace: Places of the memory that are read while one id is written, about, where it is read from end to
-            end: texts that are spoken, speech that is written down. 0: where it is not.
+            end: texts that are spoken, speech that is written down. 0: where it is not. See `nn.attention`.
         gated: Whether its cross-attention passes a gate that starts at 0; a finished model's always does.
     """
 
@@ -194,6 +194,7 @@ def _small(config: WriterConfig, vocab_size: int, memory_dim: int) -> LanguageMo
         rotary_axes=1,
         memory_dim=memory_dim,
         gated_memory=config.gated,
+        memory_pace=config.pace,
         dropout=config.dropout,
     )
     return LanguageModel(
@@ -202,6 +203,5 @@ def _small(config: WriterConfig, vocab_size: int, memory_dim: int) -> LanguageMo
             block=block,
             depth=config.depth,
             memory_last=config.memory_last,
-            pace=config.pace,
         )
     )

@@ -11,6 +11,11 @@ coordinate, so that the softmax does not saturate as heads grow wider; scaling t
 gives the plain form back exactly (Vaswani et al., arXiv:1706.03762, section 3.2.1). In grouped-query
 attention several query heads share a key and value head (arXiv:2305.13245).
 
+Where what is attended to is read from end to end, as letters are when they are spoken, attention may begin
+near a line (`pace`): to e_ij comes -a ((j - c_i) / (4 + c_i / 4))^2 with c_i = pace i, the place where query
+i should be, and a > 0 learned by each head. Far from the line nothing is seen at first, so that the line does
+not have to be found; how far counts less the longer the way was, for nobody reads evenly.
+
 Keys and values are made apart from their use (`Attention.key_values`), so that a cache of either kind, self
 or cross, is somebody else's store of `KeyValues`. Nothing here knows what the tokens mean.
 """
@@ -58,6 +63,7 @@ def attend(
     *,
     is_causal: bool = False,
     segments: Int64[Tensor, "B N"] | None = None,
+    bias: Float[Tensor, "#B H N S"] | None = None,
 ) -> Float[Tensor, "B H N K"]:
     """Compute z_i = sum_j softmax_j(q_i . k_j / sqrt(K)) v_j.
 
@@ -66,11 +72,12 @@ def attend(
         given: Keys and values; a query whose keys are all masked gets zeros.
         is_causal: Query i sees no key after its own place.
         segments: Which packed sequence each query is of: it sees keys of the same number only.
+        bias: Comes to the products before the softmax.
     """
     grouped = queries.shape[1] != given.keys.shape[1]
     is_square = given.places is None and queries.shape[2] == given.keys.shape[2]
     is_packed = segments is not None and given.segments is not None
-    if given.mask is None and not is_packed and (is_square or not is_causal):
+    if given.mask is None and not is_packed and (is_square or not is_causal) and bias is None:
         if not is_causal and _is_better_by_head(queries, given):
             return _attend_by_head(queries, given)
         return _sdpa(queries, given, None, is_causal, grouped)
@@ -78,20 +85,24 @@ def attend(
     if segments is not None and given.segments is not None:
         allowed = allowed & (segments[:, None, :, None] == given.segments[:, None, None])
     has_key = allowed.any(dim=-1, keepdim=True)
-    attended = _sdpa(queries, given, allowed | ~has_key, False, grouped)
+    seen = allowed | ~has_key
+    added = seen if bias is None else bias.masked_fill(~seen, -torch.inf)
+    attended = _sdpa(queries, given, added, False, grouped)
     return attended.masked_fill(~has_key, 0)
 
 
 def _sdpa(
-    queries: Tensor, given: KeyValues, allowed: Tensor | None, is_causal: bool, grouped: bool
+    queries: Tensor, given: KeyValues, added: Tensor | None, is_causal: bool, grouped: bool
 ) -> Float[Tensor, "B H N K"]:
     keys, values = given.keys, given.values
     is_slow = queries.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
     if is_slow:  # its backward pass takes five times as long in bfloat16 as in float32 (torch 2.13)
         queries, keys, values = queries.float(), keys.float(), values.float()
+    if added is not None and added.dtype != torch.bool:
+        added = added.to(queries.dtype)
     with torch.autocast(queries.device.type, enabled=False) if is_slow else nullcontext():
         return functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=allowed, is_causal=is_causal, enable_gqa=grouped
+            queries, keys, values, attn_mask=added, is_causal=is_causal, enable_gqa=grouped
         )
 
 
@@ -141,6 +152,7 @@ class Attention(nn.Module):
         norm_eps: Keeps that norm from dividing by zero.
         is_causal: Whether a token sees only what stands before it.
         rotary: Rotates queries and keys by their positions; None where positions are in the tokens.
+        pace: Places of what is attended to that a query reads on, about; 0: it is not read in order.
 
     Raises:
         ConfigError: If heads do not divide as they must.
@@ -160,6 +172,7 @@ class Attention(nn.Module):
         norm_eps: float = 1e-6,
         is_causal: bool = False,
         rotary: Rotary | None = None,
+        pace: float = 0.0,
     ) -> None:
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -177,6 +190,9 @@ class Attention(nn.Module):
         self.key = nn.Linear(source_dim, num_kv_heads * self.head_dim, bias=qkv_bias)
         self.value = nn.Linear(source_dim, num_kv_heads * self.head_dim, bias=qkv_bias)
         self.out = nn.Linear(num_heads * self.head_dim, dim, bias=out_bias)
+        self.pace = pace
+        self.nearness = nn.Parameter(torch.zeros(num_heads)) if pace else None
+        """Logarithm of a."""
         self.query_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if query_norm else None
         self.key_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if query_norm else None
 
@@ -202,7 +218,8 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "B N D"]:
         """Let `x` attend to `given`; in self-attention that is `self.key_values(x, mask, positions)`."""
         queries = self.queries(x, positions)
-        attended = attend(queries, given, is_causal=self.is_causal, segments=segments)
+        near = self._near_the_line(queries, given, positions)
+        attended = attend(queries, given, is_causal=self.is_causal, segments=segments, bias=near)
         projected: Tensor = self.out(rearrange(attended, "b h n k -> b n (h k)"))
         return projected
 
@@ -213,6 +230,18 @@ class Attention(nn.Module):
         queries = self._heads(self.query(x))
         queries = queries if self.query_norm is None else self.query_norm(queries)
         return queries if self.rotary is None else self.rotary(queries, positions)
+
+    def _near_the_line(
+        self, queries: Tensor, given: KeyValues, positions: Tensor | None
+    ) -> Float[Tensor, "#B H N S"] | None:
+        if self.nearness is None:
+            return None
+        if positions is None:
+            positions = torch.arange(queries.shape[2], device=queries.device)[None]
+        here = self.pace * positions[..., None].to(self.nearness)
+        there = torch.arange(given.keys.shape[2], device=queries.device)
+        away = (there - here) / (4 + here / 4)
+        return -self.nearness.exp()[:, None, None] * away.square()[:, None]
 
     def _heads(self, projected: Tensor) -> Tensor:
         return rearrange(projected, "b n (h k) -> b h n k", k=self.head_dim)

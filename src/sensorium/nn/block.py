@@ -48,6 +48,7 @@ class BlockConfig(Config):
         rotary_base: Base of the rotary wavelengths.
         memory_dim: Width of the memory for cross-attention; 0 = the block has none.
         gated_memory: Whether cross-attention passes a tanh gate that starts at 0.
+        memory_pace: Places of the memory that a token reads on, about; 0: it is not read in order.
         dropout: Share of each part's output that is dropped in training.
         drop_path: Chance that a sample skips a part in training (stochastic depth, arXiv:1603.09382).
     """
@@ -69,6 +70,7 @@ class BlockConfig(Config):
     rotary_base: float = 10_000.0
     memory_dim: int = Field(default=0, ge=0)
     gated_memory: bool = True
+    memory_pace: float = Field(default=0.0, ge=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
 
@@ -121,7 +123,7 @@ class Block(nn.Module):
         x = self._add(x, self.attention_norm, lambda y: self._attend(y, mask, positions, cache, segments))
         if self.memory_attention is not None and self.memory_norm is not None and memory is not None:
             attention, given = self.memory_attention, memory
-            x = self._add(x, self.memory_norm, lambda y: self._gate(attention(y, given, segments=segments)))
+            x = self._add(x, self.memory_norm, lambda y: self._gate(attention(y, given, positions, segments)))
         return self._add(x, self.mlp_norm, self.mlp)
 
     def memory_key_values(
@@ -255,6 +257,7 @@ def _memory_attention(config: BlockConfig) -> Attention:
         num_kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
         source_dim=config.memory_dim,
+        pace=config.memory_pace,
         qkv_bias=config.qkv_bias,
         out_bias=config.out_bias,
         query_norm=config.query_norm,

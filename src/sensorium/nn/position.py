@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from sensorium.core.errors import ConfigError
 
-WAVES = 32
-BESIDE = WAVES + 2
-"""Width of what `with_positions` puts beside a token: waves, and two plain coordinates."""
+BESIDE = 34
+"""Width of what `with_positions` puts beside a token: 32 waves, and two plain coordinates."""
 _LONGEST = 1000.0
 """In tokens, over 2 pi: the slowest of these waves."""
 
@@ -99,15 +98,10 @@ def sinusoidal(num_positions: int, dim: int, longest: float = 10_000.0) -> Float
         >>> sinusoidal(2, 4)[0].tolist()
         [0.0, 0.0, 1.0, 1.0]
     """
-    return waves(torch.arange(num_positions, dtype=torch.float32), dim, longest)
-
-
-def waves(at: Float[Tensor, "*N"], dim: int = WAVES, longest: float = _LONGEST) -> Float[Tensor, "*N D"]:
-    """The same, of places that need not be whole numbers; by default as `with_positions` has them."""
     half = dim // 2
-    steps = torch.arange(half, dtype=torch.float32, device=at.device)
-    angles = at[..., None] * torch.exp(-math.log(longest) / max(half - 1, 1) * steps)
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+    rates = torch.exp(-math.log(longest) / max(half - 1, 1) * torch.arange(half, dtype=torch.float32))
+    angles = torch.arange(num_positions, dtype=torch.float32)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def grid_positions(rows: int, columns: int, device: torch.device | None = None) -> Int64[Tensor, "1 N 2"]:
@@ -135,11 +129,11 @@ def with_positions(values: Float[Tensor, "B N D"], *, is_image: bool) -> Float[T
         >>> with_positions(torch.zeros(1, 4, 5), is_image=True)[0, :, -2:].tolist()
         [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]
     """
-    num, side = values.shape[1], math.isqrt(values.shape[1])
+    num, side, waves = values.shape[1], math.isqrt(values.shape[1]), BESIDE - 2
     if is_image and side > 1 and side**2 == num:
         at = grid_positions(side, side)[0]
-        places = [sinusoidal(side, WAVES // 2, _LONGEST)[at].flatten(1), 2 * at / (side - 1) - 1]
+        places = [sinusoidal(side, waves // 2, _LONGEST)[at].flatten(1), 2 * at / (side - 1) - 1]
     else:
-        places = [sinusoidal(num, WAVES, _LONGEST), torch.zeros(num, 2)]
+        places = [sinusoidal(num, waves, _LONGEST), torch.zeros(num, 2)]
     beside = torch.cat(places, dim=1).to(values)
     return torch.cat([values, beside.expand(len(values), -1, -1)], dim=-1)

@@ -106,8 +106,8 @@ class GenerativeRecipe(Config):
 
     @model_validator(mode="after")
     def _has_writers(self) -> GenerativeRecipe:
+        writers = {str(name): writer for name, writer in self.model.decoders.items()}
         for one in self.data.tasks:
-            writers = {str(name): writer for name, writer in self.model.decoders.items()}
             if WRITER_OF[one.task] not in writers:
                 raise ValueError(
                     f"task '{one.task}' writes {WRITER_OF[one.task]}, but there is no "
@@ -117,6 +117,8 @@ class GenerativeRecipe(Config):
                 raise ValueError(
                     f"task '{one.task}' needs model.decoders.{WRITER_OF[one.task]}.codec: a codec's folder"
                 )
+        if self.data.pack and any(writer.pace for writer in writers.values()):
+            raise ValueError("a writer with a pace needs a memory of its own: leave data.pack out")
         if self.data.pack and self.model.mode == "prefix":
             raise ValueError("data.pack needs mode = 'memory'; packed sequences cannot each have a prefix")
         return self
