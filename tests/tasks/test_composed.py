@@ -48,6 +48,8 @@ def test_it_can_what_any_of_them_can(whole: ComposedAssistant) -> None:
         UsageError, match=r"all writes down speech, answers .*; for a model that translates, train"
     ):
         whole.member("translate")
+    with pytest.raises(UsageError, match="for a model that answers questions, take --model smollm2"):
+        whole.generate(["What is left?"])  # of nothing that is in view
 
 
 def test_each_is_asked_what_it_was_taught(whole: ComposedAssistant, home: Path, tmp_path: Path) -> None:
@@ -78,6 +80,9 @@ def test_spoken_questions_are_answered_aloud(
     assert spoken.ids == whole.generate([answer.text], to="audio", max_tokens=7).ids
     assert spoken.audio is not None
     assert spoken.audio.duration_s > 0
+    described = whole.generate([picture], to="audio", max_tokens=7)
+    told = whole.generate([picture], max_tokens=7).text
+    assert described.ids == whole.generate([told], to="audio", max_tokens=7).ids
     # later turns look at the same picture; questions that were heard before are not heard again
     turns = [Turn("user", (picture, sound)), Turn("assistant", ("red",)), Turn("user", ("What is left?",))]
     later = whole.reply(turns)

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sensorium import media
+from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.generation import Guide, Precision
 from sensorium.media.frames import STREAM_LIMITS
@@ -84,12 +85,13 @@ class ComposedAssistant:
         """Answer the last turn of a conversation; see `Assistant.reply`.
 
         Raises:
-            UsageError: If no member was taught what is asked for, or it does not take such media.
+            UsageError: If no member was taught what is asked for, it does not take such media, or a spoken
+                question is not understood.
         """
         turns = self._written_down(turns)
         task = self._task(turns, to)
-        if task == "ask" and to == "audio":
-            answer = self.member("ask").reply(turns, config, guide=guide).text
+        if task in ("ask", "caption") and to == "audio":
+            answer = self.member(task).reply(turns, config, guide=guide).text
             return ask(self.member("speak"), "speak", text=answer, config=config)
         return self.member(task).reply(turns, config, to=to, guide=guide)
 
@@ -124,10 +126,15 @@ class ComposedAssistant:
                 parts = [part for part, kind in zip(parts, kinds, strict=True) if kind != "audio"]
                 if turn is turns[-1]:
                     asked = turn.parts[kinds.index("audio")]
-                    heard = ask(self.member("transcribe"), "transcribe", [asked], config=_QUESTION)
-                    parts.append(heard.text.strip())
+                    parts.append(self._heard(asked))
             changed.append(Turn(turn.role, tuple(parts)))
         return changed
+
+    def _heard(self, recording: Part) -> str:
+        text = ask(self.member("transcribe"), "transcribe", [recording], config=_QUESTION).text.strip()
+        if not text:
+            raise UsageError(f"nothing was understood in {recording}; say it again, or type it")
+        return text
 
     def _task(self, turns: Sequence[Turn], to: Output) -> Task:
         """What is asked for."""
@@ -140,9 +147,7 @@ class ComposedAssistant:
                 return task
         if seen:
             return "ask" if text else "transcribe" if seen == {"audio"} else "caption"
-        if "translate" in self.skills and _TRANSLATION.match(text):
-            return "translate"
-        return "text" if "text" in self.skills else "ask"
+        return "translate" if "translate" in self.skills and _TRANSLATION.match(text) else "text"
 
 
 def doing(assistant: Assistant, task: Task) -> Assistant:
