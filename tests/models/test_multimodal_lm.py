@@ -153,6 +153,22 @@ def test_every_parameter_learns(mode: str) -> None:
     }  # of the one vector, not of tokens
 
 
+def test_what_was_written_is_forgotten_in_training_alone() -> None:
+    decoders = {"text": {"tokenizer_json": BPE, "width": 24, "num_heads": 2, "depth": 1}}
+    plain = build(decoders=decoders)
+    decoders["text"] = {**decoders["text"], "forget": 0.3}
+    model, whole = build(decoders=decoders), lesson()
+    assert torch.equal(model(whole).hidden, plain(whole).hidden)
+    writer = model.train().decoder("text")
+    ids = torch.full((200, 50), 7)
+    torch.manual_seed(1)
+    seen = writer.remembered(ids)
+    assert set(seen.unique().tolist()) == {7, writer.vocabulary.start[0]}
+    assert float((seen != ids).float().mean()) == pytest.approx(0.3, abs=0.02)
+    assert torch.equal(model(whole).targets, plain(whole).targets)  # what is to be written stays
+    assert not torch.equal(model(whole).hidden, model(whole).hidden)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="does not write audio; it writes image, text"):
         build()(lesson(decoder="audio"))
@@ -166,5 +182,7 @@ def test_what_does_not_fit_is_refused() -> None:
         build(sources=values["sources"])
     with pytest.raises(ValueError, match="no meaning with mode = 'prefix'"):
         config(mode="prefix", decoders={"text": {"tokenizer_json": BPE, "memory_last": 1}})
+    with pytest.raises(ValueError, match="a finished model reads all that it wrote"):
+        config(decoders={"text": {"pretrained": "smollm2", "forget": 0.1}})
     with pytest.raises(UsageError, match="writes codes, not the text 'a frog'"):
         build().decoder("image").answer_ids("a frog")

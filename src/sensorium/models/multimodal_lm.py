@@ -223,8 +223,8 @@ class MultimodalLM(nn.Module):
 
     def read(self, to: str, writing: Writing, context: Context) -> Float[Tensor, "R N D"]:
         """Hidden vectors at every place of a writing."""
-        model = self.decoder(to).model
-        x, mask, positions = model.embed(writing.ids, writing.positions), writing.mask, writing.positions
+        model, ids = self.decoder(to).model, self.decoder(to).remembered(writing.ids)
+        x, mask, positions = model.embed(ids, writing.positions), writing.mask, writing.positions
         if context.prefix is None:
             hidden: Tensor = model(
                 x, mask, positions=positions, memory=context.memory, segments=writing.segments

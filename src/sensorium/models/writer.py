@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from jaxtyping import Int64
 from pydantic import Field, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from sensorium.codecs.bpe import Bpe
 from sensorium.codecs.chat import Chat, Message
@@ -45,6 +47,9 @@ class WriterConfig(Config):
             memory alone, which needs a text encoder.
         pace: Places of the memory that are read while one id is written, about, where it is read from end to
             end: texts that are spoken, speech that is written down. 0: where it is not. See `nn.attention`.
+        forget: Share of what it has written that it does not see in training, so that it learns to look at
+            the memory: in speech, what was said last tells most of what comes next (arXiv:1511.06349,
+            section 3.1).
         gated: Whether its cross-attention passes a gate that starts at 0; a finished model's always does.
     """
 
@@ -60,12 +65,15 @@ class WriterConfig(Config):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     prompted: bool = True
     pace: float = Field(default=0.0, ge=0)
+    forget: float = Field(default=0.0, ge=0, lt=1)
     gated: bool = False
 
     @model_validator(mode="after")
     def _one_kind(self) -> WriterConfig:
         if sum(map(bool, (self.pretrained, self.tokenizer_json, self.num_codes))) > 1:
             raise ValueError("pretrained, tokenizer_json and num_codes name different kinds; give one")
+        if self.forget and self.pretrained:
+            raise ValueError("forget is for a writer of our own; a finished model reads all that it wrote")
         if self.low_rank and not self.pretrained:
             raise ValueError("low_rank adapts a pretrained model; one of our own trains as a whole")
         return self
@@ -173,6 +181,13 @@ class Writer(nn.Module):
                 raise UsageError(f"this decoder writes codes, not the text '{answer}'")
             return [*self.tokenizer.encode(answer, with_special=False), self.end_ids[0]]
         return [*map(int, answer), self.end_ids[0]]
+
+    def remembered(self, ids: Int64[Tensor, "R N"]) -> Int64[Tensor, "R N"]:
+        """Ids of which, in training, some are forgotten: the start stands in for them."""
+        if not self.training or not self.config.forget:
+            return ids
+        is_gone = torch.rand(ids.shape, device=ids.device) < self.config.forget
+        return ids.masked_fill(is_gone, self.vocabulary.start[0])
 
     def named_elsewhere(self) -> set[str]:
         """Names, within `model`, of tensors that come with the finished model: no checkpoint holds them."""
