@@ -181,6 +181,18 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         GenerativeRecipe.model_validate(values)
 
 
+@pytest.mark.parametrize(
+    ("name", "then"),
+    [("caption", "caption IMAGE"), ("transcribe", "transcribe AUDIO"), ("translate", "translate")],
+)
+def test_what_to_do_next_is_what_was_taught(tmp_path: Path, name: str, then: str) -> None:
+    lesson_table(tmp_path / "t.lance")
+    values = recipe_values([task(tmp_path / "t.lance", name, languages=["fr", "en"])], steps=1)
+    assert train(GenerativeRecipe.model_validate(values), tmp_path / "run").next_step.startswith(
+        f"sensorium {then} "
+    )
+
+
 def test_tasks_over_one_table_hold_out_the_same_rows(tmp_path: Path) -> None:
     path = tmp_path / "t.lance"
     values = recipe_values([task(path, "ask"), task(path, "caption")])

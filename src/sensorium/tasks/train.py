@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from sensorium.core.config import Config, override, parse, read_toml, to_toml
 from sensorium.core.errors import UsageError
 from sensorium.core.files import write_atomic
 from sensorium.core.runtime import Progress, quiet
+from sensorium.models.instructions import Task
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.tasks.evaluate import OnePerRow, recalls
 from sensorium.tasks.train_codec import train_codec
@@ -44,6 +46,18 @@ KINDS: Mapping[str, type[AnyRecipe]] = {
     "codec": CodecRecipe,
 }
 """Recipes by their `task`; one that names none is of a joint embedding."""
+_ASKED: Mapping[Task, str] = MappingProxyType(
+    {
+        "ask": 'ask IMAGE "a question"',
+        "caption": "caption IMAGE",
+        "transcribe": "transcribe AUDIO",
+        "text": 'ask "a question"',
+        "translate": 'translate "a text" --to CODE',
+        "draw": 'draw "a text" -o out.png',
+        "speak": 'speak "a text" -o out.wav',
+    }
+)
+"""How a model is asked for what it was taught first."""
 
 
 def train(
@@ -78,7 +92,7 @@ def train(
         then = f'sensorium align phrases IMAGE "a text" --model {folder} -o boxes.png'
         return Trained(folder, *train_grounder(recipe, folder, resume=resume, progress=progress), then)
     if isinstance(recipe, GenerativeRecipe):
-        then = f'sensorium ask IMAGE "a question" --model {folder}'
+        then = f"sensorium {_ASKED[recipe.data.tasks[0].task]} --model {folder}"
         return Trained(folder, *train_generative(recipe, folder, resume=resume, progress=progress), then)
     if isinstance(recipe, CodecRecipe):
         then = f"sensorium.load('{folder}').encode(sensorium.open(FILE))"
