@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -41,5 +42,5 @@ def sound_sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Path)
             place.imshow(
                 frames, aspect="auto", origin="lower", vmin=_LOWEST, vmax=_HIGHEST, extent=(0, length, 0, 80)
             )
-            place.set(title=title if row == 0 else "decoded", yticks=[])
+            place.set(title=fill(title.rstrip(": "), 30) if row == 0 else "decoded", yticks=[])
     figure.savefig(path, dpi=80)

@@ -52,8 +52,8 @@ def main() -> None:
         ("voice", "voice.lance"),
     ):
         parser.add_argument(f"--{name}", type=Path, default=ROOT / "runs" / default)
-    parser.add_argument("--limit", type=int, default=300, help="held-out sentences of each part")
-    parser.add_argument("--said", type=int, default=100, help="sentences that the talker says")
+    parser.add_argument("--limit", type=int, default=200, help="held-out sentences of each part")
+    parser.add_argument("--said", type=int, default=60, help="sentences that the talker says")
     arguments = parser.parse_args()
     make_tables(arguments.spoken, arguments.voice)
     train("listen", arguments.listen, "spoken.lance", arguments.spoken)
