@@ -67,7 +67,11 @@ COMMANDS: dict[str, Entry] = {
     "summarize": Entry(
         "summarize", "Summarise a video: highlight reel, keyframes, chapters and text.", "Use"
     ),
-    "models": Entry("models", "List presets, runs, recipes and encoders; show a run's card.", "Look inside"),
+    "models": Entry(
+        "models",
+        "List presets, runs, recipes and encoders; show a run's card, or pack a run for others to use.",
+        "Look inside",
+    ),
     "bench": Entry("bench", "List and run the benchmarks of a checkout.", "Look inside"),
 }
 

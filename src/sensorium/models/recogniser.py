@@ -11,7 +11,7 @@ how much each of its ids looked at each moment. The encoder is Whisper's, the de
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Float32, Int64
@@ -82,8 +82,9 @@ class Recogniser(nn.Module):
             attention = cast(Block, self.decoder.stack.blocks[number]).memory_attention
             assert attention is not None, "this block has no cross-attention"
 
-            def keep(module: Attention, given: tuple[Tensor, KeyValues], number: int = number) -> None:
-                taken[number] = attention_shares(module.queries(given[0]), given[1])
+            def keep(module: Attention, given: tuple[Any, ...], number: int = number) -> None:
+                x, attended = given[:2]
+                taken[number] = attention_shares(module.queries(x), attended)
 
             hooks.append(attention.register_forward_pre_hook(keep))
         try:
