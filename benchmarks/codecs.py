@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -48,7 +49,6 @@ COMMON = (
     "kept ids: share of ids that encoding what was decoded gives again",
     "codes used and perplexity: of the measured media's ids, so no more codes can occur than ids",
     "WER, CER: what faster-whisper (tiny.en, greedy) makes of what was decoded, and of the original",
-    "command: sensorium bench codecs",
 )
 HEAR = """
 import json, sys
@@ -99,7 +99,11 @@ def main() -> None:
             *([part.row for part in pictures] or earlier("rows", "pictures")),
             *([part.row for part in sounds] or earlier("rows", "speech")),
         ],
-        "notes": [*COMMON, *(notes or earlier("notes", "one thread"))],
+        "notes": [
+            *COMMON,
+            *(notes or earlier("notes", "one thread")),
+            " ".join(["command: sensorium bench codecs", *sys.argv[1:]]),
+        ],
     }
     print(write("codecs", figures))
 

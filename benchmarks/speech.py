@@ -56,8 +56,12 @@ def main() -> None:
     parser.add_argument("--said", type=int, default=60, help="sentences that the talker says")
     arguments = parser.parse_args()
     make_tables(arguments.spoken, arguments.voice)
-    train("listen", arguments.listen, "spoken.lance", arguments.spoken)
-    train("speak", arguments.speak, "voice.lance", arguments.voice)
+    codec = arguments.speak.with_name("codec-audio")
+    places = {"spoken.lance": arguments.spoken, "voice.lance": arguments.voice, "runs/codec-audio": codec}
+    train("listen", arguments.listen, places)
+    if not (arguments.speak / "model.safetensors").exists():
+        train("codec-audio", codec, places)
+    train("speak", arguments.speak, places)
     whisper = load_transcriber()
 
     def by_whisper(sound: Audio) -> str:
@@ -93,13 +97,13 @@ def make_tables(spoken: Path, voice: Path) -> None:
         sensorium("data", "spoken", "-o", str(voice), *words)
 
 
-def train(recipe: str, run: Path, table: str, place: Path) -> None:
-    """Train where there is no model yet, or go on; a talker needs its codec first."""
+def train(recipe: str, run: Path, places: dict[str, Path]) -> None:
+    """Train where there is no model yet, or go on, with tables and codec where they lie here."""
     if (run / "model.safetensors").exists():
         return
-    if recipe == "speak" and not (run.with_name("codec-audio") / "model.safetensors").exists():
-        sensorium("train", "codec-audio", "-o", str(run.with_name("codec-audio")))
-    text = (ROOT / "recipes" / f"{recipe}.toml").read_text().replace(f'"{table}"', f'"{place}"')
+    text = (ROOT / "recipes" / f"{recipe}.toml").read_text()
+    for name, place in places.items():
+        text = text.replace(f'"{name}"', f'"{place}"')
     changed = run.with_name(f"{recipe}-here.toml")
     changed.parent.mkdir(exist_ok=True)
     changed.write_text(text)

@@ -27,7 +27,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     decoders = dict(model.config.decoders)
     decoders["audio"] = decoders["audio"].model_copy(update={"codec": str(elsewhere)})
     model.config = model.config.model_copy(update={"decoders": decoders})
-    save(model, run, card=f"# A model\n\n- ask over {root / 'mine.lance'}: 3 rows.\n")
+    save(
+        model,
+        run,
+        card=f"# A model\n\n- ask over {root / 'mine.lance'}: 3 rows, see https://example.org/a/b.\n",
+    )
     recipe = read_toml(run / "recipe.toml") | {"start": str(root / "first")}
     recipe["data"]["tasks"][0]["table"] = str(root / "mine.lance")
     (run / "recipe.toml").write_text(to_toml(recipe))
@@ -56,7 +60,7 @@ def test_what_is_packed_answers_the_same_wherever_it_lies(
     places = [path for path in moved.rglob("*") if path.suffix in {".md", ".toml"}]
     assert len(places) == 7
     assert not any("secret" in path.read_text() for path in places)
-    assert "- ask over mine.lance: 3 rows." in (moved / CARD).read_text()
+    assert "- ask over mine.lance: 3 rows, see https://example.org/a/b." in (moved / CARD).read_text()
 
 
 @pytest.mark.parametrize(

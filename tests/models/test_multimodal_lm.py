@@ -182,7 +182,10 @@ def test_what_does_not_fit_is_refused() -> None:
         build(sources=values["sources"])
     with pytest.raises(ValueError, match="no meaning with mode = 'prefix'"):
         config(mode="prefix", decoders={"text": {"tokenizer_json": BPE, "memory_last": 1}})
-    with pytest.raises(ValueError, match="a finished model reads all that it wrote"):
-        config(decoders={"text": {"pretrained": "smollm2", "forget": 0.1}})
+    for option in ("forget", "pace"):
+        with pytest.raises(ValueError, match="a finished model stays as it came"):
+            config(decoders={"text": {"pretrained": "smollm2", option: 0.1}})
+    with pytest.raises(ValueError, match=r"decoders\.text\.pace has no meaning with mode = 'prefix'"):
+        config(mode="prefix", decoders={"text": {"tokenizer_json": BPE, "pace": 0.5}})
     with pytest.raises(UsageError, match="writes codes, not the text 'a frog'"):
         build().decoder("image").answer_ids("a frog")

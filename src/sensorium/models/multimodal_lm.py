@@ -76,10 +76,14 @@ class MultimodalLMConfig(Config):
     @model_validator(mode="after")
     def _no_memory_no_blocks(self) -> MultimodalLMConfig:
         for name, decoder in self.decoders.items():
-            if self.mode == "prefix" and decoder.memory_last is not None:
-                raise ValueError(
-                    f"decoders.{name}.memory_last has no meaning with mode = 'prefix'; leave it out"
-                )
+            for option, is_set in (
+                ("memory_last", decoder.memory_last is not None),
+                ("pace", decoder.pace > 0),
+            ):
+                if self.mode == "prefix" and is_set:
+                    raise ValueError(
+                        f"decoders.{name}.{option} has no meaning with mode = 'prefix'; leave it out"
+                    )
         return self
 
 

@@ -72,8 +72,8 @@ class WriterConfig(Config):
     def _one_kind(self) -> WriterConfig:
         if sum(map(bool, (self.pretrained, self.tokenizer_json, self.num_codes))) > 1:
             raise ValueError("pretrained, tokenizer_json and num_codes name different kinds; give one")
-        if self.forget and self.pretrained:
-            raise ValueError("forget is for a writer of our own; a finished model reads all that it wrote")
+        if self.pretrained and (self.forget or self.pace):
+            raise ValueError("forget and pace are for a writer of our own; a finished model stays as it came")
         if self.low_rank and not self.pretrained:
             raise ValueError("low_rank adapts a pretrained model; one of our own trains as a whole")
         return self

@@ -114,7 +114,7 @@ def _load(name: str | Path, progress: Progress) -> object:
     if not path.is_dir():
         raise NotFoundError(f"no model '{name}'{_hint(str(name))}; give a folder, a .gguf file or a preset")
     if (members := members_of(path)) and not (path / checkpoint.WEIGHTS).exists():
-        return ComposedAssistant(path.name, [_load(one, progress) for one in members])  # type: ignore[misc]
+        return ComposedAssistant(path.name, [load_assistant(one, progress=progress) for one in members])
     found = checkpoint.load(path)
     return with_codecs(found, path) if isinstance(found, MultimodalLM) else found
 

@@ -65,7 +65,7 @@ def _pack_codecs(model: MultimodalLM, run: Path, folder: Path) -> None:
 
 def _without_places(card: str) -> str:
     """A text in which every absolute path is the name that it ends in."""
-    return re.sub(r"(?<![\w.])(?:/[^\s/\"',\]}:]+)+", lambda found: _name(found[0]), card)
+    return re.sub(r"(?<![\w.:/])(?:/[^\s/\"',\]}:]+)+", lambda found: _name(found[0]), card)
 
 
 def _name(text: str) -> str:
