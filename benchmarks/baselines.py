@@ -25,8 +25,9 @@ from sensorium.data.sources.packages.translations import HELD_OUT
 from sensorium.data.table import Table
 from sensorium.evals.bootstrap import Interval
 from sensorium.evals.captioning import evaluate_captions, nearest_captions
-from sensorium.evals.translation import Glossary, evaluate_translations
+from sensorium.evals.translation import evaluate_translations
 from sensorium.models.checkpoint import load
+from sensorium.models.glossary import Glossary
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.tasks.embed import embed_rows
 from sensorium.tasks.evaluate import held_out

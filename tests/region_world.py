@@ -70,12 +70,12 @@ def config_values(depth: int = 1, **options: Any) -> dict[str, Any]:
     }
 
 
-def small_grounder(depth: int = 1, seed: int = 0, contrast: str = "words") -> Grounder:
+def small_grounder(depth: int = 1, seed: int = 0, **options: Any) -> Grounder:
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Grounder(GrounderConfig.model_validate(config_values(depth, contrast=contrast)))
+        return Grounder(GrounderConfig.model_validate(config_values(depth, **options)))
 
 
 def recipe_values(table: Path, depth: int = 1, **train: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sensorium.fusion import FUSIONS, Fusion, FusionOutput, build
 DIMS = {"text": 7, "image": 11, "audio": 1}  # not in the order of the alphabet, one a single number
 LENGTHS = {"text": 5, "image": 4, "audio": 13}
 PLACED = "transformer over places"
-OPTIONS = {PLACED: {"places": 4, "normed": False}}
+OPTIONS = {PLACED: {"places": 4, "after": 1, "normed": False}}
 OUT_DIM = 17
 # Rows: all · without audio · only audio · nothing · all. Columns as DIMS.
 PRESENT = torch.tensor([[1, 1, 1], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 1]], dtype=torch.bool)

@@ -4,7 +4,8 @@ import pytest
 import sacrebleu
 
 from sensorium.core.errors import UsageError
-from sensorium.evals.translation import Glossary, evaluate_translations
+from sensorium.evals.translation import evaluate_translations
+from sensorium.models.glossary import Glossary
 
 TEXTS = ["une grenouille rouge", "un hibou dans un arbre", "deux clés bleues sur la table"]
 
@@ -49,3 +50,13 @@ def test_the_glossary_takes_the_longest_phrase_and_copies_the_rest() -> None:
     assert known("red fire engine") == "rouges camion de pompiers"
     assert (known(""), len(known)) == ("", 4)
     assert Glossary([("青蛙", "frog"), ("绿", "green")])("绿青蛙。") == "greenfrog。"
+
+
+def test_a_glossary_can_forget_one_pair_and_be_kept() -> None:
+    pairs = [("a frog", "une grenouille"), ("frog", "grenouille"), ("frog", "grenouille"), ("frog", "raine")]
+    known = Glossary.from_json(Glossary(pairs).to_json())
+    assert known("A frog.", without="une grenouille.") == "A grenouille."
+    assert known("A frog", without="quelque chose") == "une grenouille"
+    assert known("frog", without="grenouille") == "grenouille"  # once more, and as often as the other
+    assert Glossary(pairs[:1])("a frog", without="une grenouille") == "a frog"
+    assert (len(known), known("frogs  ")) == (2, "frogs  ")

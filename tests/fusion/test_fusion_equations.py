@@ -8,6 +8,7 @@ from sensorium.core.types import Tokens
 from sensorium.fusion import FUSIONS, build
 from sensorium.fusion.crossmodal import CrossAttention
 from sensorium.fusion.products import LowRank, TensorProduct
+from sensorium.fusion.transformer import JointTransformer, standing
 from sensorium.fusion.vectors import Concat, Gated, Weighted
 
 NAMES, WIDTH, OUT_DIM = ("a", "b", "c"), 5, 7
@@ -116,6 +117,25 @@ def test_tokens_of_each_modality_hear_of_every_other(name: str) -> None:
             (part * torch.randn_like(part)).sum(), [one.values for one in given.values()], retain_graph=True
         )
         assert all(gradient.abs().max() > 1e-6 for gradient in heard)
+
+
+def test_words_that_know_their_place_meet_again_after_the_look() -> None:
+    names, options = ("image", "text"), {"depth": 1, "places": 4}
+    mixer = JointTransformer(names, 8, OUT_DIM, after=2, **options).double()
+    plain = JointTransformer(names, 8, OUT_DIM, **options).double()
+    plain.load_state_dict({k: v for k, v in mixer.state_dict().items() if not k.startswith("after.")})
+    for one in (mixer, plain):
+        one.leave = torch.nn.Identity()
+    given = {
+        name: Tokens(torch.randn(1, num, 8, dtype=torch.float64), torch.ones(1, num, dtype=torch.bool))
+        for name, num in (("image", 4), ("text", 3))
+    }
+    assert mixer.after is not None
+    before, positions = plain(given).tokens, standing(given, 4)
+    after = mixer.after(before, torch.ones(1, 7, dtype=torch.bool), positions=positions)
+    assert torch.allclose(mixer(given).tokens, after)
+    assert not torch.allclose(after, before)
+    assert mixer.flops({"image": 4, "text": 3}) > plain.flops({"image": 4, "text": 3})
 
 
 def test_width_within_follows_the_width_that_is_asked_for() -> None:

@@ -119,3 +119,5 @@ def test_messages_are_one_line() -> None:
 def test_places_are_a_square() -> None:
     with pytest.raises(ConfigError, match="places=5; expected a square number"):
         build("transformer", DIMS, 3, places=5)
+    with pytest.raises(ConfigError, match="after=1 without places"):
+        build("transformer", DIMS, 3, after=1)

@@ -12,8 +12,10 @@ from region_world import small_grounder
 from sensorium.core.errors import ConfigError, TrainingError
 from sensorium.losses import IGNORED
 from sensorium.models.checkpoint import load, save
+from sensorium.models.glossary import Glossary
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.tasks.measure_generative import evaluate, marks
+from sensorium.tasks.multimodal_assistant import MultimodalAssistant
 from sensorium.tasks.train import train
 from sensorium.tasks.train_generative import build_multimodal, open_course
 from sensorium.tasks.written_answers import write_answers
@@ -26,6 +28,7 @@ from sensorium.training.log import read_log
 def prepared(
     folder: Path, names: list[str], **options: object
 ) -> tuple[GenerativeRecipe, MultimodalLM, list]:
+    folder.mkdir(exist_ok=True)
     lesson_table(folder / "t.lance")
     values = recipe_values([task(folder / "t.lance", name, **options) for name in names])
     recipe = GenerativeRecipe.model_validate(values)
@@ -237,6 +240,40 @@ def test_a_run_may_start_from_a_grounder(tmp_path: Path) -> None:
         assert parts
         for part, tensor in parts.items():
             assert torch.equal(model.sources[name].state_dict()[part], tensor)
+
+
+def test_drafts_know_what_was_trained_but_not_the_answer_itself(tmp_path: Path) -> None:
+    _, model, courses = prepared(tmp_path, ["translate"], languages=["fr"], drafts=True)
+    (course,) = courses
+    save(model, tmp_path / "run")
+    model = load(tmp_path / "run", MultimodalLM)
+    texts = [sample.texts for sample in course.read(course.train)]
+    pairs = [(english.text, french.text) for english, french in texts]
+    for rows in (course.train.tolist(), course.test["squares-test"].tolist()):
+        for row in rows:
+            _, (asked,) = Teacher(model).lesson(course, [row], [course.exercises(course.read([row])[0])])
+            (known,) = course.exercises(course.read([row])[0])
+            english, french = known.instruction.removeprefix("To fr: "), str(known.answer)
+            others = list(pairs)
+            if row in course.train:
+                others.remove((english, french))
+            assert asked.instruction == f"{Glossary(others)(english)} | To fr: {english}"
+    _, plain, _ = prepared(tmp_path / "plain", ["translate"], languages=["fr"])
+    assert plain.glossaries == {}
+
+
+def test_a_text_to_translate_is_drafted_in_use_as_in_training(tmp_path: Path) -> None:
+    _, model, _ = prepared(tmp_path, ["translate"], languages=["fr"], drafts=True)
+    assistant = MultimodalAssistant(model.eval(), "run", {})
+    text = "a red and a green square"
+    said = assistant.generate([f"To fr: {text}"], max_tokens=8)
+    plain = MultimodalLM(model.config.model_copy(update={"glossaries": {}}))
+    plain.load_state_dict(model.state_dict())
+    whole = MultimodalAssistant(plain.eval(), "run", {})
+    drafted = f"{model.glossaries['fr'](text)} | To fr: {text}"
+    assert said.ids == whole.generate([drafted], max_tokens=8).ids
+    assert model.glossaries["fr"](text) in {"un rouge et un vert", text}
+    assert assistant.fits(f"To fr: {text}")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Training grounders: boxes move with pictures, targets lie on things, runs learn, resume and are refused."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from sensorium.core.types import Tokens
 from sensorium.data.inputs import ImageInput
 from sensorium.data.sample import Region
 from sensorium.data.table import Table
+from sensorium.losses.word_presence import distinct_words, word_presence
 from sensorium.media import Image
 from sensorium.models.checkpoint import load
 from sensorium.models.grounder import Grounder, centres
@@ -24,6 +26,7 @@ from sensorium.training.grounding import (
     Grounding,
     GroundingRecipe,
     box_loss,
+    names_loss,
     on_things,
     place_loss,
     some_places,
@@ -164,6 +167,36 @@ def test_places_are_hidden_by_rows_and_columns_and_each_has_its_turn() -> None:
     assert torch.equal(some_places(places, 1).values, places.values)
 
 
+def test_names_are_learned_of_each_thing_as_of_an_image_of_its_own() -> None:
+    model = small_grounder(names=True)
+    batch = collate([prepare_row(square_sample(n, "s"), n, model) for n in range(3)], model)
+    found, where = model(batch), on_things(centres(model.grid, model.size_px), batch)
+    texts = batch.texts.values[batch.text_of_phrase]
+    first, said = distinct_words(texts, batch.spans)
+    vectors = found.words.values[batch.text_of_phrase].flatten(0, 1)[first]
+    named = batch.num_boxes > 0
+    own = found.places.values[batch.image_of_text[batch.text_of_phrase[named]]]
+    by_thing = word_presence(own, vectors, said[named], where[named, 0])
+    loss = names_loss(found.places.values, found.words.values, batch, where)
+    torch.testing.assert_close(loss, by_thing)
+    assert Grounding(names_weight=0.5)(model, found, batch).terms["names"] == loss
+    nothing = names_loss(found.places.values, found.words.values, batch, torch.zeros_like(where))
+    assert nothing == 0
+
+
+def test_what_several_phrases_say_of_a_thing_is_said_of_it_once() -> None:
+    model = small_grounder(names=True)
+    sample = square_sample(0, "s")
+    whole = sample.regions[0]
+    twice = [whole, Region("a square", 0, 8, whole.boxes)]
+    batch = collate([prepare_row(dataclasses.replace(sample, regions=twice), 0, model)], model)
+    found, where = model(batch), on_things(centres(model.grid, model.size_px), batch)
+    first, said = distinct_words(batch.texts.values[batch.text_of_phrase], batch.spans)
+    vectors = found.words.values[batch.text_of_phrase].flatten(0, 1)[first]
+    expected = word_presence(found.places.values, vectors, said.any(dim=0)[None], where[:1, 0])
+    torch.testing.assert_close(names_loss(found.places.values, found.words.values, batch, where), expected)
+
+
 @pytest.mark.slow
 def test_it_learns_where_things_are_from_captions_alone(tmp_path: Path) -> None:
     table = square_table(tmp_path / "t.lance", 128, 20)
@@ -205,6 +238,9 @@ def test_recipes_and_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     values = recipe_values(tmp_path / "t.lance")
     with pytest.raises(ValueError, match="sets both to 0"):
         GroundingRecipe.model_validate({**values, "data": {**values["data"], "texts_per_image": 0}})
+    alone = recipe_values(tmp_path / "t.lance", depth=0)
+    with pytest.raises(ValueError, match="names needs boxes"):
+        GroundingRecipe.model_validate({**alone, "model": {**alone["model"], "names": True}})
     values["data"]["test"] = {"source": "nowhere"}
     with pytest.raises(ConfigError, match="no row has source 'nowhere'"):
         train(GroundingRecipe.model_validate(values), tmp_path / "run")

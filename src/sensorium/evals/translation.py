@@ -1,4 +1,4 @@
-"""BLEU and chrF of translations, by sacrebleu; and a glossary, the baseline that knows words.
+"""BLEU and chrF of translations, by sacrebleu.
 
 In: translations and references. Out: corpus scores, 0..100, with 95 % intervals by sacrebleu's own bootstrap,
 and the signatures that make them comparable (Post, arXiv:1804.08771). Knows no model and no file.
@@ -6,9 +6,7 @@ and the signatures that make them comparable (Post, arXiv:1804.08771). Knows no 
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +16,6 @@ from sensorium.evals.bootstrap import Interval
 
 _TOKENISERS = {"zh": "zh", "ja": "char", "th": "char"}
 """sacrebleu's tokenisers of languages without spaces; others get its default, 13a."""
-_UNSPACED = r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
-_TOKEN = re.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED})\w)+(?:['’]\w+)*|[^\w\s]")
-_LONGEST = 8
 
 
 @dataclass(frozen=True)
@@ -73,49 +68,6 @@ def evaluate_translations(
     }
     signatures = {name: str(measure.get_signature()) for name, measure in measures.items()}
     return Translation(_interval(scores["chrf"]), _interval(scores["bleu"]), signatures, len(predicted))
-
-
-class Glossary:
-    """Translates by looking up: the longest known phrase at each place; what is unknown is copied.
-
-    Args:
-        pairs: Texts and their translations, each a phrase to know; of several translations the commonest
-            (of equally common ones the first) is taken.
-
-    Example:
-        >>> known = Glossary([("a frog", "une grenouille"), ("red", "rouge"), ("frog", "grenouille")])
-        >>> known("A frog, red as fire.")
-        'une grenouille, rouge as fire.'
-    """
-
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        counts: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-        for text, translation in pairs:
-            key = tuple(_words(text))
-            if 0 < len(key) <= _LONGEST:
-                counts[key][translation.strip(" .")] += 1
-        self._known = {key: counter.most_common(1)[0][0] for key, counter in counts.items()}
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def __call__(self, text: str) -> str:
-        """Translate `text`."""
-        found = list(_TOKEN.finditer(text))
-        keys = [match[0].lower() for match in found]
-        parts, place, end = [], 0, 0
-        while place < len(found):
-            lengths = range(min(_LONGEST, len(found) - place), 0, -1)
-            length = next((n for n in lengths if tuple(keys[place : place + n]) in self._known), 0)
-            known = self._known.get(tuple(keys[place : place + length]), found[place][0])
-            parts += [text[end : found[place].start()], known]
-            place += max(1, length)
-            end = found[place - 1].end()
-        return "".join(parts)
-
-
-def _words(text: str) -> list[str]:
-    return [match.lower() for match in _TOKEN.findall(text.strip(" ."))]
 
 
 def _let_scores_be_of_one_type(measure: Any) -> None:

@@ -79,6 +79,11 @@ class JointTransformer(nn.Module):
         places: Of an image, a square number: queries and keys are turned by their row and column, so that
             "left of" is one product, and each has a learned vector; all else stands at the middle, and looks
             at the places once more when all is met (`Look`). 0: where tokens stand is their own matter.
+        after: Blocks after that look, where words that know where things are can be compared ("left of"); a
+            decoder, which reads one after the other, learns that far later.
+
+    Raises:
+        ConfigError: If `places` is no square number, or 0 while there are blocks `after` the look.
     """
 
     def __init__(
@@ -92,14 +97,19 @@ class JointTransformer(nn.Module):
         mlp_dim: int | None = None,
         dropout: float = 0.0,
         places: int = 0,
+        after: int = 0,
     ) -> None:
         super().__init__()
         check_least(depth=depth)
-        check_least(0, places=places)
+        check_least(0, places=places, after=after)
         if isqrt(places) ** 2 != places:
             raise ConfigError(f"places={places}; expected a square number, rows x columns of an image's grid")
+        if after and not places:
+            raise ConfigError(f"after={after} without places; give places, or blocks by depth alone")
         turned = {"rotary_axes": 2, "rotary_base": _ROTARY_BASE} if places else {}
-        self.stack = Stack(block_config(width, num_heads, mlp_dim, dropout, **turned), depth)
+        block = block_config(width, num_heads, mlp_dim, dropout, **turned)
+        self.stack = Stack(block, depth)
+        self.after = Stack(block, after) if after else None
         self.places = LearnedPositions(places, width) if places else None
         self.look = Look(width) if places else None
         self.leave = nn.Linear(width, out_dim)
@@ -118,6 +128,8 @@ class JointTransformer(nn.Module):
         z = Tokens(self.stack(together.values, together.mask, positions=positions), together.mask)
         if self.look is not None:
             z = Tokens(self.look(z, is_place(tokens)), z.mask)
+        if self.after is not None:
+            z = Tokens(self.after(z.values, z.mask, positions=positions), z.mask)
         return FusionOutput(self.leave(self.pool(z)), self.leave(z.values), z.mask)
 
     def _placed(self, image: Tokens, table: Float[Tensor, "P D"]) -> Tokens:
@@ -132,9 +144,8 @@ class JointTransformer(nn.Module):
         num_tokens = sum(lengths.values())
         pooling = cost.attention(self.pool.attention, 1, num_tokens)
         looking = 0 if self.look is None else self.look.flops(num_tokens, lengths.get("image", 0))
-        return (
-            cost.stack(self.stack, num_tokens) + cost.linear(self.leave, num_tokens + 1) + pooling + looking
-        )
+        stacks = sum(cost.stack(one, num_tokens) for one in (self.stack, self.after) if one is not None)
+        return stacks + cost.linear(self.leave, num_tokens + 1) + pooling + looking
 
 
 def is_place(tokens: Mapping[str, Tokens]) -> Bool[Tensor, " N"]:

@@ -3,8 +3,9 @@
 An image encoder gives places, a text encoder words; a Transformer in which both attend to each other lets
 "left of" be understood. A phrase is the mean of its words; its score at a place is their scaled product.
 Trained with boxes, each place also tells the box of the thing that lies on it (distances to its four sides,
-FCOS: arXiv 1904.01355) and the phrase has a score for "not there". Trained without, places and words have
-met in a contrastive loss alone, and boxes are found outside (`tasks.ground`).
+FCOS: arXiv 1904.01355) and the phrase has a score for "not there"; and a place may learn, before it meets any
+word, which words are said of what lies on it. Trained without boxes, places and words have met in a
+contrastive loss alone, and boxes are found outside (`tasks.ground`).
 Does not know losses, tables or files.
 """
 
@@ -54,6 +55,8 @@ class GrounderConfig(Config):
         contrast: At depth 0, what finds its images: each of the `words` by itself (`losses.word_presence`;
             a product is the logit of a word at a place), or `captions` as wholes (`losses.late_interaction`;
             a product is a cosine).
+        names: Trained with boxes: whether places learn words before they meet (`losses.word_presence`, each
+            thing for an image). Choosing a place among those of one image teaches kinds far later.
         num_heads: Of these blocks.
         dropout: In these blocks.
     """
@@ -63,6 +66,7 @@ class GrounderConfig(Config):
     dim: int = Field(default=128, ge=1)
     depth: int = Field(default=3, ge=0)
     contrast: Literal["words", "captions"] = "words"
+    names: bool = False
     num_heads: int = Field(default=4, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
@@ -113,8 +117,8 @@ class Found:
             words were contrasted, cosines where captions were.
         absent: Logit of "not there", or None where it was never trained.
         boxes: The box that each place tells, in pixels of the input; None where never trained.
-        places: What the images gave.
-        words: What the texts gave.
+        places: What the images gave, as it is compared with words that it has not met.
+        words: What the texts gave, alike.
     """
 
     scores: Float[Tensor, "P M"]
@@ -153,15 +157,16 @@ class Meeting(nn.Module):
         nn.init.normal_(self.sides.weight, std=0.01)
         nn.init.constant_(self.sides.bias, log(_USUAL_SIDE))
 
-    def forward(self, places: Tokens, words: Tokens, batch: PhraseBatch) -> Found:
-        """Score every phrase at every place of its image, and tell the boxes."""
-        own, said = self._attend(places.values[batch.image_of_text], words)
+    def forward(
+        self, places: Float[Tensor, "B M D"], words: Tokens, batch: PhraseBatch
+    ) -> tuple[Float[Tensor, "P M"], Float[Tensor, " P"], Float[Tensor, "P M 4"]]:
+        """Score every phrase at every place of its image and as not there, and tell the boxes."""
+        own, said = self._attend(places[batch.image_of_text], words)
         of_phrase = batch.text_of_phrase
         phrases = phrase_vectors(said[of_phrase], batch.spans)
         scores = torch.einsum("pmd,pd->pm", own[of_phrase], self.query(phrases)) * own.shape[-1] ** -0.5
         boxes = self._boxes(self.sides(own).float())
-        absent = self.absent(phrases)[:, 0]
-        return Found(scores.float(), absent.float(), boxes[of_phrase], places, Tokens(said, words.mask))
+        return scores.float(), self.absent(phrases)[:, 0].float(), boxes[of_phrase]
 
     def _attend(
         self, places: Float[Tensor, "T M D"], words: Tokens
@@ -213,7 +218,7 @@ class Grounder(nn.Module):
         self.place = nn.Linear(self.image.dim, config.dim)
         self.word = nn.Linear(self.text.dim, config.dim)
         self.meeting = Meeting(config, self.grid, self.size_px) if config.depth else None
-        by = config.contrast if config.depth == 0 else ""
+        by = "words" if config.names else config.contrast if config.depth == 0 else ""
         self.scale = LogitScale(1 / 0.07) if by == "captions" else None
         self.offset = nn.Linear(self.text.dim, 1) if by == "words" else None
         if self.offset is not None:
@@ -228,21 +233,26 @@ class Grounder(nn.Module):
 
     def forward(self, batch: PhraseBatch) -> Found:
         """Score every phrase of a batch at every place of its image."""
-        places = self.place(self.image(batch.images).values)
-        said = self.text(batch.texts).values
-        words = self.word(said)
-        real = torch.ones(places.shape[:2], dtype=torch.bool, device=places.device)
+        own, said = self.place(self.image(batch.images).values), self.text(batch.texts).values
+        words, mask = self.word(said), batch.texts.mask
+        real = torch.ones(own.shape[:2], dtype=torch.bool, device=own.device)
+        places, named = self._compared(own, words, said)
+        before = Tokens(places, real), Tokens(named, mask)
         if self.meeting is not None:
-            found: Found = self.meeting(Tokens(places, real), Tokens(words, batch.texts.mask), batch)
-            return found
-        if self.offset is not None:
-            places = torch.cat([places, torch.ones_like(places[..., :1])], dim=-1)
-            words = torch.cat([words, self.offset(said)], dim=-1)
-        else:
-            places, words = functional.normalize(places, dim=-1), functional.normalize(words, dim=-1)
-        own = places[batch.image_of_text[batch.text_of_phrase]], words[batch.text_of_phrase]
-        scores = heat_maps(*own, batch.spans) if self.offset is None else named_there(*own, batch.spans)
-        return Found(scores.float(), None, None, Tokens(places, real), Tokens(words, batch.texts.mask))
+            scores, absent, boxes = self.meeting(own, Tokens(words, mask), batch)
+            return Found(scores, absent, boxes, *before)
+        both = places[batch.image_of_text[batch.text_of_phrase]], named[batch.text_of_phrase]
+        scores = heat_maps(*both, batch.spans) if self.offset is None else named_there(*both, batch.spans)
+        return Found(scores.float(), None, None, *before)
+
+    def _compared(
+        self, places: Float[Tensor, "B M D"], words: Float[Tensor, "T N D"], said: Float[Tensor, "T N _"]
+    ) -> tuple[Float[Tensor, "B M _"], Float[Tensor, "T N _"]]:
+        """Vectors whose products tell of words at places: with an offset for each word, or of length 1."""
+        if self.offset is None:
+            return functional.normalize(places, dim=-1), functional.normalize(words, dim=-1)
+        constant = torch.ones_like(places[..., :1])
+        return torch.cat([places, constant], dim=-1), torch.cat([words, self.offset(said)], dim=-1)
 
     def _grid(self) -> int:
         with torch.no_grad():

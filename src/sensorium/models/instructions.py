@@ -6,11 +6,13 @@ where the model has one, and stands before the answer, where the writer reads pr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
 from sensorium.core.errors import UsageError
+from sensorium.models.glossary import Glossary
 
 Task = Literal["ask", "caption", "transcribe", "text", "translate", "draw", "speak"]
 
@@ -33,6 +35,10 @@ WRITER_OF: Mapping[Task, str] = MappingProxyType(
 """Which decoder does each task."""
 
 
+_TRANSLATE = re.compile(r"(?:.* \| )?To (?P<language>[\w-]+): (?P<text>.*)", re.DOTALL)
+"""The template of `translate`, a draft before it or none."""
+
+
 def instruction(task: Task, text: str = "", language: str = "") -> str:
     """The instruction of a task.
 
@@ -53,3 +59,36 @@ def instruction(task: Task, text: str = "", language: str = "") -> str:
         if f"{{{name}}}" in template and not value:
             raise UsageError(f"task '{task}' needs a {name}; give one")
     return template.replace("{language}", language).replace("{text}", text)
+
+
+def to_translate(instruction: str) -> tuple[str, str] | None:
+    """The language and the text of an instruction to translate, without a draft; None of any other.
+
+    Example:
+        >>> to_translate("un frog | To fr: a frog"), to_translate("What is there?")
+        (('fr', 'a frog'), None)
+    """
+    found = _TRANSLATE.fullmatch(instruction)
+    return None if found is None else (found["language"], found["text"])
+
+
+def drafted(instruction: str, glossaries: Mapping[str, Glossary], without: str = "") -> str:
+    """An instruction to translate with the draft that a glossary makes; any other as it is.
+
+    The draft comes first: so a writer with a `pace` reads along it.
+
+    Args:
+        instruction: Of any task.
+        glossaries: By language translated into.
+        without: The translation to be learned: the draft is made as if it were not known (`Glossary`).
+
+    Example:
+        >>> known = {"fr": Glossary([("frog", "grenouille"), ("a frog", "une grenouille")])}
+        >>> drafted("To fr: a frog", known), drafted("To fr: a frog", known, "une grenouille.")
+        ('une grenouille | To fr: a frog', 'a grenouille | To fr: a frog')
+    """
+    found = to_translate(instruction)
+    if found is None or found[0] not in glossaries:
+        return instruction
+    language, text = found
+    return f"{glossaries[language](text, without=without)} | To {language}: {text}"

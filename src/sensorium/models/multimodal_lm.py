@@ -29,6 +29,7 @@ from sensorium.core.types import MediaBatch, Tokens
 from sensorium.encoders import ENCODERS, Encoder
 from sensorium.fusion import build as build_fusion
 from sensorium.losses import IGNORED
+from sensorium.models.glossary import Glossary
 from sensorium.models.tower import Modality
 from sensorium.models.writer import Writer, WriterConfig
 from sensorium.models.writing import Lesson, Writing
@@ -63,6 +64,8 @@ class MultimodalLMConfig(Config):
         modality_dropout: Chance for each modality of each row to be hidden in training.
         mode: `memory`: decoders attend to it; `prefix`: it stands before what they write.
         decoders: By the kind of output.
+        glossaries: By language that is translated into, in JSON (`models.glossary`): a draft stands beside
+            what is to be translated.
     """
 
     sources: dict[Modality, SourceConfig] = Field(min_length=1)
@@ -72,6 +75,7 @@ class MultimodalLMConfig(Config):
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     mode: Literal["memory", "prefix"] = "memory"
     decoders: dict[Output, WriterConfig] = Field(min_length=1)
+    glossaries: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _no_memory_no_blocks(self) -> MultimodalLMConfig:
@@ -127,6 +131,7 @@ class MultimodalLM(nn.Module):
         config: As given, with the tokenizers that came along.
         sources: Encoders by modality.
         decoders: By the kind of output.
+        glossaries: By language.
 
     Raises:
         ConfigError: If an encoder is of another modality.
@@ -155,6 +160,7 @@ class MultimodalLM(nn.Module):
             if config.mode == "prefix"
             else {}
         )
+        self.glossaries = {name: Glossary.from_json(text) for name, text in config.glossaries.items()}
         self.config = config
         self.register_state_dict_post_hook(_leave_out)
         self.register_load_state_dict_post_hook(_do_not_miss)

@@ -23,7 +23,7 @@ from sensorium.generation import Engine, Guide, Precision
 from sensorium.generation.multimodal import ROOM, engine_of, requests
 from sensorium.media.types import Audio, Image, Media, Video
 from sensorium.models import checkpoint
-from sensorium.models.instructions import TEMPLATES, WRITER_OF
+from sensorium.models.instructions import TEMPLATES, WRITER_OF, drafted
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.reading import batch_of, hears_s, prepare, reads_whole, target_px
 from sensorium.tasks.assistant import PLAIN, Generation, Output, Turn, WriteConfig, answer_once, opened
@@ -102,6 +102,7 @@ class MultimodalAssistant:
         instruction = "\n".join(texts) or TEMPLATES["transcribe" if set(given) == {"audio"} else "caption"]
         if not self.fits(instruction, to):
             raise UsageError(f"the text is longer than {self.name} reads; shorten it")
+        instruction = drafted(instruction, self.model.glossaries)
         batch = batch_of(self.model, [0], [prepare(self.model, given)], [instruction])
         (request,) = requests(self.model, to, batch, [instruction], sampling=config.sampling)
         room = min(config.max_tokens, self._context - len(request.prompt))
@@ -127,7 +128,7 @@ class MultimodalAssistant:
 
     def fits(self, text: str, to: Output = "text") -> bool:
         """Whether a text is read to its end; see `Assistant.fits`."""
-        return reads_whole(self.model, to, text, self._context // 2)
+        return reads_whole(self.model, to, drafted(text, self.model.glossaries), self._context // 2)
 
     def prepare(self, to: Output = "text", progress: Progress = quiet) -> Engine:
         """Build what writes, once; see `Assistant.prepare`."""

@@ -28,9 +28,10 @@ from sensorium.data.sample import is_asked
 from sensorium.data.split import split
 from sensorium.data.vectors import Ragged
 from sensorium.models.checkpoint import load
+from sensorium.models.glossary import Glossary
 from sensorium.models.grounder import Grounder
 from sensorium.models.handover import from_grounder
-from sensorium.models.instructions import WRITER_OF, instruction
+from sensorium.models.instructions import WRITER_OF, instruction, to_translate
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
 from sensorium.tasks.measure_generative import evaluate
 from sensorium.training.corpus import open_table
@@ -176,6 +177,7 @@ def build_multimodal(
     """
     first = open_first(recipe.start) if recipe.start else None
     config = with_word_pieces(recipe.model, courses, recipe.data.vocab_size, first)
+    config = config.model_copy(update={"glossaries": glossaries(courses)})
     for name, codec in ({} if codecs is None else codecs).items():
         writer = config.decoders[name].model_copy(update={"num_codes": codec.vocab_size})  # type: ignore[index]
         config = config.model_copy(update={"decoders": {**config.decoders, name: writer}})
@@ -205,6 +207,17 @@ def with_word_pieces(
     for one in lacking:
         one["tokenizer_json"] = tokenizer
     return MultimodalLMConfig.model_validate(values)
+
+
+def glossaries(courses: Sequence[Course]) -> dict[str, str]:
+    """Glossaries of the training texts of the courses that ask for drafts, by language, in JSON."""
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    for course in courses:
+        for sample in course.read(course.train) if course.config.drafts else ():
+            for one in course.exercises(sample):
+                if (found := to_translate(one.instruction)) is not None:
+                    pairs.setdefault(found[0], []).append((found[1], str(one.answer)))
+    return {language: Glossary(own).to_json() for language, own in sorted(pairs.items())}
 
 
 @dataclass(frozen=True)

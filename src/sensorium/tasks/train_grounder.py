@@ -66,7 +66,7 @@ def train_grounder(
     job = Job(
         model=model,
         batches=batches,
-        loss=Grounding(recipe.box_weight, recipe.places_step),
+        loss=Grounding(recipe.box_weight, recipe.names_weight, recipe.places_step),
         train=recipe.train,
         seed=recipe.seed,
         folder=folder,

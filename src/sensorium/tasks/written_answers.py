@@ -15,8 +15,10 @@ import numpy as np
 
 from sensorium.evals.captioning import evaluate_captions
 from sensorium.evals.speech import evaluate_transcripts
-from sensorium.evals.translation import Glossary, evaluate_translations
+from sensorium.evals.translation import evaluate_translations
 from sensorium.generation.multimodal import engine_of, requests
+from sensorium.models.glossary import Glossary
+from sensorium.models.instructions import to_translate
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.training.exercises import Exercise
 from sensorium.training.lessons import Course, whole_lessons
@@ -126,4 +128,6 @@ def _trained(course: Course) -> list[Exercise]:
 
 def _text(exercise: Exercise) -> str:
     """What is to be translated: the instruction without its order."""
-    return exercise.instruction.partition(": ")[2]
+    found = to_translate(exercise.instruction)
+    assert found is not None
+    return found[1]

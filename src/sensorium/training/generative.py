@@ -31,6 +31,7 @@ class TaskConfig(Config):
         test: Sources held out, each measured for itself, or a share of the groups.
         languages: Of answers; of texts and clips where the answer is none; empty: all.
         source_language: What translations are from.
+        drafts: Put what a glossary of the training texts makes of it beside each text to translate.
         per_row: Most exercises of a row in a batch, drawn anew in each epoch; they share its media.
         max_tokens: Longest answer in ids; exercises beyond it are left out.
     """
@@ -41,6 +42,7 @@ class TaskConfig(Config):
     test: float | HeldOut = 0.1
     languages: list[str] = Field(default_factory=lambda: ["en"])
     source_language: str = "en"
+    drafts: bool = False
     per_row: int = Field(default=1, ge=1)
     max_tokens: int = Field(default=64, ge=1)
 

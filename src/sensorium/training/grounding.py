@@ -2,7 +2,8 @@
 
 With boxes: each phrase chooses among the places of its image and "not there" (cross-entropy, the target
 shared by the places on the things that it names), and the places chosen rightly tell boxes (generalised
-IoU). Without: each word learns which images it is said of, or captions as wholes find their images.
+IoU); words may also learn which things they are said of. Without: each word learns which images it is said
+of, or captions as wholes find their images.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class GroundingRecipe(Config):
         data: Which rows.
         model: Encoders and blocks; its `depth` of 0 trains without boxes.
         box_weight: Of the boxes' loss beside that of the places.
+        names_weight: Of the loss of words said of things, where the model `names`.
         places_step: Without boxes: of the rows and columns of places every k-th meets the words, k drawn anew
             in each step from 1 to this; so all of a thing is found and not its most telling place alone.
         train: How.
@@ -68,6 +70,7 @@ class GroundingRecipe(Config):
     data: GroundingData
     model: GrounderConfig
     box_weight: float = Field(default=1.0, gt=0)
+    names_weight: float = Field(default=1.0, gt=0)
     places_step: int = Field(default=1, ge=1)
     train: TrainConfig
 
@@ -78,6 +81,10 @@ class GroundingRecipe(Config):
                 f"model.depth={self.model.depth}, data.texts_per_image={self.data.texts_per_image}; training "
                 "without boxes sets both to 0, training with boxes neither"
             )
+        if self.model.names and self.model.depth == 0:
+            raise ValueError(
+                "model.names needs boxes; without, contrast = 'words' learns from captions alone"
+            )
         return self
 
 
@@ -87,10 +94,12 @@ class Grounding:
 
     Attributes:
         box_weight: Of the boxes' loss.
+        names_weight: Of the loss of words said of things.
         places_step: Of the rows and columns of places at most every so many are looked at without boxes.
     """
 
     box_weight: float = 1.0
+    names_weight: float = 1.0
     places_step: int = 1
 
     def __call__(self, model: Grounder, outputs: Found, batch: PhraseBatch) -> Objective:
@@ -100,7 +109,11 @@ class Grounding:
         where = on_things(centres(model.grid, model.size_px, batch.boxes.device), batch)
         place = place_loss(outputs.scores, outputs.absent, where.any(dim=1))
         box = box_loss(outputs.boxes, batch.boxes, where)
-        return Objective(place + self.box_weight * box, {"place": place, "box": box})
+        total, parts = place + self.box_weight * box, {"place": place, "box": box}
+        if model.config.names:
+            parts["names"] = names_loss(outputs.places.values, outputs.words.values, batch, where)
+            total = total + self.names_weight * parts["names"]
+        return Objective(total, parts)
 
     def _by_captions(self, model: Grounder, outputs: Found, batch: PhraseBatch) -> Objective:
         places, words = some_places(outputs.places, self.places_step), outputs.words
@@ -156,6 +169,28 @@ def place_loss(
     target = torch.cat([on_any, is_absent[:, None]], dim=1).to(scores.dtype)
     target = target / target.sum(dim=1, keepdim=True)
     return functional.cross_entropy(torch.cat([scores, absent[:, None]], dim=1), target)
+
+
+def names_loss(
+    places: Float[Tensor, "B M E"],
+    words: Float[Tensor, "T N E"],
+    batch: PhraseBatch,
+    where: Bool[Tensor, "P K M"],
+) -> Float[Tensor, ""]:
+    """Each thing's places for an image of its own: which of the batch's words do phrases say of it?"""
+    phrase, number = where.any(dim=2).nonzero(as_tuple=True)
+    if len(phrase) == 0:
+        return places.sum() * 0.0
+    image = batch.image_of_text[batch.text_of_phrase[phrase]]
+    which_box = torch.cat([image[:, None].float(), batch.boxes[phrase, number]], dim=1)
+    things, thing = which_box.unique(dim=0, return_inverse=True)
+    first, said = distinct_words(batch.texts.values[batch.text_of_phrase], batch.spans)
+    vectors = words[batch.text_of_phrase].flatten(0, 1)[first]
+    of_thing = said.new_zeros(len(things), said.shape[1], dtype=torch.float32)
+    lies = of_thing.new_zeros(len(things), places.shape[1])
+    of_thing.index_add_(0, thing, said[phrase].float())
+    lies.index_add_(0, thing, where[phrase, number].float())
+    return word_presence(places[things[:, 0].long()], vectors, of_thing > 0, lies > 0)
 
 
 def box_loss(

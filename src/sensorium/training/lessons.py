@@ -9,7 +9,7 @@ once. Does not know losses.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from sensorium.data.order import LoaderState, Order
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
 from sensorium.data.vectors import Ragged
-from sensorium.models.instructions import WRITER_OF
+from sensorium.models.instructions import WRITER_OF, drafted
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.reading import Prepared, batch_of, prepare, target_px
 from sensorium.models.writing import Lesson, Sequel, packed, padded
@@ -100,7 +100,7 @@ class Teacher:
                 continue
             ids = writer.answer_ids(answer)
             if len(ids) <= course.config.max_tokens:
-                kept.append((row, one))
+                kept.append((row, self._drafted(one)))
                 answers.append(ids)
         if not kept:
             return None, []
@@ -113,6 +113,13 @@ class Teacher:
         media_batch = batch_of(self.model, [row for row, _ in kept], own, instructions)
         lesson = Lesson(media_batch, WRITER_OF[course.config.task], writing, course.config.task)
         return lesson, [one for _, one in kept]
+
+    def _drafted(self, exercise: Exercise) -> Exercise:
+        """An exercise with a draft of its translation, where the model has a glossary."""
+        known, answer = self.model.glossaries, exercise.answer
+        if not known or not isinstance(answer, str):
+            return exercise
+        return replace(exercise, instruction=drafted(exercise.instruction, known, answer))
 
     def _prepared(self, course: Course, row: int, exercise: Exercise) -> Prepared:
         """Media of an exercise as the model's encoders take them; what it has no encoder for is left out."""

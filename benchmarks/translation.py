@@ -1,0 +1,135 @@
+"""Captions that no model has seen, translated both ways, beside who knows less, or more.
+
+    sensorium bench translation
+    sensorium bench translation --run runs/translate --limit 60
+
+Trains the recipe where that was not done yet (`runs/`). Beside it stand the text as it is, a glossary of the
+training texts (the longest phrase known, else copied), and SmolLM2, asked in its own words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from machine import machine, write
+from sensorium.core.config import parse, read_toml
+from sensorium.data.sources.packages.translations import HELD_OUT
+from sensorium.evals.translation import evaluate_translations
+from sensorium.models.checkpoint import load
+from sensorium.models.glossary import Glossary
+from sensorium.models.instructions import to_translate
+from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.tasks.load import load_smollm2
+from sensorium.tasks.text_assistant import TextAssistant
+from sensorium.tasks.train_generative import open_course
+from sensorium.tasks.written_answers import write_answers
+from sensorium.training.exercises import Exercise
+from sensorium.training.generative import GenerativeRecipe
+from sensorium.training.lessons import Course
+from sensorium.training.log import read_log
+
+ROOT = Path(__file__).parents[1]
+LONGEST = 200
+"""Letters of a translation."""
+NAMES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese"}
+Pair = tuple[str, str]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run", type=Path, default=ROOT / "runs" / "translate")
+    parser.add_argument("--limit", type=int, default=100_000, help="captions of each pair of languages")
+    parser.add_argument("--smollm2-limit", type=int, default=40, help="of them, for SmolLM2")
+    arguments = parser.parse_args()
+    train(arguments.run)
+    model = load(arguments.run, MultimodalLM)
+    recipe = parse(GenerativeRecipe, read_toml(arguments.run / "recipe.toml"), "recipe.toml")
+    talker = load_smollm2()
+    rows: list[dict[str, object]] = []
+    for config in recipe.data.tasks:
+        longer = config.model_copy(update={"max_tokens": LONGEST, "per_row": len(NAMES)})
+        course = open_course(longer, recipe.seed)
+        answers = write_answers(model, course, course.test[HELD_OUT][: arguments.limit])
+        known = list(exercises(course, course.train))
+        for language in config.languages:
+            own = [one for one in answers if one.exercise.type == language]
+            texts, expected = (
+                [text_of(one.exercise) for one in own],
+                [str(one.exercise.answer) for one in own],
+            )
+            glossary = Glossary((text_of(one), str(one.answer)) for one in known if one.type == language)
+            few = slice(arguments.smollm2_limit)
+            way = f"{config.source_language} to {language}"
+            for who, written, wanted in (
+                ("model", [one.text for one in own], expected),
+                ("copied", texts, expected),
+                (f"glossary of {len(glossary):,}", [glossary(text) for text in texts], expected),
+                ("SmolLM2", [asked(talker, text, language) for text in texts[few]], expected[few]),
+            ):
+                rows.append(row(f"{way}: {who}", written, wanted, language))
+                print(rows[-1], flush=True)
+    last = [line for line in read_log(arguments.run / "log.jsonl") if "loss" in line][-1]
+    num = sum(parameter.numel() for parameter in model.parameters())
+    figures = {
+        "claim": "Captions of stamps that no training text repeats, translated: chrF2.",
+        "date": machine()["date"],
+        "machine": machine(("torch", "numpy", "sacrebleu", "sensorium")),
+        "rows": rows,
+        "notes": [
+            "± is half of a 95 % bootstrap interval over captions; one seed",
+            f"model: recipe translate, {num / 1e6:.1f} M parameters from random weights, {last['step']:,} steps",
+            "glossary: the longest phrase of the training texts, else copied",
+            'SmolLM2: 135M-Instruct, greedy, asked "Translate into LANGUAGE: ...", first line of its answer',
+            " ".join(["command: sensorium bench translation", *sys.argv[1:]]),
+        ],
+    }
+    print(write("translation", figures))
+
+
+def train(run: Path) -> None:
+    """Train where there is no model yet, or go on."""
+    if not (run / "model.safetensors").exists():
+        resume = ["--resume"] if (run / "last").exists() else []
+        words = [sys.executable, "-m", "sensorium", "train", "translate", "-o", str(run), *resume]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+
+def exercises(course: Course, rows: np.ndarray) -> Iterator[Exercise]:
+    for sample in course.read(rows):
+        yield from course.exercises(sample)
+
+
+def text_of(exercise: Exercise) -> str:
+    """What is to be translated: the instruction without its order."""
+    found = to_translate(exercise.instruction)
+    assert found is not None
+    return found[1]
+
+
+def asked(talker: TextAssistant, text: str, language: str) -> str:
+    """What SmolLM2 says when it is asked for a translation."""
+    order = f"Translate into {NAMES[language]}. Write the translation only.\n\n{text}"
+    said = talker.generate([order], max_tokens=48).text.strip()
+    return said.splitlines()[0].strip(' "') if said else ""
+
+
+def row(what: str, written: list[str], expected: list[str], language: str) -> dict[str, object]:
+    found = evaluate_translations(written, expected, language=language)
+    half = (found.chrf.high - found.chrf.low) / 2
+    return {
+        "what": what,
+        "chrF": round(found.chrf.mean, 1),
+        "± chrF": round(half, 1),
+        "BLEU": round(found.bleu.mean, 1),
+        "captions": len(written),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""A glossary: texts and their translations, and the draft that looking them up makes of another text.
+
+In: pairs. Out: for a text, the longest known phrase at each place, the rest as it is. It is the baseline of
+translations (`evals.translation`), and what a small translator starts from: words that it cannot know from so
+little training are given to it, and it learns what to make of them (`models.instructions.drafted`). So that
+it learns that on texts it is trained with, a draft can be made as if their own pair were not known.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+_UNSPACED = r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+_TOKEN = re.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED})\w)+(?:['’]\w+)*|[^\w\s]")
+_LONGEST = 8
+
+
+class Glossary:
+    """Translates by looking up: the longest known phrase at each place; what is unknown is copied.
+
+    Args:
+        pairs: Texts and their translations, each a phrase to know; of several translations the commonest
+            (of equally common ones the first) is taken.
+
+    Example:
+        >>> known = Glossary([("a frog", "une grenouille"), ("red", "rouge"), ("frog", "grenouille")])
+        >>> known("A frog, red as fire.")
+        'une grenouille, rouge as fire.'
+        >>> known("A frog", without="une grenouille")
+        'A grenouille'
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._known: dict[str, Counter[str]] = defaultdict(Counter)
+        for text, translation in pairs:
+            key = _TOKEN.findall(text.strip(" .").lower())
+            if 0 < len(key) <= _LONGEST:
+                self._known[" ".join(key)][_plain(translation)] += 1
+
+    @classmethod
+    def from_json(cls, text: str) -> Glossary:
+        """Read what `to_json` wrote."""
+        found = cls(())
+        found._known.update({key: Counter(counts) for key, counts in json.loads(text).items()})
+        return found
+
+    def to_json(self) -> str:
+        """Phrases, each with its translations and how often each was seen."""
+        return json.dumps(self._known, ensure_ascii=False, separators=(",", ":"))
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __call__(self, text: str, *, without: str = "") -> str:
+        """Translate `text`.
+
+        Args:
+            text: Of any length.
+            without: A translation of the text as a whole; it counts once less, as if its pair had not been
+                given.
+        """
+        found = list(_TOKEN.finditer(text))
+        keys = [match[0].lower() for match in found]
+        own = " ".join(_TOKEN.findall(text.strip(" .").lower())) if without else ""
+        parts, place, end = [], 0, 0
+        while place < len(found):
+            known, length = found[place][0], 1
+            for num in range(min(_LONGEST, len(found) - place), 0, -1):
+                phrase = " ".join(keys[place : place + num])
+                if said := self._commonest(phrase, _plain(without) if phrase == own else ""):
+                    known, length = said, num
+                    break
+            parts += [text[end : found[place].start()], known]
+            place += length
+            end = found[place - 1].end()
+        return "".join(parts) + text[end:]
+
+    def _commonest(self, phrase: str, without: str) -> str:
+        counts = self._known.get(phrase)
+        if counts is None:
+            return ""
+        left = counts - Counter({without: 1}) if without else counts
+        return max(left, key=left.__getitem__, default="")
+
+
+def _plain(translation: str) -> str:
+    return translation.strip(" .")
