@@ -83,7 +83,7 @@ def main() -> None:
         "rows": rows,
         "notes": [
             "± is half of a 95 % bootstrap interval over captions; one seed",
-            f"model: recipe translate, {num / 1e6:.1f} M parameters from random weights, {last['step']:,} steps",
+            f"model: recipe translate, {num / 1e6:.1f} M parameters, random at first, {last['step']:,} steps",
             "glossary: the longest phrase of the training texts, else copied",
             'SmolLM2: 135M-Instruct, greedy, asked "Translate into LANGUAGE: ...", first line of its answer',
             " ".join(["command: sensorium bench translation", *sys.argv[1:]]),

@@ -60,3 +60,16 @@ def test_a_glossary_can_forget_one_pair_and_be_kept() -> None:
     assert known("frog", without="grenouille") == "grenouille"  # once more, and as often as the other
     assert Glossary(pairs[:1])("a frog", without="une grenouille") == "a frog"
     assert (len(known), known("frogs  ")) == (2, "frogs  ")
+
+
+def test_words_of_longer_texts_are_learned_and_phrases_come_first() -> None:
+    pairs = [
+        ("a red frog", "une grenouille rouge"),
+        ("the frog", "la grenouille"),
+        ("a red key", "une clé rouge"),
+    ]
+    known = Glossary.from_json(Glossary.learned(pairs).to_json())
+    assert known("a key.") == "une clé."
+    assert known("the frog") == "la grenouille"
+    assert known("a blue frog", without="x") == "une blue grenouille"
+    assert Glossary(pairs)("a key.") == "a key."

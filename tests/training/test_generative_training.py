@@ -249,15 +249,13 @@ def test_drafts_know_what_was_trained_but_not_the_answer_itself(tmp_path: Path) 
     model = load(tmp_path / "run", MultimodalLM)
     texts = [sample.texts for sample in course.read(course.train)]
     pairs = [(english.text, french.text) for english, french in texts]
-    for rows in (course.train.tolist(), course.test["squares-test"].tolist()):
-        for row in rows:
-            _, (asked,) = Teacher(model).lesson(course, [row], [course.exercises(course.read([row])[0])])
-            (known,) = course.exercises(course.read([row])[0])
-            english, french = known.instruction.removeprefix("To fr: "), str(known.answer)
-            others = list(pairs)
-            if row in course.train:
-                others.remove((english, french))
-            assert asked.instruction == f"{Glossary(others)(english)} | To fr: {english}"
+    learned = Glossary.learned(pairs)
+    assert model.glossaries["fr"].to_json() == learned.to_json()
+    for row in [*course.train.tolist(), *course.test["squares-test"].tolist()]:
+        _, (asked,) = Teacher(model).lesson(course, [row], [course.exercises(course.read([row])[0])])
+        (known,) = course.exercises(course.read([row])[0])
+        english, french = known.instruction.removeprefix("To fr: "), str(known.answer)
+        assert asked.instruction == f"{learned(english, without=french)} | To fr: {english}"
     _, plain, _ = prepared(tmp_path / "plain", ["translate"], languages=["fr"])
     assert plain.glossaries == {}
 

@@ -1,9 +1,10 @@
 """A glossary: texts and their translations, and the draft that looking them up makes of another text.
 
-In: pairs. Out: for a text, the longest known phrase at each place, the rest as it is. It is the baseline of
-translations (`evals.translation`), and what a small translator starts from: words that it cannot know from so
-little training are given to it, and it learns what to make of them (`models.instructions.drafted`). So that
-it learns that on texts it is trained with, a draft can be made as if their own pair were not known.
+In: pairs. Out: for a text, the longest known phrase at each place, the rest as it is; or word by word, where
+words were learned from the pairs (`align.words`). It is a baseline of translations, and what a small
+translator starts from: words that it cannot know from so little training are given to it, and it learns what
+to make of them (`models.instructions.drafted`). So that it learns that on texts it is trained with, a draft
+can be made as if their own pair were not known.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+
+from sensorium.align.words import word_translations
 
 _UNSPACED = r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 _TOKEN = re.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED})\w)+(?:['’]\w+)*|[^\w\s]")
 _LONGEST = 8
+_LEAST_ODDS = 0.15
+"""Of a word's likeliest translation: below, it is left as it is."""
 
 
 class Glossary:
@@ -24,6 +29,7 @@ class Glossary:
     Args:
         pairs: Texts and their translations, each a phrase to know; of several translations the commonest
             (of equally common ones the first) is taken.
+        words: Translations of single words, for those that no phrase covers.
 
     Example:
         >>> known = Glossary([("a frog", "une grenouille"), ("red", "rouge"), ("frog", "grenouille")])
@@ -33,23 +39,37 @@ class Glossary:
         'A grenouille'
     """
 
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, pairs: Iterable[tuple[str, str]], words: Mapping[str, str] | None = None) -> None:
+        self._words = dict(words or {})
         self._known: dict[str, Counter[str]] = defaultdict(Counter)
         for text, translation in pairs:
-            key = _TOKEN.findall(text.strip(" .").lower())
+            key = _words(text)
             if 0 < len(key) <= _LONGEST:
                 self._known[" ".join(key)][_plain(translation)] += 1
 
     @classmethod
+    def learned(cls, pairs: Sequence[tuple[str, str]]) -> Glossary:
+        """A glossary of pairs that knows the words of longer texts too, by their likeliest translation."""
+        texts, translations = ([_words(pair[side]) for pair in pairs] for side in (0, 1))
+        likeliest = {
+            word: max(odds, key=odds.__getitem__)
+            for word, odds in word_translations(texts, translations).items()
+            if max(odds.values()) >= _LEAST_ODDS
+        }
+        return cls(pairs, likeliest)
+
+    @classmethod
     def from_json(cls, text: str) -> Glossary:
         """Read what `to_json` wrote."""
-        found = cls(())
-        found._known.update({key: Counter(counts) for key, counts in json.loads(text).items()})
+        values = json.loads(text)
+        found = cls((), values["words"])
+        found._known.update({key: Counter(counts) for key, counts in values["phrases"].items()})
         return found
 
     def to_json(self) -> str:
-        """Phrases, each with its translations and how often each was seen."""
-        return json.dumps(self._known, ensure_ascii=False, separators=(",", ":"))
+        """Phrases, each with its translations and how often each was seen, and words."""
+        values = {"phrases": self._known, "words": self._words}
+        return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
     def __len__(self) -> int:
         return len(self._known)
@@ -64,10 +84,10 @@ class Glossary:
         """
         found = list(_TOKEN.finditer(text))
         keys = [match[0].lower() for match in found]
-        own = " ".join(_TOKEN.findall(text.strip(" .").lower())) if without else ""
+        own = " ".join(_words(text)) if without else ""
         parts, place, end = [], 0, 0
         while place < len(found):
-            known, length = found[place][0], 1
+            known, length = self._words.get(keys[place], found[place][0]), 1
             for num in range(min(_LONGEST, len(found) - place), 0, -1):
                 phrase = " ".join(keys[place : place + num])
                 if said := self._commonest(phrase, _plain(without) if phrase == own else ""):
@@ -84,6 +104,10 @@ class Glossary:
             return ""
         left = counts - Counter({without: 1}) if without else counts
         return max(left, key=left.__getitem__, default="")
+
+
+def _words(text: str) -> list[str]:
+    return _TOKEN.findall(text.strip(" .").lower())
 
 
 def _plain(translation: str) -> str:

@@ -217,7 +217,7 @@ def glossaries(courses: Sequence[Course]) -> dict[str, str]:
             for one in course.exercises(sample):
                 if (found := to_translate(one.instruction)) is not None:
                     pairs.setdefault(found[0], []).append((found[1], str(one.answer)))
-    return {language: Glossary(own).to_json() for language, own in sorted(pairs.items())}
+    return {language: Glossary.learned(own).to_json() for language, own in sorted(pairs.items())}
 
 
 @dataclass(frozen=True)
