@@ -13,6 +13,7 @@ from sensorium.tasks import composed
 from sensorium.tasks.asking import ask
 from sensorium.tasks.assistant import Assistant, Turn, write_config
 from sensorium.tasks.composed import ComposedAssistant, doing
+from sensorium.tasks.sentences import as_sentence
 from sensorium.tasks.windowed import WindowedTranscriber
 from tiny_assistants import write_picture, write_run, write_sound
 
@@ -77,12 +78,12 @@ def test_spoken_questions_are_answered_aloud(
     answer = whole.generate([picture, heard], max_tokens=7)
     assert whole.generate([picture, sound], max_tokens=7).ids == answer.ids
     spoken = whole.generate([picture, sound], to="audio", max_tokens=7)
-    assert spoken.ids == whole.generate([answer.text], to="audio", max_tokens=7).ids
+    assert spoken.ids == whole.generate([as_sentence(answer.text)], to="audio", max_tokens=7).ids
     assert spoken.audio is not None
     assert spoken.audio.duration_s > 0
     described = whole.generate([picture], to="audio", max_tokens=7)
     told = whole.generate([picture], max_tokens=7).text
-    assert described.ids == whole.generate([told], to="audio", max_tokens=7).ids
+    assert described.ids == whole.generate([as_sentence(told)], to="audio", max_tokens=7).ids
     # later turns look at the same picture; questions that were heard before are not heard again
     turns = [Turn("user", (picture, sound)), Turn("assistant", ("red",)), Turn("user", ("What is left?",))]
     later = whole.reply(turns)

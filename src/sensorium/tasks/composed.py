@@ -36,6 +36,7 @@ from sensorium.tasks.assistant import (
     answer_once,
     write_config,
 )
+from sensorium.tasks.sentences import as_sentence
 from sensorium.tasks.skills import Skills, check_skill
 
 _QUESTION = write_config(200, 0.0)
@@ -92,7 +93,7 @@ class ComposedAssistant:
         task = self._task(turns, to)
         if task in ("ask", "caption") and to == "audio":
             answer = self.member(task).reply(turns, config, guide=guide).text
-            return ask(self.member("speak"), "speak", text=answer, config=config)
+            return ask(self.member("speak"), "speak", text=as_sentence(answer), config=config)
         return self.member(task).reply(turns, config, to=to, guide=guide)
 
     def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:

@@ -19,6 +19,7 @@ from sensorium.tasks.asking import ask
 from sensorium.tasks.assistant import Assistant, Generation, Part, Turn, WriteConfig
 from sensorium.tasks.composed import doing
 from sensorium.tasks.multimodal_assistant import MultimodalAssistant
+from sensorium.tasks.sentences import as_sentence
 from sensorium.tasks.speaking import USUAL, Speech
 from sensorium.tasks.windowed import WindowedTranscriber
 
@@ -93,7 +94,7 @@ class Conversation:
         Raises:
             NotFoundError: If no model at hand was taught to speak.
         """
-        return Speech(self.able_to("speak"), text, USUAL)
+        return Speech(self.able_to("speak"), as_sentence(text), USUAL)
 
     def attach(self, name: str) -> None:
         """Let a file go with the next message.

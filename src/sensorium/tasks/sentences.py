@@ -77,8 +77,8 @@ def _said_of_scenes(seed: int) -> Iterator[str]:
         asked = asker.choose(questions(view), rng)
         for place in rng.permutation(len(asked))[:2]:
             yield asked[place].text
-            yield _sentence(asked[place].answer)
-        yield _sentence(caption(inventory(things, [["colour"], ["colour", "size"]][int(rng.integers(2))]))[0])
+            yield as_sentence(asked[place].answer)
+        yield as_sentence(caption(inventory(things, [["colour"], ["colour", "size"]][int(rng.integers(2))]))[0])
         number += 1
 
 
@@ -99,7 +99,7 @@ def _things(rng: np.random.Generator) -> list[Thing]:
 
 def _stamps(num: int, seed: int, progress: Progress) -> list[str]:
     table = packages.get("stamps", progress=progress)
-    captions = dict.fromkeys(_sentence(texts[0].text) for texts in table.column("texts"))
+    captions = dict.fromkeys(as_sentence(texts[0].text) for texts in table.column("texts"))
     return _shuffled([text for text in captions if not any(char.isdigit() for char in text)], num, seed)
 
 
@@ -112,8 +112,14 @@ def _shuffled(texts: Sequence[str], num: int, seed: int) -> list[str]:
     return [texts[place] for place in islice(order, num)]
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text[-1:] in (".", "!", "?") else ".")
+def as_sentence(text: str) -> str:
+    """A text with a capital letter and a full stop.
+
+    Example:
+        >>> as_sentence("two"), as_sentence("Is it red?")
+        ('Two.', 'Is it red?')
+    """
+    return text[:1].upper() + text[1:] + ("" if text[-1:] in ("", ".", "!", "?") else ".")
 
 
 SOURCES: dict[str, Source] = {
