@@ -78,7 +78,8 @@ def _said_of_scenes(seed: int) -> Iterator[str]:
         for place in rng.permutation(len(asked))[:2]:
             yield asked[place].text
             yield as_sentence(asked[place].answer)
-        yield as_sentence(caption(inventory(things, [["colour"], ["colour", "size"]][int(rng.integers(2))]))[0])
+        said = [["colour"], ["colour", "size"]][int(rng.integers(2))]
+        yield as_sentence(caption(inventory(things, said))[0])
         number += 1
 
 
