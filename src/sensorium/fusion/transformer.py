@@ -6,8 +6,9 @@ number of modalities; the cost of attention grows with (sum of N_m)^2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isqrt
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -20,7 +21,7 @@ from sensorium.fusion import cost
 from sensorium.fusion.joining import join
 from sensorium.fusion.options import block_config, check_least
 from sensorium.fusion.registry import FUSIONS, FusionOutput
-from sensorium.nn.block import Stack
+from sensorium.nn.block import Block, Stack
 from sensorium.nn.pooling import AttentionPool
 from sensorium.nn.position import LearnedPositions, grid_positions
 
@@ -80,7 +81,7 @@ class JointTransformer(nn.Module):
             "left of" is one product, and each has a learned vector; all else stands at the middle, and looks
             at the places once more when all is met (`Look`). 0: where tokens stand is their own matter.
         after: Blocks after that look, where words that know where things are can be compared ("left of"); a
-            decoder, which reads one after the other, learns that far later.
+            decoder, which reads one after the other, learns that far later. They start by changing nothing.
 
     Raises:
         ConfigError: If `places` is no square number, or 0 while there are blocks `after` the look.
@@ -109,7 +110,7 @@ class JointTransformer(nn.Module):
         turned = {"rotary_axes": 2, "rotary_base": _ROTARY_BASE} if places else {}
         block = block_config(width, num_heads, mlp_dim, dropout, **turned)
         self.stack = Stack(block, depth)
-        self.after = Stack(block, after) if after else None
+        self.after = _unchanging(Stack(block, after)) if after else None
         self.places = LearnedPositions(places, width) if places else None
         self.look = Look(width) if places else None
         self.leave = nn.Linear(width, out_dim)
@@ -146,6 +147,15 @@ class JointTransformer(nn.Module):
         looking = 0 if self.look is None else self.look.flops(num_tokens, lengths.get("image", 0))
         stacks = sum(cost.stack(one, num_tokens) for one in (self.stack, self.after) if one is not None)
         return stacks + cost.linear(self.leave, num_tokens + 1) + pooling + looking
+
+
+def _unchanging(stack: Stack) -> Stack:
+    """A stack whose branches add nothing yet: what was learned before it is read as it was, but for the norm."""
+    for block in cast("Iterable[Block]", stack.blocks):
+        for end in (block.attention.out, block.mlp.down):
+            for parameter in end.parameters():
+                nn.init.zeros_(parameter)
+    return stack
 
 
 def is_place(tokens: Mapping[str, Tokens]) -> Bool[Tensor, " N"]:
