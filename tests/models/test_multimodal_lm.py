@@ -185,6 +185,8 @@ def test_what_does_not_fit_is_refused() -> None:
     for option in ("forget", "pace"):
         with pytest.raises(ValueError, match="a finished model stays as it came"):
             config(decoders={"text": {"pretrained": "smollm2", option: 0.1}})
+    with pytest.raises(ValueError, match="focus sharpens a writer that has a pace"):
+        config(decoders={"text": {"tokenizer_json": BPE, "focus": 2.0}})
     with pytest.raises(ValueError, match=r"decoders\.text\.pace has no meaning with mode = 'prefix'"):
         config(mode="prefix", decoders={"text": {"tokenizer_json": BPE, "pace": 0.5}})
     with pytest.raises(UsageError, match="writes codes, not the text 'a frog'"):

@@ -10,6 +10,8 @@ from small_jobs import digests
 
 from region_world import small_grounder
 from sensorium.core.errors import ConfigError, TrainingError
+from sensorium.data.sample import Caption, Sample
+from sensorium.data.table import Table
 from sensorium.losses import IGNORED
 from sensorium.models.checkpoint import load, save
 from sensorium.models.glossary import Glossary
@@ -255,9 +257,45 @@ def test_drafts_know_what_was_trained_but_not_the_answer_itself(tmp_path: Path) 
         _, (asked,) = Teacher(model).lesson(course, [row], [course.exercises(course.read([row])[0])])
         (known,) = course.exercises(course.read([row])[0])
         english, french = known.instruction.removeprefix("To fr: "), str(known.answer)
-        assert asked.instruction == f"{learned(english, without=french)} | To fr: {english}"
+        drafts = [learned(english), learned(english, without=french)]  # with its own pair, and without
+        assert asked.instruction in [f"{draft} | To fr: {english}" for draft in drafts]
     _, plain, _ = prepared(tmp_path / "plain", ["translate"], languages=["fr"])
     assert plain.glossaries == {}
+
+
+def test_half_of_the_exercises_are_drafted_with_their_own_pair_known(tmp_path: Path) -> None:
+    table = Table.create(tmp_path / "t.lance", licence="CC0-1.0")
+    pairs = [(f"thing {chr(97 + number)}", f"chose {chr(65 + number)}") for number in range(20)]
+    for number, pair in enumerate(pairs):
+        texts = [Caption(*one) for one in zip(("en", "fr"), pair, strict=True)]
+        table.add([Sample(f"t:{number}", texts=texts, source="squares-test" if number > 17 else "squares")])
+    recipe = GenerativeRecipe.model_validate(
+        recipe_values([task(table.path, "translate", languages=["fr"], drafts=True)])
+    )
+    course = open_course(recipe.data.tasks[0], 0)
+    model, _ = build_multimodal(recipe, [course])
+    asked = [course.exercises(sample) for sample in course.read(course.train)]
+    _, made = Teacher(model).lesson(course, course.train.tolist(), asked)
+    is_copy = [one.instruction.partition(" | ")[0] == one.answer for one in made]
+    assert 4 <= sum(is_copy) <= 14
+    again = Teacher(model).lesson(course, course.train.tolist(), asked)[1]
+    assert [one.instruction for one in again] == [one.instruction for one in made]
+
+
+def test_pieces_are_read_as_they_are_written_at_first(tmp_path: Path) -> None:
+    lesson_table(tmp_path / "t.lance")
+    values = recipe_values([task(tmp_path / "t.lance", "ask")])
+    for width, is_alike in ((32, True), (16, False)):
+        values["model"]["decoders"]["text"] = {"width": width, "depth": 1, "num_heads": 2}
+        recipe = GenerativeRecipe.model_validate(values)
+        model, _ = build_multimodal(recipe, [open_course(recipe.data.tasks[0], 0)])
+        read = model.sources["text"].embedding.weight.detach()
+        written = model.decoder("text").model.embedding.weight.detach()
+        if not is_alike:
+            assert read.shape != written.shape
+            continue
+        assert torch.nn.functional.cosine_similarity(read, written).min() > 0.9999
+        assert read.std() > 2 * written.std()
 
 
 def test_a_text_to_translate_is_drafted_in_use_as_in_training(tmp_path: Path) -> None:

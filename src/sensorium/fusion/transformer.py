@@ -150,7 +150,7 @@ class JointTransformer(nn.Module):
 
 
 def _unchanging(stack: Stack) -> Stack:
-    """A stack whose branches add nothing yet: what was learned before it is read as it was, but for the norm."""
+    """A stack whose branches add nothing yet: what comes in goes out, but for the norm."""
     for block in cast("Iterable[Block]", stack.blocks):
         for end in (block.attention.out, block.mlp.down):
             for parameter in end.parameters():

@@ -47,6 +47,8 @@ class WriterConfig(Config):
             memory alone, which needs a text encoder.
         pace: Places of the memory that are read while one id is written, about, where it is read from end to
             end: texts that are spoken, speech that is written down. 0: where it is not. See `nn.attention`.
+        focus: With a pace: how much sharper its last head begins to look than its first, as a logarithm. What
+            is copied letter by letter or piece by piece wants some that look at one place.
         forget: Share of what it has written that it does not see in training, so that it learns to look at
             the memory: in speech, what was said last tells most of what comes next (arXiv:1511.06349,
             section 3.1).
@@ -65,6 +67,7 @@ class WriterConfig(Config):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     prompted: bool = True
     pace: float = Field(default=0.0, ge=0)
+    focus: float = Field(default=0.0, ge=0)
     forget: float = Field(default=0.0, ge=0, lt=1)
     gated: bool = False
 
@@ -74,6 +77,8 @@ class WriterConfig(Config):
             raise ValueError("pretrained, tokenizer_json and num_codes name different kinds; give one")
         if self.pretrained and (self.forget or self.pace):
             raise ValueError("forget and pace are for a writer of our own; a finished model stays as it came")
+        if self.focus and not self.pace:
+            raise ValueError("focus sharpens a writer that has a pace; give one, or leave focus out")
         if self.low_rank and not self.pretrained:
             raise ValueError("low_rank adapts a pretrained model; one of our own trains as a whole")
         return self
@@ -210,6 +215,7 @@ def _small(config: WriterConfig, vocab_size: int, memory_dim: int) -> LanguageMo
         memory_dim=memory_dim,
         gated_memory=config.gated,
         memory_pace=config.pace,
+        memory_focus=config.focus,
         dropout=config.dropout,
     )
     return LanguageModel(

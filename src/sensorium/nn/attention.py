@@ -153,6 +153,8 @@ class Attention(nn.Module):
         is_causal: Whether a token sees only what stands before it.
         rotary: Rotates queries and keys by their positions; None where positions are in the tokens.
         pace: Places of what is attended to that a query reads on, about; 0: it is not read in order.
+        focus: Logarithm by which a, with a pace, begins greater in the last head than in the first, where it
+            is 1: some look about, some at one place.
 
     Raises:
         ConfigError: If heads do not divide as they must.
@@ -173,6 +175,7 @@ class Attention(nn.Module):
         is_causal: bool = False,
         rotary: Rotary | None = None,
         pace: float = 0.0,
+        focus: float = 0.0,
     ) -> None:
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -191,7 +194,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(source_dim, num_kv_heads * self.head_dim, bias=qkv_bias)
         self.out = nn.Linear(num_heads * self.head_dim, dim, bias=out_bias)
         self.pace = pace
-        self.nearness = nn.Parameter(torch.zeros(num_heads)) if pace else None
+        self.nearness = nn.Parameter(torch.linspace(0, focus, num_heads)) if pace else None
         """Logarithm of a."""
         self.query_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if query_norm else None
         self.key_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if query_norm else None

@@ -184,7 +184,27 @@ def build_multimodal(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         model = MultimodalLM(config)
+    read_as_written(model)
     return model, set() if first is None else take_over(model, first.tensors)
+
+
+@torch.no_grad()
+def read_as_written(model: MultimodalLM) -> None:
+    """Let pieces that a text encoder reads start in the directions of those that the writer writes.
+
+    Only where both know the same pieces, in one width. To write what was read is then one map for all pieces,
+    and not something to be learned of each.
+    """
+    if "text" not in model.sources or "text" not in model.decoders:
+        return
+    read = getattr(model.sources["text"], "embedding", None)
+    written = getattr(model.decoder("text").model, "embedding", None)
+    known = model.config.sources["text"].options.get("tokenizer_json")
+    if not isinstance(read, nn.Embedding) or not isinstance(written, nn.Embedding):
+        return
+    same = known == model.config.decoders["text"].tokenizer_json
+    if same and read.weight.shape == written.weight.shape:
+        read.weight.copy_(written.weight * (read.weight.std() / written.weight.std()))
 
 
 def with_word_pieces(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -115,11 +116,16 @@ class Teacher:
         return lesson, [one for _, one in kept]
 
     def _drafted(self, exercise: Exercise) -> Exercise:
-        """An exercise with a draft of its translation, where the model has a glossary."""
+        """An exercise with a draft of its translation, where the model has a glossary.
+
+        Half of them, told from the text, are drafted with their own pair known: so it learns soon to copy
+        what is right. From the others alone it had not learned that after 1,000 steps.
+        """
         known, answer = self.model.glossaries, exercise.answer
         if not known or not isinstance(answer, str):
             return exercise
-        return replace(exercise, instruction=drafted(exercise.instruction, known, answer))
+        is_known = crc32(f"{exercise.instruction}{answer}".encode()) % 2 == 0
+        return replace(exercise, instruction=drafted(exercise.instruction, known, "" if is_known else answer))
 
     def _prepared(self, course: Course, row: int, exercise: Exercise) -> Prepared:
         """Media of an exercise as the model's encoders take them; what it has no encoder for is left out."""
