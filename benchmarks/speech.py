@@ -14,7 +14,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", type=Path, default=ROOT / "runs" / default)
     parser.add_argument("--limit", type=int, default=200, help="held-out sentences of each part")
-    parser.add_argument("--said", type=int, default=60, help="sentences that the talker says")
+    parser.add_argument("--said", type=int, default=90, help="sentences that the talker says")
     arguments = parser.parse_args()
     make_tables(arguments.spoken, arguments.voice)
     codec = arguments.speak.with_name("codec-audio")
@@ -137,13 +137,18 @@ def listening(run: Path, place: Path, limit: int, by_whisper: Ears) -> list[Row]
             "listen": [one.text for one in answers],
             "Whisper": [by_whisper(sound_of(one)) for one in samples],
         }
-        for kind in ("all", *sorted(set(kinds))):
-            places = [place for place, one in enumerate(kinds) if kind in ("all", one)]
-            for who, texts in heard.items():
-                what = f"heard, {part}, {kind}: {who}"
-                rows.append(errors(what, [texts[n] for n in places], [said[n] for n in places]))
-                print(rows[-1], flush=True)
+        for who, texts in heard.items():
+            rows += by_kind(f"heard, {part}, {{kind}}: {who}", texts, said, kinds)
     return rows
+
+
+def by_kind(what: str, heard: Sequence[str], said: Sequence[str], kinds: Sequence[str]) -> Iterator[Row]:
+    """Errors in all sentences, then in those of each kind."""
+    for kind in ("all", *sorted(set(kinds))):
+        places = [place for place, one in enumerate(kinds) if kind in ("all", one)]
+        row = errors(what.format(kind=kind), [heard[n] for n in places], [said[n] for n in places])
+        print(row, flush=True)
+        yield row
 
 
 def speaking(run: Path, place: Path, num: int, ears: dict[str, Ears]) -> tuple[list[Row], list[str]]:
@@ -152,7 +157,8 @@ def speaking(run: Path, place: Path, num: int, ears: dict[str, Ears]) -> tuple[l
     codec = open_codecs(load(run, MultimodalLM).config)["audio"]
     table = Table.open(place)
     chosen = np.flatnonzero(np.array(table.column("source")) == "spoken-texts")[:num]
-    samples = table.rows(chosen, columns=["speech", "texts"])
+    samples = table.rows(chosen, columns=["speech", "texts", "meta"])
+    kinds = [str(sample.meta["kind"]) for sample in samples]
     texts = [sample.texts[0].text for sample in samples]
     own = [sound_of(sample) for sample in samples]
     talker.prepare("audio")
@@ -160,15 +166,15 @@ def speaking(run: Path, place: Path, num: int, ears: dict[str, Ears]) -> tuple[l
     speeches = [Speech(talker, text, USUAL) for text in texts]
     said = [one.audio() for one in speeches]
     factor = (time.perf_counter() - began) / sum(one.duration_s for one in said)
-    rows = []
+    rows: list[Row] = []
     for who, sounds in (
         ("speak", said),
         ("espeak-ng", own),
         ("espeak-ng through the codec", [codec.decode(codec.encode(one)) for one in own]),
     ):
         for ear, hear in ears.items():
-            rows.append(errors(f"said by {who}, heard by {ear}", [hear(one) for one in sounds], texts))
-            print(rows[-1], flush=True)
+            heard = [hear(one) for one in sounds]
+            rows += by_kind(f"said by {who}, {{kind}}, heard by {ear}", heard, texts, kinds)
     first = spread([one.first_s for one in speeches])
     return rows, [
         f"speak: {factor:.2f} s for a second of speech; first sound after {first['median']:.2f} s "

@@ -3,8 +3,9 @@
     sensorium bench translation
     sensorium bench translation --run runs/translate --limit 60
 
-Trains the recipe where that was not done yet (`runs/`). Beside it stand the text as it is, a glossary of the
-training texts (the longest phrase known, else copied), and SmolLM2, asked in its own words.
+Trains the recipe where that was not done yet (`runs/`). Beside it stand the draft that it is given, the text
+as it is, a glossary of the training texts (the longest phrase known, else copied), and SmolLM2, asked in its
+own words.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ ROOT = Path(__file__).parents[1]
 LONGEST = 200
 """Letters of a translation."""
 NAMES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese"}
-Pair = tuple[str, str]
 
 
 def main() -> None:
@@ -59,15 +59,14 @@ def main() -> None:
         known = list(exercises(course, course.train))
         for language in config.languages:
             own = [one for one in answers if one.exercise.type == language]
-            texts, expected = (
-                [text_of(one.exercise) for one in own],
-                [str(one.exercise.answer) for one in own],
-            )
+            texts = [text_of(one.exercise) for one in own]
+            expected = [str(one.exercise.answer) for one in own]
             glossary = Glossary((text_of(one), str(one.answer)) for one in known if one.type == language)
             few = slice(arguments.smollm2_limit)
             way = f"{config.source_language} to {language}"
             for who, written, wanted in (
                 ("model", [one.text for one in own], expected),
+                ("draft", [model.glossaries[language](text) for text in texts], expected),
                 ("copied", texts, expected),
                 (f"glossary of {len(glossary):,}", [glossary(text) for text in texts], expected),
                 ("SmolLM2", [asked(talker, text, language) for text in texts[few]], expected[few]),
@@ -84,6 +83,7 @@ def main() -> None:
         "notes": [
             "± is half of a 95 % bootstrap interval over captions; one seed",
             f"model: recipe translate, {num / 1e6:.1f} M parameters, random at first, {last['step']:,} steps",
+            "draft: what the model is given: longest phrases, then single words, of the training texts",
             "glossary: the longest phrase of the training texts, else copied",
             'SmolLM2: 135M-Instruct, greedy, asked "Translate into LANGUAGE: ...", first line of its answer',
             " ".join(["command: sensorium bench translation", *sys.argv[1:]]),

@@ -263,7 +263,7 @@ def test_drafts_know_what_was_trained_but_not_the_answer_itself(tmp_path: Path) 
     assert plain.glossaries == {}
 
 
-def test_half_of_the_exercises_are_drafted_with_their_own_pair_known(tmp_path: Path) -> None:
+def test_most_exercises_are_drafted_with_their_own_pair_known(tmp_path: Path) -> None:
     table = Table.create(tmp_path / "t.lance", licence="CC0-1.0")
     pairs = [(f"thing {chr(97 + number)}", f"chose {chr(65 + number)}") for number in range(20)]
     for number, pair in enumerate(pairs):
@@ -277,7 +277,7 @@ def test_half_of_the_exercises_are_drafted_with_their_own_pair_known(tmp_path: P
     asked = [course.exercises(sample) for sample in course.read(course.train)]
     _, made = Teacher(model).lesson(course, course.train.tolist(), asked)
     is_copy = [one.instruction.partition(" | ")[0] == one.answer for one in made]
-    assert 4 <= sum(is_copy) <= 14
+    assert 9 <= sum(is_copy) <= 17
     again = Teacher(model).lesson(course, course.train.tolist(), asked)[1]
     assert [one.instruction for one in again] == [one.instruction for one in made]
 

@@ -118,13 +118,14 @@ class Teacher:
     def _drafted(self, exercise: Exercise) -> Exercise:
         """An exercise with a draft of its translation, where the model has a glossary.
 
-        Half of them, told from the text, are drafted with their own pair known: so it learns soon to copy
-        what is right. From the others alone it had not learned that after 1,000 steps.
+        Three of four, told from the text, are drafted with their own pair known: so it learns to copy what is
+        right. From the others alone it had not learned that after 1,000 steps; from half and half it soon
+        wrote German and Chinese of its own, worse than its drafts.
         """
         known, answer = self.model.glossaries, exercise.answer
         if not known or not isinstance(answer, str):
             return exercise
-        is_known = crc32(f"{exercise.instruction}{answer}".encode()) % 2 == 0
+        is_known = crc32(f"{exercise.instruction}{answer}".encode()) % 4 > 0
         return replace(exercise, instruction=drafted(exercise.instruction, known, "" if is_known else answer))
 
     def _prepared(self, course: Course, row: int, exercise: Exercise) -> Prepared:

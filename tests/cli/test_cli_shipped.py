@@ -1,0 +1,142 @@
+"""The assistant that comes along: a spoken question about an image is answered in speech, offline."""
+
+import io
+import json
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+import soxr
+
+import sensorium as sm
+from sensorium import media
+from sensorium.cli import main
+from sensorium.data import espeak
+from sensorium.data.questions import questions_of
+from sensorium.data.sample import normalise
+from sensorium.evals.speech import evaluate_transcripts
+from sensorium.media.encoding import write_medium
+from sensorium.tasks.assistant import Assistant
+from sensorium.tasks.composed import ComposedAssistant
+from sensorium.tasks.scenes import Plan, make_scenes
+from sensorium.tasks.sentences import as_sentence
+from sensorium.tasks.skills import members_of, shipped_assistant
+from sensorium.tasks.transcribe import Transcriber
+
+RATE_HZ = 16_000
+MOST_BYTES = 30_000_000
+MOST_S = 10.0
+TYPES = ("colour", "presence")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A picture, a question about it, and the recording of the question."""
+
+    picture: Path
+    question: str
+    answer: str
+    recording: Path
+
+
+def test_it_is_small_has_cards_and_names_no_place_of_ours() -> None:
+    folder = shipped_assistant()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MOST_BYTES
+    assert members_of(folder)
+    for weights in folder.rglob("model.safetensors"):
+        assert (weights.parent / "card.md").read_text().startswith("# ")
+        assert (weights.parent / "recipe.toml").is_file()
+    for path in files:
+        if path.suffix in {".md", ".toml"}:
+            assert not {"/root", "/home", "/tmp"} & {part[:5] for part in path.read_text().split('"')}
+
+
+def test_python_has_all_of_it() -> None:
+    assistant = sm.load("assistant")
+    assert isinstance(assistant, ComposedAssistant)
+    assert {"ask", "caption", "transcribe", "speak"} <= set(assistant.skills)
+    assert {"text", "audio"} <= set(assistant.outputs)
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
+    """Scenes that nothing was trained on, each with a question that espeak-ng asks aloud."""
+    folder = tmp_path_factory.mktemp("cases")
+    table = make_scenes(folder / "scenes.lance", Plan(num_train=1, num_test=10, seed=7001))
+    rows = np.flatnonzero(np.array(table.column("source")) == "scenes-seen")
+    espeak.prepare()
+    found = []
+    for number, sample in enumerate(table.rows(rows)):
+        asked = next((one for one in questions_of(sample) if one.type in TYPES), None)
+        if asked is None:
+            continue
+        picture, recording = folder / f"{number}.png", folder / f"{number}.wav"
+        assert sample.image is not None
+        picture.write_bytes(sample.image)
+        write_medium(read_aloud(asked.question, "en-us"), recording)
+        found.append(Case(picture, asked.question, asked.answer, recording))
+    return found
+
+
+def read_aloud(text: str, voice: str) -> media.Audio:
+    """What espeak-ng makes of a text."""
+    speech = espeak.speak(text, voice, words_per_minute=150)
+    samples = soxr.resample(speech.samples, speech.rate_hz, RATE_HZ).clip(-1, 1)
+    return media.Audio(samples[:, None].astype(np.float32), RATE_HZ)
+
+
+def understanding(sound: media.Audio, own: Assistant, whisper: Transcriber) -> list[str]:
+    """What our recogniser hears in a short sound, and what Whisper hears with silence around it."""
+    padded = media.Audio(np.pad(sound.mono(RATE_HZ), RATE_HZ // 2)[:, None], RATE_HZ)
+    return [own.generate([sound], max_tokens=60).text, whisper.generate([padded]).text]
+
+
+def is_among(said: str, heard: list[str]) -> bool:
+    return any(evaluate_transcripts([one], [said]).wer.mean == 0 for one in heard)
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_spoken_questions_about_images_are_answered_in_speech_offline(
+    cases: list[Case],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("the network was asked for")
+
+    own, whisper = sm.load("assistant").member("transcribe"), sm.load("whisper-tiny.en")
+    whisper.generate([media.Audio(np.zeros((RATE_HZ, 1), np.float32), RATE_HZ)])  # all that it fetches
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    heard = right = understood = teachers = 0
+    log: list[object] = []
+    for number, one in enumerate(cases):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"/voice {one.recording}\n"))
+        words = ["-m", "assistant", "-a", str(one.picture), "--speak", "-o", str(tmp_path / str(number))]
+        (tmp_path / str(number)).mkdir()
+        began = time.perf_counter()
+        assert main(["chat", *words, "--temperature", "0", "--json"]) == 0
+        assert time.perf_counter() - began < MOST_S
+        told = json.loads(capsys.readouterr().out)
+        spoken, read = media.open(told["audio"]), read_aloud(as_sentence(told["text"]), "en-gb")
+        assert isinstance(spoken, media.Audio)
+        again = [understanding(sound, own, whisper) for sound in (spoken, read)]
+        log.append((one.question, told["heard"], one.answer, told["text"], *again))
+        heard += normalise(told["heard"]) == normalise(one.question)
+        right += normalise(told["text"]) == normalise(one.answer)
+        understood += is_among(told["text"], again[0])
+        teachers += is_among(told["text"], again[1])
+    print(*log, sep="\n")  # shown where the test fails
+    num = len(cases)
+    assert num >= 8
+    assert heard >= 0.7 * num
+    assert right >= 0.6 * num
+    assert understood >= 0.6 * num
+    assert understood >= teachers - 1  # espeak-ng's own reading: one-word answers are hard to hear
