@@ -182,6 +182,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot each have a prefix"):
         GenerativeRecipe.model_validate(values)
     values["model"]["mode"], values["model"]["decoders"]["text"]["pace"] = "memory", 0.5
+    with pytest.raises(ValueError, match="drafts are for texts to translate"):
+        GenerativeRecipe.model_validate(recipe_values([task(tmp_path / "t.lance", "ask", drafts=True)]))
     with pytest.raises(ValueError, match="a pace needs a memory of its own"):
         GenerativeRecipe.model_validate(values)
 

@@ -46,6 +46,12 @@ class TaskConfig(Config):
     per_row: int = Field(default=1, ge=1)
     max_tokens: int = Field(default=64, ge=1)
 
+    @model_validator(mode="after")
+    def _only_translations_are_drafted(self) -> TaskConfig:
+        if self.drafts and self.task != "translate":
+            raise ValueError(f"drafts are for texts to translate; leave it out of task '{self.task}'")
+        return self
+
     @property
     def held_out(self) -> float | frozenset[str]:
         """What `test` names, however it is spelt: a share, or the set of sources."""
