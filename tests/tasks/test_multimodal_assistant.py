@@ -29,7 +29,14 @@ def assistant(tmp_path_factory: pytest.TempPathFactory) -> MultimodalAssistant:
     save(codec, folder / "codec")
     decoders = {
         "text": {"tokenizer_json": BPE, "width": 24, "num_heads": 2, "depth": 2},
-        "image": {"codec": "elsewhere/codec", "num_codes": 15, "width": 16, "num_heads": 2, "depth": 1},
+        "image": {
+            "codec": "elsewhere/codec",
+            "num_codes": 15,
+            "num_places": 5,
+            "width": 16,
+            "num_heads": 2,
+            "depth": 1,
+        },
     }
     save(build(decoders=decoders), folder)
     found = load(folder)

@@ -14,7 +14,15 @@ from sensorium.core.errors import TableError, UsageError
 from sensorium.data.questions import questions_of
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
-from sensorium.tasks.scenes import Plan, caption, inventory, load_pictures, scene_samples
+from sensorium.tasks.scenes import (
+    Plan,
+    caption,
+    inventory,
+    load_pictures,
+    make_scenes,
+    scene_samples,
+    whereabouts,
+)
 
 KINDS = ("frog", "key", "bell", "owl", "bus")
 
@@ -132,6 +140,30 @@ def test_captions_list_everything_once() -> None:
     assert caption(inventory(things, ["colour", "size"]))[0] == (
         "the small red frog, the large orange owl and the large red frog"
     )
+
+
+def test_whereabouts_tell_the_third_of_each_middle() -> None:
+    def thing(kind: str, x: float, y: float) -> Thing:
+        return Thing(kind, "orange", "small", (x - 2.0, y - 2.0, x + 2.0, y + 2.0))
+
+    assert whereabouts([thing("owl", 15.0, 15.0)], 90.0) == "a small orange owl at the top left"
+    told = whereabouts([thing("owl", 45.0, 45.0), thing("bus", 85.0, 45.0), thing("key", 45.0, 88.0)], 90.0)
+    assert told == (
+        "a small orange owl in the middle, a small orange bus at the right and a small orange key at the bottom"
+    )
+
+
+def test_captions_say_what_is_asked_for(rows: list[Sample]) -> None:
+    asked = Plan(num_train=3, num_test=1, captions=("place", "colour"))
+    for row, usual in zip(scene_samples(composer(), asked), rows, strict=False):
+        placed, coloured = (one.text for one in row.texts)
+        assert placed == whereabouts(things_of(row), 61.0)
+        assert coloured == caption(inventory(things_of(row)))[0]
+        if row.uri == usual.uri:
+            assert [coloured] == [one.text for one in usual.texts[:1]]
+            assert (row.image, row.regions) == (usual.image, usual.regions)
+    with pytest.raises(UsageError, match="no captions that say 'shape'"):
+        make_scenes("unused.lance", Plan(captions=("place", "shape")))
 
 
 def test_equal_seeds_give_equal_rows_and_parts_are_sources(rows: list[Sample], tmp_path: Path) -> None:

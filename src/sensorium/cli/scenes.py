@@ -28,6 +28,10 @@ def scenes(
         int,
         typer.Option("--questions", min=0, help="Most questions of each of six types about a scene."),
     ] = 2,
+    captions: Annotated[
+        str,
+        typer.Option("--captions", help="What captions say: colour, size (and colour), place (and both)."),
+    ] = "colour,size",
     json: JsonOption = False,
 ) -> None:
     """Compose scenes of real pictures, with phrases and their boxes, and questions with their answers.
@@ -38,8 +42,9 @@ def scenes(
     """
     from sensorium.tasks.scenes import Plan, make_scenes
 
-    sources = tuple(part.strip() for part in pictures.split(",") if part.strip())
-    plan = Plan(num, held_out, size, sources, _read_range(things), seed, questions)
+    plan = Plan(
+        num, held_out, size, _listed(pictures), _read_range(things), seed, questions, _listed(captions)
+    )
     with TerminalProgress() as progress:
         table = make_scenes(out, plan, progress)
     if json:
@@ -47,6 +52,10 @@ def scenes(
     else:
         emit_pairs({"table": table.path, "rows": len(table)})
         note(f"next: sensorium train grounding --set data.table={out}")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _read_range(text: str) -> tuple[int, int]:

@@ -37,13 +37,14 @@ def engine_of(
         model: In evaluation mode.
         to: Kind of output.
         num_rows: Most answers that are written at a time.
-        capacity: Most ids of a sequence.
+        capacity: Most ids of a sequence, where the writer has not learned fewer places.
         precision: Of the writer's weights; see `fastest_decoder`.
         progress: Told while machine code is compiled.
     """
     writer = model.decoder(to)
     decode = None if writer.tokenizer is None else writer.tokenizer.decode
-    return Engine(fastest_decoder(writer.model, num_rows, capacity, precision, progress=progress), decode)
+    room = min(capacity, writer.model.config.num_positions or capacity)
+    return Engine(fastest_decoder(writer.model, num_rows, room, precision, progress=progress), decode)
 
 
 @torch.inference_mode()

@@ -52,6 +52,8 @@ class WriterConfig(Config):
         forget: Share of what it has written that it does not see in training, so that it learns to look at
             the memory: in speech, what was said last tells most of what comes next (arXiv:1511.06349,
             section 3.1).
+        num_places: Ids whose places are learned, beside rotary positions: the start's and those of a
+            picture's codes, so that "at the top" is somewhere. 0: those of texts and sounds.
         gated: Whether its cross-attention passes a gate that starts at 0; a finished model's always does.
     """
 
@@ -69,6 +71,7 @@ class WriterConfig(Config):
     pace: float = Field(default=0.0, ge=0)
     focus: float = Field(default=0.0, ge=0)
     forget: float = Field(default=0.0, ge=0, lt=1)
+    num_places: int = Field(default=0, ge=0)
     gated: bool = False
 
     @model_validator(mode="after")
@@ -81,6 +84,8 @@ class WriterConfig(Config):
             raise ValueError("focus sharpens a writer that has a pace; give one, or leave focus out")
         if self.low_rank and not self.pretrained:
             raise ValueError("low_rank adapts a pretrained model; one of our own trains as a whole")
+        if self.num_places and not self.num_codes:
+            raise ValueError("num_places goes with num_codes: a picture has as many places as codes, and one")
         return self
 
 
@@ -224,5 +229,6 @@ def _small(config: WriterConfig, vocab_size: int, memory_dim: int) -> LanguageMo
             block=block,
             depth=config.depth,
             memory_last=config.memory_last,
+            num_positions=config.num_places,
         )
     )

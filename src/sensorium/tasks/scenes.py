@@ -49,6 +49,8 @@ SOURCE_OF: dict[Part, str] = {part: "scenes" if part == "train" else f"scenes-{p
 VENDORS = ("google", "twitter", "microsoft")
 """Emoji whose licences allow derived pictures."""
 LICENCE = "GPL-2.0-only AND Apache-2.0 AND CC-BY-4.0 AND MIT"
+SAYINGS = ("colour", "size", "place")
+"""What captions may say of things besides their kind: colour; colour and size; those and where each is."""
 _CLEAR = 0.08
 """Share of the picture by which a centre must lie beyond another to count as left, right, above, below."""
 _MISSING = 0.25
@@ -69,6 +71,7 @@ class Plan:
         num_things: Fewest and most things of a training scene; held-out scenes have 3 to 6.
         seed: Of all choices.
         num_questions: Most questions of each type about a scene.
+        captions: What the captions of a scene say, one of each; see `SAYINGS`.
     """
 
     num_train: int = 20_000
@@ -78,6 +81,7 @@ class Plan:
     num_things: tuple[int, int] = (3, 6)
     seed: int = 0
     num_questions: int = 2
+    captions: Sequence[str] = ("colour", "size")
 
 
 def make_scenes(path: str | Path, plan: Plan, progress: Progress = quiet) -> Table:
@@ -89,11 +93,14 @@ def make_scenes(path: str | Path, plan: Plan, progress: Progress = quiet) -> Tab
         progress: Told after each scene.
 
     Raises:
-        UsageError: If a source of pictures is unknown.
+        UsageError: If a source of pictures, or what captions are to say, is unknown.
         TableError: If `path` exists.
         FetchError: If a package cannot be fetched.
         MissingExtraError: If digits are asked for and scikit-learn is not there.
     """
+    unknown = [name for name in plan.captions if name not in SAYINGS]
+    if unknown or not plan.captions:
+        raise UsageError(f"no captions that say '{', '.join(unknown)}'; known: {', '.join(SAYINGS)}")
     composer = Composer(
         load_pictures(plan.pictures, progress),
         held_out_kinds=HELD_OUT_KINDS,
@@ -118,7 +125,7 @@ def scene_samples(composer: Composer, plan: Plan, progress: Progress = quiet) ->
         scene = composer.scene(part, number)
         rng = np.random.default_rng([composer.seed, 13, PARTS.index(part), number])
         asked = askers[part].choose(askable(scene, composer, part), rng)
-        yield _sample(scene, composer, part, number, asked)
+        yield _sample(scene, composer, part, number, asked, plan.captions)
 
 
 def askable(scene: Scene, composer: Composer, part: Part) -> Iterator[asking.Question]:
@@ -204,7 +211,12 @@ def _opened(sample: Sample) -> np.ndarray:
 
 
 def _sample(
-    scene: Scene, composer: Composer, part: Part, number: int, asked: Sequence[asking.Question]
+    scene: Scene,
+    composer: Composer,
+    part: Part,
+    number: int,
+    asked: Sequence[asking.Question],
+    captions: Sequence[str],
 ) -> Sample:
     rng = np.random.default_rng([composer.seed, 11, PARTS.index(part), number])
     regions: list[tuple[Region, str]] = []
@@ -215,11 +227,10 @@ def _sample(
         regions += [*_caption_regions(coloured, scene), *_caption_regions(inventory(scene.things, []), scene)]
     else:
         regions = [(region, type) for region, type in regions if type != "part"]
-    captions = [caption(inventory(scene.things, said))[0] for said in (["colour"], ["colour", "size"])]
     return Sample(
         uri=f"scenes:{composer.seed}/{part}/{number}",
         image=_png(scene.pixels),
-        texts=[Caption("en", text) for text in captions],
+        texts=[Caption("en", _said(scene, saying)) for saying in captions],
         regions=[region for region, _ in regions],
         group=f"{part}-{number}",
         source=SOURCE_OF[part],
@@ -268,6 +279,32 @@ def caption(listed: Listed) -> tuple[str, list[tuple[int, int, tuple[int, ...]]]
         spans.append((len(text), len(text) + len(phrase), places))
         text += phrase
     return text, spans
+
+
+def whereabouts(things: Sequence[Thing], size_px: float) -> str:
+    """Each thing by all that can be said of it alone: "a small red frog at the top left and a large ...".
+
+    Args:
+        things: The scene.
+        size_px: Side of the picture; its thirds are told apart.
+    """
+    named = [Description(thing.kind, thing.colour, thing.size).head("a") for thing in things]
+    phrases = [f"{name} {_where(thing, size_px)}" for name, thing in zip(named, things, strict=True)]
+    return " and ".join([", ".join(phrases[:-1]), *phrases[-1:]] if len(phrases) > 1 else phrases)
+
+
+def _where(thing: Thing, size_px: float) -> str:
+    """The third of the picture, each way, that a thing's middle is in."""
+    across, down = (min(int(3 * at / size_px), 2) for at in thing.centre)
+    words = " ".join(word for word in (("top", "", "bottom")[down], ("left", "", "right")[across]) if word)
+    return f"at the {words}" if words else "in the middle"
+
+
+def _said(scene: Scene, saying: str) -> str:
+    if saying == "place":
+        return whereabouts(scene.things, float(scene.pixels.shape[1]))
+    said = SAYINGS[: SAYINGS.index(saying) + 1]
+    return caption(inventory(scene.things, said))[0]
 
 
 def _caption_regions(listed: Listed, scene: Scene) -> list[tuple[Region, str]]:

@@ -179,13 +179,19 @@ def build_multimodal(
     config = with_word_pieces(recipe.model, courses, recipe.data.vocab_size, first)
     config = config.model_copy(update={"glossaries": glossaries(courses)})
     for name, codec in ({} if codecs is None else codecs).items():
-        writer = config.decoders[name].model_copy(update={"num_codes": codec.vocab_size})  # type: ignore[index]
+        known = {"num_codes": codec.vocab_size, "num_places": _num_places(codec)}
+        writer = config.decoders[name].model_copy(update=known)  # type: ignore[index]
         config = config.model_copy(update={"decoders": {**config.decoders, name: writer}})
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         model = MultimodalLM(config)
     read_as_written(model)
     return model, set() if first is None else take_over(model, first.tensors)
+
+
+def _num_places(codec: Codec[Any]) -> int:
+    """Places of a writer of this codec's ids, the start's among them; 0 where their number is not known."""
+    return 1 + round(codec.rate) if codec.modality == "image" and codec.rate else 0
 
 
 @torch.no_grad()
