@@ -51,12 +51,14 @@ def test_what_is_packed_answers_the_same_wherever_it_lies(
     mine, given = sm.load(run), sm.load(moved)
     assert mine.skills == given.skills
     assert set(given.outputs) == {"text", "image", "audio"}
-    halves = {name: tensor.half().float() for name, tensor in mine.model.state_dict().items()}
-    assert all(torch.equal(halves[name], tensor) for name, tensor in given.model.state_dict().items())
+    kept = given.model.state_dict()
+    for name, tensor in mine.model.state_dict().items():
+        rows, of = (one.flatten(1) if one.ndim > 1 else one[:, None] for one in (tensor, kept[name]))
+        assert ((of - rows).abs() <= rows.abs().amax(1, keepdim=True) / 250).all(), name
     for to in ("image", "audio"):
         ids = [one.generate(["a red tree"], to=to, max_tokens=5).ids for one in (mine, given)]
         assert ids[0] == ids[1]
-    assert (moved / "model.safetensors").stat().st_size < 0.6 * (run / "model.safetensors").stat().st_size
+    assert (moved / "model.safetensors").stat().st_size < 0.5 * (run / "model.safetensors").stat().st_size
     places = [path for path in moved.rglob("*") if path.suffix in {".md", ".toml"}]
     assert len(places) == 7
     assert not any("secret" in path.read_text() for path in places)

@@ -149,7 +149,8 @@ def test_whereabouts_tell_the_third_of_each_middle() -> None:
     assert whereabouts([thing("owl", 15.0, 15.0)], 90.0) == "a small orange owl at the top left"
     told = whereabouts([thing("owl", 45.0, 45.0), thing("bus", 85.0, 45.0), thing("key", 45.0, 88.0)], 90.0)
     assert told == (
-        "a small orange owl in the middle, a small orange bus at the right and a small orange key at the bottom"
+        "a small orange owl in the middle, a small orange bus at the right "
+        "and a small orange key at the bottom"
     )
 
 

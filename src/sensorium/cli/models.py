@@ -20,7 +20,9 @@ def models(
     ),
     pack: Annotated[
         Path | None,
-        typer.Option("--pack", metavar="FOLDER", help="Copy RUN there for others: half the size, no paths."),
+        typer.Option(
+            "--pack", metavar="FOLDER", help="Copy RUN there for others: a quarter of the size, no paths."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:

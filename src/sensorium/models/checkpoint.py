@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from sensorium.core.config import Config, parse, read_toml, to_toml
 from sensorium.core.errors import CheckpointError, ConfigError, NotFoundError, SensoriumError
 from sensorium.core.files import replace_atomic, write_atomic
+from sensorium.models.eight_bits import packed, unpacked
 from sensorium.models.tower import hash_tensors
 
 if TYPE_CHECKING:
@@ -86,13 +87,14 @@ FAMILIES: Mapping[str, Family] = {
 """By the format that the header of the weights states."""
 
 
-def save(model: nn.Module, folder: str | Path, *, card: str = "") -> Path:
+def save(model: nn.Module, folder: str | Path, *, card: str = "", in_eight_bits: bool = False) -> Path:
     """Write `model` to `folder`, each file whole or not at all, the weights last.
 
     Args:
         model: What to keep.
         folder: Made if missing; a model in it is replaced.
         card: Markdown: data, recipe, metrics, limits.
+        in_eight_bits: Whether weights are rounded so (`models.eight_bits`).
 
     Returns:
         The folder.
@@ -118,7 +120,8 @@ def save(model: nn.Module, folder: str | Path, *, card: str = "") -> Path:
         folder / CONFIG, f"# Configuration of the model beside it; read by sensorium.load.\n{to_toml(plain)}"
     )
     header = {"format": format, "config": _digest(values)}
-    write_tensors(folder / WEIGHTS, model.state_dict(), header)
+    tensors = model.state_dict()
+    write_tensors(folder / WEIGHTS, packed(tensors) if in_eight_bits else tensors, header)
     return folder
 
 
@@ -154,7 +157,7 @@ def load(path: str | Path, kind: type[nn.Module] = nn.Module) -> nn.Module:
     config = _read_config(folder, family, metadata.get("config"))
     model = _build_empty(family, config, folder)
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(unpacked(tensors))
     except RuntimeError as error:
         raise CheckpointError(f"{folder / WEIGHTS} does not fit {CONFIG}: {_one_line(error)}") from error
     return model.eval()

@@ -1,6 +1,6 @@
 """A trained model made ready to be given away: small, whole, and without a trace of where it was made.
 
-In: a run's folder. Out: a folder with the weights in half precision, the configuration, the card and the
+In: a run's folder. Out: a folder with the weights in eight bits, the configuration, the card and the
 recipe, and the codecs that the model writes with inside it. Places on this machine become names. What a
 package brings by its name (a finished language model) stays out, as in any checkpoint.
 """
@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from sensorium.core.config import read_toml, to_toml
@@ -45,7 +44,7 @@ def pack(run: Path, folder: Path) -> int:
         _pack_codecs(model, run, folder)
     if not all(bool(tensor.half().isfinite().all()) for tensor in model.state_dict().values()):
         raise UsageError(f"{run} has weights beyond half precision; give the folder as it is")
-    save(model.to(torch.float16), folder, card=_without_places(read_card(run)))
+    save(model, folder, card=_without_places(read_card(run)), in_eight_bits=True)
     if (run / RECIPE).is_file():
         write_atomic(folder / RECIPE, to_toml(_each_text(read_toml(run / RECIPE), _name)))
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
