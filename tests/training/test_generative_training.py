@@ -188,6 +188,23 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         GenerativeRecipe.model_validate(values)
 
 
+def test_of_questions_some_types_alone_can_be_practised(tmp_path: Path) -> None:
+    _, model, courses = prepared(tmp_path, ["ask"])
+    table = str(courses[0].config.table)
+    found = {one.type for sample in courses[0].read([0]) for one in courses[0].exercises(sample)}
+    assert len(found) > 1
+    wanted = min(found)
+    recipe = GenerativeRecipe.model_validate(recipe_values([task(Path(table), "ask", types=[wanted])]))
+    course = open_course(recipe.data.tasks[0], seed=0)
+    kept = [one.type for sample in course.read([0, 1]) for one in course.exercises(sample)]
+    assert set(kept) == {wanted}
+    values = recipe_values([task(Path(table), "ask", types=[wanted, "smell"])])
+    with pytest.raises(ConfigError, match="no question of type 'smell' in .* rows; known: "):
+        open_course(GenerativeRecipe.model_validate(values).data.tasks[0], seed=0)
+    with pytest.raises(ValueError, match="types are those of questions"):
+        GenerativeRecipe.model_validate(recipe_values([task(Path(table), "caption", types=[wanted])]))
+
+
 @pytest.mark.parametrize(
     ("name", "then"),
     [("caption", "caption IMAGE"), ("transcribe", "transcribe AUDIO"), ("translate", "translate")],

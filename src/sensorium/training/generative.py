@@ -31,6 +31,7 @@ class TaskConfig(Config):
         test: Sources held out, each measured for itself, or a share of the groups.
         languages: Of answers; of texts and clips where the answer is none; empty: all.
         source_language: What translations are from.
+        types: Of questions; empty: all. What is learned last can be practised more.
         drafts: Put what a glossary of the training texts makes of it beside each text to translate.
         per_row: Most exercises of a row in a batch, drawn anew in each epoch; they share its media.
         max_tokens: Longest answer in ids; exercises beyond it are left out.
@@ -42,9 +43,16 @@ class TaskConfig(Config):
     test: float | HeldOut = 0.1
     languages: list[str] = Field(default_factory=lambda: ["en"])
     source_language: str = "en"
+    types: list[str] = Field(default_factory=list)
     drafts: bool = False
     per_row: int = Field(default=1, ge=1)
     max_tokens: int = Field(default=64, ge=1)
+
+    @model_validator(mode="after")
+    def _only_questions_have_types(self) -> TaskConfig:
+        if self.types and self.task not in ("ask", "text"):
+            raise ValueError(f"types are those of questions; leave them out of task '{self.task}'")
+        return self
 
     @model_validator(mode="after")
     def _only_translations_are_drafted(self) -> TaskConfig:

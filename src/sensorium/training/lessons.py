@@ -64,7 +64,9 @@ class Course:
 
     def exercises(self, sample: Sample) -> list[Exercise]:
         """What a row lets a model practise."""
-        return exercises(sample, self.config.task, self.config.languages, self.config.source_language)
+        config = self.config
+        found = exercises(sample, config.task, config.languages, config.source_language)
+        return [one for one in found if not config.types or one.type in config.types]
 
 
 @dataclass
