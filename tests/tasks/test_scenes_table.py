@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sensorium.align.captions import caption, inventory, whereabouts
 from sensorium.align.questions import TYPES
 from sensorium.align.referring import Thing
 from sensorium.align.scenes import Composer, Layout
@@ -14,15 +15,7 @@ from sensorium.core.errors import TableError, UsageError
 from sensorium.data.questions import questions_of
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
-from sensorium.tasks.scenes import (
-    Plan,
-    caption,
-    inventory,
-    load_pictures,
-    make_scenes,
-    scene_samples,
-    whereabouts,
-)
+from sensorium.tasks.scenes import Plan, load_pictures, make_scenes, scene_samples
 
 KINDS = ("frog", "key", "bell", "owl", "bus")
 

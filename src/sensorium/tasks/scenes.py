@@ -13,7 +13,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,9 @@ from PIL import Image
 
 from sensorium import media
 from sensorium.align import questions as asking
+from sensorium.align.captions import SAYINGS, Listed, caption, describe, inventory
 from sensorium.align.referring import (
-    Description,
     Expression,
-    Thing,
     choose,
     expressions,
     near_misses,
@@ -49,8 +48,6 @@ SOURCE_OF: dict[Part, str] = {part: "scenes" if part == "train" else f"scenes-{p
 VENDORS = ("google", "twitter", "microsoft")
 """Emoji whose licences allow derived pictures."""
 LICENCE = "GPL-2.0-only AND Apache-2.0 AND CC-BY-4.0 AND MIT"
-SAYINGS = ("colour", "size", "place")
-"""What captions may say of things besides their kind: colour; colour and size; those and where each is."""
 _CLEAR = 0.08
 """Share of the picture by which a centre must lie beyond another to count as left, right, above, below."""
 _MISSING = 0.25
@@ -227,10 +224,11 @@ def _sample(
         regions += [*_caption_regions(coloured, scene), *_caption_regions(inventory(scene.things, []), scene)]
     else:
         regions = [(region, type) for region, type in regions if type != "part"]
+    size_px = float(composer.layout.size_px)
     return Sample(
         uri=f"scenes:{composer.seed}/{part}/{number}",
         image=_png(scene.pixels),
-        texts=[Caption("en", _said(scene, saying)) for saying in captions],
+        texts=[Caption("en", describe(scene.things, saying, size_px)) for saying in captions],
         regions=[region for region, _ in regions],
         group=f"{part}-{number}",
         source=SOURCE_OF[part],
@@ -245,66 +243,6 @@ def _sample(
         width_px=scene.pixels.shape[1],
         height_px=scene.pixels.shape[0],
     )
-
-
-Listed = list[tuple[Description, tuple[int, ...]]]
-"""Descriptions and the places of the things that they name."""
-
-
-def inventory(things: Sequence[Thing], said: Sequence[str] = ("colour",)) -> Listed:
-    """What is in a scene; things of which the same is said are named together.
-
-    Args:
-        things: The scene.
-        said: What is said of things besides their kind: colour, size.
-    """
-    alike: dict[Description, list[int]] = {}
-    for place, thing in enumerate(things):
-        colour, size = (thing.colour if "colour" in said else ""), (thing.size if "size" in said else "")
-        alike.setdefault(Description(thing.kind, colour, size), []).append(place)
-    return [(replace(words, count=len(places)), tuple(places)) for words, places in alike.items()]
-
-
-def caption(listed: Listed) -> tuple[str, list[tuple[int, int, tuple[int, ...]]]]:
-    """Put a list into words: "a red frog, two blue keys and a green bell".
-
-    Returns:
-        The text, and for each phrase its first character, the one after its last, and the things it names.
-    """
-    text, spans = "", []
-    for number, (words, places) in enumerate(listed):
-        text += "" if number == 0 else " and " if number == len(listed) - 1 else ", "
-        article = "the" if words.size else "an" if (words.colour or words.kind)[0] in "aeiou" else "a"
-        phrase = words.head(article)
-        spans.append((len(text), len(text) + len(phrase), places))
-        text += phrase
-    return text, spans
-
-
-def whereabouts(things: Sequence[Thing], size_px: float) -> str:
-    """Each thing by all that can be said of it alone: "a small red frog at the top left and a large ...".
-
-    Args:
-        things: The scene.
-        size_px: Side of the picture; its thirds are told apart.
-    """
-    named = [Description(thing.kind, thing.colour, thing.size).head("a") for thing in things]
-    phrases = [f"{name} {_where(thing, size_px)}" for name, thing in zip(named, things, strict=True)]
-    return " and ".join([", ".join(phrases[:-1]), *phrases[-1:]] if len(phrases) > 1 else phrases)
-
-
-def _where(thing: Thing, size_px: float) -> str:
-    """The third of the picture, each way, that a thing's middle is in."""
-    across, down = (min(int(3 * at / size_px), 2) for at in thing.centre)
-    words = " ".join(word for word in (("top", "", "bottom")[down], ("left", "", "right")[across]) if word)
-    return f"at the {words}" if words else "in the middle"
-
-
-def _said(scene: Scene, saying: str) -> str:
-    if saying == "place":
-        return whereabouts(scene.things, float(scene.pixels.shape[1]))
-    said = SAYINGS[: SAYINGS.index(saying) + 1]
-    return caption(inventory(scene.things, said))[0]
 
 
 def _caption_regions(listed: Listed, scene: Scene) -> list[tuple[Region, str]]:

@@ -12,6 +12,7 @@ from itertools import islice
 
 import numpy as np
 
+from sensorium.align.captions import caption, inventory
 from sensorium.align.questions import Asker, View, questions
 from sensorium.align.referring import Thing
 from sensorium.align.scenes import PALETTE
@@ -19,7 +20,7 @@ from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.data.sources import packages
 from sensorium.data.sources.packages import prose, stamps
-from sensorium.tasks.scenes import HELD_OUT_KINDS, KINDS, caption, inventory
+from sensorium.tasks.scenes import HELD_OUT_KINDS, KINDS
 
 _SIDE_PX, _CLEAR_PX, _THING_PX = 96, 8.0, 16.0
 

@@ -43,7 +43,6 @@ from sensorium.training.recipe import HeldOut
 from sensorium.training.shelves import cached_codes, cached_tokens
 from sensorium.training.state import STATE
 
-_ROWS_FOR_TYPES = 200
 _ROWS_FOR_WORDS = 4000
 """Rows of each task whose texts the word pieces are learned from."""
 
@@ -120,20 +119,8 @@ def open_course(config: TaskConfig, seed: int, progress: Progress = quiet) -> Co
             f"task '{config.task}' over {config.table}: {len(kept.train)} rows train, held out: {counts}; "
             "each needs some"
         )
-    _check_types(kept)
+    kept.check_types()
     return kept
-
-
-def _check_types(course: Course) -> None:
-    """Refuse types of questions that none of the first rows has: nothing would be practised, or too little."""
-    wanted = set(course.config.types)
-    some = course.read(course.train[:_ROWS_FOR_TYPES], words_only=True) if wanted else []
-    known = {one.type for sample in some for one in questions_of(sample)}
-    if wanted - known:
-        raise ConfigError(
-            f"task '{course.config.task}' over {course.config.table}: no question of type "
-            f"'{min(wanted - known)}' in {len(some)} rows; known: {', '.join(sorted(known)) or 'none'}"
-        )
 
 
 def open_codecs(config: MultimodalLMConfig) -> dict[str, Codec[Any]]:

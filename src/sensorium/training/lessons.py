@@ -17,9 +17,10 @@ import torch
 from jaxtyping import Float64, Int64
 
 from sensorium import media
-from sensorium.core.errors import MediaError
+from sensorium.core.errors import ConfigError, MediaError
 from sensorium.core.types import Tokens
 from sensorium.data.order import LoaderState, Order
+from sensorium.data.questions import questions_of
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
 from sensorium.data.vectors import Ragged
@@ -33,6 +34,7 @@ from sensorium.training.generative import TaskConfig
 _STREAM = 17
 """Tells the draws made here apart from other random streams of the same seed."""
 _ROWS_AT_ONCE = 16
+_ROWS_FOR_TYPES = 200
 _PASSES = 100_003
 """More than the passes that a task makes over its rows in one epoch."""
 
@@ -67,6 +69,21 @@ class Course:
         config = self.config
         found = exercises(sample, config.task, config.languages, config.source_language)
         return [one for one in found if not config.types or one.type in config.types]
+
+    def check_types(self) -> None:
+        """Refuse types of questions that none of the first rows has.
+
+        Raises:
+            ConfigError: In one line, with the types that are there.
+        """
+        wanted = set(self.config.types)
+        some = self.read(self.train[:_ROWS_FOR_TYPES], words_only=True) if wanted else []
+        known = {one.type for sample in some for one in questions_of(sample)}
+        if wanted - known:
+            raise ConfigError(
+                f"task '{self.config.task}' over {self.config.table}: no question of type "
+                f"'{min(wanted - known)}' in {len(some)} rows; known: {', '.join(sorted(known)) or 'none'}"
+            )
 
 
 @dataclass
