@@ -19,8 +19,8 @@ def lesson_sample(number: int, source: str, seed: int = 0) -> Sample:
     plain = square_sample(number, source, seed)
     left, right = (region.text.split()[1] for region in plain.regions[:2])
     asked = [
-        Question("What is left?", left, "place"),
-        Question("What is right?", right, "place"),
+        Question("What is left?", left, "relation"),
+        Question("What is right?", right, "relation"),
         Question(f"Is there a {left} square?", "yes", "presence"),
     ]
     return replace(

@@ -134,7 +134,7 @@ def test_it_learns_to_answer_questions_that_need_the_picture(tmp_path: Path) -> 
     outcome = train(GenerativeRecipe.model_validate(values), tmp_path / "run").outcome
     assert outcome.evaluation is not None
     figures = outcome.evaluation.metrics["ask squares-test"]
-    assert figures["place"] > 0.7  # a guess is right in one of three
+    assert figures["relation"] > 0.7  # a guess is right in one of three
 
 
 def test_exact_is_what_greedy_decoding_writes(tmp_path: Path) -> None:
@@ -184,6 +184,12 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     values["model"]["mode"], values["model"]["decoders"]["text"]["pace"] = "memory", 0.5
     with pytest.raises(ValueError, match="drafts are for texts to translate"):
         GenerativeRecipe.model_validate(recipe_values([task(tmp_path / "t.lance", "ask", drafts=True)]))
+    some = [
+        task(tmp_path / "t.lance", "translate", languages=["fr"], drafts=is_drafted)
+        for is_drafted in (True, False)
+    ]
+    with pytest.raises(ValueError, match="set it in all or in none"):
+        GenerativeRecipe.model_validate(recipe_values(some))
     with pytest.raises(ValueError, match="a pace needs a memory of its own"):
         GenerativeRecipe.model_validate(values)
 
@@ -337,7 +343,7 @@ def test_a_text_to_translate_is_drafted_in_use_as_in_training(tmp_path: Path) ->
         ("caption", {"CIDEr-D", "CIDEr-D of the commonest"}),
         ("transcribe", {"WER", "CER"}),
         ("translate", {"chrF fr", "chrF fr copied", "chrF fr looked up"}),
-        ("ask", {"without media", "exact", "place", "presence"}),
+        ("ask", {"without media", "exact", "relation", "presence"}),
     ],
 )
 def test_each_task_is_measured_beside_what_needs_no_model(

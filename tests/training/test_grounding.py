@@ -241,6 +241,8 @@ def test_recipes_and_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     alone = recipe_values(tmp_path / "t.lance", depth=0)
     with pytest.raises(ValueError, match="names needs boxes"):
         GroundingRecipe.model_validate({**alone, "model": {**alone["model"], "names": True}})
+    with pytest.raises(ValueError, match="names_weight goes with"):
+        GroundingRecipe.model_validate({**values, "names_weight": 2.0})
     values["data"]["test"] = {"source": "nowhere"}
     with pytest.raises(ConfigError, match="no row has source 'nowhere'"):
         train(GroundingRecipe.model_validate(values), tmp_path / "run")

@@ -85,6 +85,14 @@ class GenerativeData(Config):
     pack: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
+    def _all_are_drafted_or_none(self) -> GenerativeData:
+        """A model has one glossary, and drafts whatever it translates."""
+        drafted = {one.drafts for one in self.tasks if one.task == "translate"}
+        if len(drafted) > 1:
+            raise ValueError("some tasks to translate have drafts and some do not; set it in all or in none")
+        return self
+
+    @model_validator(mode="after")
     def _hold_out_the_same(self) -> GenerativeData:
         """A row that one task holds out must not be trained on by another."""
         first: dict[str, TaskConfig] = {}

@@ -85,6 +85,8 @@ class GroundingRecipe(Config):
             raise ValueError(
                 "model.names needs boxes; without, contrast = 'words' learns from captions alone"
             )
+        if self.names_weight != 1.0 and not self.model.names:  # recipes beside runs hold the default
+            raise ValueError("names_weight goes with model.names = true; set it, or leave the weight out")
         return self
 
 
