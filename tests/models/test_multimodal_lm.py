@@ -12,9 +12,22 @@ from sensorium.core.types import MediaBatch, Padded, Tokens
 from sensorium.losses import next_id_loss
 from sensorium.models.checkpoint import load, save
 from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.writer import Writer, WriterConfig
 from sensorium.models.writing import Lesson, Sequel, packed, padded
 
 MODES = ["memory", "prefix"]
+
+
+def test_places_of_a_pictures_codes_start_as_rows_and_columns() -> None:
+    writer = Writer(WriterConfig(num_codes=7, num_places=10, width=16, num_heads=2, depth=1), memory_dim=8)
+    positions = writer.model.positions
+    assert positions is not None
+    rows = positions.table[:9].detach().view(3, 3, 16)
+    assert torch.equal(rows[1, 0, :8], rows[1, 2, :8])  # one row
+    assert torch.equal(rows[0, 1, 8:], rows[2, 1, 8:])  # one column
+    assert not torch.equal(rows[0, 1], rows[1, 0])
+    with pytest.raises(ValueError, match="num_places goes with num_codes"):
+        WriterConfig(num_places=10)
 
 
 @pytest.mark.parametrize("mode", MODES)

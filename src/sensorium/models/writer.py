@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isqrt
 
 import torch
 from jaxtyping import Int64
@@ -25,8 +26,11 @@ from sensorium.models.language_model import LanguageModel, LanguageModelConfig
 from sensorium.models.pretrained.library import open_text_model
 from sensorium.models.pretrained.text_model import TextModel
 from sensorium.nn.block import BlockConfig
+from sensorium.nn.position import grid_waves
 
 _HEAD_DIM = 32
+_WAVES = 0.05
+"""Size of the waves that places start as, beside embeddings of .02."""
 
 
 class WriterConfig(Config):
@@ -223,7 +227,7 @@ def _small(config: WriterConfig, vocab_size: int, memory_dim: int) -> LanguageMo
         memory_focus=config.focus,
         dropout=config.dropout,
     )
-    return LanguageModel(
+    model = LanguageModel(
         LanguageModelConfig(
             vocab_size=vocab_size,
             block=block,
@@ -232,3 +236,14 @@ def _small(config: WriterConfig, vocab_size: int, memory_dim: int) -> LanguageMo
             num_positions=config.num_places,
         )
     )
+    if model.positions is not None:
+        _start_as_grid(model.positions.table)
+    return model
+
+
+@torch.no_grad()
+def _start_as_grid(table: Tensor) -> None:
+    """Let places of a square picture's codes start as its rows and columns; at place i id i is written."""
+    side = isqrt(len(table) - 1)
+    if side**2 == len(table) - 1 and table.shape[1] % 4 == 0:
+        table[:-1] = _WAVES * grid_waves(side, table.shape[1])

@@ -115,6 +115,19 @@ def grid_positions(rows: int, columns: int, device: torch.device | None = None) 
     return torch.cartesian_prod(row, column)[None]
 
 
+def grid_waves(side: int, dim: int) -> Float[Tensor, "N D"]:
+    """Fixed positions of a square grid in reading order: waves of the row, then waves of the column.
+
+    What is learned of a row then holds for all of its places. The slowest wave is as long as the grid.
+
+    Example:
+        >>> bool((grid_waves(2, 8)[1, 4:] == sinusoidal(2, 4, 1.0)[1]).all())
+        True
+    """
+    at = grid_positions(side, side)[0]
+    return sinusoidal(side, dim // 2, max(side / math.pi, 1.0))[at].flatten(1)
+
+
 def with_positions(values: Float[Tensor, "B N D"], *, is_image: bool) -> Float[Tensor, "B N _"]:
     """Put beside each token where it stands: waves of its place (row and column), and its coordinates.
 
