@@ -30,7 +30,7 @@ from sensorium.models.checkpoint import load
 from sensorium.training.log import read_log
 
 PARTS = {"seen combinations": "scenes-seen", "unseen combinations": "scenes-combinations"}
-TEMPERATURE = 0.7
+TEMPERATURE = 1.0
 SHEET = ROOT / "docs" / "images" / "drawn.png"
 
 

@@ -15,6 +15,7 @@ import soxr
 
 import sensorium as sm
 from sensorium import media
+from sensorium.align.questions import TYPES
 from sensorium.cli import main
 from sensorium.data import espeak
 from sensorium.data.questions import questions_of
@@ -31,7 +32,6 @@ from sensorium.tasks.transcribe import Transcriber
 RATE_HZ = 16_000
 MOST_BYTES = 30_000_000
 MOST_S = 10.0
-TYPES = ("colour", "presence")
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     espeak.prepare()
     found = []
     for number, sample in enumerate(table.rows(rows)):
-        asked = next((one for one in questions_of(sample) if one.type in TYPES), None)
-        if asked is None:
-            continue
+        asked = min(questions_of(sample), key=lambda one: (TYPES.index(one.type) - number) % len(TYPES))
         picture, recording = folder / f"{number}.png", folder / f"{number}.wav"
         assert sample.image is not None
         picture.write_bytes(sample.image)
@@ -136,8 +134,7 @@ def test_spoken_questions_about_images_are_answered_in_speech_offline(
         teachers += is_among(told["text"], again[1])
     print(*log, sep="\n")  # shown where the test fails
     num = len(cases)
-    assert num >= 8
     assert heard >= 0.7 * num
-    assert right >= 0.6 * num
+    assert right >= 0.7 * num
     assert understood >= 0.6 * num
     assert understood >= teachers - 1  # espeak-ng's own reading: one-word answers are hard to hear
