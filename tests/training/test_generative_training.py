@@ -204,6 +204,10 @@ def test_of_questions_some_types_alone_can_be_practised(tmp_path: Path) -> None:
     course = open_course(recipe.data.tasks[0], seed=0)
     kept = [one.type for sample in course.read([0, 1]) for one in course.exercises(sample)]
     assert set(kept) == {wanted}
+    blind = GenerativeRecipe.model_validate(recipe_values([task(Path(table), "text", types=[wanted])]))
+    course = open_course(blind.data.tasks[0], seed=0)
+    unseen = [one for sample in course.read([0, 1]) for one in course.exercises(sample)]
+    assert [(one.type, dict(one.media)) for one in unseen] == [(type, {}) for type in kept]
     values = recipe_values([task(Path(table), "ask", types=[wanted, "smell"])])
     with pytest.raises(ConfigError, match=r"no question of type 'smell' in \d+ rows; known: "):
         open_course(GenerativeRecipe.model_validate(values).data.tasks[0], seed=0)

@@ -23,7 +23,7 @@ COLUMNS: Mapping[Task, tuple[str, ...]] = {
     "ask": ("image", "audio", "video", "meta"),
     "caption": ("image", "audio", "video", "texts"),
     "transcribe": ("speech", "texts"),
-    "text": ("texts",),
+    "text": ("meta",),
     "translate": ("texts",),
     "draw": ("image", "texts"),
     "speak": ("speech", "texts"),
