@@ -30,6 +30,8 @@ from sensorium.nn.block import Block
 
 NUM_TOKENS = 256
 """Tokens that one run of the program takes; longer prompts run several times."""
+_COUNTER = 16
+"""Numbers from one counter to the next: `kernels.LINE` bytes."""
 _HEAD_OUT = 9
 """Column of the last operation in which the address of the scores stands."""
 
@@ -73,7 +75,8 @@ class CompiledDecoder:
         self._program = Program(model, room, weights, head)
         self._step = _step_function(progress)
         self._others = ThreadPoolExecutor(self._threads - 1, "decoder") if self._threads > 1 else None
-        self._counters = np.zeros((len(self._program.with_memory), 8), np.int64)  # a line of cache for each
+        shape = len(self._program.with_memory), _COUNTER * (self._threads + 1)
+        self._counters = np.zeros(shape, np.int64)
         self._memories = np.zeros((model.config.depth, num_rows, 4), np.int64)
         self._held: list[list[np.ndarray]] = [[] for _ in range(num_rows)]
         block = model.config.block
@@ -134,13 +137,13 @@ class CompiledDecoder:
         positions = np.concatenate([np.arange(feed.start, feed.start + len(feed.tokens)) for feed in feeds])
         behind = np.concatenate([np.arange(size - 1, -1, -1) for size in sizes])
         is_scored = behind < np.repeat(counts, sizes)
-        slots = is_scored.cumsum() - 1
-        scores = torch.empty(sum(counts), self.vocab_size)
+        found, places = [], []
         for tokens, has_memory in self._runs(rows):
-            of_tokens = self._run(
-                vectors[tokens], rows[tokens], positions[tokens], is_scored[tokens], has_memory
+            found.append(
+                self._run(vectors[tokens], rows[tokens], positions[tokens], is_scored[tokens], has_memory)
             )
-            scores[slots[tokens[is_scored[tokens]]]] = of_tokens
+            places.append(tokens[is_scored[tokens]])
+        scores = found[0] if len(found) == 1 else torch.cat(found)[np.concatenate(places).argsort()]
         return list(scores.split(counts))
 
     def _vectors(self, feeds: Sequence[Feed]) -> Float[np.ndarray, "N D"]:

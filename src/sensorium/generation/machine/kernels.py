@@ -19,6 +19,8 @@ from sensorium.generation.machine.sync import await_count, claim
 
 NORM, MULTIPLY, PLACE, ATTEND, ENCODE, ACTIVATE, REMEMBER = range(7)
 BF16, INT8, INT4 = range(3)
+LINE = 128
+"""Bytes between counters, so that no two threads write to one line of cache, nor to its neighbour."""
 PIECE_BYTES = 65536
 """Weights that a thread claims at once, if there is one token."""
 
@@ -193,7 +195,8 @@ def step(program, f, rows, positions, scored, memories, eps, head_eps, counters,
     """Run a program for some tokens.
 
     Token i belongs to row rows[i] of the caches and stands at positions[i]; operations with a last flag see
-    the tokens `scored` only. `counters` begin at 0: for each operation, pieces that are claimed, and done.
+    the tokens `scored` only. `counters` begin at 0: for each operation, what is claimed of the share of each
+    thread, and what is done of all.
     """
     base = f.ctypes.data
     for number in range(program.shape[0]):
@@ -209,28 +212,31 @@ def step(program, f, rows, positions, scored, memories, eps, head_eps, counters,
             work = count * op[3]
             piece = 1 + work // 64
         done = 0
-        first = claim(counter, piece)
-        while first < work:
-            last = min(work, first + piece)
-            if name == MULTIPLY:
-                _multiply(op, count, first, last)
-            else:
-                for unit in range(first, last):
-                    if name == ATTEND:
-                        _attend_to_cache(op, f, base, rows, positions, unit, scores)
-                    elif name == REMEMBER:
-                        _attend_to_memory(op, f, base, rows, memories, head_eps, unit, scores)
-                    elif name == NORM:
-                        _norm(op, eps, unit, scored[unit] if op[13] == 1 else unit)
-                    elif name == PLACE:
-                        _place(op, f, head_eps, rows[unit], positions[unit], unit)
-                    elif name == ENCODE:
-                        source, stride, padded, kind, encoded, encoded_bytes = to_fixed_tuple(op[1:7], 6)
-                        _encode(kind, source + unit * stride * 4, encoded + unit * encoded_bytes, padded)
-                    else:
-                        _activate(op, unit)
-            done += last - first
-            first = claim(counter, piece)
+        for turn in range(threads):  # one's own share from its start, then what is left of the others'
+            share = (thread + turn) % threads
+            begin, end = work * share // threads, work * (share + 1) // threads
+            first = begin + claim(counter + LINE * share, piece)
+            while first < end:
+                last = min(end, first + piece)
+                if name == MULTIPLY:
+                    _multiply(op, count, first, last)
+                else:
+                    for unit in range(first, last):
+                        if name == ATTEND:
+                            _attend_to_cache(op, f, base, rows, positions, unit, scores)
+                        elif name == REMEMBER:
+                            _attend_to_memory(op, f, base, rows, memories, head_eps, unit, scores)
+                        elif name == NORM:
+                            _norm(op, eps, unit, scored[unit] if op[13] == 1 else unit)
+                        elif name == PLACE:
+                            _place(op, f, head_eps, rows[unit], positions[unit], unit)
+                        elif name == ENCODE:
+                            source, stride, padded, kind, encoded, encoded_bytes = to_fixed_tuple(op[1:7], 6)
+                            _encode(kind, source + unit * stride * 4, encoded + unit * encoded_bytes, padded)
+                        else:
+                            _activate(op, unit)
+                done += last - first
+                first = begin + claim(counter + LINE * share, piece)
         if threads > 1:
-            claim(counter + 8, done)
-            await_count(counter + 8, work)
+            claim(counter + LINE * threads, done)
+            await_count(counter + LINE * threads, work)
