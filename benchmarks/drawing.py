@@ -3,7 +3,8 @@
     sensorium bench drawing
     sensorium bench drawing --table placed.lance --run runs/draw --limit 200
 
-Composes the scenes, and trains the recipes `codec-scenes` and `draw` where that was not done yet (`runs/`).
+Composes the scenes, and trains the recipes `codec-scenes`, `draw` and `draw-further` where that was not done
+yet (`runs/`).
 Held-out texts say of each thing its kind, colour, size and the third of the picture it is in; what was drawn
 is looked at by a CNN that never saw a drawn picture (`scene_oracle`). Beside it: the same oracle on the real
 pictures of these texts, on these through the codec, and on real pictures of other texts.
@@ -17,11 +18,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
 import sensorium as sm
 from machine import machine, write
-from questions import ROOT, sensorium, train
+from questions import ROOT, options, sensorium, tasks, train
 from scene_oracle import ATTRIBUTES, Oracle, Seen, agreement, asked_for, batches, read_scenes, train_oracle
 from sensorium.codecs.image_fsq import ImageFsq
 from sensorium.data.table import Table
@@ -46,10 +48,12 @@ def main() -> None:
         make = ["data", "scenes", "-o", str(arguments.table), "-n", "20000", "--held-out", "400"]
         sensorium(*make, "--things", "1-6", "--captions", "place", "--questions", "0")
     train("codec-scenes", arguments.codec, "--set", f"data.parts.scenes.table={arguments.table}")
-    train("draw", arguments.run, "--set", f"model.decoders.image.codec={arguments.codec}")
+    if not (arguments.run / "model.safetensors").exists():
+        train_in_stages(arguments.table, arguments.codec, arguments.run)
     table = Table.open(arguments.table)
     source = np.array(table.column("source"))
-    oracle = train_oracle(table, np.flatnonzero(source == "scenes").tolist(), arguments.oracle_steps)
+    scenes = np.flatnonzero(source == "scenes").tolist()
+    oracle = known_oracle(arguments.run.with_name("scene-oracle.pt"), table, scenes, arguments.oracle_steps)
     codec, assistant = load(arguments.codec, ImageFsq), sm.load(arguments.run)
     rows: list[dict[str, object]] = []
     shown: list[tuple[str, np.ndarray, np.ndarray]] = []
@@ -81,12 +85,33 @@ def main() -> None:
             "kind, colour, size, place (thirds): of the things asked for, those found with it; all: mean of "
             "the four, ± is half of a 95 % bootstrap interval over texts; one seed",
             "whole things: all four right; pictures: everything asked for is there, whole, and nothing else",
-            f"{num / 1e6:.1f} M parameters, {last['step']:,} steps, temperature {TEMPERATURE}",
+            f"{num / 1e6:.1f} M parameters, {last['step']:,} steps of recipe draw-further; temperature "
+            f"{TEMPERATURE}, guidance {assistant.model.decoder('image').config.guidance:g}",
             " ".join(["command: sensorium bench drawing", *sys.argv[1:]]),
         ],
     }
     print(json.dumps(rows, indent=1))
     print(write("drawing", figures))
+
+
+def train_in_stages(table: Path, codec: Path, run: Path) -> None:
+    """What the headers of the recipes say, run after run."""
+    first, few = run.with_name("draw-first"), run.with_name("placed-few.lance")
+    if not few.exists():
+        make = ["data", "scenes", "-o", str(few), "-n", "12000", "--seed", "2", "--things", "1-1"]
+        sensorium(*make, "--captions", "place", "--questions", "0")
+    written = f"model.decoders.image.codec={codec}"
+    train("draw", first, *options(written, tasks("draw", table, few)))
+    train("draw-further", run, *options(written, tasks("draw-further", table, few), f"start={first}"))
+
+
+def known_oracle(path: Path, table: Table, rows: list[int], steps: int) -> Oracle:
+    """The oracle, trained where that was not done yet."""
+    if not path.exists():
+        torch.save(train_oracle(table, rows, steps).state_dict(), path)
+    oracle = Oracle()
+    oracle.load_state_dict(torch.load(path))
+    return oracle.eval()
 
 
 def draw(assistant: sm.Assistant, text: str, seed: int) -> np.ndarray:

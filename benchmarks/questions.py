@@ -12,6 +12,7 @@ of a question's form, and a linear classifier over its words and word pairs.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -104,13 +105,18 @@ def options(*changes: str) -> list[str]:
 
 def tasks(recipe: str, table: Path, few: Path) -> str:
     """The recipe's tasks, over these tables."""
-    test = "test = { source = [" + ", ".join(f"'{one}'" for one in PARTS.values()) + "] }"
-    inline = [
-        f"{{ task = '{one['task']}', table = '{few if 'few' in one['table'] else table}', {test}, "
-        f"weight = {one['weight']}, per_row = {one.get('per_row', 1)}, types = {one.get('types', [])} }}"
-        for one in read_toml(ROOT / "recipes" / f"{recipe}.toml")["data"]["tasks"]
-    ]
-    return f"data.tasks=[{', '.join(inline)}]"
+    found = read_toml(ROOT / "recipes" / f"{recipe}.toml")["data"]["tasks"]
+    placed = [one | {"table": str(few if "few" in one["table"] else table)} for one in found]
+    return f"data.tasks={inline(placed)}"
+
+
+def inline(value: object) -> str:
+    """A value in one line of TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {inline(one)}" for name, one in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(inline, value)) + "]"
+    return json.dumps(value)
 
 
 def train(recipe: str, run: Path, *more: str) -> None:

@@ -49,7 +49,9 @@ def test_the_glossary_takes_the_longest_phrase_and_copies_the_rest() -> None:
     assert known("A red fire engine; FIRE!") == "A rouges camion de pompiers; feu!"
     assert known("red fire engine") == "rouges camion de pompiers"
     assert (known(""), len(known)) == ("", 4)
-    assert Glossary([("青蛙", "frog"), ("绿", "green")])("绿青蛙。") == "greenfrog。"
+    assert Glossary([("青蛙", "frog"), ("绿", "green")])("绿青蛙。") == "green frog。"
+    assert Glossary([("frog", "青蛙"), ("green", "绿")])("green frog, old") == "绿青蛙, old"
+    assert Glossary([("青蛙。", "A frog.")])("一青蛙") == "一 A frog"
 
 
 def test_a_glossary_can_forget_one_pair_and_be_kept() -> None:
@@ -73,3 +75,5 @@ def test_words_of_longer_texts_are_learned_and_phrases_come_first() -> None:
     assert known("the frog") == "la grenouille"
     assert known("a blue frog", without="x") == "une blue grenouille"
     assert Glossary(pairs)("a key.") == "a key."
+    stops = [("青！", "frog!"), ("红！", "red!"), ("绿", "green!"), ("青", "frog")]
+    assert Glossary.learned(stops)("青 蓝！") == "frog 蓝!"  # a stop stands for no word, nor a word for it

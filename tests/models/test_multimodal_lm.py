@@ -182,6 +182,16 @@ def test_what_was_written_is_forgotten_in_training_alone() -> None:
     assert not torch.equal(model(whole).hidden, model(whole).hidden)
 
 
+def test_of_each_picture_another_share_is_forgotten() -> None:
+    config = WriterConfig(num_codes=7, num_places=401, forget=0.9, width=16, num_heads=2, depth=1)
+    writer = Writer(config, memory_dim=8).train()
+    torch.manual_seed(1)
+    shares = (writer.remembered(torch.full((300, 400), 3)) == 7).float().mean(dim=1)
+    assert float(shares.min()) < 0.05
+    assert 0.85 < float(shares.max()) < 0.95
+    assert float(shares.mean()) == pytest.approx(0.45, abs=0.03)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="does not write audio; it writes image, text"):
         build()(lesson(decoder="audio"))
@@ -202,5 +212,7 @@ def test_what_does_not_fit_is_refused() -> None:
         config(decoders={"text": {"tokenizer_json": BPE, "focus": 2.0}})
     with pytest.raises(ValueError, match=r"decoders\.text\.pace has no meaning with mode = 'prefix'"):
         config(mode="prefix", decoders={"text": {"tokenizer_json": BPE, "pace": 0.5}})
+    with pytest.raises(ValueError, match=r"decoders\.text\.guidance has no meaning with mode = 'prefix'"):
+        config(mode="prefix", decoders={"text": {"tokenizer_json": BPE, "guidance": 2.0}})
     with pytest.raises(UsageError, match="writes codes, not the text 'a frog'"):
         build().decoder("image").answer_ids("a frog")

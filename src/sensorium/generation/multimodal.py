@@ -12,8 +12,10 @@ import torch
 
 from sensorium.core.runtime import Progress, quiet
 from sensorium.core.types import MediaBatch, Tokens
+from sensorium.generation.decoder import Memory
 from sensorium.generation.engine import Engine
 from sensorium.generation.fastest import Precision, fastest_decoder
+from sensorium.generation.guided import GuidedDecoder
 from sensorium.generation.request import Request
 from sensorium.generation.sampling import GREEDY, Sampling
 from sensorium.models.multimodal_lm import MultimodalLM
@@ -44,7 +46,18 @@ def engine_of(
     writer = model.decoder(to)
     decode = None if writer.tokenizer is None else writer.tokenizer.decode
     room = min(capacity, writer.model.config.num_positions or capacity)
-    return Engine(fastest_decoder(writer.model, num_rows, room, precision, progress=progress), decode)
+    scale = writer.config.guidance
+    rows = num_rows if scale == 1 else 2 * num_rows
+    decoder = fastest_decoder(writer.model, rows, room, precision, progress=progress)
+    if scale != 1:
+        decoder = GuidedDecoder(decoder, _nothing(model, to), scale)
+    return Engine(decoder, decode)
+
+
+@torch.inference_mode()
+def _nothing(model: MultimodalLM, to: str) -> Memory | None:
+    """What a writer attends to whose media and instruction are hidden."""
+    return model.context(to, model.encode(MediaBatch(torch.zeros(1, dtype=torch.int64), {}))).memory
 
 
 @torch.inference_mode()

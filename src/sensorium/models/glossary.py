@@ -1,10 +1,11 @@
 """A glossary: texts and their translations, and the draft that looking them up makes of another text.
 
 In: pairs. Out: for a text, the longest known phrase at each place, the rest as it is; or word by word, where
-words were learned from the pairs (`align.words`). It is a baseline of translations, and what a small
-translator starts from: words that it cannot know from so little training are given to it, and it learns what
-to make of them (`models.instructions.drafted`). So that it learns that on texts it is trained with, a draft
-can be made as if their own pair were not known.
+words were learned from the pairs (`align.words`). There is a space between words, also where the text's
+language writes none, and none between words of a language that does not. It is a baseline of translations,
+and what a small translator starts from: words that it cannot know from so little training are given to it,
+and it learns what to make of them (`models.instructions.drafted`). So that it learns that on texts it is
+trained with, a draft can be made as if their own pair were not known.
 """
 
 from __future__ import annotations
@@ -51,11 +52,12 @@ class Glossary:
     def learned(cls, pairs: Sequence[tuple[str, str]]) -> Glossary:
         """A glossary of pairs that knows the words of longer texts too, by their likeliest translation."""
         texts, translations = ([_words(pair[side]) for pair in pairs] for side in (0, 1))
-        likeliest = {
-            word: max(odds, key=odds.__getitem__)
-            for word, odds in word_translations(texts, translations).items()
-            if max(odds.values()) >= _LEAST_ODDS
-        }
+        likeliest = {}
+        for word, odds in word_translations(texts, translations).items():
+            alike = {said: share for said, share in odds.items() if said.isalnum() == word.isalnum()}
+            best = max(alike, key=alike.__getitem__, default="")
+            if alike.get(best, 0.0) >= _LEAST_ODDS:
+                likeliest[word] = best
         return cls(pairs, likeliest)
 
     @classmethod
@@ -85,7 +87,7 @@ class Glossary:
         found = list(_TOKEN.finditer(text))
         keys = [match[0].lower() for match in found]
         own = " ".join(_words(text)) if without else ""
-        parts, place, end = [], 0, 0
+        draft, place, end = "", 0, 0
         while place < len(found):
             known, length = self._words.get(keys[place], found[place][0]), 1
             for num in range(min(_LONGEST, len(found) - place), 0, -1):
@@ -93,10 +95,10 @@ class Glossary:
                 if said := self._commonest(phrase, _plain(without) if phrase == own else ""):
                     known, length = said, num
                     break
-            parts += [text[end : found[place].start()], known]
+            draft = _joined(draft, text[end : found[place].start()], known)
             place += length
             end = found[place - 1].end()
-        return "".join(parts) + text[end:]
+        return draft + text[end:]
 
     def _commonest(self, phrase: str, without: str) -> str:
         counts = self._known.get(phrase)
@@ -107,8 +109,21 @@ class Glossary:
 
 
 def _words(text: str) -> list[str]:
-    return _TOKEN.findall(text.strip(" .").lower())
+    return _TOKEN.findall(text.strip(" .。").lower())
+
+
+def _joined(before: str, gap: str, after: str) -> str:
+    """Put spaces between words that were written without, and none between those that are to be."""
+    if not gap and before and after and before[-1].isalnum() and after[0].isalnum():
+        return before + after if _is_unspaced(before[-1]) and _is_unspaced(after[0]) else f"{before} {after}"
+    if gap.isspace() and before and after and _is_unspaced(before[-1]) and _is_unspaced(after[0]):
+        return before + after
+    return before + gap + after
+
+
+def _is_unspaced(letter: str) -> bool:
+    return re.match(_UNSPACED, letter) is not None
 
 
 def _plain(translation: str) -> str:
-    return translation.strip(" .")
+    return translation.strip(" .。")

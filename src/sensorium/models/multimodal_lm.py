@@ -83,6 +83,7 @@ class MultimodalLMConfig(Config):
             for option, is_set in (
                 ("memory_last", decoder.memory_last is not None),
                 ("pace", decoder.pace > 0),
+                ("guidance", decoder.guidance != 1),
             ):
                 if self.mode == "prefix" and is_set:
                     raise ValueError(

@@ -55,7 +55,10 @@ class WriterConfig(Config):
             is copied letter by letter or piece by piece wants some that look at one place.
         forget: Share of what it has written that it does not see in training, so that it learns to look at
             the memory: in speech, what was said last tells most of what comes next (arXiv:1511.06349,
-            section 3.1).
+            section 3.1). Of each picture another share, up to this: a place is told from the text alone, or
+            from more or less of what stands before it too.
+        guidance: How much more than it learned to it follows the memory when it writes; 1: as it learned. See
+            `generation.guided`. Needs training in which memories are hidden (`modality_dropout`).
         num_places: Ids whose places are learned, beside rotary positions: the start's and those of a
             picture's codes, so that "at the top" is somewhere. 0: those of texts and sounds.
         gated: Whether its cross-attention passes a gate that starts at 0; a finished model's always does.
@@ -75,6 +78,7 @@ class WriterConfig(Config):
     pace: float = Field(default=0.0, ge=0)
     focus: float = Field(default=0.0, ge=0)
     forget: float = Field(default=0.0, ge=0, lt=1)
+    guidance: float = Field(default=1.0, ge=1)
     num_places: int = Field(default=0, ge=0)
     gated: bool = False
 
@@ -200,7 +204,10 @@ class Writer(nn.Module):
         """Ids of which, in training, some are forgotten: the start stands in for them."""
         if not self.training or not self.config.forget:
             return ids
-        is_gone = torch.rand(ids.shape, device=ids.device) < self.config.forget
+        share = torch.full((len(ids), 1), self.config.forget, device=ids.device)
+        if self.config.num_places:
+            share *= torch.rand_like(share)
+        is_gone = torch.rand(ids.shape, device=ids.device) < share
         return ids.masked_fill(is_gone, self.vocabulary.start[0])
 
     def named_elsewhere(self) -> set[str]:
