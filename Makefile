@@ -10,8 +10,8 @@ DOCS   := $(VENV)/.docs-ready
 quickstart: $(READY)  ## fetch real data, train, measure, search
 	$(BIN)/sensorium quickstart
 
-test: $(READY)  ## every test, the slow ones too, a file at a time on each of two processors
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+test: $(READY)  ## every test, the slow ones too
+	$(BIN)/python -m pytest -q
 
 test-fast: $(READY)  ## tests that need neither network nor patience
 	$(BIN)/python -m pytest -q -m "not slow and not network"
