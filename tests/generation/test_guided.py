@@ -67,7 +67,8 @@ def test_a_guided_engine_writes_each_row_as_if_alone() -> None:
 
 @torch.no_grad()
 def test_a_model_follows_its_memory_as_its_writer_says() -> None:
-    model, plain = build(decoders={"image": {**PICTURE["image"], "guidance": 3.0}}), build(decoders=PICTURE)
+    guided = {"image": {**PICTURE["image"], "guidance": 3.0}}
+    model, plain = build(decoders=guided, modality_dropout=0.1), build(decoders=PICTURE)
     found = written(model, media(), 2)
     assert [one.ids for one in found] == [one.ids for one in written(model, media(), 3)]
     assert [one.ids for one in found] != [one.ids for one in written(plain, media(), 3)]
@@ -80,6 +81,6 @@ def test_a_model_follows_its_memory_as_its_writer_says() -> None:
         assert found[row].logprobs[0] == pytest.approx(float(odds[found[row].ids[0]]), abs=1e-5)
 
 
-def test_a_prefix_cannot_be_hidden() -> None:
-    with pytest.raises(ValueError, match=r"guidance has no meaning with mode = 'prefix'"):
-        config(mode="prefix", decoders={"image": {**PICTURE["image"], "guidance": 2.0}})
+def test_guidance_needs_memories_that_were_hidden() -> None:
+    with pytest.raises(ValueError, match=r"decoders\.image\.guidance needs .* set modality_dropout"):
+        config(decoders={"image": {**PICTURE["image"], "guidance": 2.0}})

@@ -89,6 +89,11 @@ class MultimodalLMConfig(Config):
                     raise ValueError(
                         f"decoders.{name}.{option} has no meaning with mode = 'prefix'; leave it out"
                     )
+            if decoder.guidance != 1 and not self.modality_dropout:
+                raise ValueError(
+                    f"decoders.{name}.guidance needs training in which memories are hidden; "
+                    "set modality_dropout, as to 0.1"
+                )
         return self
 
 
