@@ -9,7 +9,8 @@ from tiny_decoders import some_prompts
 from sensorium.align.kernels import usable
 from sensorium.core.errors import UsageError
 from sensorium.generation import Engine, Feed, PlainDecoder, Request, Sampling
-from sensorium.generation.machine.decoder import CompiledDecoder
+from sensorium.generation.machine import kernels
+from sensorium.generation.machine.decoder import _COUNTER, CompiledDecoder
 from sensorium.generation.machine.packing import Format, rounded
 from sensorium.models.language_model import LanguageModel, LanguageModelConfig
 from sensorium.nn.block import BlockConfig
@@ -134,6 +135,10 @@ def test_prompts_longer_than_a_run_and_vectors_in_place_of_ids() -> None:
     assert torch.equal(decoder.advance([Feed(1, 0, vectors, 601)])[0], whole)
     wanted = PlainDecoder(with_rounded_weights(model, "bf16"), 1, 611).advance([Feed(0, 0, ids, 601)])[0]
     assert (whole - wanted).norm() <= BOUNDS["bf16"] * wanted.norm()
+
+
+def test_counters_lie_where_the_kernels_look_for_them() -> None:
+    assert kernels.LINE == 8 * _COUNTER  # a smaller step here would let threads write behind the end
 
 
 def test_threads_may_be_fewer_than_it_was_built_for() -> None:
