@@ -7,9 +7,10 @@ import pytest
 import torch
 from small_courses import lesson_sample, lesson_table, recipe_values, task
 from small_jobs import digests
+from torch import Tensor
 
 from region_world import small_grounder
-from sensorium.core.errors import ConfigError, TrainingError
+from sensorium.core.errors import ConfigError, TrainingError, UsageError
 from sensorium.data.sample import Caption, Sample
 from sensorium.data.table import Table
 from sensorium.losses import IGNORED
@@ -252,6 +253,25 @@ def test_a_run_may_start_from_another(tmp_path: Path) -> None:
     model, _ = build_multimodal(recipe, [open_course(recipe.data.tasks[0], 5)])
     for name, tensor in first.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor)
+
+
+def test_a_run_may_keep_some_of_what_it_started_from(tmp_path: Path) -> None:
+    lesson_table(tmp_path / "t.lance")
+    values = recipe_values([task(tmp_path / "t.lance", "ask")], steps=3)
+    train(GenerativeRecipe.model_validate(values), tmp_path / "first")
+
+    def go_on(share: float, folder: str, start: str = "first") -> dict[str, Tensor]:
+        on = {"train": values["train"] | {"start_share": share}, "start": start and str(tmp_path / start)}
+        train(GenerativeRecipe.model_validate({**values, **on}), tmp_path / folder)
+        return load(tmp_path / folder, MultimodalLM).state_dict()
+
+    first, whole, kept = load(tmp_path / "first").state_dict(), go_on(0.0, "whole"), go_on(0.25, "kept")
+    assert any(not torch.equal(whole[name], tensor) for name, tensor in first.items())
+    for name, tensor in first.items():
+        mean = 0.25 * tensor + 0.75 * whole[name] if tensor.is_floating_point() else whole[name]
+        torch.testing.assert_close(kept[name], mean)
+    with pytest.raises(UsageError, match="start_share is of a run that was gone on with; name it in `start`"):
+        go_on(0.25, "without", start="")
 
 
 def test_a_run_may_start_from_a_grounder(tmp_path: Path) -> None:

@@ -85,6 +85,27 @@ def test_the_average_has_its_closed_form() -> None:
     assert not kept.requires_grad
 
 
+def test_what_is_kept_lies_between_the_start_and_the_average() -> None:
+    built = model()
+    brought = {name for name in trained(built) if name.startswith("towers.image.")}
+    before = {name: parameter.detach().clone() for name, parameter in trained(built).items()}
+    average = MovingAverage(built, 0.5, start_share=0.25, brought=brought)
+    whole = MovingAverage(built, 0.5, brought=brought)
+    with torch.no_grad():
+        for parameter in trained(built).values():
+            parameter.mul_(1.37).add_(0.2)
+    for one in (average, whole):
+        one.update(3)
+    assert whole.kept() is whole.model
+    unmixed = average.model.fingerprint
+    kept, mean = (dict(one.named_parameters()) for one in (average.kept(), average.model))
+    assert brought < kept.keys()
+    for name, start in before.items():
+        share = 0.25 if name in brought else 0.0
+        torch.testing.assert_close(kept[name], share * start + (1 - share) * mean[name])
+    assert average.model.fingerprint == unmixed == whole.model.fingerprint
+
+
 def test_without_decay_the_average_is_the_model() -> None:
     built = model()
     average = MovingAverage(built, decay=0.0)

@@ -134,6 +134,8 @@ def fit(job: Job, *, resume: bool = False) -> Outcome:
     """
     if not resume and (job.folder / STATE).exists():
         raise UsageError(f"{job.folder} holds a run already; go on with --resume, or choose another folder")
+    if job.train.start_share and not job.brought:
+        raise UsageError("train.start_share is of a run that was gone on with; name it in `start`")
     with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
         return _Run(job).go()
 
@@ -146,7 +148,7 @@ class _Run:
         self.device = pick_device(job.train.device)
         self.model = job.model.to(self.device)
         self.optimizer = build_optimizer(self.model, job.train, job.brought)
-        self.average = MovingAverage(self.model, job.train.ema)
+        self.average = MovingAverage(self.model, job.train.ema, job.train.start_share, job.brought)
         self.total = num_steps(job.train, len(job.batches))
         warmup = job.train.warmup
         self.warmup = round(warmup * self.total) if warmup < 1 else int(warmup)
@@ -241,9 +243,9 @@ class _Run:
 
     def _evaluate(self) -> None:
         """Measure the averaged model and keep it if it is the best so far."""
-        step, evaluation = self.standing.step, None
+        step, evaluation, kept = self.standing.step, None, self.average.kept()
         if self.job.evaluate is not None:
-            evaluation = self.job.evaluate(self.average.model)
+            evaluation = self.job.evaluate(kept)
             self.log.write(step, {"score": evaluation.score, **evaluation.metrics})
             best = self.standing.best
             is_best = best is None or evaluation.score > best
@@ -252,7 +254,7 @@ class _Run:
             if not is_best and self.job.train.keep == "best":
                 return
         self.evaluation = evaluation
-        checkpoint.save(self.average.model, self.job.folder, card=self.job.card(evaluation, step))
+        checkpoint.save(kept, self.job.folder, card=self.job.card(evaluation, step))
         self._draw(at_most_every_s=SECONDS_BETWEEN_CURVES)
         self.meter.restart_clock()
 

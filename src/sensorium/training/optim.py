@@ -83,13 +83,24 @@ class MovingAverage:
         model: A copy of the model that holds the average, in evaluation mode.
 
     Args:
-        model: The model that trains.
+        model: The model that trains, as it starts.
         decay: d, in [0, 1); 0 follows the model exactly.
+        start_share: What is kept is mixed with this share of the start.
+        brought: Names of what is: what another run trained before.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(
+        self, model: nn.Module, decay: float, start_share: float = 0.0, brought: Collection[str] = ()
+    ) -> None:
         self.decay = decay
         self.model = _shadow(model)
+        self._start_share = start_share
+        old = {name: tensor for name, tensor in training_state(model).items() if name in brought}
+        self._start = {
+            name: tensor.detach().clone()
+            for name, tensor in old.items()
+            if start_share and tensor.is_floating_point()
+        }
         self._pairs = [(dict(self.model.named_parameters())[name], p) for name, p in trained(model).items()]
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
         for mean, _ in self._pairs:
@@ -108,6 +119,22 @@ class MovingAverage:
                 kept.lerp_(buffer, 1 - decay)
             else:
                 kept.copy_(buffer)
+
+    @torch.no_grad()
+    def kept(self) -> nn.Module:
+        """The model that is evaluated and kept: the average, or its mean with the start.
+
+        Between two ends of one fine-tuning the loss is seldom higher than at either, and what the first run
+        knew is not lost: WiSE-FT, Wortsman et al., "Robust fine-tuning of zero-shot models" (2022).
+        """
+        if not self._start:
+            return self.model
+        shared = {id(p): p for name, p in self.model.named_parameters() if name not in self._start}
+        mixed = copy.deepcopy(self.model, memo=dict(shared))
+        for name, tensor in (*mixed.named_parameters(), *mixed.named_buffers()):
+            if name in self._start:
+                tensor.data = self._start[name].lerp(tensor, 1 - self._start_share)
+        return mixed
 
 
 def _shadow(model: nn.Module) -> nn.Module:

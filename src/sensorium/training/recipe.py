@@ -119,6 +119,8 @@ class TrainConfig(Config):
         lr: Learning rate after the warm-up.
         unlocked_rate: Factor of `lr` for what was trained before: unlocked blocks of a locked encoder,
             and what the run that `start` names brought along.
+        start_share: Share of what `start` brought along in the weights that are kept; the rest is their
+            moving average. What is learned last then costs less of what was known.
         weight_decay: AdamW's, on matrices alone.
         beta1: AdamW's.
         beta2: AdamW's.
@@ -144,6 +146,7 @@ class TrainConfig(Config):
     batch_size: int = Field(default=256, ge=2)
     lr: float = Field(default=1e-3, gt=0)
     unlocked_rate: float = Field(default=0.1, gt=0)
+    start_share: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.05, ge=0)
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.98, ge=0, lt=1)
