@@ -1,5 +1,6 @@
 """Models on disk: what is saved loads equal, and what is damaged is named in one line."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,28 @@ def test_a_configuration_of_another_model_is_found(model, tmp_path: Path) -> Non
 def test_a_lost_tokenizer_is_named(model, tmp_path: Path) -> None:
     (save(model, tmp_path) / "text.tokenizer_json.txt").unlink()
     with pytest.raises(CheckpointError, match=r"text\.tokenizer_json\.txt"):
+        load(tmp_path)
+
+
+def test_packed_texts_are_compressed_and_what_is_wrong_with_one_is_told(
+    model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(model, tmp_path, is_packed=True) / "text.tokenizer_json.txt.gz"
+    whole = path.read_bytes()
+    assert load(tmp_path).config == model.config
+    save(model, tmp_path, is_packed=True)
+    assert path.read_bytes() == whole
+    wrong = whole[:40] + bytes([whole[40] ^ 255]) + whole[41:]
+    for damaged in (whole[:-9], wrong, b"no archive", gzip.compress(b"\xff\xfe")):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            load(tmp_path)
+    path.write_bytes(gzip.compress(b"another text"))
+    with pytest.raises(CheckpointError, match="is not the configuration"):
+        load(tmp_path)
+    path.write_bytes(whole)
+    monkeypatch.setattr("sensorium.models.checkpoint._MOST_TEXT", 100)
+    with pytest.raises(CheckpointError, match=r"json\.txt\.gz is longer than 100 bytes"):
         load(tmp_path)
 
 

@@ -8,7 +8,7 @@ from sensorium.align.grounding import phrase_vectors
 from sensorium.core.types import MediaBatch
 from sensorium.models.handover import from_grounder
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
-from sensorium.tasks.train_generative import take_over
+from sensorium.tasks.generative_model import take_over
 from sensorium.training.regions import collate, prepare_row
 
 

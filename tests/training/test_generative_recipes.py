@@ -57,7 +57,10 @@ def miniature(name: str, parts: Path) -> Path:
     for one in values["data"]["tasks"]:
         one |= {"table": str(parts / "t.lance"), "test": {"source": "squares-test"}}
     values["model"] |= {"dim": 32, "fusion_options": {"depth": 1}}
-    values["model"]["sources"] = {modality: SMALL[modality] for modality in values["model"]["sources"]}
+    values["model"]["sources"] = {
+        modality: {**SMALL[modality], "frozen": source.get("frozen", False)}
+        for modality, source in values["model"]["sources"].items()
+    }
     for to, decoder in values["model"]["decoders"].items():
         if "codec" in decoder:
             decoder["codec"] = str(parts / f"{to}-codec")

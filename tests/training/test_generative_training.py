@@ -17,10 +17,11 @@ from sensorium.losses import IGNORED
 from sensorium.models.checkpoint import load, save
 from sensorium.models.glossary import Glossary
 from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.tasks.generative_model import build_multimodal
 from sensorium.tasks.measure_generative import evaluate, marks
 from sensorium.tasks.multimodal_assistant import MultimodalAssistant
 from sensorium.tasks.train import train
-from sensorium.tasks.train_generative import build_multimodal, open_course
+from sensorium.tasks.train_generative import open_course
 from sensorium.tasks.written_answers import write_answers
 from sensorium.training.exercises import exercises
 from sensorium.training.generative import GenerativeRecipe, NextId
@@ -291,6 +292,33 @@ def test_a_run_may_start_from_a_grounder(tmp_path: Path) -> None:
         assert parts
         for part, tensor in parts.items():
             assert torch.equal(model.sources[name].state_dict()[part], tensor)
+
+
+def test_training_pictures_are_remembered_and_held_out_ones_are_not(tmp_path: Path) -> None:
+    lesson_table(tmp_path / "t.lance")
+    first, second = task(tmp_path / "t.lance", "caption"), task(tmp_path / "t.lance", "ask")
+    values = recipe_values([first | {"recall": True}, second], steps=2)
+    values["model"]["sources"]["image"]["frozen"] = True
+    with pytest.raises(ValueError, match=r"there is no \[model.recall\]"):
+        GenerativeRecipe.model_validate(values)
+    values["model"]["recall"] = {"share": 0.999}
+    train(GenerativeRecipe.model_validate(values), tmp_path / "run")
+    model = load(tmp_path / "run", MultimodalLM)
+    (course, _) = [open_course(one, 0) for one in GenerativeRecipe.model_validate(values).data.tasks]
+    trained = [str(one.answer) for row in course.read(course.train) for one in course.exercises(row)]
+    assert model.recollection is not None
+    assert model.recollection.texts == trained
+    assert model.recollection.keys.shape == (len(trained), 16)
+    norms = model.recollection.keys.norm(dim=-1)
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+    answers = write_answers(model, course, course.train[:6])
+    assert [one.text for one in answers] == [str(one.exercise.answer) for one in answers]
+    values["data"]["tasks"][0]["recall"] = False
+    with pytest.raises(ConfigError, match="has nothing to remember; set recall = true in a task of captions"):
+        train(GenerativeRecipe.model_validate(values), tmp_path / "other")
+    values["data"]["tasks"][1]["recall"] = True
+    with pytest.raises(ValueError, match="leave recall out of task 'ask'"):
+        GenerativeRecipe.model_validate(values)
 
 
 def test_drafts_know_what_was_trained_but_not_the_answer_itself(tmp_path: Path) -> None:

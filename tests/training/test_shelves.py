@@ -12,8 +12,9 @@ from sensorium import media
 from sensorium.codecs import ImageFsq, ImageFsqConfig
 from sensorium.core.errors import CheckpointError
 from sensorium.models.checkpoint import save
+from sensorium.tasks.generative_model import build_multimodal
 from sensorium.tasks.train import train
-from sensorium.tasks.train_generative import build_multimodal, fill_shelves, open_codecs, open_course
+from sensorium.tasks.train_generative import fill_shelves, open_codecs, open_course
 from sensorium.training.generative import GenerativeRecipe
 from sensorium.training.lessons import Lessons, Teacher
 from sensorium.training.shelves import cached_codes

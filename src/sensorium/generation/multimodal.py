@@ -16,9 +16,12 @@ from sensorium.generation.decoder import Memory
 from sensorium.generation.engine import Engine
 from sensorium.generation.fastest import Precision, fastest_decoder
 from sensorium.generation.guided import GuidedDecoder
+from sensorium.generation.recalled import Recalled
 from sensorium.generation.request import Request
 from sensorium.generation.sampling import GREEDY, Sampling
+from sensorium.models.instructions import TEMPLATES
 from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.recollection import Recollection
 
 ROOM = 1024
 """Ids that a sequence may have, prompt and prefix included."""
@@ -81,6 +84,10 @@ def requests(
         max_tokens: Most ids of an answer.
     """
     writer = model.decoder(to)
+    rules: list[Recalled | None] = [None] * len(instructions)
+    if model.recollection is not None and to == "text":
+        media = model.looked_at(media)
+        rules = _recalling(model, model.recollection, media, instructions)
     memory = model.encode(media)
     found = []
     for row, text in enumerate(instructions):
@@ -98,6 +105,21 @@ def requests(
                 max_tokens=max_tokens,
                 stop_ids=frozenset(writer.end_ids),
                 memory=context.memory,
+                rule=rules[row],
             )
         )
     return found
+
+
+def _recalling(
+    model: MultimodalLM, recollection: Recollection, media: MediaBatch, instructions: Sequence[str]
+) -> list[Recalled | None]:
+    """How the caption of each row follows what comes to mind; None for other answers."""
+    writer, share = model.decoder("text"), recollection.config.share
+    recalled = recollection.of_rows(media, model.sources["image"])
+    return [
+        Recalled([(writer.answer_ids(one), weight) for one, weight in texts], share)
+        if texts and text == TEMPLATES["caption"]
+        else None
+        for text, texts in zip(instructions, recalled, strict=True)
+    ]

@@ -8,9 +8,11 @@ Does not know how models are trained.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 CONFIG = "config.toml"
 CARD = "card.md"
-_LONG_TEXT = 1000
+_LONG_TEXT, _MOST_TEXT = 1000, 2**28
 _FILE = "file:"
 M = TypeVar("M", bound=nn.Module)
 
@@ -87,14 +89,14 @@ FAMILIES: Mapping[str, Family] = {
 """By the format that the header of the weights states."""
 
 
-def save(model: nn.Module, folder: str | Path, *, card: str = "", in_eight_bits: bool = False) -> Path:
+def save(model: nn.Module, folder: str | Path, *, card: str = "", is_packed: bool = False) -> Path:
     """Write `model` to `folder`, each file whole or not at all, the weights last.
 
     Args:
         model: What to keep.
         folder: Made if missing; a model in it is replaced.
         card: Markdown: data, recipe, metrics, limits.
-        in_eight_bits: Whether weights are rounded so (`models.eight_bits`).
+        is_packed: Whether it is made small: weights in eight bits (`models.eight_bits`), texts compressed.
 
     Returns:
         The folder.
@@ -113,15 +115,15 @@ def save(model: nn.Module, folder: str | Path, *, card: str = "", in_eight_bits:
         folder / CARD,
         card or f"# {FAMILIES[format].name.capitalize()}\n\nHow it came to be was not recorded.\n",
     )
-    plain = _long_texts_out(values, texts, ())
+    plain = _long_texts_out(values, texts, (), ".txt.gz" if is_packed else ".txt")
     for name, text in texts.items():
-        write_atomic(folder / name, text)
+        write_atomic(folder / name, gzip.compress(text.encode(), mtime=0) if is_packed else text)
     write_atomic(
         folder / CONFIG, f"# Configuration of the model beside it; read by sensorium.load.\n{to_toml(plain)}"
     )
     header = {"format": format, "config": _digest(values)}
     tensors = model.state_dict()
-    write_tensors(folder / WEIGHTS, packed(tensors) if in_eight_bits else tensors, header)
+    write_tensors(folder / WEIGHTS, packed(tensors) if is_packed else tensors, header)
     return folder
 
 
@@ -215,7 +217,7 @@ def _read_config(folder: Path, family: Family, digest: str | None) -> Config:
     try:
         values = _long_texts_in(read_toml(folder / CONFIG), folder)
         config = parse(family.config_class, values, str(folder / CONFIG))
-    except (ConfigError, NotFoundError, OSError) as error:
+    except (ConfigError, NotFoundError, OSError, EOFError, zlib.error, UnicodeError) as error:
         raise CheckpointError(f"{folder}: {_one_line(error)}") from error
     if _digest(values) != digest:
         raise CheckpointError(
@@ -232,14 +234,14 @@ def _build_empty(family: Family, config: Config, folder: Path) -> nn.Module:
 
 
 def _long_texts_out(
-    values: Mapping[str, Any], texts: dict[str, str], path: tuple[str, ...]
+    values: Mapping[str, Any], texts: dict[str, str], path: tuple[str, ...], ending: str
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            result[key] = _long_texts_out(value, texts, (*path, key))
+            result[key] = _long_texts_out(value, texts, (*path, key), ending)
         elif isinstance(value, str) and len(value) > _LONG_TEXT:
-            name = ".".join([*(part for part in path if part not in ("towers", "options")), key]) + ".txt"
+            name = ".".join([*(part for part in path if part not in ("towers", "options")), key]) + ending
             texts[name] = value
             result[key] = _FILE + name
         else:
@@ -253,10 +255,20 @@ def _long_texts_in(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(value, Mapping):
             result[key] = _long_texts_in(value, folder)
         elif isinstance(value, str) and value.startswith(_FILE):
-            result[key] = (folder / Path(value.removeprefix(_FILE)).name).read_text(encoding="utf-8")
+            result[key] = _read_text(folder / Path(value.removeprefix(_FILE)).name)
         else:
             result[key] = value
     return result
+
+
+def _read_text(path: Path) -> str:
+    if path.suffix != ".gz":
+        return path.read_text(encoding="utf-8")
+    with gzip.open(path) as file:
+        found = file.read(_MOST_TEXT + 1)
+    if len(found) > _MOST_TEXT:
+        raise CheckpointError(f"{path} is longer than {_MOST_TEXT:,} bytes; restore it from a copy")
+    return found.decode()
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -14,8 +14,8 @@ seen. Does not know how ids are chosen (`generation`), what they stand for (`cod
 from __future__ import annotations
 
 import inspect
-from collections.abc import MutableMapping
-from dataclasses import dataclass
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -30,6 +30,7 @@ from sensorium.encoders import ENCODERS, Encoder
 from sensorium.fusion import build as build_fusion
 from sensorium.losses import IGNORED
 from sensorium.models.glossary import Glossary
+from sensorium.models.recollection import RecallConfig, Recollection
 from sensorium.models.tower import Modality
 from sensorium.models.writer import Writer, WriterConfig
 from sensorium.models.writing import Lesson, Writing
@@ -66,6 +67,7 @@ class MultimodalLMConfig(Config):
         decoders: By the kind of output.
         glossaries: By language that is translated into, in JSON (`models.glossary`): a draft stands beside
             what is to be translated.
+        recall: Let captions follow what their picture brings to mind (`models.recollection`).
     """
 
     sources: dict[Modality, SourceConfig] = Field(min_length=1)
@@ -76,6 +78,7 @@ class MultimodalLMConfig(Config):
     mode: Literal["memory", "prefix"] = "memory"
     decoders: dict[Output, WriterConfig] = Field(min_length=1)
     glossaries: dict[str, str] = Field(default_factory=dict)
+    recall: RecallConfig | None = None
 
     @model_validator(mode="after")
     def _no_memory_no_blocks(self) -> MultimodalLMConfig:
@@ -94,6 +97,12 @@ class MultimodalLMConfig(Config):
                     f"decoders.{name}.guidance needs training in which memories are hidden; "
                     "set modality_dropout, as to 0.1"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _recalls_what_does_not_change(self) -> MultimodalLMConfig:
+        if self.recall is not None and ("image" not in self.sources or not self.sources["image"].frozen):
+            raise ValueError("recall is of pictures as a frozen encoder sees them; set sources.image.frozen")
         return self
 
 
@@ -138,6 +147,7 @@ class MultimodalLM(nn.Module):
         sources: Encoders by modality.
         decoders: By the kind of output.
         glossaries: By language.
+        recollection: What pictures bring to mind; None without `recall`.
 
     Raises:
         ConfigError: If an encoder is of another modality.
@@ -167,6 +177,9 @@ class MultimodalLM(nn.Module):
             else {}
         )
         self.glossaries = {name: Glossary.from_json(text) for name, text in config.glossaries.items()}
+        self.recollection = (
+            None if config.recall is None else Recollection(config.recall, self.source("image").dim)
+        )
         self.config = config
         self.register_state_dict_post_hook(_leave_out)
         self.register_load_state_dict_post_hook(_do_not_miss)
@@ -185,6 +198,12 @@ class MultimodalLM(nn.Module):
         if name not in self.decoders:
             raise UsageError(f"this model does not write {name}; it writes {', '.join(self.decoders)}")
         return cast(Writer, self.decoders[name])
+
+    def remember(self, vectors: Float[Tensor, "n D"], texts: Sequence[str]) -> None:
+        """Give a model with `recall` pictures to remember: the mean tokens of each, and its text."""
+        assert self.recollection is not None
+        recall = self.recollection.remember(vectors, texts)
+        self.config = self.config.model_copy(update={"recall": recall})
 
     def forward(self, lesson: Lesson) -> Written:
         """Read a lesson's media, and what is written of them up to each place where something is learned."""
@@ -216,6 +235,11 @@ class MultimodalLM(nn.Module):
         met = self.fusion(features)
         return Tokens(met.tokens, met.mask)
 
+    def looked_at(self, media: MediaBatch) -> MediaBatch:
+        """The same batch with tokens in the place of inputs: what encoders see is seen once."""
+        seen = {name: self.source(name)(one) for name, one in media.inputs.items()}
+        return replace(media, inputs={}, tokens={**media.tokens, **seen})
+
     def context(self, to: str, memory: Tokens, writing: Writing | None = None) -> Context:
         """Make of a memory what a decoder looks at.
 
@@ -230,7 +254,7 @@ class MultimodalLM(nn.Module):
         model = self.decoder(to).model
         segments = None
         if writing is not None:
-            memory, segments = _of_sequences(memory, writing)
+            memory, segments = writing.attended(memory)
         if self.config.mode == "memory":
             return Context(memory=model.memory_key_values(memory.values, memory.mask, segments))
         if segments is not None:
@@ -291,17 +315,6 @@ class MultimodalLM(nn.Module):
     def _nothing(self, name: str, num_rows: int) -> Tokens:
         values = torch.zeros(num_rows, 0, self.fusion.dims[name], device=self.device)
         return Tokens(values, torch.zeros(num_rows, 0, dtype=torch.bool, device=self.device))
-
-
-def _of_sequences(memory: Tokens, writing: Writing) -> tuple[Tokens, Int64[Tensor, "R S"] | None]:
-    """The memory that each row of a writing attends to: one after the other where sequences are packed."""
-    of = writing.memory_of
-    values, mask = memory.values[of.clamp(min=0)], memory.mask[of.clamp(min=0)] & (of >= 0)[..., None]
-    joined = Tokens(values.flatten(1, 2), mask.flatten(1, 2))
-    if writing.segments is None:
-        return joined, None
-    numbers = torch.arange(of.shape[1], device=of.device).repeat_interleave(memory.mask.shape[1])
-    return joined, numbers.expand(len(of), -1)
 
 
 def _source(modality: str, config: SourceConfig) -> Encoder:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from sensorium.core.types import MediaBatch
+from sensorium.core.types import MediaBatch, Tokens
 from sensorium.losses import IGNORED
 
 
@@ -68,6 +68,19 @@ class Writing:
             self.memory_of.to(device),
             None if self.segments is None else self.segments.to(device),
         )
+
+    def attended(self, memory: Tokens) -> tuple[Tokens, Int64[Tensor, "R S"] | None]:
+        """The memory that each row attends to, and which sequence each of its places is for.
+
+        One memory after the other, where sequences are packed; the numbers are None where they are not.
+        """
+        of = self.memory_of
+        values, mask = memory.values[of.clamp(min=0)], memory.mask[of.clamp(min=0)] & (of >= 0)[..., None]
+        joined = Tokens(values.flatten(1, 2), mask.flatten(1, 2))
+        if self.segments is None:
+            return joined, None
+        numbers = torch.arange(of.shape[1], device=of.device).repeat_interleave(memory.mask.shape[1])
+        return joined, numbers.expand(len(of), -1)
 
 
 @dataclass(frozen=True)

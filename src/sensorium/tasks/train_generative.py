@@ -7,32 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from sensorium import __version__
-from sensorium.codecs import Codec, train_bpe
+from sensorium.codecs import Codec
 from sensorium.core.config import to_toml
 from sensorium.core.errors import CheckpointError, ConfigError, TrainingError
 from sensorium.core.files import write_atomic
 from sensorium.core.runtime import Progress, quiet
-from sensorium.data.questions import questions_of
-from sensorium.data.sample import is_asked
 from sensorium.data.split import split
 from sensorium.data.vectors import Ragged
 from sensorium.models.checkpoint import load
-from sensorium.models.glossary import Glossary
-from sensorium.models.grounder import Grounder
-from sensorium.models.handover import from_grounder
-from sensorium.models.instructions import WRITER_OF, instruction, to_translate
+from sensorium.models.instructions import WRITER_OF
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
+from sensorium.tasks.generative_model import build_multimodal, remember
 from sensorium.tasks.measure_generative import evaluate
 from sensorium.training.corpus import open_table
 from sensorium.training.exercises import media_of, rows_for
@@ -42,9 +36,6 @@ from sensorium.training.loop import Evaluation, Job, Outcome, fit
 from sensorium.training.recipe import HeldOut
 from sensorium.training.shelves import cached_codes, cached_tokens
 from sensorium.training.state import STATE
-
-_ROWS_FOR_WORDS = 4000
-"""Rows of each task whose texts the word pieces are learned from."""
 
 
 def train_generative(
@@ -64,6 +55,7 @@ def train_generative(
     model, brought = build_multimodal(recipe, courses, codecs)
     teacher = Teacher(model, recipe.data.pack)
     courses = [fill_shelves(one, model, codecs, teacher.failures, progress) for one in courses]
+    remember(model, courses)
     if not (folder / STATE).exists():
         write_atomic(folder / "recipe.toml", to_toml(recipe.model_dump(mode="json", exclude_none=True)))
     tables = {f"{n}.{one.config.table}": _digest(one) for n, one in enumerate(courses)}
@@ -166,143 +158,6 @@ def fill_shelves(
         failed += missed
     failures |= {f"{config.table} {row}": reason for row, reason in failed}
     return replace(course, tokens=tokens, codes=codes)
-
-
-def build_multimodal(
-    recipe: GenerativeRecipe, courses: Sequence[Course], codecs: Mapping[str, Codec[Any]] | None = None
-) -> tuple[MultimodalLM, set[str]]:
-    """Build the recipe's model as it starts; word pieces that it lacks are learned from training texts.
-
-    Returns:
-        The model, and the names of what it took over from the run that the recipe starts from.
-    """
-    first = open_first(recipe.start) if recipe.start else None
-    config = with_word_pieces(recipe.model, courses, recipe.data.vocab_size, first)
-    config = config.model_copy(update={"glossaries": glossaries(courses)})
-    for name, codec in ({} if codecs is None else codecs).items():
-        known = {"num_codes": codec.vocab_size, "num_places": _num_places(codec)}
-        writer = config.decoders[name].model_copy(update=known)  # type: ignore[index]
-        config = config.model_copy(update={"decoders": {**config.decoders, name: writer}})
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        model = MultimodalLM(config)
-    read_as_written(model)
-    return model, set() if first is None else take_over(model, first.tensors)
-
-
-def _num_places(codec: Codec[Any]) -> int:
-    """Places of a writer of this codec's ids, the start's among them; 0 where their number is not known."""
-    return 1 + round(codec.rate) if codec.modality == "image" and codec.rate else 0
-
-
-@torch.no_grad()
-def read_as_written(model: MultimodalLM) -> None:
-    """Let pieces that a text encoder reads start in the directions of those that the writer writes.
-
-    Only where both know the same pieces, in one width. To write what was read is then one map for all pieces,
-    and not something to be learned of each.
-    """
-    if "text" not in model.sources or "text" not in model.decoders:
-        return
-    read = getattr(model.sources["text"], "embedding", None)
-    written = getattr(model.decoder("text").model, "embedding", None)
-    known = model.config.sources["text"].options.get("tokenizer_json")
-    if not isinstance(read, nn.Embedding) or not isinstance(written, nn.Embedding):
-        return
-    same = known == model.config.decoders["text"].tokenizer_json
-    if same and read.weight.shape == written.weight.shape:
-        read.weight.copy_(written.weight * (read.weight.std() / written.weight.std()))
-
-
-def with_word_pieces(
-    config: MultimodalLMConfig, courses: Sequence[Course], vocab_size: int, first: First | None = None
-) -> MultimodalLMConfig:
-    """Give text encoders and writers without a tokenizer one that is learned from the training texts.
-
-    A run that starts from another takes over the other's.
-    """
-    values = config.model_dump()
-    text, writer = values["sources"].get("text"), values["decoders"].get("text")
-    needs_encoder = text is not None and text["encoder"].startswith("text-")
-    lacking = [text["options"]] if needs_encoder and "tokenizer_json" not in text["options"] else []
-    if writer is not None and not writer["tokenizer_json"] and not writer.get("pretrained"):
-        lacking.append(writer)
-    if not lacking:
-        return config
-    known = "" if first is None else first.tokenizer_json
-    tokenizer = known or train_bpe(_texts(courses), vocab_size)
-    for one in lacking:
-        one["tokenizer_json"] = tokenizer
-    return MultimodalLMConfig.model_validate(values)
-
-
-def glossaries(courses: Sequence[Course]) -> dict[str, str]:
-    """Glossaries of the training texts of the courses that ask for drafts, by language, in JSON."""
-    pairs: dict[str, list[tuple[str, str]]] = {}
-    for course in courses:
-        for sample in course.read(course.train) if course.config.drafts else ():
-            for one in course.exercises(sample):
-                if (found := to_translate(one.instruction)) is not None:
-                    pairs.setdefault(found[0], []).append((found[1], str(one.answer)))
-    return {language: Glossary.learned(own).to_json() for language, own in sorted(pairs.items())}
-
-
-@dataclass(frozen=True)
-class First:
-    """What a run takes over from another.
-
-    Attributes:
-        tensors: Under the names of a multimodal model.
-        tokenizer_json: Its word pieces; "" if it has none of its own.
-    """
-
-    tensors: Mapping[str, Tensor]
-    tokenizer_json: str
-
-
-def open_first(folder: str) -> First:
-    """Open the run to start from: a multimodal model, or a grounder.
-
-    Raises:
-        CheckpointError: If it is of another kind.
-    """
-    model = load(Path(folder).expanduser())
-    if isinstance(model, Grounder):
-        return First(from_grounder(model), str(model.config.text.options.get("tokenizer_json", "")))
-    if not isinstance(model, MultimodalLM):
-        kind = type(model).__name__
-        raise CheckpointError(f"{folder} holds a {kind}; start from a multimodal model or a grounder")
-    encoder, writer = model.config.sources.get("text"), model.config.decoders.get("text")
-    found = "" if encoder is None else str(encoder.options.get("tokenizer_json", ""))
-    return First(model.state_dict(), found or ("" if writer is None else writer.tokenizer_json))
-
-
-@torch.no_grad()
-def take_over(model: nn.Module, given: Mapping[str, Tensor]) -> set[str]:
-    """Copy what has the same name and shape; the names of what has.
-
-    Raises:
-        ConfigError: If nothing has.
-    """
-    state = model.state_dict()
-    same = {name for name, tensor in given.items() if name in state and state[name].shape == tensor.shape}
-    if not same:
-        raise ConfigError("nothing of `start` fits the recipe's model; leave it out, or use its sizes")
-    for name in same:
-        state[name].copy_(given[name])
-    return same
-
-
-def _texts(courses: Sequence[Course]) -> Iterator[str]:
-    for course in courses:
-        for sample in course.read(course.train[:_ROWS_FOR_WORDS], words_only=True):
-            asked = [course.config.source_language, *course.config.languages]
-            taken = [one for one in sample.texts if is_asked(one.language, "text", asked)]
-            for caption in taken if course.config.languages else sample.texts:
-                yield instruction(course.config.task, caption.text, caption.language or "en")
-                yield caption.text
-            for one in questions_of(sample):
-                yield from (one.question, one.answer)
 
 
 def _digest(course: Course) -> str:

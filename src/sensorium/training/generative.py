@@ -33,6 +33,7 @@ class TaskConfig(Config):
         source_language: What translations are from.
         types: Of questions; empty: all. What is learned last can be practised more.
         drafts: Put what a glossary of the training texts makes of it beside each text to translate.
+        recall: Remember the training pictures of this task with their captions (`[model.recall]`).
         per_row: Most exercises of a row in a batch, drawn anew in each epoch; they share its media.
         max_tokens: Longest answer in ids; exercises beyond it are left out.
     """
@@ -45,6 +46,7 @@ class TaskConfig(Config):
     source_language: str = "en"
     types: list[str] = Field(default_factory=list)
     drafts: bool = False
+    recall: bool = False
     per_row: int = Field(default=1, ge=1)
     max_tokens: int = Field(default=64, ge=1)
 
@@ -58,6 +60,12 @@ class TaskConfig(Config):
     def _only_translations_are_drafted(self) -> TaskConfig:
         if self.drafts and self.task != "translate":
             raise ValueError(f"drafts are for texts to translate; leave it out of task '{self.task}'")
+        return self
+
+    @model_validator(mode="after")
+    def _only_captions_are_recalled(self) -> TaskConfig:
+        if self.recall and self.task != "caption":
+            raise ValueError(f"captions are recalled; leave recall out of task '{self.task}'")
         return self
 
     @property
@@ -141,6 +149,8 @@ class GenerativeRecipe(Config):
                 raise ValueError(
                     f"task '{one.task}' needs model.decoders.{WRITER_OF[one.task]}.codec: a codec's folder"
                 )
+        if self.model.recall is None and any(one.recall for one in self.data.tasks):
+            raise ValueError("a task is to be remembered, but there is no [model.recall]")
         if self.data.pack and any(writer.pace for writer in writers.values()):
             raise ValueError("a writer with a pace needs a memory of its own: leave data.pack out")
         if self.data.pack and self.model.mode == "prefix":

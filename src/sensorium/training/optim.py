@@ -150,6 +150,11 @@ def _shadow(model: nn.Module) -> nn.Module:
 def training_state(model: nn.Module) -> dict[str, Tensor]:
     """Tensors that change in training, by name: trained parameters, and buffers that no lock holds."""
     trains = trained(model).keys()
-    locked = tuple(f"{name}.encoder." for name, _ in _locked_towers(model))
+    locked = [f"{name}.encoder." for name, _ in _locked_towers(model)]
+    for name, module in model.named_modules():
+        held = [parameter.requires_grad for parameter in module.parameters()]
+        if held and not any(held):
+            locked.append(f"{name}.")
+    still = tuple(locked)
     state = model.state_dict()
-    return {name: tensor for name, tensor in state.items() if name in trains or not name.startswith(locked)}
+    return {name: tensor for name, tensor in state.items() if name in trains or not name.startswith(still)}

@@ -1,0 +1,153 @@
+"""Captions of held-out stamps, beside those of the nearest training stamps of a joint embedding.
+
+    sensorium bench captions
+    sensorium bench captions --seeds 1
+
+For each seed, which also says what is held out, trains recipe `captions` and, on the same rows, the joint
+embedding of recipe `pictures`, where that was not done yet (`runs/`). The writer is measured with what its
+pictures bring to mind, without it, and following that alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from machine import machine, write
+from sensorium.core.config import parse, read_toml
+from sensorium.evals.bootstrap import bootstrap_interval
+from sensorium.evals.captioning import cider_d, nearest_captions, rouge_l
+from sensorium.models.checkpoint import load
+from sensorium.models.joint_embedding import JointEmbedding
+from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.tasks.embed import embed_rows
+from sensorium.tasks.evaluate import held_out
+from sensorium.tasks.train_generative import open_course
+from sensorium.tasks.written_answers import write_answers
+from sensorium.training.generative import GenerativeRecipe
+from sensorium.training.log import read_log
+
+ROOT = Path(__file__).parents[1]
+MODEL, NEAREST = "model", "caption nearest to the picture, joint embedding"
+_ALONE = 0.9999
+CHANGES = ("data.table=stamps", 'data.languages=["text:en"]', "train.eval_every=0")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    captions: dict[str, list[str]] = {}
+    references: list[str] = []
+    rows: list[int] = []
+    scores: dict[str, list[np.ndarray]] = {}
+    for seed in range(arguments.seeds):
+        run, nearest = (ROOT / "runs" / f"{name}-{seed}" for name in ("captions", "stamps-pictures"))
+        train(run, "captions", [f"seed={seed}", "train.eval_every=0"])
+        train(nearest, "pictures", [f"seed={seed}", *CHANGES])
+        own = {**written(run), **told_of_neighbours(nearest)}
+        expected = {row: text for row, (text, _) in own[MODEL].items()}
+        for who, found in own.items():
+            if {row: text for row, (text, _) in found.items()} != expected:
+                raise SystemExit(f"{who} was measured on other stamps than the model, at seed {seed}")
+            texts = [found[row][1] for row in expected]
+            captions.setdefault(who, []).extend(texts)
+            scores.setdefault(who, []).append(cider_d(texts, [[one] for one in expected.values()]))
+        references += expected.values()
+        rows += expected
+    last = [line for line in read_log(run / "log.jsonl") if "loss" in line][-1]
+    figures = {
+        "claim": "Captions of stamps whose captions no training stamp has: CIDEr-D.",
+        "date": machine()["date"],
+        "machine": machine(("torch", "numpy", "sensorium")),
+        "rows": list(table(captions, scores, references, np.array(rows))),
+        "notes": [
+            f"{arguments.seeds} seeds, each holds out a fifth of the stamps; one reference each, their IDF",
+            "brackets: 95 % bootstrap intervals over stamps; over the nearest: of the difference, in pairs",
+            f"model: recipe captions, {last['step']:,} steps; stamps and ImageNet's classes come to mind",
+            "came to mind alone: the writer has no say; writer alone: nothing comes to mind",
+            "joint embedding: recipe pictures, trained on the same stamps",
+            " ".join(["command: sensorium bench captions", *sys.argv[1:]]),
+        ],
+    }
+    print(write("captions", figures))
+
+
+def train(run: Path, recipe: str, changes: Sequence[str]) -> None:
+    """Train where there is no model yet, or go on."""
+    if not (run / "model.safetensors").exists():
+        resume = ["--resume"] if (run / "last").exists() else []
+        more = [word for change in changes for word in ("--set", change)]
+        words = [sys.executable, "-m", "sensorium", "train", recipe, "-o", str(run), *resume, *more]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+
+def written(run: Path) -> dict[str, dict[int, tuple[str, str]]]:
+    """By who wrote, for each row: what is told of it, and what was written."""
+    recipe = parse(GenerativeRecipe, read_toml(run / "recipe.toml"), "recipe.toml")
+    course = open_course(recipe.data.tasks[0], recipe.seed)
+    model = load(run, MultimodalLM)
+    (rows,) = course.test.values()
+    known = model.recollection
+    assert known is not None
+    found = {}
+    for who, share in ((MODEL, known.config.share), ("came to mind alone", _ALONE), ("writer alone", 0.0)):
+        known.config = known.config.model_copy(update={"share": share})
+        model.recollection = known if share else None
+        answers = write_answers(model, course, rows)
+        found[who] = {one.row: (str(one.exercise.answer), one.text) for one in answers}
+    trained = [str(one.answer) for sample in course.read(course.train) for one in course.exercises(sample)]
+    commonest = Counter(trained).most_common(1)[0][0]
+    found["commonest caption"] = {row: (text, commonest) for row, (text, _) in found[MODEL].items()}
+    return found
+
+
+def told_of_neighbours(run: Path) -> dict[str, dict[int, tuple[str, str]]]:
+    """The caption of the nearest training picture, and the nearest training caption."""
+    model, held = load(run, JointEmbedding), held_out(run, None)
+    rows = np.setdiff1d(held.table.rows_with("image"), held.rows)
+    images, shown = (embed_rows(held.table, model, "image", one) for one in (rows, held.rows))
+    texts = embed_rows(held.table, model, "text", rows, languages=["en"])
+    told = [
+        next((one.text for one in several if one.language == "en"), "")
+        for several in held.table.column("texts")
+    ]
+    found = {}
+    for who, known in (("caption of the nearest picture, joint embedding", images), (NEAREST, texts)):
+        nearest = nearest_captions(shown.vectors, known.vectors, [told[place] for place in known.rows])
+        places = [int(place) for place in shown.rows]
+        found[who] = {place: (told[place], one) for place, one in zip(places, nearest, strict=True)}
+    return found
+
+
+def table(
+    captions: dict[str, list[str]],
+    scores: dict[str, list[np.ndarray]],
+    references: list[str],
+    rows: np.ndarray,
+) -> Iterator[dict[str, object]]:
+    known = [[one] for one in references]
+    nearest = np.concatenate(scores[NEAREST])
+    for who, several in scores.items():
+        own = np.concatenate(several)
+        value = bootstrap_interval(own, groups=rows)
+        over = bootstrap_interval(own - nearest, groups=rows)
+        yield {
+            "what": who,
+            "CIDEr-D": round(value.mean, 3),
+            "95 %": [round(value.low, 3), round(value.high, 3)],
+            "over the nearest": [round(over.low, 3), round(over.high, 3)],
+            "seeds": [round(float(one.mean()), 3) for one in several],
+            "ROUGE-L": round(float(rouge_l(captions[who], known).mean()), 3),
+            "stamps": len(own),
+        }
+
+
+if __name__ == "__main__":
+    main()
