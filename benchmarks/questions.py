@@ -15,6 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,9 +94,9 @@ def train_in_stages(table: Path, few: Path, run: Path) -> None:
     )
     named = ["model.names=true", "model.image.options.width=24", "train.precision=bf16"]
     train("grounding", grounding, *options(f"data.table={table}", *named))
-    train("questions", first, *options(f"start={grounding}", tasks("questions", table, few)))
+    train("questions", first, *options(f"start={grounding}", tasks("questions", table)))
     going_on = ["train.unlocked_rate=0.4", "train.lr=1.5e-3", "train.steps=1500"]
-    train("questions", second, *options(f"start={first}", tasks("questions", table, few), *going_on))
+    train("questions", second, *options(f"start={first}", tasks("questions", table), *going_on))
     train("questions-further", run, *options(f"start={second}", tasks("questions-further", table, few)))
 
 
@@ -103,11 +104,13 @@ def options(*changes: str) -> list[str]:
     return [word for change in changes for word in ("--set", change)]
 
 
-def tasks(recipe: str, table: Path, few: Path) -> str:
-    """The recipe's tasks, over these tables."""
+def tasks(recipe: str, *tables: Path, weights: Sequence[float] = ()) -> str:
+    """The recipe's tasks, over these tables in the order in which it names others."""
     found = read_toml(ROOT / "recipes" / f"{recipe}.toml")["data"]["tasks"]
-    placed = [one | {"table": str(few if "few" in one["table"] else table)} for one in found]
-    return f"data.tasks={inline(placed)}"
+    known = dict(zip(dict.fromkeys(one["table"] for one in found), map(str, tables), strict=True))
+    placed = [one | {"table": known[one["table"]]} for one in found]
+    weighed = [one | {"weight": weight} for one, weight in zip(placed, weights, strict=False) if weight]
+    return f"data.tasks={inline(weighed or placed)}"
 
 
 def inline(value: object) -> str:

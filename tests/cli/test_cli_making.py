@@ -7,11 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from multimodal_world import config
 from sensorium import media
 from sensorium.cli import main
+from sensorium.generation import Feed, PlainDecoder
+from sensorium.models.checkpoint import load
+from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.reading import batch_of, prepare
+from sensorium.tasks.choosing import told_of
 from sensorium.tasks.load import load_assistant
-from tiny_assistants import write_run
+from tiny_assistants import write_picture, write_run
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +123,55 @@ def test_without_a_model_the_recipe_is_named(
     for command, recipe, out in (("draw", "draw", "a.png"), ("speak", "speak", "a.wav")):
         assert main([command, "a frog", "-o", out]) == 4
         assert f"`sensorium train {recipe}` and give --model runs/{recipe}" in capsys.readouterr().err
+
+
+def test_of_several_pictures_the_one_is_kept_that_a_judge_tells_best(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = write_run(tmp_path / "judge", {"ask": ["en"], "caption": ["en"]})
+    draw = ["draw", "a red tree", "--seed", "3", "--model", str(run), "--temperature", "1.5"]
+    pictures = []
+    for number in range(4):
+        single = [*draw[:3], str(3 + number), *draw[4:]]
+        assert main([*single, "-o", str(tmp_path / f"{number}.png")]) == 0
+        pictures.append(media.open(tmp_path / f"{number}.png"))
+    told = told_of(load(judge, MultimodalLM), pictures, "a red tree")
+    best = int(told.argmax())
+    assert len(set(told.tolist())) > 1
+    assert best > 0  # else the law says little
+    chosen = [*draw, "--best-of", "4", "--judge", str(judge), "-o", str(tmp_path / "best.png")]
+    assert main(chosen) == 0
+    assert np.array_equal(media.open(tmp_path / "best.png").pixels, pictures[best].pixels)
+    for name, message in (("blind", "looks at no pictures"), ("mute", "for a model that describes media")):
+        text = {"text": config().model_dump()["sources"]["text"]}
+        skills = {"ask": ["en"]} | ({"caption": ["en"]} if name == "blind" else {})
+        write_run(tmp_path / name, skills, **({"sources": text} if name == "blind" else {}))
+        capsys.readouterr()
+        assert main([*chosen[:-4], "--judge", str(tmp_path / name), "-o", str(tmp_path / "no.png")]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+    assert not (tmp_path / "no.png").exists()
+
+
+def test_a_caption_is_as_likely_as_its_pieces(run: Path, tmp_path: Path) -> None:
+    model = load(write_run(tmp_path / "judge", {"caption": ["en"]}), MultimodalLM)
+    pictures = [media.open(write_picture(tmp_path / f"{seed}.png", seed)) for seed in (1, 2, 3)]
+    whole = told_of(model, pictures, "a red tree")
+    for picture, found in zip(pictures, whole, strict=True):
+        assert told_of(model, [picture], "a red tree")[0] == pytest.approx(found, abs=1e-4)
+        scores = _scores(model, picture, "a red tree")
+        assert found == pytest.approx(scores, abs=1e-4)
+
+
+@torch.no_grad()
+def _scores(model: MultimodalLM, picture: media.Image, text: str) -> float:
+    """Piece by piece, each as the engine would score it."""
+    writer, asked = model.decoder("text"), "What is there?"
+    batch = batch_of(model, [0], [prepare(model, {"image": picture})], [asked])
+    memory = model.context("text", model.encode(batch)).memory
+    decoder = PlainDecoder(writer.model, 1, 64)
+    decoder.clear(0, memory)
+    prompt, ids = writer.prompt_ids(asked), writer.answer_ids(text)
+    (scores,) = decoder.advance([Feed(0, 0, [*prompt, *ids[:-1]], len(ids))])
+    return float(scores.double().log_softmax(-1)[range(len(ids)), ids].sum())

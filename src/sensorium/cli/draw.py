@@ -22,22 +22,38 @@ def draw(
     model: TaughtModelOption = "",
     temperature: TemperatureOption = 1.0,
     seed: SeedOption = 0,
+    best_of: Annotated[
+        int,
+        typer.Option("--best-of", metavar="N", min=1, help="Draw so often, keep what tells the text best."),
+    ] = 1,
+    judge: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Who tells: captions such pictures; else the first that `ask` takes."
+        ),
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """Draw what is said in words.
 
-    Other seeds give other pictures of the same. --json prints {"path", "width_px", "height_px", "tokens",
+    Other seeds give other pictures of the same. --best-of 8 draws with eight of them and keeps the picture of
+    which a judge finds the text likeliest. --json prints {"path", "width_px", "height_px", "tokens",
     "seconds"}.
     """
     from sensorium.media.encoding import PICTURE_FORMATS, check_target, write_medium
     from sensorium.tasks.asking import ask
     from sensorium.tasks.assistant import write_config
+    from sensorium.tasks.choosing import draw_best
 
     words = read_words(text, "nothing to draw; say what the picture shows")
     check_target(out, PICTURE_FORMATS)
     assistant = open_model("draw", model)
     start = time.perf_counter()
-    answer = ask(assistant, "draw", text=words, config=write_config(512, temperature, seed))
+    config = write_config(512, temperature, seed)
+    if best_of == 1:
+        answer = ask(assistant, "draw", text=words, config=config)
+    else:
+        answer = draw_best(assistant, open_model("ask", judge), words, best_of, config)
     picture = answer.image
     assert picture is not None, "what draws gives pictures"
     write_medium(picture, out)

@@ -1,8 +1,8 @@
-"""Of several pictures the one that shows a text best, as a model sees it that describes pictures.
+"""Of several pictures drawn the one that shows their text best, as a model sees it that describes pictures.
 
-In: pictures and the text that they were drawn of. Out: for each the logarithm of the text's probability as
-its caption, log p(text | picture). Who draws knows p(picture | text), under which much is likely that shows
-something else; who describes was taught to tell such pictures apart. DALL-E chose so by CLIP (Ramesh et al.,
+In: who draws, who describes, a text. Out: the picture under which the text is the likeliest caption, by
+log p(text | picture). Who draws knows p(picture | text), under which much is likely that shows something
+else; who describes was taught to tell such pictures apart. DALL-E chose so by CLIP (Ramesh et al.,
 arXiv:2102.12092, section 2.6).
 """
 
@@ -15,12 +15,46 @@ import torch
 from jaxtyping import Float64
 from torch.nn import functional
 
+from sensorium.core.errors import UsageError
 from sensorium.losses import IGNORED
 from sensorium.media.types import Image
 from sensorium.models.instructions import instruction
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.reading import batch_of, prepare
 from sensorium.models.writing import Lesson, Sequel, padded
+from sensorium.tasks.asking import ask
+from sensorium.tasks.assistant import PLAIN, Assistant, Generation, WriteConfig
+from sensorium.tasks.composed import ComposedAssistant
+from sensorium.tasks.skills import check_skill
+
+
+def draw_best(
+    artist: Assistant, judge: Assistant, text: str, count: int, config: WriteConfig = PLAIN
+) -> Generation:
+    """Draw a text several times, with one seed after another, and keep the picture that tells it best.
+
+    Args:
+        artist: Who draws.
+        judge: Who describes such pictures; of several models as one, who answers questions about them.
+        text: What they are to show.
+        count: How many.
+        config: How they are drawn; with the first seed.
+
+    Raises:
+        UsageError: If one of the two was not taught its part.
+    """
+    judge = judge.member("ask") if isinstance(judge, ComposedAssistant) else judge
+    check_skill(judge.name, judge.skills, "caption")
+    model = getattr(judge, "model", None)
+    if not isinstance(model, MultimodalLM) or "image" not in model.sources:
+        raise UsageError(f"{judge.name} looks at no pictures; name one that captions such pictures")
+    drawn = []
+    for number in range(count):
+        sampling = config.sampling.model_copy(update={"seed": config.sampling.seed + number})
+        own = config.model_copy(update={"sampling": sampling})
+        drawn.append(ask(artist, "draw", text=text, config=own).wait())
+    pictures = [one.image for one in drawn if one.image is not None]
+    return drawn[int(told_of(model, pictures, text).argmax())]
 
 
 @torch.inference_mode()
@@ -39,6 +73,6 @@ def told_of(model: MultimodalLM, pictures: Sequence[Image], text: str) -> Float6
     prompt, ids = writer.prompt_ids(asked), writer.answer_ids(text)
     lesson = Lesson(media, "text", padded([Sequel(prompt, ids, row) for row in rows])).to(model.device)
     written = model(lesson)
-    logits = writer.model.logits(written.hidden).double()
+    logits = writer.model.logits(written.hidden[None])[0].double()
     losses = functional.cross_entropy(logits, written.targets, reduction="none", ignore_index=IGNORED)
     return -losses.view(len(own), -1).sum(1).cpu().numpy()
