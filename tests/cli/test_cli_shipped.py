@@ -20,6 +20,7 @@ from sensorium.cli import main
 from sensorium.data import espeak
 from sensorium.data.questions import questions_of
 from sensorium.data.sample import normalise
+from sensorium.data.sources import packages
 from sensorium.evals.speech import evaluate_transcripts
 from sensorium.media.encoding import write_medium
 from sensorium.tasks.assistant import Assistant
@@ -45,10 +46,10 @@ class Case:
 
 
 def test_it_is_small_has_cards_and_names_no_place_of_ours() -> None:
-    folder = shipped_assistant()
+    assert members_of(shipped_assistant())
+    folder = shipped_assistant().parent
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= MOST_BYTES
-    assert members_of(folder)
     for weights in folder.rglob("model.safetensors"):
         assert (weights.parent / "card.md").read_text().startswith("# ")
         assert (weights.parent / "recipe.toml").is_file()
@@ -60,8 +61,42 @@ def test_it_is_small_has_cards_and_names_no_place_of_ours() -> None:
 def test_python_has_all_of_it() -> None:
     assistant = sm.load("assistant")
     assert isinstance(assistant, ComposedAssistant)
-    assert {"ask", "caption", "transcribe", "speak"} <= set(assistant.skills)
-    assert {"text", "audio"} <= set(assistant.outputs)
+    assert {"ask", "caption", "transcribe", "translate", "draw", "speak"} <= set(assistant.skills)
+    assert {"text", "image", "audio"} <= set(assistant.outputs)
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_every_command_answers_right_after_set_up(
+    cases: list[Case],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no runs/ here
+    stamps = packages.get("stamps")
+    told = [next((one.text for one in texts if one.language == "en"), "") for texts in stamps.column("texts")]
+    (koala,) = stamps.rows([told.index("A koala.")], columns=["image"])
+    assert koala.image is not None
+    Path("koala.png").write_bytes(koala.image)
+    scene, recording = str(cases[0].picture), str(cases[0].recording)
+    answers = {}
+    for words in (
+        ["caption", "koala.png"],
+        ["ask", scene, cases[0].question],
+        ["translate", "--to", "fr", "A dog."],
+        ["transcribe", recording],
+        ["speak", "The frog is green.", "-o", "out.wav"],
+        ["draw", "a large red star in the middle", "-o", "out.png", "--best-of", "2"],
+    ):
+        assert main([*words, "--json"]) == 0, capsys.readouterr().err
+        answers[words[0]] = json.loads(capsys.readouterr().out)
+    assert answers["caption"]["text"] == "A koala."
+    assert normalise(answers["ask"]["text"]) == normalise(cases[0].answer)
+    assert answers["translate"]["text"] == "Un chien."
+    assert answers["transcribe"]["text"]
+    assert media.open("out.wav").duration_s > 0.5
+    assert media.open("out.png").pixels.shape == (96, 96, 3)
 
 
 @pytest.fixture(scope="module")

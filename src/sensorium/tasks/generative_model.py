@@ -127,8 +127,11 @@ def remember(model: MultimodalLM, courses: Sequence[Course]) -> None:
     vectors: list[np.ndarray] = []
     texts: list[str] = []
     for course in courses:
+        known = course.tokens.get("image") if course.config.recall else None
+        if known is None:
+            continue
         for row, sample in zip(course.train, course.read(course.train), strict=True):
-            tokens = course.tokens["image"][int(row)] if course.config.recall else ()
+            tokens = known[int(row)]
             for one in course.exercises(sample) if len(tokens) else ():
                 vectors.append(np.mean(tokens, axis=0))
                 texts.append(str(one.answer))

@@ -109,7 +109,8 @@ def shipped_assistant() -> Path:
 
 def _folders() -> Iterator[Path]:
     shipped = shipped_assistant()
-    yield from filter(_is_model, (shipped, *members_of(shipped), *sorted(RUNS.glob("*"))))
+    alone = sorted(shipped.parent.glob("*"))
+    yield from filter(_is_model, (*alone, *members_of(shipped), *sorted(RUNS.glob("*"))))
 
 
 def _is_model(folder: Path) -> bool:
