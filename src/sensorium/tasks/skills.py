@@ -123,6 +123,7 @@ def _how_to_get(task: Task) -> str:
     names = [
         path.stem
         for path in sorted(recipes_dir().glob("*.toml"))
+        if not path.stem.endswith("-further")  # it goes on with what another recipe began
         for values in [_values(path)]
         if values.get("task") == "generate" and task in {one["task"] for one in values["data"]["tasks"]}
     ]
