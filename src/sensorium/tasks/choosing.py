@@ -54,7 +54,7 @@ def draw_best(
         own = config.model_copy(update={"sampling": sampling})
         drawn.append(ask(artist, "draw", text=text, config=own).wait())
     pictures = [one.image for one in drawn if one.image is not None]
-    return drawn[int(told_of(model, pictures, text).argmax())]
+    return drawn[int(told_of(model, pictures, text.strip()).argmax())]
 
 
 @torch.inference_mode()
