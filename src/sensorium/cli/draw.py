@@ -11,6 +11,7 @@ import typer
 from sensorium.cli.answering import open_model, read_words
 from sensorium.cli.options import SeedOption, TaughtModelOption, TemperatureOption, WordsArgument
 from sensorium.cli.output import JsonOption, emit_json
+from sensorium.core.errors import UsageError
 
 app = typer.Typer(add_completion=False)
 
@@ -45,6 +46,8 @@ def draw(
     from sensorium.tasks.assistant import write_config
     from sensorium.tasks.choosing import draw_best
 
+    if judge and best_of == 1:
+        raise UsageError("--judge chooses among several pictures; give --best-of too, as --best-of 8")
     words = read_words(text, "nothing to draw; say what the picture shows")
     check_target(out, PICTURE_FORMATS)
     assistant = open_model("draw", model)
