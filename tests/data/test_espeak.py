@@ -1,10 +1,12 @@
 """The synthesiser: what it says, when it says each word, and what it refuses."""
 
+import re
+
 import numpy as np
 import pytest
 
 from sensorium.core.errors import UsageError
-from sensorium.data.espeak import has_voice, prepare, speak
+from sensorium.data.espeak import has_voice, prepare, sounds, speak
 
 pytestmark = pytest.mark.network
 
@@ -49,6 +51,24 @@ def test_pace_and_variant_are_heard() -> None:
 def test_varieties_fall_back_to_their_language(language: str) -> None:
     assert has_voice(language)
     assert len(speak("1", language).samples) > 1000
+
+
+def test_a_variety_is_not_its_sister() -> None:
+    said = {variety: sounds("water", variety) for variety in ("en-GB", "en-US", "en-029")}
+    assert len(set(said.values())) == 3
+    assert sounds("water", "en") == said["en-US"]
+
+
+def test_sounds_are_letters_with_gaps_and_pauses() -> None:
+    text = "Of the frog - and, if it may be, a vis-à-vis: 3!"
+    heard = sounds(text, "en-us")
+    assert re.fullmatch(r"[A-Za-z@#:~?03]+( (\| )?[A-Za-z@#:~?03]+)*", heard)
+    assert heard.startswith("VvD@ ")
+    assert heard.count("|") >= 2
+    assert sounds("frog frog", "en-us") == " ".join([sounds("frog", "en-us")] * 2)
+    assert sounds("", "en") == sounds(" ... ", "en") == ""
+    with pytest.raises(UsageError, match="does not speak 'qq'"):
+        sounds("a", "qq")
 
 
 def test_what_it_cannot_do_is_told() -> None:

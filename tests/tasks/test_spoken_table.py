@@ -42,6 +42,7 @@ def hum(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(spoken, "say", say)
     monkeypatch.setattr(spoken.espeak, "prepare", lambda progress: None)
+    monkeypatch.setattr(spoken.espeak, "sounds", lambda text, variety: f"{variety}: {text}")
     return said
 
 
@@ -95,6 +96,7 @@ def test_a_stopped_run_goes_on_and_another_plan_is_refused(tmp_path: Path, hum: 
     row = table.rows([16])[0]
     assert (row.source, row.group) == ("spoken", normalise(row.texts[0].text))
     assert row.licence == "CC0-1.0"
+    assert row.meta["sounds"] == f"{row.meta['voice'].partition('+')[0]}: {row.texts[0].text}"
     assert row.duration_s == pytest.approx(len(row.texts[0].text) / 100)
     with pytest.raises(TableError, match="choose another path, or the same options"):
         make_spoken(path, Plan(7, 3, ("scenes",), format="ogg"))

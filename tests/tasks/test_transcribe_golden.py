@@ -28,7 +28,7 @@ def test_a_recording_of_the_stamps(whisper: Transcriber) -> None:
 
 
 def test_a_synthetic_sentence_and_the_times_of_its_words(whisper: Transcriber, tmp_path: Path) -> None:
-    speech = speak(TEXT, "en-gb", variant="f3")
+    speech = speak(TEXT, "en-us", variant="f3")
     soundfile.write(tmp_path / "a.wav", speech.samples, speech.rate_hz)
     found = whisper.transcribe(tmp_path / "a.wav")
     assert found.text.lower() == TEXT.lower()

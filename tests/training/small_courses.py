@@ -30,7 +30,7 @@ def lesson_sample(number: int, source: str, seed: int = 0) -> Sample:
             Caption("fr", f"un {FRENCH[left]} et un {FRENCH[right]}"),
         ],
         speech=[Clip("en", sound(150 + 50 * number, 0.2))] if number % 3 else [],
-        meta={KEY: to_meta(asked)},
+        meta={KEY: to_meta(asked), "sounds": f"a# {left} and a# {right} skwe@", "voice": "en-us+m1"},
         regions=(),
         group=f"{source}-{number}",
     )

@@ -19,6 +19,7 @@ from sensorium.models.language_model import LanguageModel, LanguageModelConfig
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.pretrained.text_model import TextModel
 from sensorium.nn.block import BlockConfig
+from sensorium.tasks import generative_model
 from sensorium.training.recipe import recipes_dir
 from tiny_assistants import audio_codec, image_codec, write_picture, write_sound
 
@@ -47,13 +48,15 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     layout = "{% for m in messages %}<start>{{ m.content }}<end>{% endfor %}<start>"
     found = TextModel(model, tokenizer, Chat(tokenizer, layout), frozenset({2}), 64)
     monkeypatch.setattr(writer, "open_text_model", lambda name: found)
+    monkeypatch.setattr(generative_model, "words", lambda progress: ["red", "squares"])
     return tmp_path
 
 
 def miniature(name: str, parts: Path) -> Path:
     """The recipe over the tiny table, its sizes made small."""
     values = tomllib.loads((recipes_dir() / f"{name}.toml").read_text())
-    values["data"] |= {"vocab_size": 300, "max_measured": 3, "max_written": 2}
+    letters = "lexicon" in values["model"]
+    values["data"] |= {"vocab_size": 260 if letters else 300, "max_measured": 3, "max_written": 2}
     for one in values["data"]["tasks"]:
         one |= {"table": str(parts / "t.lance"), "test": {"source": "squares-test"}}
     values["model"] |= {"dim": 32, "fusion_options": {"depth": 1}}
@@ -72,7 +75,13 @@ def miniature(name: str, parts: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", RECIPES)
+def marked(name: str) -> object:
+    """A lexicon asks espeak-ng how the words of a list sound."""
+    has_lexicon = "[model.lexicon]" in (recipes_dir() / f"{name}.toml").read_text()
+    return pytest.param(name, marks=[pytest.mark.network] if has_lexicon else [])
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in RECIPES])
 def test_it_runs(name: str, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = miniature(name, parts)
     start = []

@@ -17,17 +17,20 @@ def spoken(
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="Rows to train on.")] = 20_000,
     held_out: Annotated[int, typer.Option("--held-out", min=1, help="Rows of each held-out part.")] = 500,
     sentences: Annotated[
-        str, typer.Option("--sentences", help="Where texts come from: scenes, stamps, prose (WordNet's).")
+        str,
+        typer.Option(
+            "--sentences", help="Where texts come from: scenes, stamps, prose and definitions (WordNet's)."
+        ),
     ] = "scenes,stamps,prose",
     voice: Annotated[
-        str, typer.Option("--voice", help="One voice for all rows, such as en-gb or en-us+f2; empty: many.")
+        str, typer.Option("--voice", help="One voice for all rows, such as en-us or en-gb+f2; empty: many.")
     ] = "",
     rate: Annotated[int, typer.Option("--rate", min=8_000, max=48_000, help="Samples a second.")] = 16_000,
     format: Annotated[str, typer.Option("--format", help="flac, ogg or wav.")] = "flac",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all choices.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Let espeak-ng read English sentences aloud, in 33 voices and at many paces, or in one voice.
+    """Let espeak-ng read English sentences aloud, in 100 voices and at many paces, or in one voice.
 
     Sources of the rows: `spoken` (for training), `spoken-texts` (other texts), `spoken-voices` (other texts
     in 12 other voices; none with --voice). The same command run again goes on where it was; more rows begin

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import itertools
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ _RETRIEVE, _PHONEME_EVENTS, _DONT_EXIT = 2, 0x0001, 0x8000
 _BY_CHARACTER, _UTF8 = 1, 1
 _END_OF_LIST, _WORD, _CLAUSE_END, _PHONEME = 0, 1, 5, 7
 _RATE, _PITCH = 1, 3
+_PAUSE = re.compile(r"_:+")
+_UNHEARD = re.compile(r"\([^)]*\)|[^A-Za-z@#:~?03 ]")
+"""Signs of stress, of shades of a sound and of links between words, and switches to another language."""
 _CALLED = {
     "zh": "cmn",
     "zh-tw": "cmn",
@@ -40,6 +44,7 @@ _CALLED = {
     "no": "nb",
     "nn": "nb",
     "en": "en-us",
+    "en-gb": "en",
     "iw": "he",
     "mo": "ro",
 }
@@ -98,6 +103,19 @@ def speak(
     return _engine().speak(text, language, variant, words_per_minute, pitch)
 
 
+def sounds(text: str, language: str = "en") -> str:
+    """How `text` is pronounced: a letter or two of ASCII for each sound, spaces between words, `|` at pauses.
+
+    The letters are the synthesiser's own, much like Kirshenbaum's, without stress or shades of one sound.
+    Small words may be one with their neighbours: "of the" is one.
+
+    Raises:
+        UsageError: If espeak has no such language.
+        FetchError: If the library is neither on the system nor to be had.
+    """
+    return _engine().sounds(text, language)
+
+
 def has_voice(language: str) -> bool:
     """Whether espeak speaks `language` or the language that it is a variety of."""
     return _engine().has_voice(language)
@@ -147,6 +165,7 @@ class _Engine:
             raise FetchError(
                 f"espeak-ng does not start with its data in {data or 'the system'}; reinstall it"
             )
+        library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._parts: list[np.ndarray] = []
         self._events: list[tuple[int, int, float, bytes]] = []
         self._callback = _CALLBACK(self._take)  # kept: the library holds on to it
@@ -165,6 +184,16 @@ class _Engine:
             samples = np.concatenate(self._parts) if self._parts else np.zeros(0, np.int16)
             words = tuple(_words(self._events, len(samples) / self.rate_hz))
         return Speech(samples.astype(np.float32) / 32768, self.rate_hz, words)
+
+    def sounds(self, text: str, language: str) -> str:
+        place = ctypes.c_char_p(text.replace("\0", " ").encode())
+        clauses: list[str] = []
+        with self._lock:
+            self._choose(language, "")
+            while place.value is not None:
+                told = self._library.espeak_TextToPhonemes(ctypes.byref(place), _UTF8, 0)
+                clauses += _PAUSE.split((told or b"").decode())
+        return " | ".join(filter(None, (" ".join(_UNHEARD.sub("", clause).split()) for clause in clauses)))
 
     def has_voice(self, language: str) -> bool:
         with self._lock:

@@ -19,6 +19,7 @@ from sensorium.generation.guided import GuidedDecoder
 from sensorium.generation.recalled import Recalled
 from sensorium.generation.request import Request
 from sensorium.generation.sampling import GREEDY, Sampling
+from sensorium.generation.spelled import NUM_ALTERNATIVES, Speller, Spelling
 from sensorium.models.instructions import TEMPLATES
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.recollection import Recollection
@@ -55,6 +56,14 @@ def engine_of(
     if scale != 1:
         decoder = GuidedDecoder(decoder, _nothing(model, to), scale)
     return Engine(decoder, decode)
+
+
+def spelling_of(model: MultimodalLM) -> Spelling | None:
+    """How words are found for the sounds that a model with a lexicon writes; None for any other model."""
+    config, tokenizer = model.config.lexicon, model.decoder("text").tokenizer
+    if model.lexicon is None or config is None or tokenizer is None:
+        return None
+    return Spelling(Speller(model.lexicon, config.weight), model.lexicon, tokenizer.decode)
 
 
 @torch.inference_mode()
@@ -106,6 +115,7 @@ def requests(
                 stop_ids=frozenset(writer.end_ids),
                 memory=context.memory,
                 rule=rules[row],
+                num_alternatives=0 if model.lexicon is None or to != "text" else NUM_ALTERNATIVES,
             )
         )
     return found

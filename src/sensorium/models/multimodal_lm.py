@@ -30,6 +30,7 @@ from sensorium.encoders import ENCODERS, Encoder
 from sensorium.fusion import build as build_fusion
 from sensorium.losses import IGNORED
 from sensorium.models.glossary import Glossary
+from sensorium.models.lexicon import Lexicon, LexiconConfig
 from sensorium.models.recollection import RecallConfig, Recollection
 from sensorium.models.tower import Modality
 from sensorium.models.writer import Writer, WriterConfig
@@ -67,6 +68,8 @@ class MultimodalLMConfig(Config):
         decoders: By the kind of output.
         glossaries: By language that is translated into, in JSON (`models.glossary`): a draft stands beside
             what is to be translated.
+        lexicon: Write speech down in sounds, and find their words; read what is to be spoken in sounds
+            (`models.lexicon`).
         recall: Let captions follow what their picture brings to mind (`models.recollection`).
     """
 
@@ -79,6 +82,7 @@ class MultimodalLMConfig(Config):
     decoders: dict[Output, WriterConfig] = Field(min_length=1)
     glossaries: dict[str, str] = Field(default_factory=dict)
     recall: RecallConfig | None = None
+    lexicon: LexiconConfig | None = None
 
     @model_validator(mode="after")
     def _no_memory_no_blocks(self) -> MultimodalLMConfig:
@@ -147,6 +151,7 @@ class MultimodalLM(nn.Module):
         sources: Encoders by modality.
         decoders: By the kind of output.
         glossaries: By language.
+        lexicon: Words and their sounds; None without `lexicon`.
         recollection: What pictures bring to mind; None without `recall`.
 
     Raises:
@@ -177,6 +182,7 @@ class MultimodalLM(nn.Module):
             else {}
         )
         self.glossaries = {name: Glossary.from_json(text) for name, text in config.glossaries.items()}
+        self.lexicon = None if config.lexicon is None else Lexicon.from_json(config.lexicon.entries)
         self.recollection = (
             None if config.recall is None else Recollection(config.recall, self.source("image").dim)
         )

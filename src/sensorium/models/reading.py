@@ -15,6 +15,7 @@ from sensorium.core.errors import UsageError
 from sensorium.core.types import MediaBatch, Padded, Tokens, pad
 from sensorium.data.inputs import TextInput
 from sensorium.media.types import Media
+from sensorium.models.instructions import drafted
 from sensorium.models.multimodal_lm import MultimodalLM
 
 Prepared = Mapping[str, np.ndarray | Tokens]
@@ -53,6 +54,16 @@ def reads_whole(model: MultimodalLM, to: str, text: str, most: int) -> bool:
         return len(writer.prompt_ids(text)) <= most
     make = model.source("text").input if "text" in model.sources else None
     return make.fits(text) if isinstance(make, TextInput) else True
+
+
+def as_read(model: MultimodalLM, to: str, instruction: str) -> str:
+    """An instruction as the model reads it.
+
+    With a lexicon, what is to be spoken in sounds; with glossaries, what is to be translated with a draft.
+    """
+    if model.lexicon is not None and to == "audio":
+        return model.lexicon.sounds(instruction)
+    return drafted(instruction, model.glossaries)
 
 
 def batch_of(

@@ -1,8 +1,8 @@
 """A multimodal language model as a run of it begins: what training texts and an earlier run give at first.
 
-In: a recipe and its opened tasks. Out: the recipe's model with word pieces and glossaries of the training
-texts, with the weights of the run that it starts from, and with the pictures that it is to remember. Does not
-train.
+In: a recipe and its opened tasks. Out: the recipe's model with word pieces, glossaries and lexicon of the
+training texts, with the weights of the run that it starts from, and with the pictures that it is to remember.
+Does not train.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from torch import Tensor, nn
 
 from sensorium.codecs import Codec, train_bpe
 from sensorium.core.errors import CheckpointError, ConfigError
+from sensorium.core.runtime import Progress, quiet, track
+from sensorium.data import espeak
 from sensorium.data.questions import questions_of
 from sensorium.data.sample import is_asked
+from sensorium.data.sources.packages.words import words
 from sensorium.models.checkpoint import load
 from sensorium.models.glossary import Glossary
 from sensorium.models.grounder import Grounder
 from sensorium.models.handover import from_grounder
 from sensorium.models.instructions import instruction, to_translate
+from sensorium.models.lexicon import Lexicon
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
 from sensorium.training.generative import GenerativeRecipe
 from sensorium.training.lessons import Course
@@ -34,7 +38,10 @@ _ROWS_FOR_WORDS = 4000
 
 
 def build_multimodal(
-    recipe: GenerativeRecipe, courses: Sequence[Course], codecs: Mapping[str, Codec[Any]] | None = None
+    recipe: GenerativeRecipe,
+    courses: Sequence[Course],
+    codecs: Mapping[str, Codec[Any]] | None = None,
+    progress: Progress = quiet,
 ) -> tuple[MultimodalLM, set[str]]:
     """Build the recipe's model as it starts; word pieces that it lacks are learned from training texts.
 
@@ -44,6 +51,9 @@ def build_multimodal(
     first = open_first(recipe.start) if recipe.start else None
     config = with_word_pieces(recipe.model, courses, recipe.data.vocab_size, first)
     config = config.model_copy(update={"glossaries": glossaries(courses)})
+    if config.lexicon is not None and not config.lexicon.entries:
+        filled = config.lexicon.model_copy(update={"entries": lexicon(courses, progress).to_json()})
+        config = config.model_copy(update={"lexicon": filled})
     for name, codec in ({} if codecs is None else codecs).items():
         known = {"num_codes": codec.vocab_size, "num_places": _num_places(codec)}
         writer = config.decoders[name].model_copy(update=known)  # type: ignore[index]
@@ -110,6 +120,28 @@ def glossaries(courses: Sequence[Course]) -> dict[str, str]:
                 if (found := to_translate(one.instruction)) is not None:
                     pairs.setdefault(found[0], []).append((found[1], str(one.answer)))
     return {language: Glossary.learned(own).to_json() for language, own in sorted(pairs.items())}
+
+
+def lexicon(courses: Sequence[Course], progress: Progress = quiet) -> Lexicon:
+    """Words and sounds of what the training rows say, and those of a list of words, in the same voices.
+
+    Raises:
+        ConfigError: If a table has no sounds.
+        FetchError: If espeak-ng or the list is not to be had.
+    """
+    spoken: list[tuple[str, str]] = []
+    varieties: set[str] = set()
+    for course in courses:
+        for sample in course.read(course.train, words_only=True):
+            texts = [one for one in sample.texts if is_asked(one.language, "text", course.config.languages)]
+            spoken += [(one.text, str(sample.meta.get("sounds", ""))) for one in texts]
+            varieties.add(str(sample.meta.get("voice", "en")).partition("+")[0])
+    listed = [(variety, word) for variety in sorted(varieties) for word in words(progress)]
+    alone = [
+        (word, espeak.sounds(word, variety))
+        for variety, word in track(listed, len(listed), "pronouncing words", progress)
+    ]
+    return Lexicon.learned(spoken, alone)
 
 
 def remember(model: MultimodalLM, courses: Sequence[Course]) -> None:

@@ -20,12 +20,13 @@ from sensorium.codecs import Codec
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.generation import Engine, Guide, Precision
-from sensorium.generation.multimodal import ROOM, engine_of, requests
+from sensorium.generation.multimodal import ROOM, engine_of, requests, spelling_of
+from sensorium.generation.spelled import Spelled, Spelling
 from sensorium.media.types import Audio, Image, Media, Video
 from sensorium.models import checkpoint
-from sensorium.models.instructions import TEMPLATES, WRITER_OF, drafted
+from sensorium.models.instructions import TEMPLATES, WRITER_OF
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.reading import batch_of, hears_s, prepare, reads_whole, target_px
+from sensorium.models.reading import as_read, batch_of, hears_s, prepare, reads_whole, target_px
 from sensorium.tasks.assistant import PLAIN, Generation, Output, Turn, WriteConfig, answer_once, opened
 from sensorium.tasks.skills import Skills, skills_of
 
@@ -72,6 +73,7 @@ class MultimodalAssistant:
         self.skills: Skills = {task: taught[task] for task in taught if WRITER_OF[task] in model.decoders}
         self.hears_s = hears_s(model)
         self._engines: dict[str, Engine] = {}
+        self._spellings: tuple[Spelling | None] | None = None
 
     def with_precision(self, precision: Precision) -> MultimodalAssistant:
         """The same model, its language model writing with weights of another precision."""
@@ -102,7 +104,7 @@ class MultimodalAssistant:
         instruction = "\n".join(texts) or TEMPLATES["transcribe" if set(given) == {"audio"} else "caption"]
         if not self.fits(instruction, to):
             raise UsageError(f"the text is longer than {self.name} reads; shorten it")
-        instruction = drafted(instruction, self.model.glossaries)
+        instruction = as_read(self.model, to, instruction)
         batch = batch_of(self.model, [0], [prepare(self.model, given)], [instruction])
         (request,) = requests(self.model, to, batch, [instruction], sampling=config.sampling)
         room = min(config.max_tokens, self._context - len(request.prompt))
@@ -113,8 +115,14 @@ class MultimodalAssistant:
             )
         codec = None if to == "text" else self._codecs[to]
         if codec is None:
+            if self.model.lexicon is not None and (guide is not None or config.stops):
+                raise UsageError(
+                    f"{self.name} writes sounds and finds their words at the end; give no stops, no form"
+                )
             request = replace(request, max_tokens=room, stops=config.stops, guide=guide)
-            return Generation(self.prepare(to).submit(request))
+            stream = self.prepare(to).submit(request)
+            spelling = self._spelling()
+            return Generation(stream if spelling is None else Spelled(stream, spelling))
         if guide is not None or config.stops:
             raise UsageError(f"what stops a text or gives it a form has no meaning for {to}; leave it out")
         length = int(codec.rate) if to == "image" and codec.rate is not None else None
@@ -128,7 +136,7 @@ class MultimodalAssistant:
 
     def fits(self, text: str, to: Output = "text") -> bool:
         """Whether a text is read to its end; see `Assistant.fits`."""
-        return reads_whole(self.model, to, drafted(text, self.model.glossaries), self._context // 2)
+        return reads_whole(self.model, to, as_read(self.model, to, text), self._context // 2)
 
     def prepare(self, to: Output = "text", progress: Progress = quiet) -> Engine:
         """Build what writes, once; see `Assistant.prepare`."""
@@ -142,6 +150,12 @@ class MultimodalAssistant:
                 progress=progress,
             )
         return self._engines[to]
+
+    def _spelling(self) -> Spelling | None:
+        """How words are found for sounds, built once."""
+        if self._spellings is None:
+            self._spellings = (spelling_of(self.model),)
+        return self._spellings[0]
 
     def _check(self, to: Output) -> None:
         """Refuse what the model does not write, or writes without a codec at hand."""

@@ -1,4 +1,4 @@
-"""English sentences to be read aloud: about composed scenes, captions of stamps, prose.
+"""English sentences to be read aloud: about composed scenes, captions of stamps, prose, definitions.
 
 In: names of sources and a seed. Out: for each source a list of texts, each once; a longer list begins with
 the shorter one. Sentences about scenes need no pictures: things at random places will do.
@@ -109,6 +109,10 @@ def _prose(num: int, seed: int, progress: Progress) -> list[str]:
     return _shuffled(prose.sentences(progress), num, seed)
 
 
+def _definitions(num: int, seed: int, progress: Progress) -> list[str]:
+    return _shuffled(prose.definitions(progress), num, seed)
+
+
 def _shuffled(texts: Sequence[str], num: int, seed: int) -> list[str]:
     order = np.random.default_rng([seed, 29]).permutation(len(texts))
     return [texts[place] for place in islice(order, num)]
@@ -128,5 +132,6 @@ SOURCES: dict[str, Source] = {
     "scenes": Source(_scenes, "CC0-1.0"),
     "stamps": Source(_stamps, stamps.LICENCE),
     "prose": Source(_prose, prose.LICENCE),
+    "definitions": Source(_definitions, prose.LICENCE),
 }
 """Everything that `sentences` knows."""

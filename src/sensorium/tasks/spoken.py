@@ -1,11 +1,11 @@
 """A media table of spoken sentences: text and speech, in many voices of espeak-ng.
 
-In: sources of sentences and a seed. Out: a table whose rows have a text and its speech; their `source` is the
-part they belong to: `spoken` (for training), `spoken-texts` (voices of training, texts that it has not),
-`spoken-voices` (voices that it has not either). Which texts are held out follows from the text alone, so that
-rows of one text never part; texts of one or two words ("Yes.") are for training always, there are too few.
-Row i of a part depends on seed, part and i alone, a longer table begins with the shorter one, and a run
-that was stopped goes on where it was.
+In: sources of sentences and a seed. Out: a table whose rows have a text, its speech, and its sounds as that
+voice pronounces it (`data.espeak`); their `source` is the part they belong to: `spoken` (for training),
+`spoken-texts` (voices of training, texts that it has not), `spoken-voices` (voices that it has not either).
+Which texts are held out follows from the text alone, so that rows of one text never part; texts of one or two
+words ("Yes.") are for training always, there are too few. Row i of a part depends on seed, part and i alone,
+a longer table begins with the shorter one, and a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -38,8 +38,11 @@ FORMATS = tuple(sorted(ending.removeprefix(".") for ending in SOUND_FORMATS))
 
 Voice = tuple[str, str]
 """espeak's variety of English and its variant."""
-_VARIETIES = ("en-us", "en-gb", "en-029")
-_VARIANTS = ("", "m1", "m2", "m3", "m5", "m7", "f1", "f2", "f4", "klatt", "klatt3")
+_VARIETIES = ("en-us", "en-us-nyc", "en-gb", "en-gb-x-rp", "en-029")
+_VARIANTS = (
+    *("", "m1", "m2", "m3", "m5", "m7", "m8", "f1", "f2", "f4", "klatt", "klatt3", "klatt4"),
+    *("Alex", "Andy", "belinda", "edward", "john", "linda", "steph"),
+)
 VOICES: tuple[Voice, ...] = tuple((variety, variant) for variety in _VARIETIES for variant in _VARIANTS)
 """Of training."""
 HELD_OUT_VOICES: tuple[Voice, ...] = (
@@ -209,6 +212,7 @@ def _samples(lines: list[Line], plan: Plan, quarantine: Quarantine, progress: Pr
                 "voice": "+".join(filter(None, line.voice)),
                 "words_per_minute": line.words_per_minute,
                 "pitch": line.pitch,
+                "sounds": espeak.sounds(line.text, line.voice[0]),
                 "kind": line.kind,
             },
             duration_s=seconds,

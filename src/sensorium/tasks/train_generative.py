@@ -52,7 +52,7 @@ def train_generative(
     """
     courses = [open_course(one, recipe.seed, progress) for one in recipe.data.tasks]
     codecs = open_codecs(recipe.model)
-    model, brought = build_multimodal(recipe, courses, codecs)
+    model, brought = build_multimodal(recipe, courses, codecs, progress)
     teacher = Teacher(model, recipe.data.pack)
     courses = [fill_shelves(one, model, codecs, teacher.failures, progress) for one in courses]
     remember(model, courses)

@@ -16,7 +16,7 @@ import numpy as np
 from sensorium.evals.captioning import evaluate_captions
 from sensorium.evals.speech import evaluate_transcripts
 from sensorium.evals.translation import evaluate_translations
-from sensorium.generation.multimodal import engine_of, requests
+from sensorium.generation.multimodal import engine_of, requests, spelling_of
 from sensorium.models.glossary import Glossary
 from sensorium.models.instructions import to_translate
 from sensorium.models.multimodal_lm import MultimodalLM
@@ -54,11 +54,12 @@ def write_answers(
         num_rows: Answers that are written at a time.
     """
     found: list[Answer] = []
-    engine = engine_of(model, "text", num_rows=num_rows)
+    engine, spelling = engine_of(model, "text", num_rows=num_rows), spelling_of(model)
     for lesson, asked in whole_lessons(model, course, rows):
         instructions = [one.instruction for one in asked]
         most = course.config.max_tokens
         done = engine.run(requests(model, "text", lesson.media, instructions, max_tokens=most))
+        done = done if spelling is None else [spelling(one) for one in done]
         found += [
             Answer(row, one, each.text.strip())
             for row, one, each in zip(lesson.rows.tolist(), asked, done, strict=True)

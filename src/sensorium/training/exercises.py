@@ -22,11 +22,11 @@ from sensorium.models.instructions import Task, instruction
 COLUMNS: Mapping[Task, tuple[str, ...]] = {
     "ask": ("image", "audio", "video", "meta"),
     "caption": ("image", "audio", "video", "texts"),
-    "transcribe": ("speech", "texts"),
+    "transcribe": ("speech", "texts", "meta"),
     "text": ("meta",),
     "translate": ("texts",),
     "draw": ("image", "texts"),
-    "speak": ("speech", "texts"),
+    "speak": ("speech", "texts", "meta"),
 }
 """What each task reads of a row."""
 MEDIA = ("image", "audio", "video")
@@ -41,6 +41,7 @@ class Exercise:
         answer: What is to be written, a text or an encoded medium.
         media: Encoded media that come with it, by modality.
         type: Type of a question, language of a translation; "" where there is one kind only.
+        sounds: Of what is said (`data.espeak.sounds`); "" where they are not known.
         key: Which of the row's clips it is about; exercises of one row and key share their media.
     """
 
@@ -49,6 +50,7 @@ class Exercise:
     media: Mapping[str, bytes]
     type: str = ""
     key: int = 0
+    sounds: str = ""
 
 
 def exercises(sample: Sample, task: Task, languages: Sequence[str], source: str = "en") -> list[Exercise]:
@@ -77,12 +79,12 @@ def _caption(sample: Sample, languages: Sequence[str], source: str) -> Iterator[
 
 def _transcribe(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Exercise]:
     for number, (text, data) in enumerate(_spoken(sample, languages)):
-        yield Exercise(instruction("transcribe"), text, {"audio": data}, key=number)
+        yield Exercise(instruction("transcribe"), text, {"audio": data}, key=number, sounds=_sounds(sample))
 
 
 def _speak(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Exercise]:
     for number, (text, data) in enumerate(_spoken(sample, languages)):
-        yield Exercise(instruction("speak", text), data, {}, key=number)
+        yield Exercise(instruction("speak", text), data, {}, key=number, sounds=_sounds(sample))
 
 
 def _text(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Exercise]:
@@ -143,6 +145,10 @@ def media_of(task: Task) -> tuple[str, ...]:
 def _media(sample: Sample) -> dict[str, bytes]:
     found = {name: getattr(sample, name) for name in MEDIA}
     return {name: data for name, data in found.items() if data}
+
+
+def _sounds(sample: Sample) -> str:
+    return str(sample.meta.get("sounds", ""))
 
 
 def _texts(sample: Sample, languages: Sequence[str]) -> list[str]:

@@ -20,6 +20,9 @@ from sensorium.models.writing import Lesson
 from sensorium.training.objective import Objective
 from sensorium.training.recipe import HeldOut, TrainConfig
 
+LETTERS = 260
+"""Word pieces where each is a letter (a byte), with those that mark start and end."""
+
 
 class TaskConfig(Config):
     """One task of a mixture.
@@ -87,7 +90,7 @@ class GenerativeData(Config):
     """
 
     tasks: list[TaskConfig] = Field(min_length=1)
-    vocab_size: int = Field(default=1024, ge=260)
+    vocab_size: int = Field(default=1024, ge=LETTERS)
     max_measured: int = Field(default=100, ge=1)
     max_written: int = Field(default=32, ge=0)
     pack: int = Field(default=0, ge=0)
@@ -135,6 +138,17 @@ class GenerativeRecipe(Config):
     smoothing: float = Field(default=0.0, ge=0, lt=1)
     start: str = ""
     train: TrainConfig
+
+    @model_validator(mode="after")
+    def _only_speech_has_sounds(self) -> GenerativeRecipe:
+        others = {one.task for one in self.data.tasks} - {"transcribe", "speak"}
+        if self.model.lexicon is not None and others:
+            raise ValueError(
+                f"[model.lexicon] is for transcribe and speak; leave out task '{min(others)}', or it"
+            )
+        if self.model.lexicon is not None and self.data.vocab_size != LETTERS:
+            raise ValueError(f"sounds are written letter by letter; set data.vocab_size = {LETTERS}")
+        return self
 
     @model_validator(mode="after")
     def _has_writers(self) -> GenerativeRecipe:

@@ -25,6 +25,7 @@ from sensorium.data.sample import Sample
 from sensorium.data.table import Table
 from sensorium.data.vectors import Ragged
 from sensorium.models.instructions import WRITER_OF, drafted
+from sensorium.models.lexicon import unbroken
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.reading import Prepared, batch_of, prepare, target_px
 from sensorium.models.writing import Lesson, Sequel, packed, padded
@@ -109,7 +110,7 @@ class Teacher:
         answers: list[list[int]] = []
         writer = self.model.decoder(WRITER_OF[course.config.task])
         for row, one in ((row, one) for row, of_row in zip(rows, asked, strict=True) for one in of_row):
-            answer = _answer(course, row, one)
+            answer = self._answer(course, row, one)
             if answer is None:
                 continue
             try:
@@ -120,7 +121,7 @@ class Teacher:
                 continue
             ids = writer.answer_ids(answer)
             if len(ids) <= course.config.max_tokens:
-                kept.append((row, self._drafted(one)))
+                kept.append((row, replace(one, instruction=self._instruction(course, one))))
                 answers.append(ids)
         if not kept:
             return None, []
@@ -134,18 +135,31 @@ class Teacher:
         lesson = Lesson(media_batch, WRITER_OF[course.config.task], writing, course.config.task)
         return lesson, [one for _, one in kept]
 
-    def _drafted(self, exercise: Exercise) -> Exercise:
-        """An exercise with a draft of its translation, where the model has a glossary.
+    def _instruction(self, course: Course, exercise: Exercise) -> str:
+        """An instruction as the model reads it: in sounds, or with the draft of a translation.
 
         Three of four, told from the text, are drafted with their own pair known: so it learns to copy what is
         right. From the others alone it had not learned that after 1,000 steps; from half and half it soon
         wrote German and Chinese of its own, worse than its drafts.
         """
         known, answer = self.model.glossaries, exercise.answer
+        if self.model.lexicon is not None and course.config.task == "speak":
+            return _sounds(course, exercise)
         if not known or not isinstance(answer, str):
-            return exercise
+            return exercise.instruction
         is_known = crc32(f"{exercise.instruction}{answer}".encode()) % 4 > 0
-        return replace(exercise, instruction=drafted(exercise.instruction, known, "" if is_known else answer))
+        return drafted(exercise.instruction, known, "" if is_known else answer)
+
+    def _answer(self, course: Course, row: int, exercise: Exercise) -> str | list[int] | None:
+        """A text, in sounds where the model has a lexicon; the codes of a medium.
+
+        None where no codes were made: it is not the first clip, or could not be read.
+        """
+        if isinstance(exercise.answer, str):
+            return exercise.answer if self.model.lexicon is None else _sounds(course, exercise)
+        if course.codes is None or exercise.key or not len(course.codes[row]):
+            return None
+        return [int(code) for code in course.codes[row][:, 0]]
 
     def _prepared(self, course: Course, row: int, exercise: Exercise) -> Prepared:
         """Media of an exercise as the model's encoders take them; what it has no encoder for is left out."""
@@ -161,13 +175,14 @@ class Teacher:
         return ready
 
 
-def _answer(course: Course, row: int, exercise: Exercise) -> str | list[int] | None:
-    """A text as it is; the codes of a medium, None where none were made: not the first clip, or not read."""
-    if isinstance(exercise.answer, str):
-        return exercise.answer
-    if course.codes is None or exercise.key or not len(course.codes[row]):
-        return None
-    return [int(code) for code in course.codes[row][:, 0]]
+def _sounds(course: Course, exercise: Exercise) -> str:
+    """Raises ConfigError where the table has none."""
+    if not exercise.sounds:
+        raise ConfigError(
+            f"{course.config.table} has no sounds, which a model with a lexicon learns from; make the table "
+            "with `sensorium data spoken`, or leave [model.lexicon] out"
+        )
+    return unbroken(exercise.sounds)
 
 
 def _seconds(course: Course) -> Float64[np.ndarray, " n"] | None:

@@ -1,0 +1,127 @@
+"""Models with a lexicon: they learn sounds, and are measured in words."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from small_courses import lesson_sample, lesson_table, recipe_values, task
+
+from sensorium.core.errors import ConfigError, UsageError
+from sensorium.data.table import Table
+from sensorium.losses import IGNORED
+from sensorium.media.types import Audio
+from sensorium.models.checkpoint import save
+from sensorium.models.lexicon import Lexicon, unbroken
+from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.reading import as_read
+from sensorium.tasks import generative_model
+from sensorium.tasks.assistant import Turn, WriteConfig
+from sensorium.tasks.generative_model import build_multimodal, lexicon
+from sensorium.tasks.load import load_assistant
+from sensorium.tasks.train_generative import open_course
+from sensorium.tasks.written_answers import write_answers
+from sensorium.training.generative import GenerativeRecipe
+from sensorium.training.lessons import Course, Teacher
+
+LEXICON = Lexicon.learned([("A red square.", "a# rEd skwe@"), ("Is it blue?", "Iz It blu:")])
+
+
+def values(folder: Path, name: str) -> dict:
+    found = recipe_values([task(folder / "t.lance", name)])
+    found["data"]["vocab_size"] = 260
+    found["model"]["lexicon"] = {"entries": LEXICON.to_json()}
+    return found
+
+
+def prepared(folder: Path, name: str) -> tuple[MultimodalLM, Course]:
+    lesson_table(folder / "t.lance")
+    recipe = GenerativeRecipe.model_validate(values(folder, name))
+    course = open_course(recipe.data.tasks[0], 0)
+    return build_multimodal(recipe, [course])[0].eval(), course
+
+
+def test_speech_is_written_down_in_sounds_and_answered_in_words(tmp_path: Path) -> None:
+    model, course = prepared(tmp_path, "transcribe")
+    row = int(course.train[0])
+    (sample,) = course.read([row])
+    lesson, (asked,) = Teacher(model).lesson(course, [row], [course.exercises(sample)])
+    assert lesson is not None
+    targets = lesson.writing.targets[0]
+    learned = targets[targets != IGNORED].tolist()
+    assert learned == model.decoder("text").answer_ids(unbroken(str(sample.meta["sounds"])))
+    assert asked.answer == sample.texts[0].text
+    known = {word for phrase in LEXICON.readings for word in phrase.split()}
+    written = [one.text for one in write_answers(model, course, course.train[:5])]
+    assert {word.lower().strip(".?") for text in written for word in text.split()} <= known
+
+
+def test_what_is_spoken_is_read_in_sounds(tmp_path: Path) -> None:
+    model, course = prepared(tmp_path, "transcribe")
+    speaking = replace(course, config=course.config.model_copy(update={"task": "speak"}))
+    row = int(course.train[0])
+    (sample,) = course.read([row])
+    teacher = Teacher(model)
+    (one,) = [one for one in speaking.exercises(sample) if one.answer]
+    assert teacher._instruction(speaking, one) == unbroken(str(sample.meta["sounds"]))
+    assert as_read(model, "audio", "A square, blue!") == "a#skwe@ blu:"
+    assert as_read(model, "text", "A square, blue!") == "A square, blue!"
+
+
+def test_a_table_without_sounds_is_refused(tmp_path: Path) -> None:
+    table = Table.create(tmp_path / "t.lance")
+    rows = [("squares", 0), ("squares-test", 1)]
+    table.add(replace(lesson_sample(n, source, seed), meta={}) for source, seed in rows for n in range(1, 9))
+    recipe = GenerativeRecipe.model_validate(values(tmp_path, "transcribe"))
+    course = open_course(recipe.data.tasks[0], 0)
+    model, _ = build_multimodal(recipe, [course])
+    (sample,) = course.read(course.train[:1])
+    with pytest.raises(ConfigError, match=r"t\.lance has no sounds.*sensorium data spoken"):
+        Teacher(model).lesson(course, [0], [course.exercises(sample)])
+
+
+def test_a_lexicon_is_learned_from_training_rows_and_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, course = prepared(tmp_path, "transcribe")
+    monkeypatch.setattr(generative_model, "words", lambda progress: ["red", "frogs"])
+    monkeypatch.setattr(generative_model.espeak, "sounds", lambda word, variety: f"{variety}/{word}")
+    found = lexicon([course])
+    assert found.readings["frogs"] == {"en-us/frogs": 1}
+    assert "en-us/red" in found.readings["red"]
+    assert found.readings["square"]["skwe@"] >= len(course.train) // 2
+    told = {sample.texts[0].text for sample in course.read(course.test["squares-test"])}
+    trained = {sample.texts[0].text for sample in course.read(course.train)}
+    follows = json.loads(found.to_json())["pairs"]
+    assert sum(follows["<s>"].values()) == len(trained)  # each text once, held-out ones not
+    assert told
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [("caption", 260, "leave out task 'caption'"), ("transcribe", 300, "data.vocab_size = 260")],
+)
+def test_what_does_not_go_with_a_lexicon_is_refused(
+    tmp_path: Path, name: str, size: int, message: str
+) -> None:
+    wrong = values(tmp_path, name)
+    wrong["data"]["vocab_size"] = size
+    with pytest.raises(ValidationError, match=message):
+        GenerativeRecipe.model_validate(wrong)
+
+
+def test_as_an_assistant_it_answers_in_words_of_the_lexicon(tmp_path: Path) -> None:
+    model, _ = prepared(tmp_path, "transcribe")
+    save(model, tmp_path / "run")
+    assistant = load_assistant(tmp_path / "run")
+    sound = Audio(np.random.default_rng(1).normal(0, 0.1, (8_000, 1)).astype(np.float32), 16_000)
+    answer = assistant.generate([sound], max_tokens=20)
+    known = {word for phrase in LEXICON.readings for word in phrase.split()}
+    assert {word.lower().strip(".?") for word in answer.text.split()} <= known
+    assert len(answer.ids) <= 20
+    streamed = "".join(assistant.generate([sound], max_tokens=20, stream=True))
+    assert streamed == answer.text
+    with pytest.raises(UsageError, match="finds their words at the end"):
+        assistant.reply([Turn("user", (sound,))], WriteConfig(stops=("x",)))
