@@ -55,9 +55,16 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=200, help="held-out sentences of each part")
     parser.add_argument("--said", type=int, default=90, help="sentences that the talker says")
     arguments = parser.parse_args()
-    make_tables(arguments.spoken, arguments.voice)
     codec = arguments.speak.with_name("codec-audio")
-    places = {"spoken.lance": arguments.spoken, "voice.lance": arguments.voice, "runs/codec-audio": codec}
+    places = {
+        "spoken.lance": arguments.spoken,
+        "definitions.lance": arguments.spoken.with_name("definitions.lance"),
+        "voice.lance": arguments.voice,
+        "voice-definitions.lance": arguments.voice.with_name("voice-definitions.lance"),
+        "runs/codec-audio": codec,
+    }
+    runs = (arguments.listen, arguments.speak)
+    make_tables(places, has_runs=all((run / "model.safetensors").exists() for run in runs))
     train("listen", arguments.listen, places)
     if not (arguments.speak / "model.safetensors").exists():
         train("codec-audio", codec, places)
@@ -89,12 +96,18 @@ def main() -> None:
     print(write("speech", figures))
 
 
-def make_tables(spoken: Path, voice: Path) -> None:
-    if not spoken.exists():
-        sensorium("data", "spoken", "-o", str(spoken), "-n", "20000", "--held-out", "300")
-    if not voice.exists():
-        words = ["-n", "15000", "--held-out", "300", "--voice", "en-gb"]
-        sensorium("data", "spoken", "-o", str(voice), *words)
+def make_tables(places: dict[str, Path], has_runs: bool) -> None:
+    """Where they are not there yet; definitions are for training alone."""
+    definitions, single = ("--sentences", "definitions"), ("--voice", "en-us")
+    words = {
+        "spoken.lance": ("-n", "45000", "--held-out", "300"),
+        "definitions.lance": ("-n", "35000", "--held-out", "100", *definitions),
+        "voice.lance": ("-n", "15000", "--held-out", "300", *single),
+        "voice-definitions.lance": ("-n", "20000", "--held-out", "50", *single, *definitions),
+    }
+    for name, options in words.items():
+        if not places[name].exists() and not (has_runs and "definitions" in name):
+            sensorium("data", "spoken", "-o", str(places[name]), *options)
 
 
 def train(recipe: str, run: Path, places: dict[str, Path]) -> None:

@@ -14,9 +14,10 @@ from sensorium.data.table import Table
 from sensorium.losses import IGNORED
 from sensorium.media.types import Audio
 from sensorium.models.checkpoint import save
-from sensorium.models.lexicon import Lexicon, unbroken
+from sensorium.models.lexicon import Lexicon
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.reading import as_read
+from sensorium.models.readings import unbroken
 from sensorium.tasks import generative_model
 from sensorium.tasks.assistant import Turn, WriteConfig
 from sensorium.tasks.generative_model import build_multimodal, lexicon

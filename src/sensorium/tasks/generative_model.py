@@ -141,7 +141,8 @@ def lexicon(courses: Sequence[Course], progress: Progress = quiet) -> Lexicon:
         (word, espeak.sounds(word, variety))
         for variety, word in track(listed, len(listed), "pronouncing words", progress)
     ]
-    return Lexicon.learned(spoken, alone)
+    is_heard = any(course.config.task == "transcribe" for course in courses)
+    return Lexicon.learned(spoken, alone, is_ordered=is_heard)
 
 
 def remember(model: MultimodalLM, courses: Sequence[Course]) -> None:
