@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from sensorium.generation.engine import Stream
@@ -30,6 +31,7 @@ PAUSE = " "
 _LACKING, _BEYOND, _OTHER = -6.0, -6.0, -8.0
 _BEHIND, _MOST = 12.0, 300
 _ROOT = 0
+_REMEMBERED = 100_000
 
 Odds: TypeAlias = Mapping[str, float]
 """Letters that may be meant at a place, each with the logarithm of its odds."""
@@ -54,7 +56,7 @@ class Speller:
     """
 
     def __init__(self, lexicon: Lexicon, weight: float) -> None:
-        self._lexicon, self._weight = lexicon, weight
+        self._weight, self._log_odds = weight, lru_cache(_REMEMBERED)(lexicon.log_odds)
         self._next: list[dict[str, int]] = [{}]
         self._ends: dict[int, list[tuple[list[str], float]]] = {}
         for phrase, readings in lexicon.readings.items():
@@ -71,12 +73,12 @@ class Speller:
         for odds in heard:
             tokens = self._with_ends(self._passed(tokens, odds))
         done = [
-            (score + self._weight * self._lexicon.log_odds(last, END), words)
+            (score + self._weight * self._log_odds(last, END), words)
             for (place, last), (score, words) in tokens.items()
             if place == _ROOT
         ]
         found: list[str] = []
-        rest = max(done, key=lambda one: one[0])[1] if done else ()
+        rest = max(done or tokens.values(), key=lambda one: one[0])[1]  # an unfinished word is left out
         while rest:
             found.append(rest[0])
             rest = rest[1]
@@ -94,7 +96,7 @@ class Speller:
     def _hopes(self) -> list[float]:
         """For each place the score of the likeliest word that may end after it, whatever stood before."""
         found = [
-            max((self._weight * self._lexicon.log_odds("", words[0]) for words, _ in ends), default=-math.inf)
+            max((self._weight * self._log_odds("", words[0]) for words, _ in ends), default=-math.inf)
             for ends in (self._ends.get(place, []) for place in range(len(self._next)))
         ]
         for place in reversed(range(len(found))):  # what follows a place has a higher number
@@ -134,7 +136,7 @@ class Speller:
             for phrase, odds in self._ends.get(place, ()):
                 before, whole, ended = last, score + odds, words
                 for word in phrase:
-                    whole += self._weight * self._lexicon.log_odds(before, word)
+                    whole += self._weight * self._log_odds(before, word)
                     before, ended = word, (word, ended)
                 _keep(tokens, (_ROOT, before), whole, ended)
         return tokens
