@@ -14,6 +14,7 @@ from sensorium.cli.output import JsonOption, emit_json
 from sensorium.core.errors import UsageError
 
 app = typer.Typer(add_completion=False)
+_USUAL = 8
 
 
 @app.command()
@@ -24,9 +25,14 @@ def draw(
     temperature: TemperatureOption = 1.0,
     seed: SeedOption = 0,
     best_of: Annotated[
-        int,
-        typer.Option("--best-of", metavar="N", min=1, help="Draw so often, keep what tells the text best."),
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--best-of",
+            metavar="N",
+            min=1,
+            help="Draw so often, keep what tells the text best; 8 of the model that came along, else 1.",
+        ),
+    ] = None,
     judge: Annotated[
         str,
         typer.Option(
@@ -37,26 +43,28 @@ def draw(
 ) -> None:
     """Draw what is said in words.
 
-    Other seeds give other pictures of the same. --best-of 8 draws with eight of them and keeps the picture of
-    which a judge finds the text likeliest. --json prints {"path", "width_px", "height_px", "tokens",
+    Other seeds give other pictures of the same. Of several, drawn with one seed after another, that is kept
+    of which a judge finds the text likeliest. --json prints {"path", "width_px", "height_px", "tokens",
     "seconds"}.
     """
     from sensorium.media.encoding import PICTURE_FORMATS, check_target, write_medium
     from sensorium.tasks.asking import ask
     from sensorium.tasks.assistant import write_config
     from sensorium.tasks.choosing import draw_best
+    from sensorium.tasks.skills import came_along, first_model
 
     if judge and best_of == 1:
-        raise UsageError("--judge chooses among several pictures; give --best-of too, as --best-of 8")
+        raise UsageError("--judge chooses among several pictures; leave it out, or give --best-of 8")
     words = read_words(text, "nothing to draw; say what the picture shows")
     check_target(out, PICTURE_FORMATS)
     assistant = open_model("draw", model)
+    count = best_of or (_USUAL if judge or came_along(model or first_model("draw")) else 1)
     start = time.perf_counter()
     config = write_config(512, temperature, seed)
-    if best_of == 1:
+    if count == 1:
         answer = ask(assistant, "draw", text=words, config=config)
     else:
-        answer = draw_best(assistant, open_model("ask", judge), words, best_of, config)
+        answer = draw_best(assistant, open_model("ask", judge), words, count, config)
     picture = answer.image
     assert picture is not None, "what draws gives pictures"
     write_medium(picture, out)

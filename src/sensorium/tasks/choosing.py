@@ -52,7 +52,7 @@ def draw_best(
     for number in range(count):
         sampling = config.sampling.model_copy(update={"seed": config.sampling.seed + number})
         own = config.model_copy(update={"sampling": sampling})
-        drawn.append(ask(artist, "draw", text=text, config=own).wait())
+        drawn.append(ask(artist, "draw", text=text, config=own))  # none is drawn before one is looked at
     pictures = [one.image for one in drawn if one.image is not None]
     return drawn[int(told_of(model, pictures, text.strip()).argmax())]
 

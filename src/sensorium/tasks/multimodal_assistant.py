@@ -31,6 +31,8 @@ from sensorium.tasks.assistant import PLAIN, Generation, Output, Turn, WriteConf
 from sensorium.tasks.skills import Skills, skills_of
 
 _ROUND_S = 0.1
+_PICTURES_AT_ONCE = 8
+"""They are short, and often several of one text are wanted."""
 _MODALITY: Mapping[type[Media], str] = {Image: "image", Audio: "audio", Video: "video"}
 
 
@@ -144,7 +146,7 @@ class MultimodalAssistant:
             self._engines[to] = engine_of(
                 self.model,
                 to,
-                num_rows=1,
+                num_rows=_PICTURES_AT_ONCE if to == "image" else 1,
                 capacity=self._context,
                 precision=self._precision if self.model.decoder(to).config.pretrained else "fp32",
                 progress=progress,

@@ -107,6 +107,12 @@ def shipped_assistant() -> Path:
     return shipped_dir("checkpoints") / "assistant"
 
 
+def came_along(name: str) -> bool:
+    """Whether a name is that of the shipped assistant or of a part of it: each knows what the others do."""
+    shipped = shipped_assistant().resolve()
+    return name == "assistant" or Path(name).expanduser().resolve().is_relative_to(shipped)
+
+
 def _folders() -> Iterator[Path]:
     shipped = shipped_assistant()
     alone = sorted(shipped.parent.glob("*"))
