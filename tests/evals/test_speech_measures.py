@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sensorium.core.errors import MissingExtraError, UsageError
-from sensorium.evals.speech import evaluate_transcripts, normalise_transcript, spell_number
+from sensorium.core.numbers import spell_number
+from sensorium.evals.speech import evaluate_transcripts, normalise_transcript
 
 sentences = st.lists(st.sampled_from("the red frog sits on a log".split()), min_size=1, max_size=7).map(
     " ".join

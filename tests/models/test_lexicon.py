@@ -21,6 +21,7 @@ ALONE = [
     ("pond", "p0nd"),
     ("pond", "pAnd"),
     ("b", "bi:"),
+    ("five", "faIv"),
     ("ice cream", "aIs kri:m"),
 ]
 """Words of a list; what is more than one is left out."""
@@ -78,6 +79,7 @@ def test_an_unknown_word_is_made_of_known_ones(known: Lexicon) -> None:
     assert known.sounds("bb") == "bi:bi:"
     assert known.sounds("gräss frög") == "graasfr0g"
     assert known.sounds("жаба") == ""
+    assert known.sounds("1,250.5") == known.sounds("one thousand two hundred fifty point five")
 
 
 @pytest.mark.parametrize("before", [START, "the", "frog", "pond", "never seen"])

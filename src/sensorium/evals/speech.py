@@ -18,14 +18,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from sensorium.core.errors import UsageError
+from sensorium.core.numbers import spell_numbers
 from sensorium.core.runtime import require
 from sensorium.evals.bootstrap import Interval, bootstrap_interval
-
-_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
-_DIGITS = "zero one two three four five six seven eight nine".split()
-_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_THOUSANDS = ("", "thousand", "million", "billion", "trillion")
 
 
 @dataclass(frozen=True)
@@ -100,49 +95,9 @@ def normalise_transcript(text: str) -> str:
         'its one thousand two hundred fifty point five well known frogs'
     """
     folded = unicodedata.normalize("NFKC", text).lower()
-    spelled = _NUMBER.sub(lambda found: f" {spell_number(found[0])} ", folded)
-    parted = re.sub(r"[-‐-―/_]", " ", spelled)
+    parted = re.sub(r"[-‐-―/_]", " ", spell_numbers(folded))
     kept = "".join(char for char in parted if char.isspace() or unicodedata.category(char)[0] in "LMN")
     return " ".join(kept.split())
-
-
-def spell_number(digits: str) -> str:
-    """A number in English words, below 10^15; longer ones digit by digit.
-
-    Example:
-        >>> [spell_number(digits) for digits in ("0", "17", "342", "1,000,021", "2.50")]
-        ['zero', 'seventeen', 'three hundred forty two', 'one million twenty one', 'two point five zero']
-    """
-    whole, point, decimals = digits.replace(",", "").partition(".")
-    if len(whole) > 15 or (len(whole) > 1 and whole[0] == "0"):
-        words = [_DIGITS[int(digit)] for digit in whole]
-    else:
-        words = _spell(int(whole)) or ["zero"]
-    if point:
-        words += ["point", *(_DIGITS[int(digit)] for digit in decimals)]
-    return " ".join(words)
-
-
-def _spell(number: int) -> list[str]:
-    words: list[str] = []
-    for place in reversed(range(len(_THOUSANDS))):
-        part = number // 1000**place % 1000
-        if part:
-            words += [*_spell_hundreds(part), *([_THOUSANDS[place]] if place else [])]
-    return words
-
-
-def _spell_hundreds(number: int) -> list[str]:
-    words = [_DIGITS[number // 100], "hundred"] if number >= 100 else []
-    rest = number % 100
-    if rest >= 20:
-        words.append(_TENS[rest // 10 - 2])
-        rest %= 10
-    if rest >= 10:
-        words.append(_TEENS[rest - 10])
-    elif rest:
-        words.append(_DIGITS[rest])
-    return words
 
 
 def _errors(alignments: Sequence[Sequence[object]]) -> list[int]:

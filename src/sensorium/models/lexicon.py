@@ -24,6 +24,7 @@ from itertools import pairwise
 from pydantic import Field
 
 from sensorium.core.config import Config
+from sensorium.core.numbers import spell_numbers
 from sensorium.models.readings import (
     MOST_WORDS,
     Readings,
@@ -152,9 +153,13 @@ class Lexicon:
         """How a text is pronounced: sounds without gaps, a space for each pause.
 
         What is unknown is taken apart into the longest known beginnings, in the end into letters; letters of
-        other scripts are left out.
+        other scripts are left out. Numbers are read as words.
         """
-        parts = (self._sounds_of(breath) for part in parts_of(text) for breath in self._breaths(part))
+        parts = (
+            self._sounds_of(breath)
+            for part in parts_of(spell_numbers(text))
+            for breath in self._breaths(part)
+        )
         return " ".join(filter(None, parts))
 
     def log_odds(self, before: str, word: str) -> float:
