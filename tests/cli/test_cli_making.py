@@ -155,6 +155,29 @@ def test_of_several_pictures_the_one_is_kept_that_a_judge_tells_best(
     assert not (tmp_path / "no.png").exists()
 
 
+def test_what_came_along_draws_eight_and_any_other_model_one(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sensorium.tasks.skills.shipped_dir", lambda name: tmp_path / name)
+    shipped = tmp_path / "checkpoints" / "assistant"
+    shutil.copytree(run, shipped / "draw")
+    write_run(shipped / "questions", {"ask": ["en"], "caption": ["en"]})
+
+    def drawn(*options: str) -> np.ndarray:
+        words = ["draw", "a red tree", "--seed", "3", "--temperature", "1.5", "-o", "a.png"]
+        assert main([*words, *options]) == 0
+        return media.open(tmp_path / "a.png").pixels
+
+    eight, one = drawn("--best-of", "8"), drawn("--best-of", "1")
+    assert not np.array_equal(eight, one)  # else the law says little
+    assert np.array_equal(drawn(), eight)
+    assert np.array_equal(drawn("--model", "assistant"), eight)
+    assert np.array_equal(drawn("--model", str(shipped / "draw")), eight)
+    assert np.array_equal(drawn("--model", str(run)), one)
+    assert np.array_equal(drawn("--model", str(run), "--judge", str(shipped / "questions")), eight)
+
+
 def test_a_caption_is_as_likely_as_its_pieces(run: Path, tmp_path: Path) -> None:
     model = load(write_run(tmp_path / "judge", {"caption": ["en"]}), MultimodalLM)
     pictures = [media.open(write_picture(tmp_path / f"{seed}.png", seed)) for seed in (1, 2, 3)]

@@ -132,4 +132,5 @@ def test_a_model_with_a_lexicon_writes_words_streamed_or_not() -> None:
         one.ids for one in done
     ]
     assert [stream.result().text for stream in streams] == [one.text for one in done]
+    assert [list(stream) for stream in streams] == [[], [], []]  # nothing comes twice
     assert spelling_of(build()) is None

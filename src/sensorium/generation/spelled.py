@@ -179,11 +179,11 @@ class Spelled:
 
     def __init__(self, stream: Stream, spelling: Spelling) -> None:
         self._stream, self._spelling = stream, spelling
+        self._pieces = self._each()
+        self._completion: Completion | None = None
 
     def __iter__(self) -> Iterator[Piece]:
-        for piece in self._stream:
-            yield Piece(piece.choices)
-        yield Piece((), self.result().text)
+        return self._pieces
 
     def cancel(self) -> None:
         """Stop; what was heard so far is spelt."""
@@ -191,4 +191,11 @@ class Spelled:
 
     def result(self) -> Completion:
         """Wait for the end and return all of it."""
-        return self._spelling(self._stream.result())
+        if self._completion is None:
+            self._completion = self._spelling(self._stream.result())
+        return self._completion
+
+    def _each(self) -> Iterator[Piece]:
+        for piece in self._stream:
+            yield Piece(piece.choices)
+        yield Piece((), self.result().text)

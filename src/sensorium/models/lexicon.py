@@ -25,7 +25,7 @@ from pydantic import Field
 
 from sensorium.core.config import Config
 from sensorium.core.numbers import spell_numbers
-from sensorium.models.readings import (
+from sensorium.models.pronunciation import (
     MOST_WORDS,
     Readings,
     commonest,
@@ -145,9 +145,6 @@ class Lexicon:
             "asking": sorted(self._asking),
         }
         return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-
-    def __len__(self) -> int:
-        return len(self.readings)
 
     def sounds(self, text: str) -> str:
         """How a text is pronounced: sounds without gaps, a space for each pause.

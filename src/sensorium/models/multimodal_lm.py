@@ -68,8 +68,7 @@ class MultimodalLMConfig(Config):
         decoders: By the kind of output.
         glossaries: By language that is translated into, in JSON (`models.glossary`): a draft stands beside
             what is to be translated.
-        lexicon: Write speech down in sounds, and find their words; read what is to be spoken in sounds
-            (`models.lexicon`).
+        lexicon: Write speech down, and read what is to be spoken, in sounds (`models.lexicon`).
         recall: Let captions follow what their picture brings to mind (`models.recollection`).
     """
 

@@ -136,7 +136,7 @@ def lexicon(courses: Sequence[Course], progress: Progress = quiet) -> Lexicon:
             texts = [one for one in sample.texts if is_asked(one.language, "text", course.config.languages)]
             spoken += [(one.text, str(sample.meta.get("sounds", ""))) for one in texts]
             varieties.add(str(sample.meta.get("voice", "en")).partition("+")[0])
-    listed = [(variety, word) for variety in sorted(varieties) for word in words(progress)]
+    listed = [(variety, word) for word in words(progress) for variety in sorted(varieties)]
     alone = [
         (word, espeak.sounds(word, variety))
         for variety, word in track(listed, len(listed), "pronouncing words", progress)

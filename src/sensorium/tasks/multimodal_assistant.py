@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,6 @@ class MultimodalAssistant:
         self.skills: Skills = {task: taught[task] for task in taught if WRITER_OF[task] in model.decoders}
         self.hears_s = hears_s(model)
         self._engines: dict[str, Engine] = {}
-        self._spellings: tuple[Spelling | None] | None = None
 
     def with_precision(self, precision: Precision) -> MultimodalAssistant:
         """The same model, its language model writing with weights of another precision."""
@@ -123,8 +123,7 @@ class MultimodalAssistant:
                 )
             request = replace(request, max_tokens=room, stops=config.stops, guide=guide)
             stream = self.prepare(to).submit(request)
-            spelling = self._spelling()
-            return Generation(stream if spelling is None else Spelled(stream, spelling))
+            return Generation(stream if self._spelling is None else Spelled(stream, self._spelling))
         if guide is not None or config.stops:
             raise UsageError(f"what stops a text or gives it a form has no meaning for {to}; leave it out")
         length = int(codec.rate) if to == "image" and codec.rate is not None else None
@@ -153,11 +152,10 @@ class MultimodalAssistant:
             )
         return self._engines[to]
 
+    @cached_property
     def _spelling(self) -> Spelling | None:
-        """How words are found for sounds, built once."""
-        if self._spellings is None:
-            self._spellings = (spelling_of(self.model),)
-        return self._spellings[0]
+        """How words are found for sounds."""
+        return spelling_of(self.model)
 
     def _check(self, to: Output) -> None:
         """Refuse what the model does not write, or writes without a codec at hand."""

@@ -61,9 +61,7 @@ def skills_of(folder: Path) -> Skills:
 
 def is_run(name: str | Path) -> bool:
     """Whether a name is that of a folder which `sensorium train` wrote, of several, or of what came along."""
-    folder = (
-        shipped_assistant() if name == "assistant" and not Path(name).exists() else Path(name).expanduser()
-    )
+    folder = _named(name)
     return _is_model(folder) or bool(members_of(folder))
 
 
@@ -109,8 +107,12 @@ def shipped_assistant() -> Path:
 
 def came_along(name: str) -> bool:
     """Whether a name is that of the shipped assistant or of a part of it: each knows what the others do."""
-    shipped = shipped_assistant().resolve()
-    return name == "assistant" or Path(name).expanduser().resolve().is_relative_to(shipped)
+    return _named(name).resolve().is_relative_to(shipped_assistant().resolve())
+
+
+def _named(name: str | Path) -> Path:
+    """The folder of a name: one that is here goes before what came along."""
+    return shipped_assistant() if name == "assistant" and not Path(name).exists() else Path(name).expanduser()
 
 
 def _folders() -> Iterator[Path]:

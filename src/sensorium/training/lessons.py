@@ -26,8 +26,8 @@ from sensorium.data.table import Table
 from sensorium.data.vectors import Ragged
 from sensorium.models.instructions import WRITER_OF, drafted
 from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.pronunciation import unbroken
 from sensorium.models.reading import Prepared, batch_of, prepare, target_px
-from sensorium.models.readings import unbroken
 from sensorium.models.writing import Lesson, Sequel, packed, padded
 from sensorium.training.exercises import COLUMNS, Exercise, exercises
 from sensorium.training.generative import TaskConfig

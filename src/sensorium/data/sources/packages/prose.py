@@ -1,4 +1,4 @@
-"""Plain English sentences: the example sentences of WordNet, about 40,000, and its definitions, about 80,000.
+"""Plain English sentences: the example sentences of WordNet, 32,507, and its definitions, 99,155.
 
 In: the unpacked Debian package `wordnet-base`. Out: sentences as text; they are not samples of a table by
 themselves, but what speech and other tables are made of. In a `data.*` file each line is a synset, its gloss
