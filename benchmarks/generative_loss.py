@@ -1,6 +1,6 @@
 """Memory and time of the loss of the next id over a large vocabulary: plain, ours; gradients included.
 
-    python benchmarks/generative_loss.py [--places 512 2048] [--rounds 5]
+    python benchmarks/generative_loss.py [--places 512 2048] [--rounds 7]
 
 SmolLM2's sizes: 576 wide, 49,152 ids. Each measurement is a fresh process on one thread, and contenders take
 turns. Extra memory is the peak of the resident set during forward and backward less what was resident before;
@@ -60,6 +60,12 @@ def step(name: str, places: int) -> None:
     print(json.dumps({"cpu_s": cpu, "extra_mib": status("VmHWM") - before}))
 
 
+def child(name: str, places: int) -> dict[str, float]:
+    """One step in a fresh process."""
+    order = [sys.executable, __file__, "--step", name, str(places)]
+    return json.loads(subprocess.run(order, check=True, capture_output=True, text=True).stdout)
+
+
 def error() -> float:
     """Greatest relative error of value and gradients against the plain form."""
     found = []
@@ -71,16 +77,17 @@ def error() -> float:
 
 
 def main() -> None:
-    from machine import machine, spread, write
+    from machine import in_turns, machine, ratios, require_idle, spread, write
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--places", type=int, nargs="+", default=[512, 2048])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
         step(options.step[0], int(options.step[1]))
         return
+    require_idle()
     figures: dict[str, object] = {
         "machine": machine(),
         "width": WIDTH,
@@ -89,14 +96,14 @@ def main() -> None:
         "relative_error": error(),
     }
     for places in options.places:
-        table: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
-        for _ in range(options.rounds):
-            for name in CONTENDERS:
-                order = [sys.executable, __file__, "--step", name, str(places)]
-                run = subprocess.run(order, check=True, capture_output=True, text=True)
-                table[name].append(json.loads(run.stdout))
+        table = in_turns(CONTENDERS, options.rounds, lambda name, places=places: child(name, places))
+        cpu = {name: [row["cpu_s"] for row in rows] for name, rows in table.items()}
+        over = ratios(cpu, "plain") | {
+            name: one for name, one in ratios(cpu, "plain frozen").items() if name.endswith("frozen")
+        }
         figures[str(places)] = {
-            name: {key: spread([row[key] for row in rows]) for key in rows[0]} for name, rows in table.items()
+            name: {key: spread([row[key] for row in rows]) for key in rows[0]} | {"over plain": over[name]}
+            for name, rows in table.items()
         }
     print(write("generative_loss", figures))
 

@@ -1,6 +1,6 @@
 """Memory and time of the contrastive losses: plain, open_clip's, ours; value and gradients included.
 
-    python benchmarks/loss.py [--batches 1024 4096 16384] [--rounds 7]
+    python benchmarks/loss.py [--batches 256 1024 4096 16384] [--rounds 7]
 
 Each measurement is a fresh process, and contenders take turns (A B C A B C ...). Extra memory is the peak of
 the resident set during forward and backward less what was resident before, so the gradients of a and b (2 x B
@@ -121,7 +121,7 @@ def measure(name: str, batch: int, repeats: int, save: str = "") -> dict[str, fl
     return json.loads(subprocess.run(order, check=True, capture_output=True, text=True).stdout)
 
 
-def check_equal(names: tuple[str, ...], batch: int = 1000) -> dict[str, float]:
+def check_equal(names: tuple[str, ...], batch: int) -> dict[str, float]:
     """Greatest relative error, over value and gradients, of each contender against the plain form."""
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
@@ -136,31 +136,26 @@ def check_equal(names: tuple[str, ...], batch: int = 1000) -> dict[str, float]:
 
 
 def compare(names: tuple[str, ...], batch: int, rounds: int) -> dict[str, object]:
-    from machine import spread
+    from machine import in_turns, ratios, spread
 
     repeats = max(1, 16384 // batch // 2)
-    table: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for turn in range(rounds):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            table[name].append(measure(name, batch, repeats))
+    table = in_turns(names, rounds, lambda name: measure(name, batch, repeats))
+    wall, cpu = (
+        ratios({name: [row[key] for row in rows] for name, rows in table.items()}, names[0])
+        for key in ("wall_s", "cpu_s")
+    )
     figures: dict[str, object] = {}
     for name in names:
-        ratios = {
-            key: spread(
-                [ours[key] / base[key] for ours, base in zip(table[name], table[names[0]], strict=True)]
-            )
-            for key in ("wall_s", "cpu_s")
-        }
         figures[name] = {key: spread([row[key] for row in table[name]]) for key in table[name][0]} | {
-            "wall_vs_plain": ratios["wall_s"],
-            "cpu_vs_plain": ratios["cpu_s"],
+            "wall_vs_plain": wall[name],
+            "cpu_vs_plain": cpu[name],
         }
         print(batch, name, json.dumps(figures[name]), file=sys.stderr)
     return figures
 
 
 def main() -> None:
-    from machine import machine, write
+    from machine import machine, require_idle, write
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 1024, 4096, 16384])
@@ -171,6 +166,7 @@ def main() -> None:
         name, batch, repeats, save = options.step
         step(name, int(batch), int(repeats), save)
         return
+    require_idle()
     figures: dict[str, object] = {
         "machine": machine(),
         "width": WIDTH,
@@ -178,7 +174,9 @@ def main() -> None:
         "rounds": options.rounds,
     }
     for family, names in FAMILIES.items():
-        errors = check_equal(names)
+        errors = dict.fromkeys(names[1:], 0.0)
+        for batch in options.batches:
+            errors = {name: max(errors[name], error) for name, error in check_equal(names, batch).items()}
         sizes = {str(batch): compare(names, batch, options.rounds) for batch in options.batches}
         figures[family] = {"relative_error": errors, "batches": sizes}
     print(write("loss", figures))

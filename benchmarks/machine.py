@@ -1,23 +1,131 @@
-"""What a benchmark ran on, and where it writes its figures."""
+"""What a benchmark ran on, how contenders take turns, which code a result measures, and where figures go.
+
+The laws of every comparison in time are held here, and `render.py` reads them again from the results: a
+machine whose load is above its cores is refused, contenders take turns in rotated order for `MIN_ROUNDS`
+rounds or more, and a result keeps a hash of the code that it measured.
+"""
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
+ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 PEERS = Path(__file__).parent / ".venv-peers"
 """Environment of the peers: see `benchmarks/README.md`."""
+MIN_ROUNDS = 7
+LOAD_AT_START = os.getloadavg()[0]
+"""Runnable processes, mean of the minute before the benchmark began."""
+
+MEASURED_CODE: dict[str, tuple[str, ...]] = {
+    "baselines": ("align/questions.py", "align/scenes.py", "tasks/question_bias.py", "tasks/scenes.py"),
+    "captions": (
+        "models",
+        "generation/recalled.py",
+        "generation/multimodal.py",
+        "tasks/multimodal_assistant.py",
+    ),
+    "codecs": ("codecs", "evals/reconstruction.py"),
+    "drawing": ("generation", "tasks/choosing.py", "align/scenes.py"),
+    "dtw": (
+        "align/dtw_*.py",
+        "align/kernels*.py",
+        "align/warping.py",
+        "align/pairwise.py",
+        "align/metrics.py",
+    ),
+    "emoji_scratch": ("encoders", "losses", "models/joint_embedding.py", "training/loop.py"),
+    "fusion": ("fusion", "nn"),
+    "generation": ("generation/machine", "generation/engine.py", "generation/sampling.py"),
+    "generative_loss": ("losses/generative.py",),
+    "grounding": ("models/grounder.py", "align/grounding.py", "align/things.py", "tasks/ground.py"),
+    "help_time": ("cli", "__init__.py", "__main__.py"),
+    "image_decode": ("media/image.py", "media/pixels.py", "media/opening.py", "media/orientation.py"),
+    "loss": ("losses/contrastive.py", "losses/*tiles.py", "losses/positives.py"),
+    "questions": ("models/multimodal_lm.py", "generation/multimodal.py", "align/questions.py"),
+    "quickstart": ("tasks/quickstart.py", "training", "encoders", "models/joint_embedding.py"),
+    "search": ("data/index.py", "data/scan.py", "data/ann.py"),
+    "shots": ("media/shots.py", "media/frames.py", "tasks/shot_model.py"),
+    "soft_dtw": ("align/soft_*.py", "align/barycentre.py"),
+    "speech": (
+        "models/recogniser.py",
+        "generation/spelled.py",
+        "models/lexicon.py",
+        "models/pronunciation.py",
+    ),
+    "speech_alignment": ("align/speech.py", "tasks/align_speech.py", "align/dtw_*.py", "media/logmel*.py"),
+    "stamps": ("encoders", "losses", "models/joint_embedding.py", "training/loop.py"),
+    "summary": (
+        "tasks/summarize.py",
+        "tasks/highlights.py",
+        "tasks/film.py",
+        "tasks/reel.py",
+        "media/frames.py",
+    ),
+    "table_reads": ("data/table.py", "data/store.py", "data/schema.py"),
+    "towers": ("encoders/backend.py",),
+    "transcription": (
+        "tasks/transcribe.py",
+        "tasks/dictation.py",
+        "tasks/windowed.py",
+        "models/pretrained/whisper.py",
+    ),
+    "translation": ("models/multimodal_lm.py", "generation/multimodal.py", "models/glossary.py"),
+}
+"""Code under `src/sensorium` that a result measures: files, folders or patterns."""
+
+Value = TypeVar("Value")
+
+
+def require_idle() -> None:
+    """Leave with one line if other work is running: a comparison in time needs a machine of its own."""
+    cores = len(os.sched_getaffinity(0))
+    if cores < LOAD_AT_START:
+        sys.exit(
+            f"load {LOAD_AT_START:.1f} on {cores} cores: figures in time need an idle machine; wait for "
+            "other work to end"
+        )
+
+
+def in_turns(contenders: Sequence[str], rounds: int, take: Callable[[str], Value]) -> dict[str, list[Value]]:
+    """Let contenders take turns: A B C, B C A, C A B, ... for at least `MIN_ROUNDS` rounds.
+
+    Args:
+        contenders: Their names.
+        rounds: How often each has its turn.
+        take: Runs one contender once and returns what was measured.
+    """
+    if rounds < MIN_ROUNDS:
+        sys.exit(f"{rounds} rounds; a comparison needs at least {MIN_ROUNDS}")
+    found: dict[str, list[Value]] = {name: [] for name in contenders}
+    for turn in range(rounds):
+        shift = turn % len(contenders)
+        for name in [*contenders[shift:], *contenders[:shift]]:
+            found[name].append(take(name))
+    return found
+
+
+def ratios(times: dict[str, list[float]], base: str) -> dict[str, dict[str, float]]:
+    """Median and range of each contender's time over that of `base` in the same round."""
+    return {
+        name: spread([own / other for own, other in zip(values, times[base], strict=True)])
+        for name, values in times.items()
+    }
 
 
 def machine(packages: Sequence[str] = ("torch", "numpy")) -> dict[str, object]:
-    """CPU, cores, load and versions, to stand beside every figure."""
+    """CPU, cores, load before the start, and versions, to stand beside every figure."""
     found = {}
     for name in packages:
         try:
@@ -28,7 +136,7 @@ def machine(packages: Sequence[str] = ("torch", "numpy")) -> dict[str, object]:
         "cpu": _cpu_model(),
         "cpu_flags": sorted(_cpu_flags() & {"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile"}),
         "cores": len(os.sched_getaffinity(0)),
-        "load_average": round(os.getloadavg()[0], 2),
+        "load_average": round(LOAD_AT_START, 2),
         "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         "python": platform.python_version(),
         "packages": found,
@@ -46,11 +154,54 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def write(name: str, figures: dict[str, object]) -> Path:
-    """Write `results/<name>.json`."""
+    """Write `results/<name>.json` with a hash of the code that it measures."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(figures, indent=1) + "\n")
+    path.write_text(json.dumps(figures | {"code_sha256": code_hash(name)}, indent=1) + "\n")
     return path
+
+
+def code_hash(name: str) -> str:
+    """SHA-256 of the code that a result measures: without comments, docstrings and formatting."""
+    digest = hashlib.sha256()
+    for path in code_files(name):
+        digest.update(path.relative_to(ROOT).as_posix().encode())
+        digest.update(_bare_code(path.read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()
+
+
+def code_files(name: str) -> list[Path]:
+    """Files whose change makes a result old, each once, in the order of their names."""
+    source = ROOT / "src" / "sensorium"
+    found: set[Path] = set()
+    for pattern in MEASURED_CODE[name]:
+        paths = list(source.glob(pattern))
+        if not paths:
+            raise FileNotFoundError(f"MEASURED_CODE of '{name}' names {pattern}, which is not there")
+        for path in paths:
+            found |= set(path.rglob("*.py")) if path.is_dir() else {path}
+    return sorted(found)
+
+
+def _bare_code(text: str) -> str:
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = list(_without_strings(node.body))
+    return ast.dump(tree)
+
+
+def _without_strings(body: Iterable[ast.stmt]) -> Iterable[ast.stmt]:
+    """Statements that are not bare strings: those are docstrings."""
+    return (
+        one
+        for one in body
+        if not (
+            isinstance(one, ast.Expr)
+            and isinstance(one.value, ast.Constant)
+            and isinstance(one.value.value, str)
+        )
+    )
 
 
 def _cpu_model() -> str:

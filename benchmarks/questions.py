@@ -33,7 +33,6 @@ from sensorium.tasks.train_generative import open_course
 from sensorium.tasks.written_answers import written_measures
 from sensorium.training.generative import GenerativeRecipe
 from sensorium.training.lessons import whole_lessons
-from sensorium.training.log import read_log
 
 ROOT = Path(__file__).parents[1]
 PARTS = {
@@ -58,12 +57,7 @@ def main() -> None:
     model = load(arguments.run, MultimodalLM)
     recipe = parse(GenerativeRecipe, read_toml(arguments.run / "recipe.toml"), "recipe.toml")
     rows = measure(model, recipe, arguments.limit)
-    bias = question_bias(Table.open(arguments.table))
-    for part, source in PARTS.items():
-        blind = next(one for one in bias if one.source == source and one.type == ALL)
-        rows.append({"what": f"no picture, commonest: {part}", "exact": round(blind.commonest.mean, 3)})
-        rows.append({"what": f"no picture, words: {part}", "exact": round(blind.bag_of_words.mean, 3)})
-    last = [line for line in read_log(arguments.run / "log.jsonl") if "loss" in line][-1]
+    rows += blind(Table.open(arguments.table), arguments.limit)
     num = sum(parameter.numel() for parameter in model.parameters())
     scenes = ", ".join(
         f"{len(open_course(one, 0).train):,} to {' '.join([one.task, *one.types])}"
@@ -76,12 +70,24 @@ def main() -> None:
         "rows": rows,
         "notes": [
             "± is half of a 95 % bootstrap interval over scenes; one seed",
-            f"{num / 1e6:.1f} M parameters, the last {last['step']:,} steps over scenes ({scenes}), begun "
+            f"{num / 1e6:.1f} M parameters, its last run over scenes ({scenes}), begun "
             "with what recipe `questions` has learned, and that with what a grounder has",
             " ".join(["command: sensorium bench questions", *sys.argv[1:]]),
         ],
     }
     print(write("questions", figures))
+
+
+def blind(table: Table, limit: int) -> list[dict[str, object]]:
+    """Readers without the picture, on the very questions that the model answers."""
+    bias = question_bias(table, num_rows=limit)
+    rows: list[dict[str, object]] = []
+    for part, source in PARTS.items():
+        one = next(one for one in bias if one.source == source and one.type == ALL)
+        for reader, found in (("commonest", one.commonest), ("words", one.bag_of_words)):
+            what = f"no picture, {reader}: {part}"
+            rows.append({"what": what, "exact": round(found.mean, 3), "questions": one.num_questions})
+    return rows
 
 
 def train_in_stages(table: Path, few: Path, run: Path) -> None:

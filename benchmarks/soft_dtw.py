@@ -199,24 +199,24 @@ def compare(case: str, contenders: dict[str, Contender]) -> dict[str, dict[str, 
 
 
 def measure(case: str, contenders: dict[str, Contender], rounds: int) -> list[dict[str, Any]]:
+    from machine import in_turns, ratios
+
     table = compare(case, contenders)
-    names = list(table)
-    times: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for turn in range(rounds):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            figures = contenders[name].step(case)
-            assert figures is not None
-            times[name].append(figures)
+
+    def take(name: str) -> float:
+        figures = contenders[name].step(case)
+        assert figures is not None
+        return figures["cpu_s"]
+
+    times = in_turns(list(table), rounds, take)
+    over = ratios(times, "sensorium")
     rows = []
-    for name in names:
-        ratios = [
-            one["cpu_s"] / ours["cpu_s"] for one, ours in zip(times[name], times["sensorium"], strict=True)
-        ]
+    for name in table:
         row = {
             "what": f"{case}: {name}",
-            "CPU ms": round(1000 * statistics.median(one["cpu_s"] for one in times[name]), 2),
-            "times ours": round(statistics.median(ratios), 2),
-            "least and greatest": [round(min(ratios), 2), round(max(ratios), 2)],
+            "CPU ms": round(1000 * statistics.median(times[name]), 2),
+            "times ours": round(over[name]["median"], 2),
+            "least and greatest": [round(over[name]["min"], 2), round(over[name]["max"], 2)],
             **{key: float(f"{value:.3g}") for key, value in table[name].items()},
         }
         print(json.dumps(row), file=sys.stderr)
@@ -267,7 +267,7 @@ def peers() -> str:
 
 
 def main() -> None:
-    from machine import machine, write
+    from machine import machine, require_idle, write
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
@@ -281,10 +281,12 @@ def main() -> None:
     if options.plot:
         plot(contenders)
         return
+    require_idle()
     rows = [row for case in (*CASES, BARYCENTRE) for row in measure(case, contenders, options.rounds)]
     figures = {
         "claim": "Soft-DTW in float32, forward and backward, and DTW barycentre averaging, on one core. "
         f"Batch x frames x width; gamma 1 where not said; {options.rounds} rounds.",
+        "rounds": options.rounds,
         "machine": machine(("torch", "numpy", "numba")),
         "rows": rows,
         "notes": [

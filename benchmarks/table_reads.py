@@ -1,22 +1,28 @@
 """Reading a media table: random blobs a second beside single files, and cached features beside a `.npy` file.
 
-Also what it costs to write vectors into the rows themselves rather than beside them. The page cache is warm;
-the contenders take turns. Writes results/table_reads.json.
+    python benchmarks/table_reads.py [--rows 10000]
+
+Files are read one after another and by a pool of eight threads; raw Lance is there too. Warm: everything is
+in the page cache. Cold: the kernel was told to drop the pages of the contender's files before each turn
+(`posix_fadvise`). Also what it costs to write vectors into the rows themselves rather than beside them.
+Writes `results/table_reads.json`.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lance
 import numpy as np
 import pyarrow as pa
 
-from machine import machine, spread, write
+from machine import in_turns, machine, ratios, require_idle, spread, write
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
 
@@ -28,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
     rows = parser.parse_args().rows
+    require_idle()
     with tempfile.TemporaryDirectory() as folder:
         table = fill(Path(folder), rows)
         overhead = size(table.path) / (rows * BLOB_BYTES)
@@ -38,7 +45,8 @@ def main() -> None:
             "batch": BATCH,
             "rounds": ROUNDS,
             "bytes_on_disk_over_bytes_of_media": round(overhead, 4),
-            "blobs_per_s": blobs(table, Path(folder) / "files"),
+            "blobs_per_s": blobs(table, Path(folder) / "files", is_cold=False),
+            "blobs_per_s_cold": blobs(table, Path(folder) / "files", is_cold=True),
             "feature_vectors_per_s": features(table, Path(folder) / "features.npy"),
             "beside_or_inside": beside_or_inside(table, Path(folder) / "inside.lance"),
         }
@@ -62,21 +70,34 @@ def fill(folder: Path, rows: int) -> Table:
     return table
 
 
-def blobs(table: Table, files: Path) -> dict[str, dict[str, float]]:
+def blobs(table: Table, files: Path, is_cold: bool) -> dict[str, dict[str, dict[str, float]]]:
     """Random blobs a second, in batches."""
     dataset = lance.dataset(table.path / "rows.lance")
+    pool = ThreadPoolExecutor(8)
 
-    def read_files(numbers: np.ndarray) -> None:
-        assert all((files / f"{number}.bin").read_bytes() for number in numbers)
+    def read(number: int) -> bytes:
+        return (files / f"{number}.bin").read_bytes()
 
     contenders: dict[str, Callable[[np.ndarray], object]] = {
         "Table.rows": lambda numbers: table.rows(numbers, columns=["image"]),
         "lance take": lambda numbers: dataset.take(numbers.tolist(), columns=["image"]),
-        "one file each": read_files,
+        "one file each, eight threads": lambda numbers: list(pool.map(read, numbers)),
+        "one file each": lambda numbers: [read(number) for number in numbers],
     }
-    dice = np.random.default_rng(1)
-    orders = [dice.integers(0, len(table), (8, BATCH)) for _ in range(ROUNDS)]
-    return rates(contenders, orders, 8 * BATCH)
+    orders = np.random.default_rng(1).integers(0, len(table), (ROUNDS + 1, 8, BATCH))
+    folders = {name: files if "file" in name else table.path for name in contenders} if is_cold else {}
+    with pool:
+        return rates(contenders, list(orders), 8 * BATCH, folders)
+
+
+def forget(folder: Path) -> None:
+    """Ask the kernel to drop the pages of all files below."""
+    os.sync()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            handle = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
 
 
 def features(table: Table, path: Path) -> dict[str, dict[str, float]]:
@@ -91,23 +112,43 @@ def features(table: Table, path: Path) -> dict[str, dict[str, float]]:
         "Table.features": lambda _: table.features("f"),
         "np.load": lambda _: np.load(path),
     }
-    return rates(contenders, [np.zeros((1, 1))] * ROUNDS, len(table))
+    return rates(contenders, [np.zeros((1, 1))] * (ROUNDS + 1), len(table), {})
 
 
 def rates(
-    contenders: dict[str, Callable[[np.ndarray], object]], orders: list[np.ndarray], num_items: int
-) -> dict[str, dict[str, float]]:
-    """Items a second of contenders that take turns, and the first's rate over the last's in each round."""
-    found: dict[str, list[float]] = {name: [] for name in contenders}
-    for parts in [orders[0], *orders]:
-        for name, read in contenders.items():
-            start = time.perf_counter()
-            for part in parts:
-                read(part)
-            found[name].append(num_items / (time.perf_counter() - start))
-    ours, *_, peers = (values[1:] for values in found.values())
-    ratio = spread([one / other for one, other in zip(ours, peers, strict=True)])
-    return {name: spread(values[1:]) for name, values in found.items()} | {"ours over last": ratio}
+    contenders: dict[str, Callable[[np.ndarray], object]],
+    orders: list[np.ndarray],
+    num_items: int,
+    cold: dict[str, Path],
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Items a second of contenders that take turns, and the first's rate over theirs in each round.
+
+    Args:
+        contenders: Each reads the rows it is given.
+        orders: Rows of each round; the first warms up.
+        num_items: In a round.
+        cold: Folder whose pages a contender does without; empty: all are warm.
+    """
+    for read in contenders.values():
+        for part in orders[0]:
+            read(part)
+    turns = dict.fromkeys(contenders, 0)
+
+    def take(name: str) -> float:
+        turns[name] += 1
+        if name in cold:
+            forget(cold[name])
+        start = time.perf_counter()
+        for part in orders[turns[name]]:
+            contenders[name](part)
+        return num_items / (time.perf_counter() - start)
+
+    found = in_turns(list(contenders), ROUNDS, take)
+    ours = next(iter(contenders))
+    over = ratios({name: [1 / one for one in values] for name, values in found.items()}, ours)
+    return {
+        name: {"per second": spread(values), "ours over it": over[name]} for name, values in found.items()
+    }
 
 
 def beside_or_inside(table: Table, path: Path) -> dict[str, object]:

@@ -1,26 +1,27 @@
 """Frozen towers by backend: samples per second and error against eager fp32, for each pretrained encoder.
 
-    python benchmarks/towers.py [ROUNDS]
+    python benchmarks/towers.py [--rounds 9]
 
-Backends take turns within a round (A B C A B C ...), and what counts are ratios to eager of the same round:
-a busy machine slows all alike. Rates are medians and belong to the machine and its load. Writes
-`results/towers.json`.
+One thread; what counts is the ratio of CPU times to eager within a round. PyTorch has its best settings in
+rows of their own: pictures channels-last, and `torch.compile`. Writes `results/towers.json`.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
-from machine import machine, spread, write
-from sensorium.core.types import Padded
+from machine import in_turns, machine, ratios, require_idle, write
+from sensorium.core.types import Padded, Tokens
 from sensorium.encoders import ENCODERS
 from sensorium.encoders.backend import BACKENDS, EAGER, MAX_ERROR, relative_error, run_through
-
-ROUNDS = 7
 
 
 def examples() -> dict[str, Padded]:
@@ -38,30 +39,54 @@ def examples() -> dict[str, Padded]:
     }
 
 
+def contenders(name: str, example: Padded) -> dict[str, Callable[[], Tokens]]:
+    """What runs the encoder on the example, by name."""
+    runs: dict[str, Callable[[], Tokens]] = {}
+    for backend in BACKENDS:
+        run = run_through(backend, ENCODERS.build(name), example)
+        runs[backend] = lambda run=run: run(example)
+    compiled = torch.compile(ENCODERS.build(name))
+    runs["compiled"] = torch.no_grad()(lambda: compiled(example))
+    if example.values.ndim == 4:
+        last = ENCODERS.build(name).to(memory_format=torch.channels_last)
+        moved = replace(example, values=example.values.contiguous(memory_format=torch.channels_last))
+        runs["channels-last"] = torch.no_grad()(lambda: last(moved))
+        both = torch.compile(ENCODERS.build(name).to(memory_format=torch.channels_last))
+        runs["channels-last, compiled"] = torch.no_grad()(lambda: both(moved))
+    return runs
+
+
 def measure(name: str, example: Padded, rounds: int) -> dict[str, dict[str, object]]:
-    encoder = ENCODERS.build(name)
-    runs = {backend: run_through(backend, encoder, example) for backend in BACKENDS}
-    reference = runs[EAGER](example)
-    errors = {backend: relative_error(run(example), reference) for backend, run in runs.items()}
-    seconds: dict[str, list[float]] = {backend: [] for backend in runs}
-    for _ in range(rounds):
-        for backend, run in runs.items():
-            start = time.perf_counter()
-            run(example)
-            seconds[backend].append(time.perf_counter() - start)
+    runs = contenders(name, example)
+    reference = runs[EAGER]()
+    errors = {backend: relative_error(run(), reference) for backend, run in runs.items()}
+
+    def take(backend: str) -> float:
+        start = time.process_time()
+        runs[backend]()
+        return time.process_time() - start
+
+    times = in_turns(list(runs), rounds, take)
+    speeds = ratios({backend: [1 / one for one in values] for backend, values in times.items()}, EAGER)
     return {
         backend: {
-            "samples_per_s": round(len(example.values) / statistics.median(times), 1),
-            "speed_over_eager": spread([a / b for a, b in zip(seconds[EAGER], times, strict=True)]),
+            "samples_per_s": round(len(example.values) / statistics.median(values), 1),
+            "speed_over_eager": speeds[backend],
             "relative_error": errors[backend],
             "within_bound": errors[backend] <= MAX_ERROR,
         }
-        for backend, times in seconds.items()
+        for backend, values in times.items()
     }
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"OMP_NUM_THREADS": "1"})
+    require_idle()
+    torch.set_num_threads(1)
     results = {name: measure(name, example, rounds) for name, example in examples().items()}
     here = machine(("torch", "onnxruntime"))
     path = write("towers", {"machine": here, "rounds": rounds, "max_error": MAX_ERROR, "towers": results})

@@ -1,13 +1,15 @@
 """Transcription by Whisper tiny.en beside faster-whisper: equal texts, word error, CPU time.
 
-    python benchmarks/transcription.py [--rounds 2] [--sentences 24] [--recordings 24]
+    python benchmarks/transcription.py [--rounds 7] [--sentences 12] [--recordings 12]
 
 Both read the same CTranslate2 folder and the same files, through their own decoders of sound, and write
 greedily: one beam, temperature 0, no voice detection, nothing shown of what was written before. Every
-contender is a process of its own that stays alive; they take turns file by file (A B C D, B C D A, ...), and
-what counts is the ratio of CPU times over a round. Recordings are the stamps' English captions (one to four
-words each), sentences spoken by espeak-ng in five voices, and one recording that joins all sentences with
-pauses, longer than a window. Writes `results/transcription.json`.
+contender is a process of its own that stays alive; they take turns, a whole group of recordings each, and
+what counts is the ratio of CPU times at equal precision: ours in float32 over faster-whisper's in float32;
+int8 and bfloat16 have rows of their own. Recordings are the stamps' English captions (one to four words
+each), sentences spoken by espeak-ng in five voices, and one recording that joins all sentences with pauses,
+longer than a window. Texts are compared over all of the stamps' captions once. Writes
+`results/transcription.json`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -151,31 +152,33 @@ def joined(folder: Path, recordings: Recordings) -> Recordings:
     return {str(path): " ".join(recordings.values())}
 
 
-def measure(recordings: Recordings, rounds: int, threads: int, folder: Path) -> list[dict[str, object]]:
-    """One row a contender: share of texts equal to the peer's, word errors, real-time factor, ratio."""
+def measure(
+    recordings: Recordings, rounds: int, threads: int, folder: Path, limit: int | None
+) -> list[dict[str, object]]:
+    """One row a contender: share of texts equal to the peer's, word errors, real-time factor, ratios."""
+    from machine import in_turns, ratios
     from sensorium.media import probe
 
     contenders = {name: Contender(name, threads, folder) for name in CONTENDERS}
-    texts: dict[str, dict[str, str]] = defaultdict(dict)
-    cpu_s: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    wall_s: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    for name in CONTENDERS:
-        contenders[name].ask(next(iter(recordings)))
-    for _ in range(rounds):
-        sums = dict.fromkeys(CONTENDERS, 0.0), dict.fromkeys(CONTENDERS, 0.0)
-        for turn, path in enumerate(recordings):
-            shift = turn % len(CONTENDERS)
-            for name in (*CONTENDERS[shift:], *CONTENDERS[:shift]):
-                answer = contenders[name].ask(path)
-                texts[name][path] = str(answer["text"])
-                sums[0][name] += float(str(answer["cpu_s"]))
-                sums[1][name] += float(str(answer["wall_s"]))
-        for name in CONTENDERS:
-            cpu_s[name].append(sums[0][name])
-            wall_s[name].append(sums[1][name])
+    texts: dict[str, dict[str, str]] = {
+        name: {path: str(contender.ask(path)["text"]) for path in recordings}
+        for name, contender in contenders.items()
+    }
+    timed = list(recordings)[:limit]
+
+    def take(name: str) -> tuple[float, float]:
+        answers = [contenders[name].ask(path) for path in timed]
+        return sum(float(str(one["cpu_s"])) for one in answers), sum(
+            float(str(one["wall_s"])) for one in answers
+        )
+
+    found = in_turns(CONTENDERS, rounds, take)
+    cpu_s, wall_s = ({name: [run[part] for run in runs] for name, runs in found.items()} for part in (0, 1))
     for contender in contenders.values():
         contender.close()
-    duration_s = sum(probe(path).duration_s or 0.0 for path in recordings)
+    over = {peer: ratios(cpu_s, peer) for peer in (PEER, PEER_FAST)}
+    clock = ratios(wall_s, PEER)
+    duration_s = sum(probe(path).duration_s or 0.0 for path in timed)
     truth = list(recordings.values())
     rows = []
     for name in CONTENDERS:
@@ -185,16 +188,17 @@ def measure(recordings: Recordings, rounds: int, threads: int, folder: Path) -> 
             {
                 "contender": name,
                 "recordings": len(recordings),
-                "seconds": round(duration_s, 1),
                 "equal to faster-whisper fp32": round(
                     float(np.mean([a == b for a, b in zip(own, theirs, strict=True)])), 4
                 ),
                 "WER against it": words_wrong(theirs, own),
                 "WER against the text": words_wrong(truth, own),
                 "real-time factor (CPU)": round(statistics.median(cpu_s[name]) / duration_s, 4),
-                "CPU time over faster-whisper fp32": ratio(cpu_s[name], cpu_s[PEER]),
-                "CPU time over faster-whisper int8": ratio(cpu_s[name], cpu_s[PEER_FAST]),
-                "time over faster-whisper fp32": ratio(wall_s[name], wall_s[PEER]),
+                "timed seconds": round(duration_s, 1),
+                "CPU time over faster-whisper fp32": round(over[PEER][name]["median"], 3),
+                "least and greatest": [round(over[PEER][name][key], 3) for key in ("min", "max")],
+                "CPU time over faster-whisper int8": round(over[PEER_FAST][name]["median"], 3),
+                "time over faster-whisper fp32": round(clock[name]["median"], 3),
             }
         )
     return rows
@@ -208,22 +212,20 @@ def words_wrong(said: Sequence[str], heard: Sequence[str]) -> float:
     return round(evaluate_transcripts([b for _, b in pairs], [a for a, _ in pairs]).wer.mean, 4)
 
 
-def ratio(own: Sequence[float], other: Sequence[float]) -> float:
-    return round(statistics.median(a / b for a, b in zip(own, other, strict=True)), 3)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--sentences", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--sentences", type=int, default=12)
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--recordings", type=int, help="only the first so many of the stamps'")
+    parser.add_argument("--recordings", type=int, default=12, help="so many of the stamps' are timed")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         return child(options.child[0], int(options.child[1]), options.child[2])
-    from machine import machine, write
+    from machine import machine, require_idle, write
     from sensorium.data.packages import weights
+
+    require_idle()
 
     model = weights("whisper-tiny.en")
     rows: list[dict[str, object]] = []
@@ -231,17 +233,23 @@ def main() -> None:
         folder = Path(name)
         spoken = sentences(folder, options.sentences, texts_of_stamps())
         groups = {
-            "stamps": dict(list(stamps().items())[: options.recordings]),
+            "stamps": stamps(),
             "sentences": spoken,
             "joined": joined(folder, spoken),
         }
         for what, threads in itertools.product(groups, options.threads):
-            for row in measure(groups[what], options.rounds, threads, model):
+            for row in measure(groups[what], options.rounds, threads, model, options.recordings):
                 label = f"{what}, {threads} thread{'s' if threads > 1 else ''}: {row.pop('contender')}"
                 rows.append({"what": label, **row})
                 print(rows[-1], flush=True)
             here = machine(("torch", "numpy", "numba", "av"))
-            figures = {"claim": CLAIM, "date": here["date"], "machine": here, "rows": rows, "notes": NOTES}
+            figures = {
+                "claim": CLAIM,
+                "rounds": options.rounds,
+                "machine": here,
+                "rows": rows,
+                "notes": NOTES,
+            }
             print(write("transcription", figures), flush=True)
 
 
@@ -260,8 +268,9 @@ def texts_of_stamps() -> list[str]:
 
 
 CLAIM = (
-    "Whisper tiny.en from the same folder, greedy: the words of faster-whisper 1.2.1 (CTranslate2 4.8.5), in "
-    "less processor time at equal threads."
+    "Whisper tiny.en from the same folder, greedy, beside faster-whisper 1.2.1 (CTranslate2 4.8.5) at "
+    "equal threads "
+    "and precision; other precisions in rows of their own."
 )
 NOTES = [
     "faster-whisper's default for these weights on a processor is fp32. sensorium: as by default, encoder in "

@@ -8,6 +8,7 @@ first source and see no picture (`evals.text_only`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Bool
@@ -48,13 +49,21 @@ class Bias:
     bag_of_words: Interval
 
 
-def question_bias(table: Table, *, train: str = "", seed: int = 0, progress: Progress = quiet) -> list[Bias]:
+def question_bias(
+    table: Table,
+    *,
+    train: str = "",
+    num_rows: int | None = None,
+    seed: int = 0,
+    progress: Progress = quiet,
+) -> list[Bias]:
     """Measure how far questions are answered without what they are about.
 
     Args:
         table: Rows with questions.
         train: Source to learn from; "" = that of the first row with a question. Where there is no other
             source, its rows are halved.
+        num_rows: Measure on the questions of so many rows of each other source, the first; None: of all.
         seed: Of the choices.
         progress: Told how many rows are read.
 
@@ -68,7 +77,8 @@ def question_bias(table: Table, *, train: str = "", seed: int = 0, progress: Pro
     if train not in found:
         raise UsageError(f"no questions of source '{train}'; there are {', '.join(found)}")
     rng = np.random.default_rng([seed, 17])
-    learned, rest = found.pop(train), found
+    learned = list(chain.from_iterable(found.pop(train)))
+    rest = {source: list(chain.from_iterable(rows[:num_rows])) for source, rows in found.items()}
     if not rest:
         order = rng.permutation(len(learned))
         rest = {train: [learned[place] for place in order[1::2]]}
@@ -77,16 +87,16 @@ def question_bias(table: Table, *, train: str = "", seed: int = 0, progress: Pro
     return _measure(_some(learned, rng), some, seed)
 
 
-def _read(table: Table, progress: Progress) -> dict[str, list[Question]]:
-    """Questions by source, in the order of the rows."""
-    found: dict[str, list[Question]] = {}
+def _read(table: Table, progress: Progress) -> dict[str, list[list[Question]]]:
+    """Questions of each row by source, in the order of the rows."""
+    found: dict[str, list[list[Question]]] = {}
     starts = range(0, len(table), _CHUNK)
     for start in track(starts, len(starts), "reading questions", progress):
         numbers = range(start, min(start + _CHUNK, len(table)))
         for sample in table.rows(numbers, columns=["uri", "source", "meta"]):
             asked = questions_of(sample)
             if asked:
-                found.setdefault(sample.source, []).extend(asked)
+                found.setdefault(sample.source, []).append(list(asked))
     return found
 
 
