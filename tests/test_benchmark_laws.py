@@ -1,4 +1,4 @@
-"""The laws of comparisons in time: an idle machine, equal turns, enough rounds, results as new as the code."""
+"""The laws of comparisons in time: an idle machine, equal turns, rounds enough, results as new as code."""
 
 import importlib
 import json
