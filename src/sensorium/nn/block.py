@@ -46,6 +46,8 @@ class BlockConfig(Config):
         is_causal: Whether a token sees only what stands before it.
         rotary_axes: 0: no rotary positions; 1: sequences; 2: grids.
         rotary_base: Base of the rotary wavelengths.
+        rotary_factors: What the wavelength of each pair is multiplied by; none: all are 1.
+        rotary_gain: What rotated queries and keys are multiplied by.
         memory_dim: Width of the memory for cross-attention; 0 = the block has none.
         gated_memory: Whether cross-attention passes a tanh gate that starts at 0.
         memory_pace: Places of the memory that a token reads on, about; 0: it is not read in order.
@@ -69,6 +71,8 @@ class BlockConfig(Config):
     is_causal: bool = False
     rotary_axes: int = Field(default=0, ge=0, le=3)
     rotary_base: float = 10_000.0
+    rotary_factors: tuple[float, ...] = ()
+    rotary_gain: float = 1.0
     memory_dim: int = Field(default=0, ge=0)
     gated_memory: bool = True
     memory_pace: float = Field(default=0.0, ge=0)
@@ -237,7 +241,6 @@ def make_norm(config: BlockConfig) -> nn.Module:
 
 def _self_attention(config: BlockConfig) -> Attention:
     head_dim = config.dim // config.num_heads if config.head_dim is None else config.head_dim
-    rotary = Rotary(head_dim, config.rotary_base, config.rotary_axes) if config.rotary_axes else None
     return Attention(
         config.dim,
         config.num_heads,
@@ -248,7 +251,17 @@ def _self_attention(config: BlockConfig) -> Attention:
         query_norm=config.query_norm,
         norm_eps=config.norm_eps,
         is_causal=config.is_causal,
-        rotary=rotary,
+        rotary=_rotary(config, head_dim) if config.rotary_axes else None,
+    )
+
+
+def _rotary(config: BlockConfig, head_dim: int) -> Rotary:
+    return Rotary(
+        head_dim,
+        config.rotary_base,
+        config.rotary_axes,
+        factors=config.rotary_factors,
+        gain=config.rotary_gain,
     )
 
 

@@ -7,6 +7,7 @@ numbers along one axis (a text, a sound) or several (rows and columns of an imag
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange
@@ -31,19 +32,33 @@ class Rotary(nn.Module):
         head_dim: Width K of a head, a multiple of 2 x `num_axes`.
         base: The slowest pair turns once in about 2 pi x `base` positions.
         num_axes: 1 for sequences, 2 for image grids.
+        factors: The wavelength of each pair is multiplied by its own; none: all are 1.
+        gain: What the result is multiplied by.
 
     Raises:
-        ConfigError: If `head_dim` does not divide so.
+        ConfigError: If `head_dim` does not divide so, or there are not as many factors as pairs.
 
     Reference: arXiv:2104.09864, section 3.4.2.
     """
 
-    def __init__(self, head_dim: int, base: float = 10_000.0, num_axes: int = 1) -> None:
+    def __init__(
+        self,
+        head_dim: int,
+        base: float = 10_000.0,
+        num_axes: int = 1,
+        factors: Sequence[float] = (),
+        gain: float = 1.0,
+    ) -> None:
         super().__init__()
         if head_dim % (2 * num_axes):
             raise ConfigError(f"rotary positions need head_dim={head_dim} to be a multiple of {2 * num_axes}")
         self.axis_dim = head_dim // num_axes
+        if factors and len(factors) != self.axis_dim // 2:
+            raise ConfigError(
+                f"{len(factors)} rotary factors for {self.axis_dim // 2} pairs; give one for each"
+            )
         self.base = base
+        self.factors, self.gain = tuple(factors), gain
 
     def forward(
         self, x: Float[Tensor, "B H N K"], positions: Int64[Tensor, "#B N *axes"] | None = None
@@ -56,9 +71,14 @@ class Rotary(nn.Module):
         # Not a buffer: casting a model to bfloat16 would round it, and far positions would lose their place.
         precision = torch.float64 if x.dtype == torch.float64 else torch.float32
         steps = torch.arange(0, self.axis_dim, 2, dtype=precision, device=x.device) / self.axis_dim
-        angles = positions[..., None] * self.base**-steps
-        angles = rearrange(angles, "b n axes f -> b 1 n (axes f)")
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        rates = self.base**-steps
+        if self.factors:
+            rates = rates / torch.tensor(self.factors, dtype=precision, device=x.device)
+        angles = rearrange(positions[..., None] * rates, "b n axes f -> b 1 n (axes f)")
+        cos, sin = angles.cos(), angles.sin()
+        if self.gain != 1:
+            cos, sin = self.gain * cos, self.gain * sin
+        cos, sin = cos.to(x.dtype), sin.to(x.dtype)
         first, second = x.chunk(2, dim=-1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 

@@ -1,18 +1,21 @@
 """Llama, Qwen2 and Qwen3 as llama.cpp names them: a GGUF file's metadata and tensors in our terms.
 
-In: an opened file. Out: the `config.json` that it would have on Hugging Face, so that there is one reader of
-configurations, and parameters under our names. Files of architecture `llama` hold the rows of queries and
-keys in pairs (2i, 2i + 1) of rotary coordinates; here as in transformers they are (i, i + K/2). Since blocks
-lie along rows, the rows are put in order before they are decoded.
+In: an opened file. Out: the `config.json` that it would have on Hugging Face, so that there is one reader
+of configurations, and parameters under our names. Files of architecture `llama` hold the rows of queries
+and keys in pairs (2i, 2i + 1) of rotary coordinates; here as in transformers they are (i, i + K/2). Since
+blocks lie along rows, the rows are put in order before they are decoded. Metadata that would change the
+result and are not built here are refused by their keys.
 
-Reference: `convert_hf_to_gguf.py` of llama.cpp, `LlamaModel.permute`, and `constants.py` of its package gguf.
+Reference: `convert_hf_to_gguf.py` of llama.cpp, `LlamaModel.permute`, and `constants.py` of its package
+gguf; `llama-model.cpp` and `llama-context.cpp` for what each key does and for what stands in where it is
+absent.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,45 +24,97 @@ from torch import Tensor
 
 from sensorium.core.errors import CheckpointError
 from sensorium.models.pretrained.gguf import Gguf, GgufTensor
+from sensorium.models.pretrained.llama import FAMILIES
 from sensorium.models.pretrained.quants import BLOCK_TYPES
+from sensorium.models.pretrained.rope import Rope, multiplied, read_base, read_factor, yarn_factors, yarn_gain
+from sensorium.models.pretrained.settings import Settings, shown
+from sensorium.models.weights import check_finite
 
 _PAIRED = ("llama",)
-_ROPE_FACTORS = "rope_freqs.weight"
+_ROPE_FACTORS, _EMBEDDING = "rope_freqs.weight", "token_embd.weight"
+_READ = frozenset(
+    (
+        "attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length",
+        "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "rope.dimension_count",
+        "rope.freq_base", "rope.scale_linear", "rope.scaling.type", "rope.scaling.factor",
+        "rope.scaling.attn_factor", "rope.scaling.original_context_length", "rope.scaling.finetuned",
+    )
+)  # fmt: skip
+"""Keys of attention and positions that are honoured, or say nothing of the result; all others are refused."""
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "attention.causal": (True,),
+    "attention.sliding_window": (0,),
+    "attention.scale": (0,),
+    "attention.max_alibi_bias": (0,),
+    "attention.clamp_kqv": (0,),
+    "logit_scale": (0, 1),
+    "residual_scale": (0, 1),
+    "embedding_scale": (0, 1),
+    "attn_logit_softcapping": (0,),
+    "final_logit_softcapping": (0,),
+    "use_parallel_residual": (False,),
+    "tensor_data_layout": ("reference", "Meta AI original pth"),
+    "pooling_type": (0,),
+    "swin_norm": (False,),
+    "embedding_length_out": (0,),
+    "n_deepstack_layers": (0,),
+    "nextn_predict_layers": (0,),
+}
+"""Keys that would change the result, with the values that do not."""
 
 
-def read_config(file: Gguf) -> dict[str, Any]:
-    """Return the `config.json` that says what the metadata say."""
-    meta = file.metadata
+def read_config(file: Gguf) -> tuple[dict[str, Any], Rope]:
+    """Return the `config.json` that says what the metadata say, and the rotary positions.
+
+    Raises:
+        CheckpointError: If a key is missing, of the wrong type or range, or asks for what is not built.
+    """
+    meta = Settings(file.metadata, "the metadata")
     family = meta.get("general.architecture")
-
-    def read(key: str) -> Any:
-        return meta.get(f"{family}.{key}")
-
-    num_heads, width = read("attention.head_count"), read("embedding_length")
-    has_sizes = isinstance(num_heads, int) and isinstance(width, int) and num_heads > 0
-    head_dim = read("attention.key_length") or (width // num_heads if has_sizes else None)
-    scaling = "llama3" if _ROPE_FACTORS in file.tensors else read("rope.scaling.type")
-    rotated = read("rope.dimension_count") or head_dim
-    embedding = file.tensors.get("token_embd.weight")
+    if family not in FAMILIES:
+        raise CheckpointError(
+            f"model_type {shown(family)} is not supported; supported: {', '.join(FAMILIES)}"
+        )
+    meta.refuse_unless("split.count", 0, 1)
+    read = Settings(
+        {
+            key.removeprefix(f"{family}."): value
+            for key, value in meta.items()
+            if key.startswith(f"{family}.")
+        },
+        f"the metadata of '{family}'",
+    )
+    _refuse_unsupported(read)
+    num_layers, width, context = (
+        read.size(key) for key in ("block_count", "embedding_length", "context_length")
+    )
+    num_heads = _one_for_all(read, "attention.head_count", num_layers)
+    head_dim = _head_dim(read, width, num_heads)
+    embedding = file.tensors.get(_EMBEDDING)
+    if embedding is None:
+        raise CheckpointError(f"the file has no tensor '{_EMBEDDING}'; is it a part of a model?")
+    if read.size("vocab_size", embedding.shape[0]) != embedding.shape[0]:
+        raise read.refusal("vocab_size", f"{embedding.shape[0]}, the rows of '{_EMBEDDING}'")
     return {
         "model_type": family,
-        "vocab_size": None if embedding is None else embedding.shape[0],
+        "vocab_size": embedding.shape[0],
         "hidden_size": width,
-        "num_hidden_layers": read("block_count"),
+        "num_hidden_layers": num_layers,
         "num_attention_heads": num_heads,
-        "num_key_value_heads": read("attention.head_count_kv"),
+        "num_key_value_heads": _one_for_all(read, "attention.head_count_kv", num_layers, default=num_heads),
         "head_dim": head_dim,
-        "intermediate_size": read("feed_forward_length"),
-        "rms_norm_eps": read("attention.layer_norm_rms_epsilon"),
-        "rope_theta": read("rope.freq_base"),
-        "rope_scaling": {"rope_type": "default" if scaling in (None, "none") else scaling},
-        "partial_rotary_factor": None if head_dim is None else rotated / head_dim,
-        "use_sliding_window": read("attention.sliding_window") is not None,
-        "num_experts": read("expert_count"),
-        "attention_bias": family != "qwen2" and any(name.endswith("attn_q.bias") for name in file.tensors),
+        "intermediate_size": _one_for_all(read, "feed_forward_length", num_layers),
+        "rms_norm_eps": read.number("attention.layer_norm_rms_epsilon", least=1e-30, most=1.0),
+        "attention_bias": _has_bias(file, r"attn_(q|k|v|output)"),
+        "mlp_bias": family == "llama" and _has_bias(file, r"ffn_\w+"),
         "tie_word_embeddings": "output.weight" not in file.tensors,
-        "max_position_embeddings": read("context_length"),
-    }
+        "max_position_embeddings": context,
+    }, _rope(file, read, head_dim, context)
+
+
+def shapes(file: Gguf) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter under our name; nothing is decoded."""
+    return {rename(name): tensor.shape for name, tensor in file.tensors.items() if name != _ROPE_FACTORS}
 
 
 def translate(file: Gguf, num_heads: int, num_kv_heads: int | None) -> Iterator[tuple[str, Tensor]]:
@@ -71,6 +126,8 @@ def translate(file: Gguf, num_heads: int, num_kv_heads: int | None) -> Iterator[
     is_paired = file.metadata.get("general.architecture") in _PAIRED
     heads = {"query": num_heads, "key": num_heads if num_kv_heads is None else num_kv_heads}
     for name, tensor in file.tensors.items():
+        if name == _ROPE_FACTORS:
+            continue
         ours = rename(name)
         part = ours.split(".")[-2]
         if is_paired and part in heads:
@@ -91,10 +148,12 @@ def rename(name: str) -> str:
     """Return our name of one tensor."""
     if name in _NAMES:
         return _NAMES[name]
-    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
+    match = re.fullmatch(r"blk\.(\d{1,6})\.(\w+)\.(weight|bias)", name)
     if match and match[2] in _PARTS:
         return f"stack.blocks.{match[1]}.{_PARTS[match[2]]}.{match[3]}"
-    raise CheckpointError(f"'{name}' is no tensor of llama, qwen2 or qwen3; is this another architecture?")
+    raise CheckpointError(
+        f"{shown(name)} is no tensor of llama, qwen2 or qwen3; is this another architecture?"
+    )
 
 
 _NAMES: Mapping[str, str] = {
@@ -115,3 +174,74 @@ _PARTS: Mapping[str, str] = {
     "ffn_up": "mlp.up",
     "ffn_down": "mlp.down",
 }
+
+
+def _refuse_unsupported(read: Settings) -> None:
+    for key, value in read.items():
+        is_of_attention = key.startswith(("attention.", "rope.")) and key not in _READ
+        if key in _NEUTRAL or is_of_attention or key.startswith("expert"):
+            read.refuse_unless(key, *_NEUTRAL.get(key, (0,)))
+        if isinstance(value, float) and not np.isfinite(value):
+            raise read.refusal(key, "a finite number")
+
+
+def _one_for_all(read: Settings, key: str, num_layers: int, default: int | None = None) -> int:
+    """A size that may be given for each layer; all layers here are alike."""
+    value = read.get(key)
+    if not isinstance(value, list):
+        return read.size(key, default)
+    if len(value) != num_layers or any(one != value[0] for one in value):
+        raise read.refusal(key, f"{num_layers} equal values: layers of different sizes are not supported")
+    return Settings({key: value[0]}, read.source).size(key)
+
+
+def _head_dim(read: Settings, width: int, num_heads: int) -> int:
+    """Width of a head: that of keys, of values and of what is rotated must be one."""
+    if width % num_heads and read.get("attention.key_length") is None:
+        raise read.refusal("attention.head_count", f"a divisor of embedding_length={width}, or a key_length")
+    common = width // num_heads or None
+    head_dim = read.size("attention.key_length", common)
+    for key, default in (("attention.value_length", common), ("rope.dimension_count", head_dim)):
+        size = read.size(key, default)
+        if size != head_dim:
+            raise CheckpointError(
+                f"{read.source} has {key}={size} where heads are {head_dim} wide; expected equal widths"
+            )
+    return head_dim
+
+
+def _rope(file: Gguf, read: Settings, head_dim: int, context: int) -> Rope:
+    """Rotary positions as llama.cpp reads them: linear unless said otherwise, under the new key or the old."""
+    base, kind = read_base(read, "rope.freq_base"), read.get("rope.scaling.type")
+    if kind not in (None, "none", "linear", "yarn"):
+        raise read.refusal("rope.scaling.type", "none, linear or yarn; others are not supported")
+    key = "rope.scale_linear" if read.get("rope.scaling.factor") is None else "rope.scaling.factor"
+    factor = 1.0 if read.get(key) in (None, 0) else read_factor(read, key)
+    original = read.size("rope.scaling.original_context_length", context)
+    read.flag("rope.scaling.finetuned")  # says nothing of the result
+    gain, factors = read_factor(read, "rope.scaling.attn_factor", 1.0), tuple[float, ...]()
+    if kind == "yarn":
+        factors, gain = yarn_factors(factor, base, head_dim, original), gain * yarn_gain(factor)
+    elif kind != "none" and factor != 1:
+        factors = (factor,) * (head_dim // 2)
+    return Rope(base, multiplied(factors, _given_factors(file, head_dim)), gain)
+
+
+def _given_factors(file: Gguf, head_dim: int) -> tuple[float, ...]:
+    """Factors that stand among the tensors, as of Llama 3.1 and later."""
+    tensor = file.tensors.get(_ROPE_FACTORS)
+    if tensor is None:
+        return ()
+    if file.metadata.get("general.architecture") != "llama":
+        raise CheckpointError(f"'{_ROPE_FACTORS}' is there, which this architecture does not use")
+    if tensor.shape != (head_dim // 2,):
+        raise CheckpointError(f"'{_ROPE_FACTORS}' is of shape {tensor.shape}; expected ({head_dim // 2},)")
+    values = torch.from_numpy(tensor.decode())
+    check_finite({_ROPE_FACTORS: values})
+    if bool((values <= 0).any()):
+        raise CheckpointError(f"'{_ROPE_FACTORS}' holds {float(values.min()):g}; expected numbers above 0")
+    return tuple(cast("list[float]", values.tolist()))
+
+
+def _has_bias(file: Gguf, parts: str) -> bool:
+    return any(re.fullmatch(rf"blk\.\d+\.{parts}\.bias", name) for name in file.tensors)

@@ -9,15 +9,18 @@ Reference: `llama-vocab.cpp` of llama.cpp for the rules by name; the JSON is the
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any, cast
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from sensorium.core.errors import CheckpointError
 from sensorium.models.pretrained.gguf import Value
+from sensorium.models.pretrained.settings import Settings, shown
+from sensorium.models.weights import one_line
 
-_CONTROL, _USER_DEFINED = 3, 4
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -29,37 +32,115 @@ def tokenizer_json(metadata: Mapping[str, Value]) -> str:
     """Build the tokenizer.
 
     Raises:
-        CheckpointError: If it is of another kind.
+        CheckpointError: If it is of another kind, or a key is missing or does not fit the others.
     """
-    kind, rule = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "default")
-    if kind != "gpt2" or rule not in _SPLITTERS:
+    meta = Settings(metadata, "the metadata")
+    kind, rule = meta.get("tokenizer.ggml.model"), meta.get("tokenizer.ggml.pre") or "default"
+    if kind != "gpt2" or not isinstance(rule, str) or rule not in _SPLITTERS:
         known = ", ".join(_SPLITTERS)
         raise CheckpointError(
-            f"tokenizer '{kind}' with rule '{rule}' is not supported; supported: gpt2 with {known}"
+            f"tokenizer {shown(kind)} with rule {shown(rule)} is not supported; supported: gpt2 with {known}"
         )
-    tokens = cast("list[str]", metadata.get("tokenizer.ggml.tokens", []))
-    merges = [tuple(pair.split(" ", 1)) for pair in cast("list[str]", metadata["tokenizer.ggml.merges"])]
+    try:
+        json: str = _built(meta, rule).to_str()
+    except CheckpointError:
+        raise
+    except Exception as error:  # the package raises bare Exception
+        raise CheckpointError(f"the tokenizer of the metadata does not build: {one_line(error)}") from error
+    return json
+
+
+def _built(meta: Settings, rule: str) -> Tokenizer:
+    tokens = _tokens(meta)
     vocab = {token: number for number, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocab, cast(Any, merges), ignore_merges=rule == "llama-bpe"))
+    tokenizer = Tokenizer(models.BPE(vocab, _merges(meta, vocab), ignore_merges=rule == "llama-bpe"))
     tokenizer.pre_tokenizer = _SPLITTERS[rule]()
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_tokens(
         [
             AddedToken(token, special=kind == _CONTROL, normalized=False)
-            for token, kind in zip(
-                tokens, cast("list[int]", metadata["tokenizer.ggml.token_type"]), strict=True
-            )
+            for token, kind in zip(tokens, _kinds(meta, len(tokens)), strict=True)
             if kind in (_CONTROL, _USER_DEFINED)
         ]
     )
-    start = metadata.get("tokenizer.ggml.bos_token_id")
-    if metadata.get("tokenizer.ggml.add_bos_token", rule == "llama-bpe") and isinstance(start, int):
-        name = tokens[start]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{name} $A", special_tokens=[(name, start)]
+    if meta.get("tokenizer.ggml.bos_token_id") is not None:
+        start = token_id(meta, "bos", len(tokens))
+        if meta.flag("tokenizer.ggml.add_bos_token", default=rule == "llama-bpe"):
+            name = tokens[start]
+            tokenizer.post_processor = processors.TemplateProcessing(
+                single=f"{name} $A", special_tokens=[(name, start)]
+            )
+    return tokenizer
+
+
+def check_special_ids(metadata: Mapping[str, Value]) -> None:
+    """Refuse ids of special tokens that are none of the tokenizer's.
+
+    Raises:
+        CheckpointError: With the first such key.
+    """
+    meta = Settings(metadata, "the metadata")
+    num_tokens = len(_tokens(meta))
+    for key in metadata:
+        match = re.fullmatch(r"tokenizer\.ggml\.(\w+)_token_id", key)
+        if match:
+            token_id(meta, match[1], num_tokens)
+
+
+def token_id(meta: Settings, name: str, num_tokens: int) -> int:
+    """Id of a special token by its name in the metadata: one of the tokenizer's."""
+    key = f"tokenizer.ggml.{name}_token_id"
+    found = meta.get(key)
+    if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < num_tokens:
+        raise meta.refusal(key, f"an id from 0 to {num_tokens - 1}")
+    return found
+
+
+def _tokens(meta: Settings) -> list[str]:
+    key = "tokenizer.ggml.tokens"
+    tokens = _texts(meta, key)
+    if not tokens:
+        raise meta.refusal(key, "at least one token")
+    if len(set(tokens)) < len(tokens):
+        twice = next(token for token, count in Counter(tokens).items() if count > 1)
+        raise CheckpointError(
+            f"{meta.source} has the token {shown(twice)} twice in {key}; expected each once"
         )
-    json: str = tokenizer.to_str()
-    return json
+    return tokens
+
+
+def _merges(meta: Settings, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
+    key, pairs = "tokenizer.ggml.merges", []
+    for merge in _texts(meta, key):
+        left, _, right = merge.partition(" ")
+        if left not in vocab or right not in vocab or left + right not in vocab:
+            raise CheckpointError(
+                f"{meta.source} has the merge {shown(merge)} in {key}; expected two of the tokens"
+            )
+        pairs.append((left, right))
+    return pairs
+
+
+def _kinds(meta: Settings, num_tokens: int) -> list[int]:
+    """What each token is; all are ordinary where nothing is said, as llama.cpp has it."""
+    key = "tokenizer.ggml.token_type"
+    kinds = meta.get(key)
+    if kinds is None:
+        return [_NORMAL] * num_tokens
+    if (
+        not isinstance(kinds, list)
+        or len(kinds) != num_tokens
+        or any(type(kind) is not int for kind in kinds)
+    ):
+        raise meta.refusal(key, f"{num_tokens} whole numbers, one for each token")
+    return kinds
+
+
+def _texts(meta: Settings, key: str) -> list[str]:
+    values = meta.get(key)
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise meta.refusal(key, "a list of texts")
+    return values
 
 
 def _split(pattern: str) -> pre_tokenizers.PreTokenizer:

@@ -1,7 +1,7 @@
 """Finished language models by name: what a configuration says in a word.
 
-In: a name, a folder or a file. Out: the model, its tokenizer and its layout of conversations. Weights that a
-package brings are fetched on first use.
+In: a name, a folder or a file. Out: the model, its tokenizer and its layout of conversations. Weights that
+a package brings are fetched on first use.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 In: the `config.json` and the parameters of a Hugging Face checkpoint. Out: our configuration and our names.
 All four are blocks of RMS norm, rotary grouped-query attention and a SiLU-gated MLP; Qwen2 has biases on
 queries, keys and values, Qwen3 normalises queries and keys. What would change the result and is not built
-here (scaled rotary positions, sliding windows, other activations) is refused by its name. Knows no files.
+here (sliding windows, other activations, multipliers, softcaps) is refused by its name; a value of the
+wrong type or range, and sizes that are not those of the weights, are named. Knows no files.
 
 Reference: `modeling_llama.py`, `modeling_qwen2.py` and `modeling_qwen3.py` of transformers 5.
 """
@@ -11,7 +12,7 @@ Reference: `modeling_llama.py`, `modeling_qwen2.py` and `modeling_qwen3.py` of t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,21 +21,60 @@ from torch.overrides import TorchFunctionMode
 
 from sensorium.core.errors import CheckpointError
 from sensorium.models.language_model import LanguageModel, LanguageModelConfig
+from sensorium.models.pretrained.rope import Rope, read_rope
+from sensorium.models.pretrained.settings import Settings, shown
+from sensorium.models.weights import check_finite, check_floating
 from sensorium.nn.block import BlockConfig
 
 FAMILIES = ("llama", "qwen2", "qwen3")
 
-_DEFAULT_ROPE_THETA, _DEFAULT_NORM_EPS = 10_000.0, 1e-6
+_DEFAULT_NORM_EPS = 1e-6
+_LEAST_EPS = 1e-30
+"""What float32 still keeps from dividing by zero."""
+_DEFAULTS: Mapping[str, Mapping[str, int]] = {
+    "llama": {"max_position_embeddings": 2048},
+    "qwen2": {"max_position_embeddings": 32_768, "num_key_value_heads": 32},
+    "qwen3": {"max_position_embeddings": 32_768, "num_key_value_heads": 32, "head_dim": 128},
+}
+"""What transformers takes for keys that are absent."""
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "hidden_act": ("silu", "swish"),
+    "use_sliding_window": (False,),
+    "quantization_config": (),
+    "compression_config": (),
+    "num_experts": (0,),
+    "num_local_experts": (0,),
+    "embedding_multiplier": (1,),
+    "residual_multiplier": (1,),
+    "attention_multiplier": (),
+    "logits_scaling": (1,),
+    "logit_scale": (1,),
+    "scale_emb": (1,),
+    "attn_logit_softcapping": (),
+    "final_logit_softcapping": (),
+    "query_pre_attn_scalar": (),
+    "clip_qkv": (),
+    "use_qk_norm": (False,),
+    "qk_layernorm": (False,),
+    "rope_interleaved": (False,),
+    "use_mrope": (False,),
+    "alibi": (False,),
+    "is_causal": (True,),
+    "use_bidirectional_attention": (False,),
+}
+"""Keys that would change the result, with the values that do not."""
 
 
-def read_config(values: Mapping[str, Any]) -> LanguageModelConfig:
+def read_config(values: Mapping[str, Any], rope: Rope | None = None) -> LanguageModelConfig:
     """Translate a `config.json`.
 
     Args:
         values: Its content.
+        rope: Rotary positions, where they are not told by it.
 
     Raises:
-        CheckpointError: If it asks for something that is not supported, or lacks a size.
+        CheckpointError: If it asks for something that is not supported, or a value is missing or of another
+            type or range.
 
     Example:
         >>> sizes = {"vocab_size": 31, "hidden_size": 24, "num_hidden_layers": 2, "intermediate_size": 29}
@@ -43,30 +83,51 @@ def read_config(values: Mapping[str, Any]) -> LanguageModelConfig:
     """
     family = values.get("model_type")
     if family not in FAMILIES:
-        raise CheckpointError(f"model_type '{family}' is not supported; supported: {', '.join(FAMILIES)}")
-    _refuse_unsupported(values)
-    has_bias = bool(values.get("attention_bias"))
+        raise CheckpointError(
+            f"model_type {shown(family)} is not supported; supported: {', '.join(FAMILIES)}"
+        )
+    settings = Settings({**_DEFAULTS[family], **values}, "config.json")
+    _refuse_unsupported(settings, family)
+    dim, num_heads = settings.size("hidden_size"), settings.size("num_attention_heads")
+    num_kv_heads, head_dim = (
+        settings.optional_size("num_key_value_heads"),
+        _head_dim(settings, dim, num_heads),
+    )
+    if num_kv_heads is not None and num_heads % num_kv_heads:
+        raise settings.refusal("num_key_value_heads", f"a divisor of num_attention_heads={num_heads}")
+    rope = read_rope(values, head_dim, num_positions(values)) if rope is None else rope
+    has_bias = family != "qwen2" and settings.flag("attention_bias")
     block = BlockConfig(
-        dim=_size(values, "hidden_size"),
-        num_heads=_size(values, "num_attention_heads"),
-        num_kv_heads=values.get("num_key_value_heads"),
-        head_dim=values.get("head_dim") or (128 if family == "qwen3" else None),
-        mlp_dim=_size(values, "intermediate_size"),
+        dim=dim,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        mlp_dim=settings.size("intermediate_size"),
         mlp="swiglu",
         norm="rms",
-        norm_eps=values.get("rms_norm_eps", _DEFAULT_NORM_EPS),
+        norm_eps=settings.number("rms_norm_eps", _DEFAULT_NORM_EPS, least=_LEAST_EPS, most=1.0),
         qkv_bias=has_bias or family == "qwen2",
-        out_bias=has_bias or bool(values.get("mlp_bias")),
+        out_bias=has_bias or (family == "llama" and settings.flag("mlp_bias")),
         query_norm=family == "qwen3",
         is_causal=True,
         rotary_axes=1,
-        rotary_base=_rope(values).get("rope_theta", values.get("rope_theta")) or _DEFAULT_ROPE_THETA,
+        rotary_base=rope.base,
+        rotary_factors=rope.factors,
+        rotary_gain=rope.gain,
     )
     return LanguageModelConfig(
-        vocab_size=_size(values, "vocab_size"),
+        vocab_size=settings.size("vocab_size"),
         block=block,
-        depth=_size(values, "num_hidden_layers"),
-        is_tied=bool(values.get("tie_word_embeddings", False)),
+        depth=settings.size("num_hidden_layers"),
+        is_tied=settings.flag("tie_word_embeddings"),
+    )
+
+
+def num_positions(values: Mapping[str, Any]) -> int:
+    """Longest sequence that a model of a supported family was trained on, from its `config.json`."""
+    defaults = _DEFAULTS[values["model_type"]]
+    return Settings(values, "config.json").size(
+        "max_position_embeddings", defaults["max_position_embeddings"]
     )
 
 
@@ -78,8 +139,11 @@ def build(config: LanguageModelConfig, state: Mapping[str, Tensor]) -> LanguageM
         state: Under our names; biases that are missing are 0 (a Llama may have them in half of its layers).
 
     Raises:
-        CheckpointError: If a parameter is missing, unknown or of another shape.
+        CheckpointError: If a parameter is missing, unknown, of another shape or type, or not finite.
     """
+    check_shapes(config, {name: tuple(value.shape) for name, value in state.items()})
+    check_floating(state)
+    check_finite(state)
     with _Unset():
         model = LanguageModel(config)
     dtype = next(iter(state.values())).dtype
@@ -88,23 +152,93 @@ def build(config: LanguageModelConfig, state: Mapping[str, Tensor]) -> LanguageM
         for name, parameter in model.named_parameters()
         if name.endswith(".bias")
     }
-    try:
-        model.load_state_dict({**zeros, **state}, assign=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"the weights do not fit the configuration: {_one_line(error)}") from error
+    model.load_state_dict({**zeros, **state}, assign=True)
     return model.eval()
 
 
-def translate(state: Mapping[str, Tensor], *, is_tied: bool) -> dict[str, Tensor]:
+def check_shapes(config: LanguageModelConfig, found: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare the configuration's sizes with the weights, before anything is made of either.
+
+    Args:
+        config: From `read_config`.
+        found: Shapes of the weights, under our names.
+
+    Raises:
+        CheckpointError: With the first parameter that is missing, unknown or of another shape.
+    """
+    blocks = {int(name.split(".")[2]) for name in found if name.startswith("stack.blocks.")}
+    depth = max(blocks, default=-1) + 1
+    if depth != config.depth:
+        raise CheckpointError(
+            f"num_hidden_layers (block_count) is {config.depth}, but the weights have {depth} layers"
+        )
+    expected = dict(_shapes(config))
+    for name, shape in expected.items():
+        if name not in found and not name.endswith(".bias"):
+            raise CheckpointError(f"the weights lack '{name}'; expected one of shape {shape}")
+        if found.get(name, shape) != shape:
+            raise CheckpointError(f"'{name}' is of shape {found[name]}; the configuration asks for {shape}")
+    for name in found:
+        if name not in expected:
+            raise CheckpointError(f"the weights have '{name}', which this configuration does not use")
+
+
+def _shapes(config: LanguageModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every parameter of the decoder with its shape."""
+    block, vocab, dim = config.block, config.vocab_size, config.block.dim
+    head_dim = dim // block.num_heads if block.head_dim is None else block.head_dim
+    num_kv_heads = block.num_heads if block.num_kv_heads is None else block.num_kv_heads
+    mlp_dim = 4 * dim if block.mlp_dim is None else block.mlp_dim
+    wide, narrow = block.num_heads * head_dim, num_kv_heads * head_dim
+    linear = {
+        "attention.query": (wide, dim, block.qkv_bias),
+        "attention.key": (narrow, dim, block.qkv_bias),
+        "attention.value": (narrow, dim, block.qkv_bias),
+        "attention.out": (dim, wide, block.out_bias),
+        "mlp.gate": (mlp_dim, dim, block.out_bias),
+        "mlp.up": (mlp_dim, dim, block.out_bias),
+        "mlp.down": (dim, mlp_dim, block.out_bias),
+    }
+    norms = {"attention_norm": dim, "mlp_norm": dim}
+    if block.query_norm:
+        norms |= {"attention.query_norm": head_dim, "attention.key_norm": head_dim}
+    yield "embedding.weight", (vocab, dim)
+    yield "stack.norm.weight", (dim,)
+    if not config.is_tied:
+        yield "head.weight", (vocab, dim)
+    for number in range(config.depth):
+        prefix = f"stack.blocks.{number}."
+        yield from ((f"{prefix}{name}.weight", (size,)) for name, size in norms.items())
+        for name, (rows, columns, has_bias) in linear.items():
+            yield f"{prefix}{name}.weight", (rows, columns)
+            if has_bias:
+                yield f"{prefix}{name}.bias", (rows,)
+
+
+def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the parameters of a checkpoint as they are called here.
 
     Raises:
         CheckpointError: If a name is not of this family.
     """
-    ours = {rename(name): value for name, value in state.items() if not _UNUSED.fullmatch(name)}
-    if is_tied:
-        ours.pop("head.weight", None)
-    return ours
+    return {rename(name): value for name, value in state.items() if not _UNUSED.fullmatch(name)}
+
+
+def untied(
+    config: LanguageModelConfig, state: dict[str, Tensor]
+) -> tuple[LanguageModelConfig, dict[str, Tensor]]:
+    """Settle whether the output matrix is the embedding: its own one, if it differs, counts (transformers 5).
+
+    Args:
+        config: From `read_config`.
+        state: Under our names.
+    """
+    head = state.get("head.weight")
+    if not config.is_tied or head is None:
+        return config, state
+    if torch.equal(head, state.get("embedding.weight", head)):
+        return config, {name: value for name, value in state.items() if name != "head.weight"}
+    return config.model_copy(update={"is_tied": False}), state
 
 
 def rename(name: str) -> str:
@@ -121,11 +255,14 @@ _NAMES = (
     (r"model\.embed_tokens\.weight", "embedding.weight"),
     (r"model\.norm\.weight", "stack.norm.weight"),
     (r"lm_head\.weight", "head.weight"),
-    (r"model\.layers\.(\d+)\.input_layernorm\.weight", r"stack.blocks.\1.attention_norm.weight"),
-    (r"model\.layers\.(\d+)\.post_attention_layernorm\.weight", r"stack.blocks.\1.mlp_norm.weight"),
-    (r"model\.layers\.(\d+)\.self_attn\.([qkvo]_proj)\.(weight|bias)", r"stack.blocks.\1.attention.\2.\3"),
-    (r"model\.layers\.(\d+)\.self_attn\.([qk]_norm)\.weight", r"stack.blocks.\1.attention.\2.weight"),
-    (r"model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj\.(weight|bias)", r"stack.blocks.\1.mlp.\2.\3"),
+    (r"model\.layers\.(\d{1,6})\.input_layernorm\.weight", r"stack.blocks.\1.attention_norm.weight"),
+    (r"model\.layers\.(\d{1,6})\.post_attention_layernorm\.weight", r"stack.blocks.\1.mlp_norm.weight"),
+    (
+        r"model\.layers\.(\d{1,6})\.self_attn\.([qkvo]_proj)\.(weight|bias)",
+        r"stack.blocks.\1.attention.\2.\3",
+    ),
+    (r"model\.layers\.(\d{1,6})\.self_attn\.([qk]_norm)\.weight", r"stack.blocks.\1.attention.\2.weight"),
+    (r"model\.layers\.(\d{1,6})\.mlp\.(gate|up|down)_proj\.(weight|bias)", r"stack.blocks.\1.mlp.\2.\3"),
 )
 _OURS = {
     "q_proj": "query",
@@ -160,37 +297,36 @@ class _Unset(TorchFunctionMode):
         return func(*args, **given)
 
 
-def _rope(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Rotary settings: `rope_parameters` since transformers 5, `rope_scaling` before."""
-    found = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    return found if isinstance(found, Mapping) else {}
+def _head_dim(settings: Settings, dim: int, num_heads: int) -> int:
+    """Width of a head: an even number, since rotary positions turn pairs."""
+    head_dim = settings.optional_size("head_dim")
+    if head_dim is None and dim % num_heads:
+        raise settings.refusal("num_attention_heads", f"a divisor of hidden_size={dim}, or a head_dim")
+    head_dim = dim // num_heads if head_dim is None else head_dim
+    if head_dim % 2:
+        raise CheckpointError(f"config.json has heads {head_dim} wide; expected an even head_dim")
+    return head_dim
 
 
-def _refuse_unsupported(values: Mapping[str, Any]) -> None:
-    rope = _rope(values)
-    scaling = rope.get("rope_type", rope.get("type", "default"))
-    share = rope.get("partial_rotary_factor", values.get("partial_rotary_factor", 1.0))
-    kinds = set(values.get("layer_types") or ()) - {"full_attention"}
-    refusals = {
-        f"rotary scaling '{scaling}'": scaling != "default",
-        f"partial_rotary_factor={share}": share not in (None, 1, 1.0),
-        "a sliding window": bool(values.get("use_sliding_window")),
-        f"layers of kind {', '.join(sorted(kinds))}": bool(kinds),
-        f"hidden_act '{values.get('hidden_act')}'": values.get("hidden_act", "silu") != "silu",
-        "a mixture of experts": bool(values.get("num_experts")),
-        "quantised safetensors": values.get("quantization_config") is not None,
-    }
-    for what, is_asked in refusals.items():
-        if is_asked:
-            raise CheckpointError(f"{what} is not supported; use a checkpoint without it")
-
-
-def _size(values: Mapping[str, Any], key: str) -> int:
-    size = values.get(key)
-    if not isinstance(size, int) or size < 1:
-        raise CheckpointError(f"config.json has {key}={size}; expected a whole number above 0")
-    return size
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _refuse_unsupported(settings: Settings, family: str) -> None:
+    for key, neutral in _NEUTRAL.items():
+        settings.refuse_unless(key, *neutral)
+    names = settings.get("architectures")
+    if names is not None:
+        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not is_list or (names and f"{family}forcausallm" not in [name.lower() for name in names]):
+            raise settings.refusal(
+                "architectures", f"['{family.capitalize()}ForCausalLM'], as of model_type '{family}'"
+            )
+    own = settings.get("auto_map")
+    if own is not None and not (isinstance(own, Mapping) and not any("Model" in str(key) for key in own)):
+        raise settings.refusal("auto_map", "no code of its own: what it computes is not known here")
+    kinds = settings.get("layer_types")
+    if kinds is not None:
+        depth = settings.size("num_hidden_layers")
+        if (
+            not isinstance(kinds, list)
+            or len(kinds) != depth
+            or any(kind != "full_attention" for kind in kinds)
+        ):
+            raise settings.refusal("layer_types", f"{depth} times 'full_attention'; others are not supported")

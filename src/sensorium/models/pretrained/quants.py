@@ -4,8 +4,8 @@ In: raw bytes, one row a block. Out: the block's values. With d a scale, m an of
 
     Q8_0: d q      Q4_0: d (q - 8)      Q4_1: d q + m      Q6_K: d s (q - 32), s one of 16 scales a block
 
-In the 4-bit kinds the low halves of the bytes are a block's first values, the high halves the rest. Does not
-know files or names of tensors.
+In the 4-bit kinds the low halves of the bytes are a block's first values, the high halves the rest. Does
+not know files or names of tensors.
 
 Reference: `ggml-common.h` and `ggml-quants.c` of llama.cpp.
 """

@@ -1,13 +1,12 @@
 """A published language model, ready to write: decoder, tokenizer, chat layout, and the ids that end a turn.
 
 In: a `.gguf` file, or a folder as Hugging Face lays it out (`config.json`, safetensors in one file or in
-shards, `tokenizer.json`). Out: a `TextModel`. Knows names of files; what is in them is known by its siblings.
-Fetches nothing.
+shards, `tokenizer.json`). Out: a `TextModel`. Knows names of files; what is in them is known by its
+siblings. Fetches nothing.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,19 +14,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from sensorium.codecs.bpe import Bpe
 from sensorium.codecs.chat import Chat, knows_chatml
-from sensorium.core.errors import CheckpointError, NotFoundError
+from sensorium.core.errors import CheckpointError
 from sensorium.models.language_model import LanguageModel
 from sensorium.models.pretrained import gguf_llama, llama
+from sensorium.models.pretrained.folder import check_end_ids, read_json, read_weights
 from sensorium.models.pretrained.gguf import Gguf, read_gguf
-from sensorium.models.pretrained.gguf_tokenizer import tokenizer_json
+from sensorium.models.pretrained.gguf_tokenizer import check_special_ids, tokenizer_json
 
-_WEIGHTS, _INDEX, _CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+_CONFIG, _GENERATION = "config.json", "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -62,16 +59,19 @@ def load_gguf(path: Path, dtype: torch.dtype = torch.float32) -> TextModel:
     """
     file = read_gguf(path)
     with _naming(path):
-        values = gguf_llama.read_config(file)
-        config = llama.read_config(values)
-        state = gguf_llama.translate(file, config.block.num_heads, config.block.num_kv_heads)
+        values, rope = gguf_llama.read_config(file)
+        config = llama.read_config(values, rope)
+        llama.check_shapes(config, gguf_llama.shapes(file))
         tokenizer = Bpe(tokenizer_json(file.metadata))
+        check_special_ids(file.metadata)
+        _check_sizes(tokenizer, config.vocab_size)
+        state = gguf_llama.translate(file, config.block.num_heads, config.block.num_kv_heads)
         return TextModel(
             llama.build(config, {name: value.to(dtype) for name, value in state}),
             tokenizer,
             _chat(tokenizer, str(file.metadata.get("tokenizer.chat_template", "")), _gguf_named(file)),
             _gguf_end_ids(file),
-            int(values["max_position_embeddings"]),
+            values["max_position_embeddings"],
         )
 
 
@@ -86,19 +86,22 @@ def load_folder(folder: Path, dtype: torch.dtype = torch.float32) -> TextModel:
         NotFoundError: If a file is not there.
         CheckpointError: If one is damaged, or asks for something that is not supported.
     """
-    values = _read_json(folder / _CONFIG)
+    values = read_json(folder / _CONFIG)
     with _naming(folder):
         config = llama.read_config(values)
-        state = llama.translate(_read_weights(folder), is_tied=config.is_tied)
-        model = llama.build(config, {name: value.to(dtype) for name, value in state.items()})
-    tokenizer = Bpe.load(folder / "tokenizer.json")
-    settings = _read_json(folder / "tokenizer_config.json", {})
+        state = llama.translate(read_weights(folder))
+        model = llama.build(*llama.untied(config, {name: value.to(dtype) for name, value in state.items()}))
+        tokenizer = Bpe.load(folder / "tokenizer.json")
+        _check_sizes(tokenizer, config.vocab_size)
+        check_end_ids(values, _CONFIG)
+        check_end_ids(read_json(folder / _GENERATION, {}), _GENERATION)
+    settings = read_json(folder / "tokenizer_config.json", {})
     return TextModel(
         model,
         tokenizer,
         _chat(tokenizer, _chat_template(folder, settings), _named(settings)),
         _end_ids(folder, values, settings, tokenizer),
-        int(values.get("max_position_embeddings", 2048)),
+        llama.num_positions(values),
     )
 
 
@@ -131,7 +134,7 @@ def _end_ids(
 ) -> frozenset[int]:
     """Those of `generation_config.json` and `config.json`, and the tokenizer's own."""
     found: set[int] = set()
-    for source in (_read_json(folder / "generation_config.json", {}), values):
+    for source in (read_json(folder / _GENERATION, {}), values):
         ids = source.get("eos_token_id")
         found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
     end = _named(settings).get("eos_token", "")
@@ -148,33 +151,13 @@ def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str:
     return str(template)
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    index = folder / _INDEX
-    names = sorted(set(_read_json(index)["weight_map"].values())) if index.is_file() else [_WEIGHTS]
-    state: dict[str, Tensor] = {}
-    for name in names:
-        path = folder / Path(name).name
-        if not path.is_file():
-            raise NotFoundError(f"no file {path}; only safetensors are read, expected {_WEIGHTS} or shards")
-        try:
-            state.update(load_file(path))
-        except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"{path.name} is not a whole safetensors file: {error}") from error
-    return state
-
-
-def _read_json(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if default is not None:
-            return default
-        raise NotFoundError(f"no file {path}; expected a folder as Hugging Face lays it out") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}; fetch it again") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds no JSON object; fetch it again")
-    return values
+def _check_sizes(tokenizer: Bpe, vocab_size: int) -> None:
+    """Refuse a tokenizer of another model: more pieces of text than the model has rows."""
+    num_pieces = tokenizer.vocab_size - len(tokenizer.special_ids)
+    if num_pieces > vocab_size:
+        raise CheckpointError(
+            f"the tokenizer has {num_pieces} tokens, the model {vocab_size}; do they belong together?"
+        )
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Whisper's ids: pieces of text, times, and marks that say what is to be done.
 
 In: its `tokenizer.json` and the lists of ids that are never to be written. Out: marks, texts and words. Ids
-below `end` are text; from `first_time` on each id is a time, .02 s apart. An English-only model has marks for
-languages among its ids but was not trained with them (arXiv:2212.04356, section 2.3).
+below `end` are text; from `first_time` on each id is a time, .02 s apart. An English-only model has marks
+for languages among its ids but was not trained with them (arXiv:2212.04356, section 2.3).
 """
 
 from __future__ import annotations

@@ -1,0 +1,83 @@
+"""Tensors as they come from a file: read whole, of a floating type, finite, of the shapes that are expected.
+
+In: safetensors files, or tensors by name. Out: the tensors, or a `CheckpointError` that names the first one
+that is wrong. Knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sensorium.core.errors import CheckpointError
+
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_FOREIGN = (
+    SafetensorError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+)
+"""What the package raises over damaged headers and types that torch has not."""
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read all tensors of a file, and its metadata.
+
+    Raises:
+        CheckpointError: If it is cut short, damaged or of another kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata
+    except _FOREIGN as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file: {one_line(error)}; fetch it again"
+        ) from error
+
+
+def check_floating(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse whole numbers and types of fewer than 16 bits: what they stand for is not in the file.
+
+    Raises:
+        CheckpointError: With the first such tensor.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _FLOATS:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"'{name}' is of type {kind}; expected float32, float16, bfloat16 or float64"
+            )
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        CheckpointError: With the first tensor that holds one.
+    """
+    for name, tensor in tensors.items():
+        if not is_finite(tensor):
+            raise CheckpointError(f"'{name}' holds NaN or infinity; fetch or train the model again")
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all values are: one pass over them, without a copy."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    low, high = tensor.detach().aminmax()  # NaN goes through both
+    return bool(low > -torch.inf) and bool(high < torch.inf)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error in one line."""
+    return " ".join(str(error).split())
