@@ -125,3 +125,44 @@ def test_an_option_that_came_later_does_not_lock_old_models(
     later = create_model("Later", __base__=JointEmbeddingConfig, more=(int, 3))
     monkeypatch.setattr("sensorium.models.joint_embedding.JointEmbeddingConfig", later)
     assert load(tmp_path).config.more == 3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(model, tmp_path: Path, value: float) -> None:
+    tensors, metadata = read_tensors(save(model, tmp_path) / "model.safetensors")
+    tensors["towers.audio.encoder.norm.weight"][1] = value
+    write_tensors(tmp_path / "model.safetensors", tensors, metadata)
+    with pytest.raises(
+        CheckpointError, match=r"'towers\.audio\.encoder\.norm\.weight' holds NaN or infinity"
+    ):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_tensors_of_another_type_are_refused(model, tmp_path: Path, kind: torch.dtype) -> None:
+    tensors, metadata = read_tensors(save(model, tmp_path) / "model.safetensors")
+    other = {name: value.to(kind) if value.ndim > 1 else value for name, value in tensors.items()}
+    write_tensors(tmp_path / "model.safetensors", other, metadata)
+    with pytest.raises(CheckpointError, match="expected float32, float16, bfloat16 or float64"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 3000 + "]" * 3000,
+        "a." * 3000 + "a = 1",
+        'a = "file:\\u0000"',
+        'a = "file:."',
+        "dim = 1979-05-27",
+        "dim = nan",
+        "dim = 10000000000000000000000",
+        "\x00",
+    ],
+)
+def test_an_odd_configuration_is_one_line(model, tmp_path: Path, text: str) -> None:
+    path = save(model, tmp_path) / "config.toml"
+    path.write_text(text + "\n" + path.read_text().replace("dim = 13", "", 1))
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)

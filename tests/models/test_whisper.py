@@ -1,5 +1,6 @@
 """Whisper in our classes: equal to transformers, from both layouts; cached = uncached = batched."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,87 @@ def test_a_foreign_tokenizer_is_refused() -> None:
     bare = tiny_whisper.Tokenizer(tiny_whisper.models.BPE()).to_str()
     with pytest.raises(CheckpointError, match="endoftext"):
         WhisperVocabulary(bare, 99)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"d_model": None}, "lacks d_model; expected a whole number"),
+        ({"d_model": "24"}, "d_model='24'"),
+        ({"d_model": 2**31 - 1}, "do not fit"),
+        ({"encoder_layers": 0}, "encoder_layers=0"),
+        ({"encoder_layers": 10**9}, "encoder_layers is 1000000000, but the weights have 3 encoder layers"),
+        ({"decoder_layers": 3}, "decoder_layers is 3, but the weights have 2 decoder layers"),
+        ({"decoder_attention_heads": 5}, "num_heads=5 does not divide dim=24"),
+        ({"decoder_attention_heads": -4}, "decoder_attention_heads=-4"),
+        ({"encoder_ffn_dim": True}, "encoder_ffn_dim=True"),
+        ({"max_source_positions": 54}, "do not fit"),
+        ({"vocab_size": 7}, "do not fit"),
+        ({"vocab_size": [7]}, r"vocab_size=\[7\]"),
+        ({"num_mel_bins": 1.5}, "num_mel_bins=1.5"),
+        ({"scale_embedding": True}, "scale_embedding=True, which is not supported"),
+        ({"activation_function": "relu"}, "activation_function='relu', which is not supported"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings=False"),
+        ({"quantization_config": {}}, r"quantization_config=\{\}"),
+        ({"model_type": ["whisper"]}, r"model_type \['whisper'\] is not 'whisper'"),
+        ({"is_multilingual": "yes"}, "is_multilingual='yes'; expected true or false"),
+        ({"suppress_tokens": "all"}, "suppress_tokens='all'; expected a list of ids"),
+        ({"suppress_tokens": [[1]]}, r"suppress_tokens=\[\[1\]\]"),
+        ({"begin_suppress_tokens": 220}, "begin_suppress_tokens=220"),
+        ({"alignment_heads": [[2, 0]]}, "expected pairs of a block below 2 and a head below 4"),
+        ({"alignment_heads": [[0, -1]]}, "expected pairs of"),
+        ({"alignment_heads": [[0]]}, "expected pairs of"),
+        ({"alignment_heads": {"0": 1}}, "expected pairs of"),
+    ],
+)
+def test_an_odd_value_is_one_line(changes: dict[str, object], said: str, tmp_path: Path) -> None:
+    tiny_whisper.write_hf(tmp_path, tiny_whisper.random_state())
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(CheckpointError, match=said) as caught:
+        whisper.load_whisper(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_ids_of_no_piece_are_suppressed_by_nobody(tmp_path: Path) -> None:
+    tiny_whisper.write_hf(tmp_path, tiny_whisper.random_state())
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"suppress_tokens": [-1, 3, 10**9]}))
+    kept = whisper.load_whisper(tmp_path).vocabulary.suppressed
+    assert 3 in kept
+    assert all(0 <= one < tiny_whisper.vocab_size() for one in kept)
+
+
+@pytest.mark.parametrize("layout", [tiny_whisper.write_hf, tiny_whisper.write_ct2])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused(layout, value: float, tmp_path: Path) -> None:
+    state = tiny_whisper.random_state()
+    state["model.decoder.layers.1.fc1.weight"][3, 5] = value
+    with pytest.raises(
+        CheckpointError, match=r"'decoder\.stack\.blocks\.1\.mlp\.up\.weight' holds NaN or infinity"
+    ):
+        whisper.load_whisper(layout(tmp_path, state))
+
+
+def test_an_output_matrix_of_its_own_is_refused(tmp_path: Path) -> None:
+    state = tiny_whisper.random_state()
+    embedding = state["model.decoder.embed_tokens.weight"]
+    whisper.load_whisper(
+        tiny_whisper.write_hf(tmp_path / "a", state | {"proj_out.weight": embedding.clone()})
+    )
+    with pytest.raises(CheckpointError, match=r"'proj_out\.weight' is not 'model\.decoder\.embed_tokens"):
+        whisper.load_whisper(
+            tiny_whisper.write_hf(tmp_path / "b", state | {"proj_out.weight": embedding + 1})
+        )
+
+
+def test_a_huge_variable_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    tiny_whisper.write_ct2(tmp_path, tiny_whisper.random_state())
+    path = tmp_path / "model.bin"
+    content = bytearray(path.read_bytes())
+    place = content.index(b"encoder/conv1/weight\0") + len(b"encoder/conv1/weight\0") + 1 + 3 * 4 + 1
+    content[place : place + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="4294967295 bytes expected, fewer left"):
+        whisper.load_whisper(tmp_path)

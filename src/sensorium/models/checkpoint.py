@@ -19,7 +19,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from sensorium.core.errors import CheckpointError, ConfigError, NotFoundError, S
 from sensorium.core.files import replace_atomic, write_atomic
 from sensorium.models.eight_bits import packed, unpacked
 from sensorium.models.tower import hash_tensors
+from sensorium.models.weights import check_finite, check_floating, one_line, read_safetensors
 
 if TYPE_CHECKING:
     from sensorium.models.grounder import Grounder
@@ -158,11 +158,21 @@ def load(path: str | Path, kind: type[nn.Module] = nn.Module) -> nn.Module:
     family = _family_of(metadata.get("format", ""), folder, kind)
     config = _read_config(folder, family, metadata.get("config"))
     model = _build_empty(family, config, folder)
-    try:
-        model.load_state_dict(unpacked(tensors))
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder / WEIGHTS} does not fit {CONFIG}: {_one_line(error)}") from error
+    _fill(model, unpacked(tensors), folder / WEIGHTS)
     return model.eval()
+
+
+def _fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Give a model its tensors: of its shapes, and finite floating ones where it has such."""
+    floating = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    try:
+        check_floating({name: tensor for name, tensor in state.items() if name in floating})
+        model.load_state_dict(state)
+        check_finite({name: tensor for name, tensor in model.state_dict().items() if name in state})
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit {CONFIG}: {one_line(error)}") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -181,12 +191,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         CheckpointError: If the file is cut short, damaged or of another kind.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file: {_one_line(error)}") from error
+    tensors, metadata = read_safetensors(path)
     if metadata.pop("sha256", None) != _tensor_digest(tensors):
         raise CheckpointError(f"{path} is damaged: its checksum differs; restore it from a copy")
     return tensors, metadata
@@ -217,9 +222,12 @@ def _read_config(folder: Path, family: Family, digest: str | None) -> Config:
     try:
         values = _long_texts_in(read_toml(folder / CONFIG), folder)
         config = parse(family.config_class, values, str(folder / CONFIG))
-    except (ConfigError, NotFoundError, OSError, EOFError, zlib.error, UnicodeError) as error:
-        raise CheckpointError(f"{folder}: {_one_line(error)}") from error
-    if _digest(values) != digest:
+        is_same = _digest(values) == digest
+    except (ConfigError, NotFoundError, OSError, EOFError, zlib.error, RecursionError) as error:
+        raise CheckpointError(f"{folder}: {one_line(error)}") from error
+    except (ValueError, TypeError) as error:  # not UTF-8, no name of a file, dates
+        raise CheckpointError(f"{folder / CONFIG} cannot be read: {one_line(error)}; restore it") from error
+    if not is_same:
         raise CheckpointError(
             f"{folder / CONFIG} is not the configuration that {WEIGHTS} was saved with; restore it"
         )
@@ -229,8 +237,16 @@ def _read_config(folder: Path, family: Family, digest: str | None) -> Config:
 def _build_empty(family: Family, config: Config, folder: Path) -> nn.Module:
     try:
         return family.model_class(config, pretrained=False)
-    except SensoriumError as error:
-        raise CheckpointError(f"{folder / CONFIG} does not build: {_one_line(error)}") from error
+    except (
+        SensoriumError,
+        ValueError,
+        TypeError,
+        KeyError,
+        RuntimeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        raise CheckpointError(f"{folder / CONFIG} does not build: {one_line(error)}") from error
 
 
 def _long_texts_out(
@@ -280,7 +296,3 @@ def _tensor_digest(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     hash_tensors(digest, tensors)
     return digest.hexdigest()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

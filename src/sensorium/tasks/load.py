@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,10 @@ from sensorium.core.errors import CheckpointError, FetchError, NotFoundError, Us
 from sensorium.core.runtime import Progress, quiet, require
 from sensorium.models import checkpoint
 from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.pretrained.folder import read_json
 from sensorium.models.pretrained.library import open_text_model
 from sensorium.models.pretrained.llama import FAMILIES
+from sensorium.models.pretrained.settings import shown
 from sensorium.tasks.assistant import Assistant
 from sensorium.tasks.composed import ComposedAssistant
 from sensorium.tasks.multimodal_assistant import with_codecs
@@ -160,17 +161,14 @@ def load_whisper_tiny(progress: Progress = quiet) -> Transcriber:
 
 def _from_folder(folder: Path) -> object:
     """What Hugging Face lays out: `config.json` says of which family it is."""
-    try:
-        family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError) as error:
-        raise CheckpointError(f"{folder / 'config.json'} is not a JSON object; fetch it again") from error
+    family = read_json(folder / "config.json").get("model_type")
     if family in FAMILIES:
         return TextAssistant(open_text_model(folder), folder.name)
     if family == "whisper" or (family is None and (folder / "model.bin").is_file()):
         from sensorium.tasks.transcribe import load_transcriber
 
         return load_transcriber(folder)
-    raise CheckpointError(f"{folder} holds a '{family}'; supported: {', '.join((*FAMILIES, 'whisper'))}")
+    raise CheckpointError(f"{folder} holds a {shown(family)}; supported: {', '.join((*FAMILIES, 'whisper'))}")
 
 
 def from_hub(name: str) -> Path:

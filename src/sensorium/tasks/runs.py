@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sensorium.core.errors import NotFoundError
+from sensorium.core.errors import CheckpointError, NotFoundError
 from sensorium.models.checkpoint import CARD, CONFIG, WEIGHTS
 from sensorium.training.recipe import Recipe, read_recipe
 
@@ -47,12 +47,16 @@ def read_card(folder: Path) -> str:
 
     Raises:
         NotFoundError: If there is none.
+        CheckpointError: If it cannot be read, or is not UTF-8.
     """
     if not (folder / CARD).is_file():
         raise NotFoundError(
             f"no model in {folder}: it has no {CARD}; give a folder that sensorium train wrote"
         )
-    return (folder / CARD).read_text(encoding="utf-8")
+    try:
+        return (folder / CARD).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder / CARD} cannot be read: {error}; restore it from a copy") from error
 
 
 def trained_recipe(folder: Path) -> Recipe | None:
@@ -70,6 +74,6 @@ def trained_languages(folder: Path) -> Sequence[str]:
 def _title(folder: Path) -> str:
     try:
         lines = read_card(folder).splitlines()
-    except NotFoundError:
+    except (NotFoundError, CheckpointError):
         return ""
     return next((line.lstrip("# ").strip() for line in lines if line.startswith("#")), "")

@@ -47,16 +47,28 @@ def skills_of(folder: Path) -> Skills:
         folder: With `config.toml` and, where `sensorium train` wrote it, `recipe.toml`. Without a recipe, the
             model is trusted with all that its decoders could have been taught.
     """
-    decoders = _values(folder / CONFIG).get("decoders", {})
-    recipe = _values(folder / RECIPE)
+    decoders = _values(folder / CONFIG).get("decoders")
+    if not isinstance(decoders, Mapping):
+        return {}
+    practised = _practised(_values(folder / RECIPE))
     known: dict[Task, tuple[str, ...]] = {}
-    if recipe.get("task") == "generate":
-        for one in recipe["data"]["tasks"]:
-            task = cast(Task, one["task"])
-            known[task] = tuple(dict.fromkeys([*known.get(task, ()), *one.get("languages", ["en"])]))
-    elif decoders:
+    for task, languages in practised:
+        known[task] = tuple(dict.fromkeys([*known.get(task, ()), *languages]))
+    if not practised and decoders:
         known = dict.fromkeys(TEMPLATES, ())
     return {task: languages for task, languages in known.items() if WRITER_OF[task] in decoders}
+
+
+def _practised(recipe: Mapping[str, Any]) -> list[tuple[Task, list[str]]]:
+    """Tasks of a recipe with their languages; none where it tells none, or is not laid out as a recipe."""
+    if recipe.get("task") != "generate":
+        return []
+    try:
+        found = [(one["task"], one.get("languages", ["en"])) for one in recipe["data"]["tasks"]]
+        is_whole = all(task in TEMPLATES and isinstance(languages, list) for task, languages in found)
+    except (KeyError, TypeError, AttributeError):
+        return []
+    return [(cast(Task, task), [*map(str, languages)]) for task, languages in found] if is_whole else []
 
 
 def is_run(name: str | Path) -> bool:
@@ -143,5 +155,5 @@ def _values(path: Path) -> Mapping[str, Any]:
     """A TOML file; nothing where there is none, or none that can be read."""
     try:
         return read_toml(path)
-    except (NotFoundError, ConfigError):
+    except (NotFoundError, ConfigError, OSError, RecursionError):
         return {}

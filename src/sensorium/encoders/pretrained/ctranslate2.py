@@ -11,6 +11,7 @@ Reference: `python/ctranslate2/specs/model_spec.py` of CTranslate2 4, `ModelSpec
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Collection, Mapping, Sequence
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from sensorium.core.errors import CheckpointError
 
-_VERSIONS = (5, 6)
+_VERSIONS, _MUCH = (5, 6), 1 << 16
 _TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 
@@ -39,7 +40,7 @@ def read_model(path: Path, prefixes: Collection[str] = ("",)) -> dict[str, np.nd
     try:
         with path.open("rb") as file:
             return _read(file, tuple(prefixes))
-    except (struct.error, UnicodeDecodeError, ValueError) as error:
+    except (struct.error, ValueError, OverflowError, MemoryError, OSError) as error:
         raise CheckpointError(f"{path} is not a whole CTranslate2 model: {error}; fetch it again") from error
 
 
@@ -123,6 +124,8 @@ def _number(file: BinaryIO, layout: str) -> int:
 
 
 def _bytes(file: BinaryIO, count: int) -> bytes:
+    if count > _MUCH and count > os.fstat(file.fileno()).st_size - file.tell():
+        raise struct.error(f"{count} bytes expected, fewer left")
     data = file.read(count)
     if len(data) != count:
         raise struct.error(f"{count} bytes expected, {len(data)} left")

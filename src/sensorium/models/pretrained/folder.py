@@ -7,7 +7,8 @@ an index of shards. Files outside the folder are not opened. Knows no architectu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +19,15 @@ from sensorium.models.pretrained.settings import Settings, shown
 from sensorium.models.weights import one_line, read_safetensors
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error say of which checkpoint it speaks."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def read_json(path: Path, default: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -42,6 +52,21 @@ def read_json(path: Path, default: Mapping[str, Any] | None = None) -> dict[str,
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds {shown(values)}; expected a JSON object")
     return values
+
+
+def read_text(path: Path) -> str:
+    """Read a text in UTF-8.
+
+    Raises:
+        NotFoundError: If it is not there.
+        CheckpointError: If it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise NotFoundError(f"no file {path}; give the folder of a model as it was published") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not a text in UTF-8: {error}; fetch it again") from error
 
 
 def has_weights(folder: Path) -> bool:
@@ -97,12 +122,12 @@ def _is_within(name: str) -> bool:
 
 
 def check_end_ids(values: Mapping[str, Any], source: str) -> None:
-    """Refuse ids of the end that are no ids.
+    """Refuse ids of the end that are no whole numbers.
 
     Raises:
-        CheckpointError: If `eos_token_id` is neither a whole number from 0 on nor a list of such.
+        CheckpointError: If `eos_token_id` is neither a whole number nor a list of such.
     """
     found = values.get("eos_token_id")
     ids = found if isinstance(found, list) else [] if found is None else [found]
-    if any(type(one) is not int or not 0 <= one < 2**31 for one in ids):
+    if any(type(one) is not int for one in ids):
         raise Settings(values, source).refusal("eos_token_id", "an id or a list of ids")

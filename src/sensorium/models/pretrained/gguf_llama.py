@@ -211,7 +211,7 @@ def _head_dim(read: Settings, width: int, num_heads: int) -> int:
 
 
 def _rope(file: Gguf, read: Settings, head_dim: int, context: int) -> Rope:
-    """Rotary positions as llama.cpp reads them: linear unless said otherwise, under the new key or the old."""
+    """Rotary positions as llama.cpp reads them: linear unless told otherwise, by the new key or the old."""
     base, kind = read_base(read, "rope.freq_base"), read.get("rope.scaling.type")
     if kind not in (None, "none", "linear", "yarn"):
         raise read.refusal("rope.scaling.type", "none, linear or yarn; others are not supported")

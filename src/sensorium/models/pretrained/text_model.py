@@ -7,8 +7,7 @@ siblings. Fetches nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +19,7 @@ from sensorium.codecs.chat import Chat, knows_chatml
 from sensorium.core.errors import CheckpointError
 from sensorium.models.language_model import LanguageModel
 from sensorium.models.pretrained import gguf_llama, llama
-from sensorium.models.pretrained.folder import check_end_ids, read_json, read_weights
+from sensorium.models.pretrained.folder import check_end_ids, naming, read_json, read_text, read_weights
 from sensorium.models.pretrained.gguf import Gguf, read_gguf
 from sensorium.models.pretrained.gguf_tokenizer import check_special_ids, tokenizer_json
 
@@ -58,7 +57,7 @@ def load_gguf(path: Path, dtype: torch.dtype = torch.float32) -> TextModel:
         CheckpointError: If it is damaged, or asks for something that is not supported.
     """
     file = read_gguf(path)
-    with _naming(path):
+    with naming(path):
         values, rope = gguf_llama.read_config(file)
         config = llama.read_config(values, rope)
         llama.check_shapes(config, gguf_llama.shapes(file))
@@ -87,11 +86,11 @@ def load_folder(folder: Path, dtype: torch.dtype = torch.float32) -> TextModel:
         CheckpointError: If one is damaged, or asks for something that is not supported.
     """
     values = read_json(folder / _CONFIG)
-    with _naming(folder):
+    with naming(folder):
         config = llama.read_config(values)
         state = llama.translate(read_weights(folder))
         model = llama.build(*llama.untied(config, {name: value.to(dtype) for name, value in state.items()}))
-        tokenizer = Bpe.load(folder / "tokenizer.json")
+        tokenizer = Bpe(read_text(folder / "tokenizer.json"))
         _check_sizes(tokenizer, config.vocab_size)
         check_end_ids(values, _CONFIG)
         check_end_ids(read_json(folder / _GENERATION, {}), _GENERATION)
@@ -158,12 +157,3 @@ def _check_sizes(tokenizer: Bpe, vocab_size: int) -> None:
         raise CheckpointError(
             f"the tokenizer has {num_pieces} tokens, the model {vocab_size}; do they belong together?"
         )
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Let an error say of which checkpoint it speaks."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error

@@ -9,7 +9,6 @@ Reference: `modeling_whisper.py` of transformers 5; `specs/whisper_spec.py` of C
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,20 +16,28 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from sensorium.core.errors import CheckpointError, NotFoundError
+from sensorium.core.errors import CheckpointError, ConfigError, NotFoundError
 from sensorium.encoders.pretrained import whisper as encoder
 from sensorium.encoders.pretrained.ctranslate2 import read_model, rename_variables
 from sensorium.models.language_model import LanguageModelConfig
+from sensorium.models.pretrained.folder import (
+    WEIGHTS,
+    has_weights,
+    naming,
+    read_json,
+    read_text,
+    read_weights,
+)
+from sensorium.models.pretrained.settings import Settings, shown
 from sensorium.models.pretrained.whisper_vocabulary import WhisperVocabulary
 from sensorium.models.recogniser import Recogniser, RecogniserConfig
+from sensorium.models.weights import check_finite, check_floating, one_line
 from sensorium.nn.block import BlockConfig
 
 Precision: TypeAlias = Literal["fp32", "mixed", "bf16"]
-HF_WEIGHTS, CT2_WEIGHTS = "model.safetensors", "model.bin"
+CT2_WEIGHTS = "model.bin"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,26 +68,69 @@ def load_whisper(folder: Path, precision: Precision = "fp32") -> Whisper:
         NotFoundError: If the folder or one of its files is not there.
         CheckpointError: If a file is damaged, or of another architecture.
     """
-    settings = _read_json(folder / "config.json")
-    settings |= _read_json(folder / "generation_config.json", is_optional=True)
-    if (folder / HF_WEIGHTS).is_file():
-        config, state = _read_hf(folder, settings)
-    elif (folder / CT2_WEIGHTS).is_file():
-        config, state = _read_ct2(folder)
-    else:
-        raise NotFoundError(f"{folder} has no weights; expected {HF_WEIGHTS} or {CT2_WEIGHTS}")
-    vocabulary = WhisperVocabulary(
-        _read_text(folder / "tokenizer.json"),
-        config.decoder.vocab_size,
-        settings.get("suppress_ids", settings.get("suppress_tokens")) or (),
-        settings.get("suppress_ids_begin", settings.get("begin_suppress_tokens")) or (),
-        settings.get("is_multilingual"),
-    )
-    heads = [(int(block), int(head)) for block, head in settings.get("alignment_heads") or ()]
-    model = build(config, state, torch.float32)
+    values = read_json(folder / "config.json")
+    values |= read_json(folder / "generation_config.json", {})
+    with naming(folder):
+        settings = Settings(values, "config.json or generation_config.json")
+        config, state = _read_model(folder, values)
+        model = build(config, state, torch.float32)
+        vocabulary = _vocabulary(folder, settings, config.decoder.vocab_size)
+        heads = _alignment_heads(settings, config.decoder)
     if precision == "bf16":
         model.encoder.bfloat16()
-    return Whisper(model, vocabulary, tuple(heads) or _later_half(config.decoder), precision)
+    return Whisper(model, vocabulary, heads or _later_half(config.decoder), precision)
+
+
+def _read_model(folder: Path, values: Mapping[str, Any]) -> tuple[RecogniserConfig, dict[str, Tensor]]:
+    """Sizes and parameters, from whichever of the layouts is there."""
+    if has_weights(folder):
+        return read_config(values), translate(read_weights(folder))
+    if (folder / CT2_WEIGHTS).is_file():
+        return _read_ct2(folder)
+    raise NotFoundError(f"{folder} has no weights; expected {WEIGHTS} or {CT2_WEIGHTS}")
+
+
+def _vocabulary(folder: Path, settings: Settings, vocab_size: int) -> WhisperVocabulary:
+    is_known = settings.get("is_multilingual") is not None
+    vocabulary = WhisperVocabulary(
+        read_text(folder / "tokenizer.json"),
+        vocab_size,
+        _ids(settings, ("suppress_ids", "suppress_tokens"), vocab_size),
+        _ids(settings, ("suppress_ids_begin", "begin_suppress_tokens"), vocab_size),
+        settings.flag("is_multilingual") if is_known else None,
+    )
+    last = max(*vocabulary.suppressed, vocabulary.end, vocabulary.no_times, *vocabulary.languages.values())
+    if last >= vocab_size:
+        raise CheckpointError(f"tokenizer.json has a mark with id {last}, the model knows {vocab_size} ids")
+    return vocabulary
+
+
+def _ids(settings: Settings, keys: Sequence[str], vocab_size: int) -> list[int]:
+    """Ids that are never written, by the first key that is there; those of no piece say nothing."""
+    key = next((key for key in keys if settings.get(key) is not None), keys[0])
+    found = settings.get(key)
+    if found is None:
+        return []
+    if not isinstance(found, list) or any(type(one) is not int for one in found):
+        raise settings.refusal(key, "a list of ids")
+    return [one for one in found if 0 <= one < vocab_size]
+
+
+def _alignment_heads(settings: Settings, decoder: LanguageModelConfig) -> tuple[tuple[int, int], ...]:
+    """Pairs of block and head; none where nobody has said which."""
+    key, depth, num_heads = "alignment_heads", decoder.depth, decoder.block.num_heads
+    found = settings.get(key)
+    if found is None:
+        return ()
+    pairs = found if isinstance(found, list) else [found]
+    known = {(block, head) for block in range(depth) for head in range(num_heads)}
+    if not all(isinstance(pair, list) and _is_pair(pair) and tuple(pair) in known for pair in pairs):
+        raise settings.refusal(key, f"pairs of a block below {depth} and a head below {num_heads}")
+    return tuple((block, head) for block, head in pairs)
+
+
+def _is_pair(values: list[Any]) -> bool:
+    return len(values) == 2 and all(type(value) is int for value in values)
 
 
 def build(config: RecogniserConfig, state: Mapping[str, Tensor], dtype: torch.dtype) -> Recogniser:
@@ -94,17 +144,35 @@ def build(config: RecogniserConfig, state: Mapping[str, Tensor], dtype: torch.dt
     Raises:
         CheckpointError: If a parameter is missing, unknown or of another shape.
     """
-    with torch.device("meta"):
-        model = Recogniser(config)
+    _check_depths(config, state)
+    check_floating(state)
     whole = {name: value.to(dtype) for name, value in state.items()}
-    for name, parameter in model.named_parameters():
-        if name.endswith(".key.bias") and name not in whole:
-            whole[name] = torch.zeros(parameter.shape, dtype=dtype)
+    check_finite(whole)
+    try:
+        with torch.device("meta"):
+            model = Recogniser(config)
+    except (ConfigError, RuntimeError) as error:  # heads that do not divide, sizes beyond 64 bits
+        raise CheckpointError(f"the sizes do not fit each other: {one_line(error)}") from error
+    for name, _ in model.named_parameters():
+        weight = whole.get(name.removesuffix("bias") + "weight")
+        if name.endswith(".key.bias") and name not in whole and weight is not None:
+            whole[name] = torch.zeros(len(weight), dtype=dtype)
     try:
         model.load_state_dict(whole, assign=True)
     except RuntimeError as error:
-        raise CheckpointError(f"the weights do not fit the configuration: {_one_line(error)}") from error
+        raise CheckpointError(f"the weights do not fit the configuration: {one_line(error)}") from error
     return model.eval().requires_grad_(False)
+
+
+def _check_depths(config: RecogniserConfig, state: Mapping[str, Tensor]) -> None:
+    """Compare the numbers of blocks with the weights, before as many are made."""
+    for side, depth in (("encoder", config.encoder.depth), ("decoder", config.decoder.depth)):
+        prefix = f"{side}.stack.blocks."
+        found = {name.split(".")[3] for name in state if name.startswith(prefix)}
+        if len(found) != depth:
+            raise CheckpointError(
+                f"{side}_layers is {depth}, but the weights have {len(found)} {side} layers"
+            )
 
 
 def read_config(values: Mapping[str, Any]) -> RecogniserConfig:
@@ -114,34 +182,51 @@ def read_config(values: Mapping[str, Any]) -> RecogniserConfig:
         CheckpointError: If it is of another architecture, lacks a size, or asks for what is not built here.
     """
     if values.get("model_type") != "whisper":
-        raise CheckpointError(f"model_type '{values.get('model_type')}' is not 'whisper'")
-    if values.get("scale_embedding") or values.get("activation_function", "gelu") != "gelu":
-        raise CheckpointError("scaled embeddings and other activations than gelu are not supported")
-    try:
-        return _config(
-            dim=values["d_model"],
-            depths=(values["encoder_layers"], values["decoder_layers"]),
-            heads=(values["encoder_attention_heads"], values["decoder_attention_heads"]),
-            mlp_dims=(values["encoder_ffn_dim"], values["decoder_ffn_dim"]),
-            positions=(values["max_source_positions"], values["max_target_positions"]),
-            num_mels=values["num_mel_bins"],
-            vocab_size=values["vocab_size"],
-        )
-    except KeyError as error:
-        raise CheckpointError(f"config.json lacks {error}; expected that of a Whisper model") from error
+        raise CheckpointError(f"model_type {shown(values.get('model_type'))} is not 'whisper'")
+    settings = Settings(values, "config.json")
+    for key, neutral in _NEUTRAL.items():
+        settings.refuse_unless(key, *neutral)
+    sides = ("encoder", "decoder")
+    return _config(
+        dim=settings.size("d_model"),
+        depths=[settings.size(f"{side}_layers") for side in sides],
+        heads=[settings.size(f"{side}_attention_heads") for side in sides],
+        mlp_dims=[settings.size(f"{side}_ffn_dim") for side in sides],
+        positions=[settings.size(f"max_{side}_positions") for side in ("source", "target")],
+        num_mels=settings.size("num_mel_bins"),
+        vocab_size=settings.size("vocab_size"),
+    )
+
+
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "scale_embedding": (False,),
+    "activation_function": ("gelu",),
+    "tie_word_embeddings": (True,),
+    "quantization_config": (),
+}
+"""Keys that would change the result, with the values that do not."""
 
 
 def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the parameters of a Hugging Face checkpoint as they are called here.
 
     Raises:
-        CheckpointError: If a name is not Whisper's.
+        CheckpointError: If a name is not Whisper's, or the output matrix is not the embedding.
     """
+    head, embedding = state.get("proj_out.weight"), state.get("model.decoder.embed_tokens.weight")
+    if head is not None and embedding is not None and not _is_same(head, embedding):
+        raise CheckpointError(
+            "'proj_out.weight' is not 'model.decoder.embed_tokens.weight'; expected tied ones"
+        )
     return {
         _rename(name.removeprefix("model.")): value
         for name, value in state.items()
         if name != "proj_out.weight"
     }
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def translate_variables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -216,14 +301,6 @@ def _rename(name: str) -> str:
     raise CheckpointError(f"'{name}' is no parameter of Whisper; is this another architecture?")
 
 
-def _read_hf(folder: Path, settings: Mapping[str, Any]) -> tuple[RecogniserConfig, dict[str, Tensor]]:
-    try:
-        state = load_file(folder / HF_WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{folder / HF_WEIGHTS} is not a whole safetensors file: {error}") from error
-    return read_config(settings), translate(state)
-
-
 def _read_ct2(folder: Path) -> tuple[RecogniserConfig, dict[str, Tensor]]:
     """The layout has no sizes: they are those of the variables."""
     arrays = read_model(folder / CT2_WEIGHTS)
@@ -242,8 +319,8 @@ def _read_ct2(folder: Path) -> tuple[RecogniserConfig, dict[str, Tensor]]:
             num_mels=num_mels,
             vocab_size=len(state["decoder/embeddings/weight"]),
         )
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{folder / CT2_WEIGHTS} is no Whisper model: {error}") from error
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{CT2_WEIGHTS} is no Whisper model: {one_line(error)}") from error
     return config, translate_variables(state)
 
 
@@ -289,28 +366,3 @@ def _later_half(config: LanguageModelConfig) -> tuple[tuple[int, int], ...]:
     """Every head of the later half of the blocks, where nobody has said which follow the sound."""
     depth, num_heads = config.depth, config.block.num_heads
     return tuple((block, head) for block in range(depth // 2, depth) for head in range(num_heads))
-
-
-def _read_json(path: Path, *, is_optional: bool = False) -> dict[str, Any]:
-    if is_optional and not path.is_file():
-        return {}
-    try:
-        values = json.loads(_read_text(path))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds no settings; expected a JSON object")
-    return values
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise NotFoundError(f"no file {path}; give a folder with a Whisper model") from error
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is not text: {error}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
