@@ -171,7 +171,8 @@ ROPE = st.dictionaries(
         [
             "rope_type", "type", "factor", "rope_theta", "original_max_position_embeddings", "beta_fast",
             "beta_slow", "low_freq_factor", "high_freq_factor", "attention_factor", "mscale",
-            "mscale_all_dim", "truncate", "partial_rotary_factor", "short_factor", "mrope_section", "full_attention",
+            "mscale_all_dim", "truncate", "partial_rotary_factor", "short_factor", "mrope_section",
+            "full_attention",
         ]
     ),
     JSON | st.floats(0, 1e4) | st.sampled_from(["linear", "yarn", "llama3"]),
