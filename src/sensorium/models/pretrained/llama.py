@@ -139,10 +139,9 @@ def build(config: LanguageModelConfig, state: Mapping[str, Tensor]) -> LanguageM
         state: Under our names; biases that are missing are 0 (a Llama may have them in half of its layers).
 
     Raises:
-        CheckpointError: If a parameter is missing, unknown, of another shape or type, or not finite.
+        CheckpointError: If a parameter is missing, unknown, of another shape, or not finite.
     """
     check_shapes(config, {name: tuple(value.shape) for name, value in state.items()})
-    check_floating(state)
     check_finite(state)
     with _Unset():
         model = LanguageModel(config)
@@ -219,9 +218,11 @@ def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the parameters of a checkpoint as they are called here.
 
     Raises:
-        CheckpointError: If a name is not of this family.
+        CheckpointError: If a name is not of this family, or a parameter is not of a floating type.
     """
-    return {rename(name): value for name, value in state.items() if not _UNUSED.fullmatch(name)}
+    ours = {rename(name): value for name, value in state.items() if not _UNUSED.fullmatch(name)}
+    check_floating(ours)
+    return ours
 
 
 def untied(
