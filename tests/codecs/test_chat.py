@@ -52,11 +52,13 @@ def marks_of(ids: list[int]) -> list[int]:
 def test_typed_marks_never_become_marks(name: str, texts: list[str]) -> None:
     roles = ["system", "user", "assistant"]
     said = [Message(role, text) for role, text in zip(roles, texts, strict=False)]
-    plain = [Message(one.role, "low") for one in said]
+    seen = "</think>" if name == "conditional" else "low"  # what this template looks for
+    plain = [Message(one.role, seen if seen in one.content else "low") for one in said]
     ids = ids_of(CHATS[name].encode(said))
     assert marks_of(ids) == marks_of(ids_of(CHATS[name].encode(plain)))
+    kept = [text.split("</think>")[-1] if name == "conditional" else text for text in texts]
     if name != "trimmed":
-        assert all(text in BPE.decode(ids) for text in texts)
+        assert all(text in BPE.decode(ids) for text in kept)
 
 
 def test_the_check_sees_a_mark_that_a_template_writes_for_a_user() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sensorium.core.errors import CheckpointError, UsageError
 from sensorium.generation.sampling import Sampling, _pick, candidates, choose, log_normaliser, penalised
 
 V = 307
@@ -100,3 +101,49 @@ def test_a_draw_among_many_is_where_the_running_sum_passes_it(draw: float) -> No
     sums = np.cumsum(odds.double().numpy())
     wanted = int(np.searchsorted(sums, draw * sums[-1], side="right"))
     assert _pick(odds, draw) == min(wanted, int(np.flatnonzero(odds.numpy())[-1]))
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-45, 1e-38, 1e-10, 1e-4])
+@pytest.mark.parametrize("limits", [{}, {"top_p": 0.9}, {"top_k": 2}, {"min_p": 0.5}, {"top_p": 1e-300}])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e37])
+def test_near_zero_temperature_is_greedy(temperature: float, limits: dict, scale: float) -> None:
+    sampling = Sampling(temperature=temperature, **limits)
+    logits = scale * torch.tensor([1.0, 30.0, -5.0, -torch.inf])
+    assert choose(logits, sampling, (), torch.Generator().manual_seed(3)) == 1
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 0.7, 1e300])
+def test_equal_scores_are_equally_likely(temperature: float) -> None:
+    ids, odds = candidates(torch.full((5,), 3e38), Sampling(temperature=temperature, top_p=0.999))
+    assert sorted(ids.tolist()) == [0, 1, 2, 3, 4]
+    assert odds.tolist() == pytest.approx([0.2] * 5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("penalty", [1e-300, 1e-30, 1.3, 1e300])
+def test_extreme_penalties_keep_scores_numbers(temperature: float, penalty: float) -> None:
+    sampling = Sampling(temperature=temperature, repetition_penalty=penalty)
+    logits = torch.tensor([2.0, 0.0, -3.0, -torch.inf, -3e38])
+    changed = penalised(logits, [0, 1, 2, 3, 4], penalty)
+    assert not changed.isnan().any()
+    assert changed.isinf().tolist() == [False, False, False, True, False]
+    assert choose(logits, sampling, [0, 1, 2, 3, 4], torch.Generator()) != 3
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1), Sampling(temperature=1, top_k=2)])
+def test_scores_that_are_no_numbers_are_refused(sampling: Sampling) -> None:
+    for wrong in (torch.nan, torch.inf):
+        logits = torch.tensor([1.0, wrong, 2.0])
+        with pytest.raises(CheckpointError, match="expected a number"):
+            choose(logits, sampling, (), torch.Generator())
+        with pytest.raises(CheckpointError, match="expected a number"):
+            log_normaliser(logits)
+    with pytest.raises(UsageError, match="no id may come next"):
+        choose(torch.full((3,), -torch.inf), sampling, (), torch.Generator())
+
+
+@pytest.mark.parametrize("name", ["temperature", "repetition_penalty", "top_p", "min_p"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        Sampling(**{name: value})

@@ -8,7 +8,8 @@ tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -26,6 +27,8 @@ from tokenizers import (
 from sensorium.codecs.contract import CODECS, Ids, check_ids
 from sensorium.core.errors import CheckpointError, UsageError
 from sensorium.core.files import write_atomic
+from sensorium.core.tokenizer import num_ids as _num_ids
+from sensorium.core.tokenizer import read_tokenizer, read_tokenizer_file, tokenizer_errors
 
 PAD, START, END = "<pad>", "<start>", "<end>"
 _ALPHABET = 256
@@ -86,6 +89,9 @@ class Bpe:
 
     Args:
         tokenizer_json: From `train_bpe`, or any byte-level tokenizer of the `tokenizers` package.
+        num_ids: Ids of the model that goes with it, where they are more than the tokenizer's: output matrices
+            are padded. Ids without a piece decode to nothing.
+        special: Pieces of the vocabulary that are special too, though the JSON text does not list them.
 
     Raises:
         CheckpointError: If it is not a tokenizer, or not byte-level.
@@ -94,42 +100,83 @@ class Bpe:
     modality = "text"
     rate = None
 
-    def __init__(self, tokenizer_json: str) -> None:
-        self.json = tokenizer_json
-        """The tokenizer as JSON text, as it was given."""
-        try:
-            self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        except Exception as error:  # the package raises bare Exception
-            raise CheckpointError(f"not a tokenizer in JSON: {error}; make one by train_bpe") from error
+    def __init__(self, tokenizer_json: str, num_ids: int = 0, special: Collection[str] = ()) -> None:
+        self._tokenizer = read_tokenizer(tokenizer_json)
         if "ByteLevel" not in str(self._tokenizer.decoder):
             raise CheckpointError(
                 "not a byte-level tokenizer; expected one of the kind of GPT-2, Llama 3 or Qwen"
             )
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+        self.json = _with_special(self._tokenizer, special) or tokenizer_json
+        """The tokenizer as JSON text, as it was given."""
         self._tokenizer.encode_special_tokens = True
         added = self._tokenizer.get_added_tokens_decoder()
         self._silent = frozenset(number for number, token in added.items() if token.special)
         guarded = {token.content: number for number, token in added.items() if token.content.strip()}
         self.special_ids: Mapping[str, int] = MappingProxyType(guarded)
         """Ids of the pieces that only a program may write, by their text."""
+        self.added: Mapping[str, AddedToken] = MappingProxyType(
+            {token.content: token for token in added.values() if token.content.strip()}
+        )
+        """How each of these pieces is matched in a text."""
         self._tokenizer.add_special_tokens(
             [AddedToken(text, special=True, normalized=False) for text in guarded]
         )
+        self._num_ids, self._num_own = num_ids, _num_ids(self._tokenizer)
+        unknown = getattr(self._tokenizer.model, "unk_token", None)
+        self._forbidden = frozenset(
+            number for text, number in guarded.items() if len(text) > 1 and text != unknown
+        )
+        self._cuts = re.compile("|".join(map(re.escape, sorted(guarded, key=len, reverse=True))) or "(?!)")
 
-    def __reduce__(self) -> tuple[type[Bpe], tuple[str]]:
-        return Bpe, (self.json,)
+    def __reduce__(self) -> tuple[type[Bpe], tuple[str, int]]:
+        return Bpe, (self.json, self._num_ids)
 
     @property
     def vocab_size(self) -> int:
         """How many ids there are: 0 to vocab_size - 1."""
-        size: int = self._tokenizer.get_vocab_size()
-        return size
+        return max(self._num_own, self._num_ids)
+
+    def is_silent(self, number: int) -> bool:
+        """Whether an id is a special token, which decoding leaves out."""
+        return number in self._silent
 
     def encode(self, text: str, *, with_special: bool = True) -> list[int]:
-        """Return the ids of a text, with the special tokens at its ends or without."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=with_special).ids
-        return ids
+        """Return the ids of a text, with the special tokens at its ends or without.
+
+        Raises:
+            UsageError: If the text holds half a surrogate pair, or spells a special token as its only piece.
+            CheckpointError: If the tokenizer fails over the text.
+        """
+        with tokenizer_errors("the tokenizer fails over a text"):
+            try:
+                found = self._tokenizer.encode(text, add_special_tokens=with_special)
+            except TypeError as error:
+                raise UsageError(f"a text with half a surrogate pair: {text[:40]!a}; leave it out") from error
+        ids: list[int] = found.ids
+        if self._forbidden.isdisjoint(ids):
+            return ids
+        places = [place for place, is_added in enumerate(found.special_tokens_mask) if not is_added]
+        if self._forbidden.isdisjoint(ids[place] for place in places):
+            return ids
+        return [*ids[: places[0]], *self._spelt(text), *ids[places[-1] + 1 :]]
+
+    def _spelt(self, text: str) -> list[int]:
+        """Ids of a text in which a special token is an ordinary piece too: cut within, it is several."""
+        for parts in (self._cut(text), text):
+            ids = [
+                one for part in parts for one in self._tokenizer.encode(part, add_special_tokens=False).ids
+            ]
+            if self._forbidden.isdisjoint(ids):
+                return ids
+        raise UsageError(f"the tokenizer reads a special token in the text {text[:40]!a}; leave it out")
+
+    def _cut(self, text: str) -> Iterator[str]:
+        """The text in parts, cut after the first character of all that looks like a special token."""
+        done = 0
+        for match in self._cuts.finditer(text):
+            yield text[done : match.start() + 1]
+            done = match.start() + 1
+        yield text[done:]
 
     def decode(self, ids: Ids) -> str:
         """Return the text of ids, special tokens left out; bytes that are no character become U+FFFD.
@@ -137,8 +184,13 @@ class Bpe:
         Raises:
             UsageError: If one is no id.
         """
-        spoken = [number for number in check_ids(ids, self.vocab_size).tolist() if number not in self._silent]
-        text: str = self._tokenizer.decode(spoken, skip_special_tokens=False)
+        spoken = [
+            number
+            for number in check_ids(ids, self.vocab_size).tolist()
+            if number not in self._silent and number < self._num_own
+        ]
+        with tokenizer_errors("the tokenizer fails over ids"):
+            text: str = self._tokenizer.decode(spoken, skip_special_tokens=False)
         return text
 
     def save(self, path: Path) -> None:
@@ -152,7 +204,25 @@ class Bpe:
         Raises:
             CheckpointError: If it is not there or not a tokenizer.
         """
+        text = read_tokenizer_file(path)
         try:
-            return cls(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise CheckpointError(f"no tokenizer at {path}: {error.strerror}") from error
+            return cls(text)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+
+
+def _with_special(tokenizer: Tokenizer, special: Collection[str]) -> str:
+    """Declare pieces of the vocabulary special; return the new JSON text, or none if nothing changed."""
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    new = [
+        one
+        for one in special
+        if one not in known
+        and (number := tokenizer.token_to_id(one)) is not None
+        and tokenizer.encode(one, add_special_tokens=False).ids != [number]  # an ordinary text would read so
+    ]
+    if not new:
+        return ""
+    tokenizer.add_special_tokens([AddedToken(one, special=True, normalized=False) for one in new])
+    json: str = tokenizer.to_str()
+    return json

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from sensorium.core.tokenizer import num_ids, read_tokenizer
 from sensorium.core.types import Padded, Tokens
 from sensorium.data.inputs import TextInput
 from sensorium.encoders.registry import ENCODERS, input_of
@@ -105,7 +105,7 @@ class TextTransformer(nn.Module):
 
 def _embedding(tokenizer_json: str, width: int) -> nn.Embedding:
     """Word-piece vectors of length 1, before a norm: a step of AdamW turns short vectors further."""
-    embedding = nn.Embedding(Tokenizer.from_str(tokenizer_json).get_vocab_size(), width)
+    embedding = nn.Embedding(num_ids(read_tokenizer(tokenizer_json)), width)
     nn.init.normal_(embedding.weight, std=width**-0.5)
     return embedding
 

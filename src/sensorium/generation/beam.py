@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sensorium.core.errors import UsageError
 from sensorium.generation.decoder import Decoder, Feed, Memory
+from sensorium.generation.sampling import greatest
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def beam_search(
 
     Raises:
         UsageError: If the decoder has too few rows or too little room.
+        CheckpointError: If a score is NaN or infinite.
     """
     if not 1 <= width <= decoder.num_rows:
         raise UsageError(f"width={width}, but the decoder has {decoder.num_rows} rows")
@@ -78,7 +80,9 @@ def beam_search(
     scores = decoder.advance([Feed(0, 0, prompt)])
     live, done = [_Live((), 0.0)], list[Hypothesis]()
     for length in range(1, max_tokens + 1):
-        logprobs = torch.stack([one[-1] for one in scores]).double().log_softmax(-1)
+        last = torch.stack([one[-1] for one in scores]).double()
+        greatest(last.max())
+        logprobs = last.log_softmax(-1)
         done = _best([*done, *_stopped(live, logprobs, stop_ids, length_power)], width)
         sources, live = _grow(live, logprobs, stop_ids, width)
         if length == max_tokens or not live or _is_settled(done, live, width, max_tokens, length_power):

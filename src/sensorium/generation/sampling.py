@@ -13,6 +13,7 @@ request depends on its seed and its scores, never on who shares its batch. Does 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import numpy as np
@@ -23,11 +24,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sensorium.core.config import Config
+from sensorium.core.errors import CheckpointError, UsageError
 
 _FIRST_LOOK = 128
 """Candidates that are sorted before it is known whether more are needed for top-p."""
 _BLOCK = 256
 """Probabilities that are summed up at once when one of many is drawn."""
+
+_COLDEST = 1e-30
+"""Lowest temperature that is divided by: below it single precision has no more digits."""
 
 
 class Sampling(Config):
@@ -42,11 +47,11 @@ class Sampling(Config):
         seed: Names the request's own random stream.
     """
 
-    temperature: float = Field(default=0.0, ge=0)
+    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     top_k: int | None = Field(default=None, ge=1)
     top_p: float = Field(default=1.0, gt=0, le=1)
     min_p: float = Field(default=0.0, ge=0, le=1)
-    repetition_penalty: float = Field(default=1.0, gt=0)
+    repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     seed: int = Field(default=0, ge=0)
 
 
@@ -63,21 +68,48 @@ def choose(
         sampling: How.
         written: Ids that the penalty applies to.
         stream: From which one number is drawn, unless greedy.
+
+    Raises:
+        CheckpointError: If a score is NaN or infinite.
+        UsageError: If no id is left.
     """
     if sampling.repetition_penalty != 1 and written:
         logits = penalised(logits, written, sampling.repetition_penalty)
     if sampling.temperature == 0:
-        return int(logits.numpy().argmax())
+        best = int(logits.numpy().argmax())
+        greatest(logits[best])
+        return best
     ids, odds = candidates(logits, sampling)
     draw = float(torch.rand((), dtype=torch.float64, generator=stream))
     return int(ids[_pick(odds, draw)])
 
 
+def greatest(score: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The greatest of some scores, given as such, once it is known to be a number.
+
+    Raises:
+        CheckpointError: If it is NaN or plus infinity: a model's weights are not numbers, or overflow.
+        UsageError: If it is minus infinity: every id was ruled out.
+    """
+    value = float(score)
+    if value == -math.inf:
+        raise UsageError("no id may come next: the grammar or the rule of the request leaves none")
+    if not math.isfinite(value):
+        raise CheckpointError(
+            f"the model's greatest score is {value}, expected a number: its weights are damaged, or too "
+            "large for the precision; fetch the model again or take precision fp32"
+        )
+    return score
+
+
 def penalised(logits: Float[Tensor, " V"], written: Collection[int], penalty: float) -> Float[Tensor, " V"]:
     """Scores with those of ids written before made less likely."""
     places = torch.tensor(sorted(set(written)))
-    scores = logits[places]
-    return logits.index_put((places,), torch.where(scores > 0, scores / penalty, scores * penalty))
+    scores, penalty = logits[places], min(max(penalty, _COLDEST), 1 / _COLDEST)
+    changed = torch.where(scores > 0, scores / penalty, scores * penalty)
+    most = torch.finfo(logits.dtype).max
+    changed = torch.where(scores.isinf(), scores, changed.clamp(-most, most))
+    return logits.index_put((places,), changed)
 
 
 def candidates(
@@ -87,7 +119,9 @@ def candidates(
 
     Without any limit all ids in their order, else the likeliest first. `temperature` must be above 0.
     """
-    odds = torch.softmax(logits.float() / sampling.temperature, dim=0)
+    scores = logits.float()
+    scores = scores - greatest(scores.max())
+    odds = torch.softmax(scores / max(sampling.temperature, _COLDEST), dim=0)
     if sampling.top_k is None and sampling.top_p == 1 and sampling.min_p == 0:
         return torch.arange(len(odds)), odds
     kept, ids = _likeliest(odds, sampling)
@@ -126,6 +160,7 @@ def log_normaliser(logits: Float[Tensor, " V"]) -> float:
     """Logarithm of the sum of e^l: what a log-probability of the model lies below its score."""
     scores = logits.numpy()
     top = scores.max()
+    greatest(torch.tensor(top))
     return float(top + np.log(np.exp(scores - top).sum()))
 
 

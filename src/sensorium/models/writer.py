@@ -129,7 +129,7 @@ class Vocabulary:
     @classmethod
     def of_model(cls, found: TextModel) -> Vocabulary:
         """That of a finished model."""
-        of_turn = found.tokenizer.special_ids.get("<|im_end|>", -1)  # others end documents, not turns
+        of_turn = None if found.chat is None else found.chat.turn_end  # others end documents, not turns
         ends = sorted(found.end_ids, key=lambda one: (one != of_turn, one))
         return cls(found.model.config.vocab_size, (), tuple(ends), found.tokenizer, found.chat)
 

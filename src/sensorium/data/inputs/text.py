@@ -15,6 +15,7 @@ from jaxtyping import Int64
 from tokenizers import Tokenizer
 
 from sensorium.core.errors import MediaError, UsageError
+from sensorium.core.tokenizer import read_tokenizer
 from sensorium.media.types import Media, Text
 
 
@@ -61,8 +62,7 @@ class TextInput:
 
 @lru_cache(maxsize=16)
 def _tokenizer(json: str, max_tokens: int) -> Tokenizer:
-    tokenizer = Tokenizer.from_str(json)
-    tokenizer.no_padding()
+    tokenizer = read_tokenizer(json)
     tokenizer.enable_truncation(max_tokens)
     tokenizer.encode_special_tokens = True
     return tokenizer

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from sensorium.codecs.bpe import Bpe
-from sensorium.codecs.chat import Chat, knows_chatml
+from sensorium.codecs.chat import Chat
 from sensorium.core.errors import CheckpointError
+from sensorium.core.tokenizer import read_tokenizer_file
 from sensorium.models.language_model import LanguageModel
-from sensorium.models.pretrained import gguf_llama, llama
-from sensorium.models.pretrained.folder import check_end_ids, naming, read_json, read_text, read_weights
-from sensorium.models.pretrained.gguf import Gguf, read_gguf
+from sensorium.models.pretrained import gguf_llama, llama, turns
+from sensorium.models.pretrained.folder import check_end_ids, naming, read_json, read_weights
+from sensorium.models.pretrained.gguf import read_gguf
 from sensorium.models.pretrained.gguf_tokenizer import check_special_ids, tokenizer_json
 
 _CONFIG, _GENERATION = "config.json", "generation_config.json"
@@ -61,15 +62,17 @@ def load_gguf(path: Path, dtype: torch.dtype = torch.float32) -> TextModel:
         values, rope = gguf_llama.read_config(file)
         config = llama.read_config(values, rope)
         llama.check_shapes(config, gguf_llama.shapes(file))
-        tokenizer = Bpe(tokenizer_json(file.metadata))
         check_special_ids(file.metadata)
+        found = turns.of_metadata(file.metadata)
+        tokenizer = Bpe(tokenizer_json(file.metadata), config.vocab_size, [*found.special, *found.ends])
         _check_sizes(tokenizer, config.vocab_size)
+        chat = found.chat(tokenizer)
         state = gguf_llama.translate(file, config.block.num_heads, config.block.num_kv_heads)
         return TextModel(
             llama.build(config, {name: value.to(dtype) for name, value in state}),
             tokenizer,
-            _chat(tokenizer, str(file.metadata.get("tokenizer.chat_template", "")), _gguf_named(file)),
-            _gguf_end_ids(file),
+            chat,
+            found.all_ends(tokenizer, chat),
             values["max_position_embeddings"],
         )
 
@@ -90,64 +93,27 @@ def load_folder(folder: Path, dtype: torch.dtype = torch.float32) -> TextModel:
         config = llama.read_config(values)
         state = llama.translate(read_weights(folder))
         model = llama.build(*llama.untied(config, {name: value.to(dtype) for name, value in state.items()}))
-        tokenizer = Bpe(read_text(folder / "tokenizer.json"))
+        tokenizer, chat, end_ids = _read_turns(folder, values, config.vocab_size)
         _check_sizes(tokenizer, config.vocab_size)
-        check_end_ids(values, _CONFIG)
-        check_end_ids(read_json(folder / _GENERATION, {}), _GENERATION)
-    settings = read_json(folder / "tokenizer_config.json", {})
-    return TextModel(
-        model,
-        tokenizer,
-        _chat(tokenizer, _chat_template(folder, settings), _named(settings)),
-        _end_ids(folder, values, settings, tokenizer),
-        llama.num_positions(values),
+    return TextModel(model, tokenizer, chat, end_ids, llama.num_positions(values))
+
+
+def _read_turns(
+    folder: Path, values: Mapping[str, Any], vocab_size: int
+) -> tuple[Bpe, Chat | None, frozenset[int]]:
+    """The tokenizer of a folder, the layout of conversations, and the ids that end a turn."""
+    generation = read_json(folder / _GENERATION, {})
+    check_end_ids(values, _CONFIG)
+    check_end_ids(generation, _GENERATION)
+    found = turns.of_folder(
+        folder,
+        read_json(folder / "tokenizer_config.json", {}),
+        read_json(folder / "special_tokens_map.json", {}),
+        {_CONFIG: values, _GENERATION: generation},
     )
-
-
-def _gguf_end_ids(file: Gguf) -> frozenset[int]:
-    found = [file.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
-    return frozenset(one for one in found if isinstance(one, int))
-
-
-def _gguf_named(file: Gguf) -> dict[str, str]:
-    tokens = cast("list[str]", file.metadata["tokenizer.ggml.tokens"])
-    found = {name: file.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")}
-    return {f"{name}_token": tokens[one] for name, one in found.items() if isinstance(one, int)}
-
-
-def _named(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Special tokens that a template may call by name; each is a text, or described by one."""
-    found = {name: settings.get(name) for name in ("bos_token", "eos_token")}
-    texts = {name: one.get("content") if isinstance(one, Mapping) else one for name, one in found.items()}
-    return {name: text for name, text in texts.items() if isinstance(text, str)}
-
-
-def _chat(tokenizer: Bpe, template: str, named: Mapping[str, str]) -> Chat | None:
-    if not template and not knows_chatml(tokenizer):
-        return None
-    return Chat(tokenizer, template, named)
-
-
-def _end_ids(
-    folder: Path, values: Mapping[str, Any], settings: Mapping[str, Any], tokenizer: Bpe
-) -> frozenset[int]:
-    """Those of `generation_config.json` and `config.json`, and the tokenizer's own."""
-    found: set[int] = set()
-    for source in (read_json(folder / _GENERATION, {}), values):
-        ids = source.get("eos_token_id")
-        found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
-    end = _named(settings).get("eos_token", "")
-    return frozenset(found | {tokenizer.special_ids[end]} if end in tokenizer.special_ids else found)
-
-
-def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str:
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    template = settings.get("chat_template") or ""
-    if isinstance(template, list):  # several by name
-        template = next((one["template"] for one in template if one.get("name") == "default"), "")
-    return str(template)
+    tokenizer = Bpe(read_tokenizer_file(folder / "tokenizer.json"), vocab_size, found.special)
+    chat = found.chat(tokenizer)
+    return tokenizer, chat, found.all_ends(tokenizer, chat)
 
 
 def _check_sizes(tokenizer: Bpe, vocab_size: int) -> None:

@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from tokenizers import Tokenizer
-
 from sensorium.core.errors import CheckpointError, UsageError
+from sensorium.core.tokenizer import read_tokenizer
 
 TIME_STEP_S = 0.02
 _UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
@@ -54,10 +53,7 @@ class WhisperVocabulary:
         first_suppressed: Sequence[int] = (),
         is_multilingual: bool | None = None,
     ) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        except Exception as error:  # the package raises bare Exception
-            raise CheckpointError(f"tokenizer.json is not a tokenizer: {error}") from error
+        self._tokenizer = read_tokenizer(tokenizer_json)
         self._tokenizer.encode_special_tokens = True
         self.vocab_size = vocab_size
         self.is_multilingual = (

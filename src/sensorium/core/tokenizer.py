@@ -1,0 +1,83 @@
+"""Reads a tokenizer of the package `tokenizers`; failures of that package become errors of our own.
+
+In: the JSON text of a tokenizer. Out: a `Tokenizer` that keeps to it, or one `CheckpointError`. The package
+raises bare `Exception`, and a panic of its Rust code is a `BaseException`, which no `except Exception` sees.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from sensorium.core.errors import CheckpointError, SensoriumError
+
+_PROBE = "a b"
+
+
+def read_tokenizer(text: str) -> Tokenizer:
+    """Make a tokenizer of its JSON text, without padding, truncation and merge dropout.
+
+    Raises:
+        CheckpointError: If it is none, two pieces share an id, an added token would get another id than its
+            own, or it cannot encode a short text.
+    """
+    with tokenizer_errors("not a tokenizer in JSON"):
+        tokenizer = Tokenizer.from_str(text)
+        _check_ids(tokenizer, text)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        if getattr(tokenizer.model, "dropout", None):
+            tokenizer.model.dropout = None
+        tokenizer.decode(tokenizer.encode(_PROBE).ids, skip_special_tokens=False)
+    return tokenizer
+
+
+def read_tokenizer_file(path: Path) -> str:
+    """Return the text of a tokenizer file.
+
+    Raises:
+        CheckpointError: If it cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"no tokenizer at {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(
+            f"{path} is not UTF-8 at byte {error.start}; expected the JSON of a tokenizer: fetch it again"
+        ) from error
+
+
+@contextmanager
+def tokenizer_errors(what: str) -> Iterator[None]:
+    """Turn any failure of the package into a `CheckpointError` that begins with `what`."""
+    try:
+        yield
+    except (SensoriumError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"{what}: {told}; fetch it again, or make one by train_bpe") from error
+
+
+def num_ids(tokenizer: Tokenizer) -> int:
+    """The greatest id and one more: ids may have holes."""
+    return 1 + max(tokenizer.get_vocab().values(), default=-1)
+
+
+def _check_ids(tokenizer: Tokenizer, text: str) -> None:
+    """Refuse ids that the package would change without a word."""
+    vocab = tokenizer.get_vocab()
+    if len(set(vocab.values())) < len(vocab):
+        raise CheckpointError("two pieces of the tokenizer share an id; fetch it again")
+    for piece in json.loads(text).get("added_tokens") or ():
+        content, wanted = piece["content"], piece["id"]
+        if content and vocab.get(content) != wanted:
+            raise CheckpointError(
+                f"added token '{content}' has id {wanted}, but the vocabulary leaves it "
+                f"{vocab.get(content)}; expected ids without holes or duplicates"
+            )

@@ -1,0 +1,189 @@
+"""How a published model converses: its chat template, what the template knows by name, and what ends a turn.
+
+In: the settings beside a tokenizer (`tokenizer_config.json` and its neighbours), or the metadata of a GGUF
+file. Out: `Turns`, which makes the `Chat` and the ids that end a turn once the tokenizer is there. Limits: of
+templates by name the one named `default` is read.
+
+Reference: `from_pretrained` of transformers' tokenizers; `llama-vocab.cpp` of llama.cpp for names of ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sensorium.codecs.bpe import Bpe
+from sensorium.codecs.chat import Chat, knows_chatml
+from sensorium.core.errors import CheckpointError
+
+_NAMES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_GGUF_NAMES = {
+    "bos": "bos", "eos": "eos", "unknown": "unk", "seperator": "sep", "padding": "pad", "cls": "cls",
+    "mask": "mask",
+}  # fmt: skip
+_TEMPLATE_FILE, _TEMPLATE_FOLDER = "chat_template.jinja", "additional_chat_templates"
+_ENDS = frozenset(
+    {
+        "<|eot_id|>",
+        "<|im_end|>",
+        "<|end|>",
+        "<|return|>",
+        "<|call|>",
+        "<|flush|>",
+        "<|calls|>",
+        "<end_of_turn>",
+    }
+    | {"<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>"}
+    | {"<end_of_utterance>", "<|eot|>"}
+)
+"""Control tokens that end a turn in any GGUF file, whatever its metadata say."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What is known of a model's conversations before its tokenizer is there.
+
+    Attributes:
+        named: Special tokens by the names that templates use.
+        template: Jinja text; empty: the model came without; None: with several, and none is the default.
+        end_ids: Ids that end a turn.
+        ends: Special tokens that end a turn where the tokenizer has them.
+    """
+
+    named: Mapping[str, object]
+    template: str | None
+    end_ids: frozenset[int]
+    ends: frozenset[str]
+
+    @property
+    def special(self) -> list[str]:
+        """The special tokens that have a name."""
+        return [one for one in self.named.values() if isinstance(one, str)]
+
+    def chat(self, tokenizer: Bpe) -> Chat | None:
+        """The layout of conversations; None where the model came without, as one that only continues.
+
+        Raises:
+            CheckpointError: If the template does not parse.
+        """
+        if self.template is None or not (self.template or knows_chatml(tokenizer)):
+            return None
+        return Chat(tokenizer, self.template, self.named)
+
+    def all_ends(self, tokenizer: Bpe, chat: Chat | None) -> frozenset[int]:
+        """Ids after which the model has said what it had to, the end that its template writes among them."""
+        named = {tokenizer.special_ids[one] for one in self.ends if one in tokenizer.special_ids}
+        written = None if chat is None else chat.turn_end
+        found = self.end_ids | named | ({written} if written is not None else set())
+        return frozenset(one for one in found if one < tokenizer.vocab_size)
+
+
+def of_folder(
+    folder: Path,
+    settings: Mapping[str, Any],
+    special_map: Mapping[str, Any],
+    sources: Mapping[str, Mapping[str, Any]],
+) -> Turns:
+    """Read what a folder of Hugging Face says.
+
+    Args:
+        folder: Where the files of templates are looked for.
+        settings: `tokenizer_config.json`.
+        special_map: `special_tokens_map.json`; older folders name their special tokens there.
+        sources: By file name, the settings that may hold `eos_token_id`.
+
+    Raises:
+        CheckpointError: If a value is of another type than it must be.
+    """
+    where = "tokenizer_config.json"
+    named = _named(settings, where)
+    if "added_tokens_decoder" not in settings:
+        named |= _named(special_map, "special_tokens_map.json")
+    ids: set[int] = set()
+    for name, values in sources.items():
+        ids.update(_ids(values.get("eos_token_id"), f"{name} has eos_token_id"))
+    end = named.get("eos_token")
+    return Turns(
+        named,
+        _template(folder, settings.get("chat_template"), f"{where} has chat_template"),
+        frozenset(ids),
+        frozenset({end} if isinstance(end, str) else ()),
+    )
+
+
+def of_metadata(metadata: Mapping[str, Any]) -> Turns:
+    """Read what a GGUF file says.
+
+    Raises:
+        CheckpointError: If a value is of another type than it must be, or an id is not in the vocabulary.
+    """
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    pieces = tokens if isinstance(tokens, list) else []
+    ids = {}
+    for name in (*_GGUF_NAMES, "eot", "eom"):
+        key = f"tokenizer.ggml.{name}_token_id"
+        for number in _ids(metadata.get(key), key):
+            if number >= len(pieces):
+                raise CheckpointError(f"{key}={number} is not in the vocabulary of {len(pieces)} pieces")
+            ids[name] = number
+    template = metadata.get("tokenizer.chat_template", "")
+    if not isinstance(template, str):
+        raise CheckpointError(f"tokenizer.chat_template={template!r:.60}; expected a text")
+    return Turns(
+        {f"{_GGUF_NAMES[name]}_token": str(pieces[one]) for name, one in ids.items() if name in _GGUF_NAMES},
+        template,
+        frozenset(ids[name] for name in ("eos", "eot", "eom") if name in ids),
+        _ENDS,
+    )
+
+
+def _ids(value: object, what: str) -> Iterable[int]:
+    """Ids that a setting names: one, several or none; a negative one, which no piece has, counts as none."""
+    found: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(isinstance(one, int) and not isinstance(one, bool) for one in found):
+        raise CheckpointError(f"{what}={value!r:.60}; expected an id or a list of ids")
+    return [one for one in found if one >= 0]
+
+
+def _named(settings: Mapping[str, Any], where: str) -> dict[str, object]:
+    """Special tokens that a template may call by name; each is a text, or described by one."""
+    found: dict[str, object] = {}
+    extra = settings.get("extra_special_tokens")
+    given = {**settings, **(extra if isinstance(extra, Mapping) else {})}
+    for name, value in given.items():
+        text = value.get("content") if isinstance(value, Mapping) else value
+        if isinstance(text, str) and (name.endswith("_token") or name not in settings):
+            found[name] = text
+        elif value is not None and name.removesuffix("_token") in _NAMES and name.endswith("_token"):
+            raise CheckpointError(f"{where} has {name}={value!r:.60}; expected a text")
+    more = settings.get("additional_special_tokens")
+    if isinstance(more, list):
+        texts = [one.get("content") if isinstance(one, Mapping) else one for one in more]
+        found["additional_special_tokens"] = [one for one in texts if isinstance(one, str)]
+    return found
+
+
+def _template(folder: Path, given: object, what: str) -> str | None:
+    """The default template: files have precedence over settings."""
+    files = sorted((folder / _TEMPLATE_FOLDER).glob("*.jinja"))
+    by_name = {file.stem: _read(file) for file in files if file.is_file()}
+    if (folder / _TEMPLATE_FILE).is_file():
+        by_name["default"] = _read(folder / _TEMPLATE_FILE)
+    if by_name:
+        return by_name.get("default")
+    if given is None or isinstance(given, str):
+        return given or ""
+    if isinstance(given, list) and all(isinstance(one, Mapping) and "name" in one for one in given):
+        given = {str(one["name"]): one.get("template") for one in given}
+    if not isinstance(given, Mapping) or not all(isinstance(one, str) for one in given.values()):
+        raise CheckpointError(f"{what}={given!r:.60}; expected a text, or texts by name")
+    return given.get("default") if given else ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not a text in UTF-8: {error}; fetch it again") from error
