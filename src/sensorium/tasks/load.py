@@ -26,7 +26,7 @@ from sensorium.models.pretrained.settings import shown
 from sensorium.tasks.assistant import Assistant
 from sensorium.tasks.composed import ComposedAssistant
 from sensorium.tasks.multimodal_assistant import with_codecs
-from sensorium.tasks.skills import members_of, shipped_assistant
+from sensorium.tasks.skills import NOT_PACKAGED, members_of, shipped_assistant
 from sensorium.tasks.text_assistant import TextAssistant
 
 if TYPE_CHECKING:
@@ -141,12 +141,12 @@ def load_shipped_assistant(progress: Progress = quiet) -> Assistant:
     """The assistant that comes with sensorium.
 
     Raises:
-        NotFoundError: If none came along; the message says how to train one.
+        NotFoundError: If it is not here, as in an installed wheel; the message says how to get one.
     """
     folder = shipped_assistant()
     if not folder.is_dir():
         raise NotFoundError(
-            "no trained assistant came with this version; train one: `sensorium train assistant`, "
+            f"no trained assistant here: {NOT_PACKAGED}; or train one: `sensorium train assistant`, "
             "and give --model runs/assistant"
         )
     return load_assistant(folder, progress=progress)

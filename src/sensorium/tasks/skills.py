@@ -38,6 +38,10 @@ ABILITIES: Mapping[Task, str] = MappingProxyType(
 _ALWAYS: Mapping[Task, str] = MappingProxyType({"text": "smollm2", "transcribe": "whisper-tiny.en"})
 """Presets that are better at a task than what our recipes train."""
 RUNS = Path("runs")
+NOT_PACKAGED = (
+    "models derived from GPL-2.0 data are in the repository, not in the package; "
+    "give --model checkpoints/assistant of a checkout"
+)
 
 
 def skills_of(folder: Path) -> Skills:
@@ -108,12 +112,13 @@ def first_model(task: Task) -> str:
         return _ALWAYS[task]
     found = next((folder for folder in _folders() if task in skills_of(folder)), None)
     if found is None:
-        raise NotFoundError(f"no trained model {ABILITIES[task]} yet; {_how_to_get(task)}")
+        missing = "" if shipped_assistant().is_dir() else f"; {NOT_PACKAGED}"
+        raise NotFoundError(f"no trained model {ABILITIES[task]} yet; {_how_to_get(task)}{missing}")
     return str(found)
 
 
 def shipped_assistant() -> Path:
-    """Where the assistant that comes with sensorium lies, if one does."""
+    """Where the assistant of the repository lies; a wheel has none, since it derives from GPL-2.0 data."""
     return shipped_dir("checkpoints") / "assistant"
 
 

@@ -25,6 +25,7 @@ PICTURES = Package(
     "deb",
     "openclipart-png",
     "1:0.18+dfsg-19",
+    "f07f1545a2970c2cf3fa339bc2405da1a95cf2b1827bfa05bf73eb1c20291c02",
     num_megabytes=131,
     keep=("usr/share/openclipart/", "usr/share/doc/"),
 )
@@ -32,6 +33,7 @@ DRAWINGS = Package(
     "deb",
     "openclipart-svg",
     "1:0.18+dfsg-19",
+    "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5",
     num_megabytes=25,
     keep=("usr/share/openclipart/", "usr/share/doc/"),
 )

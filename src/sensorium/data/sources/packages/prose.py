@@ -16,7 +16,12 @@ from sensorium.data.packages import Package, fetch
 
 LICENCE = "LicenseRef-WordNet-3.0"
 PACKAGE = Package(
-    "deb", "wordnet-base", "1:3.0-37", num_megabytes=6, keep=("usr/share/wordnet/", "usr/share/doc/")
+    "deb",
+    "wordnet-base",
+    "1:3.0-37",
+    "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
+    num_megabytes=6,
+    keep=("usr/share/wordnet/", "usr/share/doc/"),
 )
 
 _FILES = ("data.noun", "data.verb", "data.adj", "data.adv")

@@ -25,6 +25,7 @@ PACKAGE = Package(
     "deb",
     "tuxpaint-stamps-default",
     "2022.06.04-1",
+    "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
     num_megabytes=161,
     keep=("usr/share/tuxpaint/stamps/", "usr/share/doc/"),
 )

@@ -48,25 +48,69 @@ class Catalogues:
 
 
 def _catalogues(
-    name: str, version: str, num_megabytes: int, domains: tuple[str, ...], licence: str
+    name: str, version: str, sha256: str, num_megabytes: int, domains: tuple[str, ...], licence: str
 ) -> Catalogues:
     keep = ("usr/share/locale/", f"usr/share/doc/{name}/")
-    package = Package("deb", name, version, num_megabytes=num_megabytes, keep=keep)
-    return Catalogues(package, domains, licence)
+    return Catalogues(Package("deb", name, version, sha256, num_megabytes, keep), domains, licence)
 
 
 CATALOGUES = (
-    _catalogues("tuxpaint-data", "1:0.9.28-sdl2-1", 8, ("tuxpaint",), "GPL-2.0-or-later"),
     _catalogues(
-        "iso-codes", "4.15.0-1", 3, ("iso_3166-1", "iso_639-2", "iso_4217", "iso_15924"), "LGPL-2.1-or-later"
+        "tuxpaint-data",
+        "1:0.9.28-sdl2-1",
+        "f5d0de8f9a70d2efc1241d19f26168cb8bf279f1b77abd3631e7a1a55c40e5e5",
+        8,
+        ("tuxpaint",),
+        "GPL-2.0-or-later",
     ),
-    _catalogues("gnucash-common", "1:4.13-1", 5, ("gnucash",), "GPL-2.0-or-later"),
-    _catalogues("gimp-data", "2.10.34-1", 14, ("gimp20", "gimp20-std-plug-ins"), "GPL-3.0-or-later"),
     _catalogues(
-        "gnome-control-center-data", "1:43.6-2", 4, ("gnome-control-center-2.0",), "GPL-2.0-or-later"
+        "iso-codes",
+        "4.15.0-1",
+        "b1beb869303229c38288d4ddacfd582c91f594759b5767c9cecebd87f16ff70e",
+        3,
+        ("iso_3166-1", "iso_639-2", "iso_4217", "iso_15924"),
+        "LGPL-2.1-or-later",
     ),
-    _catalogues("libgtk-3-common", "3.24.38-2", 4, ("gtk30",), "LGPL-2.0-or-later"),
-    _catalogues("coreutils", "9.1-1", 3, ("coreutils",), "GPL-3.0-or-later"),
+    _catalogues(
+        "gnucash-common",
+        "1:4.13-1",
+        "8477b415856eb671125ee63ac6a4ee1d23efeca3de6e55e5a14c6ebb32642b31",
+        5,
+        ("gnucash",),
+        "GPL-2.0-or-later",
+    ),
+    _catalogues(
+        "gimp-data",
+        "2.10.34-1+deb12u10",
+        "89007a69d4ef2b0440e5419e75d4112cfd1c49e97db38220d210b9f86322be7c",
+        14,
+        ("gimp20", "gimp20-std-plug-ins"),
+        "GPL-3.0-or-later",
+    ),
+    _catalogues(
+        "gnome-control-center-data",
+        "1:43.6-2~deb12u1",
+        "f76430c1f6db2be884bbc0e37cfa43752b49d252abb94d9cce494e8cdd8882a1",
+        4,
+        ("gnome-control-center-2.0",),
+        "GPL-2.0-or-later",
+    ),
+    _catalogues(
+        "libgtk-3-common",
+        "3.24.38-2~deb12u3",
+        "f2642d127d85440acbfc2ed404d3932d8b2fbe8a576ead7f93f35ac1fa999c92",
+        4,
+        ("gtk30",),
+        "LGPL-2.0-or-later",
+    ),
+    _catalogues(
+        "coreutils",
+        "9.1-1",
+        "61038f857e346e8500adf53a2a0a20859f4d3a3b51570cc876b153a2d51a3091",
+        3,
+        ("coreutils",),
+        "GPL-3.0-or-later",
+    ),
 )
 
 

@@ -13,7 +13,12 @@ from sensorium.data.packages import Package, fetch
 
 LICENCE = "LicenseRef-SCOWL"
 PACKAGE = Package(
-    "deb", "wamerican", "2020.12.07-2", num_megabytes=1, keep=("usr/share/dict/", "usr/share/doc/")
+    "deb",
+    "wamerican",
+    "2020.12.07-2",
+    "c8f8e2b2ad0d37bfdd41f0e40f1e4c8e5f907467d768a1d3698b164e9617f0b4",
+    num_megabytes=1,
+    keep=("usr/share/dict/", "usr/share/doc/"),
 )
 
 
