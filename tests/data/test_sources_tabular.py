@@ -77,10 +77,11 @@ def test_bad_lines_are_failures_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert [e.uri.rpartition(":")[2] for e in found if isinstance(e, Failure)] == ["3", "4", "5", "7"]
 
 
-def test_an_unclosed_quote_is_a_failure(tmp_path: Path) -> None:
+def test_an_unclosed_quote_costs_its_own_line(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('text\na\n"b\nc\n')
     found = list(items(tmp_path / "t.csv"))
-    assert [type(entry) for entry in found] == [Item, Failure]
+    assert [type(entry) for entry in found] == [Item, Failure, Item]
+    assert found[1].uri.endswith("t.csv:3")
 
 
 def test_paths_may_not_leave_the_folder_unless_root_allows(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import BinaryIO, cast
 
 from sensorium.core.errors import SensoriumError
-from sensorium.data.sources.item import Failure, Item
+from sensorium.data.sources.item import Failure, Item, one_line
 from sensorium.data.validate import Outcome, validate, without_bytes
 from sensorium.media import Limits
 
@@ -84,6 +84,16 @@ class Crew:
         return done
 
     def _work(self, item: Item) -> Outcome:
+        """What a worker makes of an item; whatever goes wrong between here and there costs that item only."""
+        try:
+            return self._ask_worker(item)
+        except SensoriumError:
+            raise
+        except Exception as error:
+            reason = one_line(f"no answer from its worker: {type(error).__name__}: {error}")
+            return Outcome(without_bytes(item), failures=(Failure(item.uri, "decode", reason),))
+
+    def _ask_worker(self, item: Item) -> Outcome:
         worker: _Worker | None = getattr(self._local, "worker", None)
         if worker is None or not worker.is_alive:
             worker = self._local.worker = _Worker(self.limits, self.isolate)
@@ -155,7 +165,7 @@ class _Worker:
         try:
             _write(self._stdin, message)
             return _read(self._stdout)
-        except (OSError, ValueError, EOFError):
+        except (OSError, ValueError, EOFError, pickle.UnpicklingError):
             return TimeoutError if overdue.is_set() else None
         finally:
             timer.cancel()

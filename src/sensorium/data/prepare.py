@@ -1,26 +1,29 @@
 """`sensorium data prepare`: from a source to a media table, row by row, over any accident.
 
 In: a folder, a table file, tars, or `Item`s. Out: rows in the table, bad inputs in `errors.jsonl` beside
-it, and the counts. What is listed unchanged since an earlier run is not read again (its stamp is kept with
-the row); what is read and already there (same content id) is not added again. Batches are committed as they
-fill, so a killed run loses nothing that was reported, and the next run goes on. Rows keep the order of the
-source.
+it, and the counts. What is listed unchanged since an earlier run is not read again (its stamp is kept
+with the row); what is read and already there (same content id) is not added again. Batches are committed
+as they fill, so a killed run loses nothing that was reported, and the next run goes on. Rows keep the
+order of the source. No input ends a run: what cannot be listed, read, fetched, decoded or stored is one
+line with its reason.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sensorium.core.errors import NotFoundError, UsageError
+from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.data.crew import Crew
 from sensorium.data.quarantine import Quarantine
 from sensorium.data.sample import Sample
+from sensorium.data.schema import to_arrow
 from sensorium.data.sources import (
     Failure,
     Item,
@@ -33,6 +36,7 @@ from sensorium.data.sources import (
     tabular,
     webdataset,
 )
+from sensorium.data.sources.item import name_of, one_line
 from sensorium.data.sources.urls import Fetcher, Politeness
 from sensorium.data.table import Table
 from sensorium.data.validate import STAMP, Outcome
@@ -114,7 +118,7 @@ def prepare(
     """
     chosen = Options() if options is None else options
     path = Path(out)
-    stream = list_items(src, chosen)
+    stream = _begun(list_items(src, chosen), src)
     if Path(os.path.abspath(src)) == Path(os.path.abspath(out)):
         raise UsageError(f"{src} is both source and table; choose another path for the table")
     table = Table.open(path) if path.exists() else Table.create(path, licence=chosen.licence)
@@ -152,6 +156,24 @@ def list_items(src: str | Path, options: Options) -> Iterator[Item | Failure]:
             f"{src} is no source; expected a folder, {', '.join(sorted(cells.SUFFIXES))} or .tar"
         )
     raise NotFoundError(f"nothing at {src}; give a folder, a table file or tars")
+
+
+def _begun(stream: Iterator[Item | Failure], src: str | Path) -> Iterator[Item | Failure]:
+    """Look at the first entry, so that a source which is refused leaves no table behind; guard the rest."""
+    guarded = _guarded(stream, src)
+    first = next(guarded, None)
+    return itertools.chain([] if first is None else [first], guarded)
+
+
+def _guarded(stream: Iterator[Item | Failure], src: str | Path) -> Iterator[Item | Failure]:
+    """What a source lists; where it breaks off for a reason that it did not foresee, one failure."""
+    try:
+        yield from stream
+    except SensoriumError:
+        raise
+    except Exception as error:
+        reason = one_line(f"cannot be listed on: {type(error).__name__}: {error}")
+        yield Failure(name_of(src), "read", reason)
 
 
 def fill(
@@ -216,7 +238,7 @@ class _Run:
     def commit(self) -> None:
         """Put the batch and the failures on disk."""
         if self._batch:
-            added = self._table.add(self._batch)
+            added = self._add(self._batch)
             self._added += added
             self._duplicates += len(self._batch) - added
         self._quarantine.flush()
@@ -233,6 +255,30 @@ class _Run:
     def counts(self) -> Counts:
         """What was done so far."""
         return Counts(len(self._table), self._added, self._failed, self._duplicates)
+
+    def _add(self, batch: list[Sample]) -> int:
+        """Write rows; where one of them cannot be stored, the others are."""
+        try:
+            return self._table.add(batch)
+        except (SensoriumError, OSError):
+            raise
+        except Exception:
+            bad = [sample for sample in batch if self._is_refused(sample)]
+            if not bad:
+                raise
+        for sample in bad:
+            batch.remove(sample)
+            self._ids.discard(sample.id)
+        return self._table.add(batch)
+
+    def _is_refused(self, sample: Sample) -> bool:
+        """Whether a row has no form in the table; that is told."""
+        try:
+            to_arrow([sample], 0)
+        except Exception as error:  # Arrow raises whatever it likes over a value
+            self._fail(Failure(sample.uri, "store", one_line(f"{type(error).__name__}: {error}")))
+            return True
+        return False
 
     def _named(self, item: Item) -> Item:
         return item if item.licence else replace(item, licence=self._options.licence)

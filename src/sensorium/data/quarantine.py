@@ -1,8 +1,10 @@
 """What gave no row and why: `errors.jsonl` beside the table, one line an input.
 
-In: `Failure`s as they come. Out: a file of `{"path", "stage", "reason", "table"}`. Lines are appended while
-a run goes on, so that a killed run has left them; at the end the file is rewritten whole, without what has
-since gone well. Lines of other tables in the same folder stay.
+In: `Failure`s as they come. Out: a file of `{"path", "stage", "reason", "table"}`. Lines are appended
+while a run goes on, so that a killed run has left them; at the end the file is rewritten whole, without
+what has since gone well. Lines of other tables in the same folder stay, and so do lines that are none of
+ours. A path whose bytes are not UTF-8 stands percent-encoded, as in the table (see
+`sources.item.name_of`).
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sensorium.core.files import write_atomic
-from sensorium.data.sources.item import Failure
+from sensorium.data.sources.item import Failure, name_of, one_line
 
 NAME = "errors.jsonl"
+_BEGIN = '{"path": "'
 
 
 class Quarantine:
@@ -37,6 +40,7 @@ class Quarantine:
 
     def add(self, failure: Failure) -> None:
         """Note a failure; it is on disk after the next `flush`."""
+        failure = Failure(name_of(failure.uri), failure.stage, one_line(failure.reason))
         self._known[failure.uri] = failure
         if failure not in self._written:
             self._written.add(failure)
@@ -45,7 +49,7 @@ class Quarantine:
     def forgive(self, uris: Iterable[str]) -> None:
         """Forget earlier failures of inputs that are looked at again."""
         for uri in uris:
-            self._known.pop(uri, None)
+            self._known.pop(name_of(uri), None)
 
     def flush(self) -> None:
         """Append what was added since the last time, durably."""
@@ -81,13 +85,16 @@ def _read(path: Path, table: str) -> tuple[list[str], dict[str, Failure]]:
     known: dict[str, Failure] = {}
     if not path.exists():
         return others, known
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        if not line.strip() or (line.startswith(_BEGIN) and not line.endswith("}")):
+            continue
         try:
             entry = json.loads(line)
-            failure = Failure(entry["path"], entry["stage"], entry["reason"])
-        except (ValueError, KeyError, TypeError):
-            continue
-        if entry.get("table") == table:
+            values = [entry[name] for name in ("path", "stage", "reason", "table")]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            values = [None]
+        if values[-1] == table and all(isinstance(value, str) for value in values):
+            failure = Failure(*values[:3])
             known[failure.uri] = failure
         else:
             others.append(line + "\n")

@@ -14,7 +14,8 @@ from sensorium import media
 from sensorium.core.errors import MediaError
 from sensorium.data.phash import perceptual_hash
 from sensorium.data.sample import Caption, Clip, Sample
-from sensorium.data.sources.item import Blob, Failure, Item
+from sensorium.data.sources.item import Blob, Failure, Item, one_line
+from sensorium.data.sources.lines import is_unicode
 
 if TYPE_CHECKING:
     from sensorium.media import Limits
@@ -64,13 +65,26 @@ class _Part:
 
 
 def validate(item: Item, limits: Limits, isolate: bool = False) -> Outcome:
-    """Read, decode and measure everything that an item names.
+    """Read, decode and measure everything that an item names; raises nothing.
 
     Args:
         item: What to check.
         limits: Bounds on each medium.
         isolate: Decode each in a subprocess with a memory limit.
     """
+    try:
+        return _validate(item, limits, isolate)
+    except Exception as error:  # whatever an item holds, it must not take the run with it
+        reason = one_line(f"{type(error).__name__}: {error}")
+        return Outcome(without_bytes(item), failures=(Failure(item.uri, "parse", reason),))
+
+
+def without_bytes(item: Item) -> Item:
+    """Return the item as it goes back over a pipe: inline bytes stay behind."""
+    return replace(item, blobs=tuple(replace(blob, data=None) for blob in item.blobs))
+
+
+def _validate(item: Item, limits: Limits, isolate: bool) -> Outcome:
     rows = [_Row()]
     failures: list[Failure] = []
     is_settled = True
@@ -85,12 +99,10 @@ def validate(item: Item, limits: Limits, isolate: bool = False) -> Outcome:
     made = [row for row in rows if row.media or row.speech or row.texts or (item.texts and not has_media)]
     stamp = item.stamp if is_settled and not failures and len(made) == 1 else ""
     samples = tuple(_sample(item, row, stamp) for row in made)
+    if not all(map(_is_unicode, samples)):
+        samples, reason = (), "a name or text of it is not Unicode: it holds half of a surrogate pair"
+        failures.append(Failure(item.uri, "parse", reason))
     return Outcome(without_bytes(item), samples, tuple(failures))
-
-
-def without_bytes(item: Item) -> Item:
-    """Return the item as it goes back over a pipe: inline bytes stay behind."""
-    return replace(item, blobs=tuple(replace(blob, data=None) for blob in item.blobs))
 
 
 def _check(blob: Blob, limits: Limits, isolate: bool) -> _Part | Failure:
@@ -115,11 +127,11 @@ def _check(blob: Blob, limits: Limits, isolate: bool) -> _Part | Failure:
             facts = {"duration_s": len(opened.samples) / opened.sample_rate_hz}
         return _Part("speech" if blob.field == "speech" else header.kind, data, "", facts, is_settled)
     except MediaError as error:
-        return Failure(blob.uri, stage, _one_line(error))
+        return Failure(blob.uri, stage, one_line(error))
     except MemoryError:
         return Failure(blob.uri, stage, "needs more memory than the limit")
     except Exception as error:  # decoders raise whatever they like; a row must not take the run with it
-        return Failure(blob.uri, stage, _one_line(f"{type(error).__name__}: {error}"))
+        return Failure(blob.uri, stage, one_line(f"{type(error).__name__}: {error}"))
 
 
 def _refuse_other_kind(blob: Blob, kind: str) -> None:
@@ -169,5 +181,16 @@ def _sample(item: Item, row: _Row, stamp: str) -> Sample:
     )
 
 
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split()).removeprefix("media: ")[:500]
+def _is_unicode(sample: Sample) -> bool:
+    """Whether all texts of a row can be stored."""
+    texts = [
+        sample.uri,
+        sample.group or "",
+        sample.source,
+        sample.licence,
+        *sample.meta,
+        *sample.meta.values(),
+    ]
+    texts += [part for caption in sample.texts for part in (caption.language, caption.text)]
+    texts += [clip.language for clip in sample.speech] + [region.text for region in sample.regions]
+    return all(is_unicode(text) for text in texts if isinstance(text, str))

@@ -7,8 +7,8 @@ it costs that annotation, not the image.
 
 from __future__ import annotations
 
-import json
 import math
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from sensorium.core.errors import MediaError
 from sensorium.data.sample import Region
-from sensorium.data.sources.item import Failure, Item, file_blob, inside
+from sensorium.data.sources.item import Failure, Item, file_blob, inside, name_of, one_line
+from sensorium.data.sources.lines import is_unicode, parse_json
 
 Box = tuple[float, float, float, float]
 Convention = Literal["xywh", "xyxy"]
@@ -43,26 +44,27 @@ def checked_box(
         >>> checked_box([10, 20, 30, 40], "xywh", 100.0, 100.0)
         (10.0, 20.0, 40.0, 60.0)
     """
+    shown = reprlib.repr(values)
     if not isinstance(values, Sequence) or len(values) != 4 or isinstance(values, str):
-        raise ValueError(f"box {values!r} is not four numbers")
+        raise ValueError(f"box {shown} is not four numbers")
     try:
         a, b, c, d = (float(value) for value in values)
-    except (TypeError, ValueError):
-        raise ValueError(f"box {values!r} is not four numbers") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"box {shown} is not four numbers") from None
     box = (a, b, a + c, b + d) if convention == "xywh" else (a, b, c, d)
     if not all(math.isfinite(value) for value in box) or box[2] <= box[0] or box[3] <= box[1]:
-        raise ValueError(f"box {values!r} has no area as {convention}")
+        raise ValueError(f"box {shown} has no area as {convention}")
     if width is None or height is None or width <= 1 or height <= 1:
         return box
     if max(box) <= 1.0 and min(width, height) > 2:
-        raise ValueError(f"box {values!r} seems to be shares of the image; expected pixels as {convention}")
+        raise ValueError(f"box {shown} seems to be shares of the image; expected pixels as {convention}")
     if (
         box[0] < -_SLACK_PX
         or box[1] < -_SLACK_PX
         or box[2] > width + _SLACK_PX
         or box[3] > height + _SLACK_PX
     ):
-        raise ValueError(f"box {values!r} leaves the image of {width:g} x {height:g} as {convention}")
+        raise ValueError(f"box {shown} leaves the image of {width:g} x {height:g} as {convention}")
     return (max(box[0], 0.0), max(box[1], 0.0), min(box[2], width), min(box[3], height))
 
 
@@ -90,10 +92,22 @@ class Annotated:
         Raises:
             ValueError: If the phrase is not within the text.
         """
+        if not is_unicode(text):
+            raise ValueError("the text is not Unicode: it holds half of a surrogate pair")
         if not 0 <= start < end <= len(text) or not text[start:end].strip():
             raise ValueError(f"phrase {start}:{end} is not within the text of {len(text)} characters")
         known = self.spans.setdefault((text, start, end), [])
         known += [box for box in boxes if box not in known]
+
+    def caption(self, text: str) -> None:
+        """Add a caption.
+
+        Raises:
+            ValueError: If it is not Unicode.
+        """
+        if not is_unicode(text):
+            raise ValueError("the caption is not Unicode: it holds half of a surrogate pair")
+        self.texts.append(text)
 
     def item(self, folders: Sequence[Path], root: Path, source: str, uri: str) -> Item | Failure:
         """Name the image's file, looked for in `folders`, none of which may lead outside `root`."""
@@ -104,7 +118,7 @@ class Annotated:
                 raise MediaError(f"no image {self.file} in {looked}; say where with --root FOLDER")
             blob = file_blob(inside(place, root))
         except (MediaError, OSError, ValueError) as error:
-            return Failure(uri, "read", str(error))
+            return Failure(name_of(uri), "read", one_line(error))
         regions = tuple(Region(text, start, end, boxes) for (text, start, end), boxes in self.spans.items())
         texts = tuple(("", text) for text in dict.fromkeys(self.texts))
         return Item(blob.uri, (blob,), texts, None, self.source or source, meta=self.meta, regions=regions)
@@ -127,14 +141,46 @@ def find_phrase(text: str, phrase: str, after: int = 0) -> tuple[int, int]:
     """
     start = text.lower().find(phrase.lower().strip(), after)
     if start < 0 or not phrase.strip() or len(text.lower()) != len(text):
-        raise ValueError(f"phrase {phrase!r} does not occur in {text!r}")
+        raise ValueError(f"phrase {phrase[:50]!r} does not occur in {text[:100]!r}")
     return start, start + len(phrase.strip())
 
 
 def number(values: Mapping[str, Any], name: str) -> float | None:
     """A number among the values of an object, or None."""
     value = values.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+
+
+def span(values: object) -> tuple[int, int]:
+    """First character of a phrase and the one after its last.
+
+    Raises:
+        ValueError: If it is not two whole numbers.
+    """
+    if isinstance(values, list | tuple) and len(values) == 2:
+        start, end = values
+        if all(isinstance(one, int | float) and one == one and abs(one) < 2**31 for one in values):
+            return int(start), int(end)
+    raise ValueError(f"{reprlib.repr(values)} is not the first and last character of a phrase")
+
+
+def entries(content: Mapping[str, Any], name: str, where: Path) -> list[Any]:
+    """A list of an object, empty if it is not there.
+
+    Raises:
+        MediaError: If it is no list.
+    """
+    found = content.get(name)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise MediaError(f"{where}: '{name}' holds {type(found).__name__}; expected a list")
+    return found
 
 
 def read_json(path: Path) -> Any:
@@ -143,21 +189,22 @@ def read_json(path: Path) -> Any:
     Raises:
         MediaError: If it is not one, or larger than 4 GiB.
     """
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise MediaError(f"{path} is larger than {MAX_FILE_BYTES:,} bytes; split it")
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise MediaError(f"{path} is not JSON: {error}") from error
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise MediaError(f"{path} is larger than {MAX_FILE_BYTES:,} bytes; split it")
+        return parse_json(path.read_bytes())
+    except MediaError:
+        raise
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{path} is not JSON that can be read: {one_line(error)}") from error
 
 
 def first_line(path: Path, max_bytes: int = 1 << 20) -> Mapping[str, Any]:
     """The first line of a JSONL file as an object; empty where it is none."""
-    with path.open("rb") as file:
-        line = file.readline(max_bytes)
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        with path.open("rb") as file:
+            value = parse_json(file.readline(max_bytes))
+    except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 

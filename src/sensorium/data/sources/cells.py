@@ -1,25 +1,28 @@
-"""Rows of CSV, TSV, JSONL, JSON and Parquet files, whatever their columns mean.
+"""Rows of CSV, TSV, JSONL, JSON, Parquet and Arrow files, whatever their columns mean.
 
-In: a file. Out: a `Row` for each, and a `Failure` for each line that does not parse; read as they come, in
-bounded memory (JSON excepted). What a column means is `tabular`'s business.
+In: a file. Out: a `Row` for each, and a `Failure` for each line or cell that cannot be read; read as they
+come, in bounded memory (JSON excepted). Values are plain: texts, numbers, bytes, lists, dicts. Two
+columns or keys of one name are refused, since one of them would be lost. What a column means is
+`tabular`'s business.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sensorium.core.errors import MediaError, NotFoundError, UsageError
-from sensorium.data.sources.item import Failure
+from sensorium.core.errors import MediaError, NotFoundError, SensoriumError, UsageError
+from sensorium.data.sources import arrow_values, delimited
+from sensorium.data.sources.item import Failure, name_of, one_line
+from sensorium.data.sources.lines import is_unicode, parse_json, read_lines
 
-SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"})
-MAX_CELL_CHARS = 64 * 1024 * 1024
+SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".feather"})
+MAX_LINE_CHARS = 64 * 1024 * 1024
+_BATCH_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -41,73 +44,50 @@ def read_rows(path: Path) -> Iterator[Row | Failure]:
     if not path.is_file():
         raise NotFoundError(f"no file {path}; give the path of a CSV, TSV, JSONL or Parquet file")
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return _read_parquet(path)
-    if suffix in (".jsonl", ".ndjson"):
-        return _read_jsonl(path)
-    if suffix == ".json":
-        return _read_json(path)
-    if suffix in (".csv", ".tsv", ".txt"):
-        return _read_csv(path)
-    raise UsageError(f"{path} is not a table; expected one of {', '.join(sorted(SUFFIXES))}")
+    if suffix not in SUFFIXES | {".txt"}:
+        raise UsageError(f"{path} is not a table; expected one of {', '.join(sorted(SUFFIXES))}")
+    return _told(path, suffix)
+
+
+def _told(path: Path, suffix: str) -> Iterator[Row | Failure]:
+    """The rows; what breaks off the reading of the whole file is a failure in its place."""
+    read = {".json": _read_json, ".parquet": _read_parquet, ".arrow": _read_arrow, ".feather": _read_arrow}
+    lines = _read_jsonl if suffix in (".jsonl", ".ndjson") else _read_csv
+    try:
+        yield from read.get(suffix, lines)(path)
+    except SensoriumError:
+        raise
+    except OSError as error:
+        yield Failure(name_of(path), "read", f"cannot be read: {error.strerror or error}")
+    except UnicodeDecodeError as error:
+        yield Failure(name_of(path), "parse", f"ends within a character: {error}; save the table as UTF-8")
 
 
 def _read_csv(path: Path) -> Iterator[Row | Failure]:
-    csv.field_size_limit(MAX_CELL_CHARS)
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = file.readline()
-        file.seek(0)
-        reader = csv.reader(
-            _without_nul(file),
-            delimiter="\t" if path.suffix.lower() == ".tsv" else delimiter(header),
-            strict=True,
-        )
-        try:
-            names = [name.strip() for name in next(reader, [])]
-        except csv.Error as error:
-            yield Failure(f"{path}:1", "parse", f"not CSV: {error}")
-            return
-        while True:
-            try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                yield Failure(f"{path}:{reader.line_num}", "parse", f"not CSV: {error}")
-                continue
-            if cells is None:
-                return
-            yield from _csv_row(names, cells, f"{path}:{reader.line_num}")
-
-
-def _csv_row(names: list[str], cells: list[str], uri: str) -> Iterator[Row | Failure]:
-    if len(cells) > len(names):
-        yield Failure(uri, "parse", f"{len(cells)} cells for {len(names)} columns; is a comma unquoted?")
-    elif any("\ufffd" in cell for cell in cells):
-        yield Failure(uri, "parse", "not UTF-8")
-    elif cells:
-        yield Row(uri, dict(zip(names, cells, strict=False)))
-
-
-def _without_nul(lines: Iterable[str]) -> Iterator[str]:
-    return (line.replace("\0", "\ufffd") for line in lines)
-
-
-def delimiter(header: str) -> str:
-    """Return the mark that separates the columns of a header line."""
-    return max(",\t;|", key=header.count)
+    name = name_of(path)
+    for number, found in delimited.read_records(path):
+        uri = f"{name}:{number}"
+        yield Failure(uri, "parse", found) if isinstance(found, str) else Row(uri, found)
 
 
 def _read_jsonl(path: Path) -> Iterator[Row | Failure]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield _json_row(line, f"{path}:{number}")
+    name = name_of(path)
+    for number, line in enumerate(read_lines(path, MAX_LINE_CHARS), start=1):
+        if len(line) > MAX_LINE_CHARS:
+            yield Failure(
+                f"{name}:{number}", "parse", f"the line has more than {MAX_LINE_CHARS:,} characters"
+            )
+        elif line.strip():
+            yield _json_row(line, f"{name}:{number}")
 
 
-def _json_row(line: bytes, uri: str) -> Row | Failure:
+def _json_row(line: str, uri: str) -> Row | Failure:
+    if not is_unicode(line):
+        return Failure(uri, "parse", "not UTF-8; save the table as UTF-8")
     try:
-        value = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        return Failure(uri, "parse", f"not JSON: {error}")
+        value = parse_json(line)
+    except ValueError as error:
+        return Failure(uri, "parse", f"not JSON: {one_line(error)}")
     if not isinstance(value, dict):
         return Failure(uri, "parse", f"expected an object, got {type(value).__name__}")
     return Row(uri, value)
@@ -115,27 +95,77 @@ def _json_row(line: bytes, uri: str) -> Row | Failure:
 
 def _read_json(path: Path) -> Iterator[Row | Failure]:
     try:
-        value = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise MediaError(f"{path} is not JSON: {error}") from error
+        value = parse_json(path.read_bytes())
+    except ValueError as error:
+        raise MediaError(f"{path} is not JSON: {one_line(error)}") from error
     if not isinstance(value, list):
         raise MediaError(f"{path} holds {type(value).__name__}; expected a list of objects")
     for number, entry in enumerate(value):
-        uri = f"{path}:{number}"
+        uri = f"{name_of(path)}:{number}"
         yield Row(uri, entry) if isinstance(entry, dict) else Failure(uri, "parse", "expected an object")
 
 
 def _read_parquet(path: Path) -> Iterator[Row | Failure]:
     try:
         file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise MediaError(f"{path} is not Parquet: {error}") from error
-    number = 0
+        names = file.schema_arrow.names
+    except Exception as error:  # Arrow raises whatever it likes over a damaged file
+        raise MediaError(f"{path} is not Parquet that can be read: {one_line(error)}") from error
+    delimited.check_names(names, path)
     with file:
-        try:
-            for batch in file.iter_batches(batch_size=64):
-                for values in batch.to_pylist():
-                    yield Row(f"{path}:{number}", values)
-                    number += 1
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            yield Failure(f"{path}:{number}", "parse", f"cannot read on: {error}")
+        first = 0
+        for group in range(file.num_row_groups):
+            batches = file.iter_batches(_BATCH_ROWS, row_groups=[group])
+            num_rows = file.metadata.row_group(group).num_rows
+            yield from _rows(batches, path, first, num_rows)
+            first += num_rows
+
+
+def _read_arrow(path: Path) -> Iterator[Row | Failure]:
+    """An Arrow file (Feather) or stream, as `datasets` keeps them."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            is_file = source.read(6) == b"ARROW1"
+            source.seek(0)
+            reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+            delimited.check_names(reader.schema.names, path)
+            batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
+            yield from _rows(batches, path, 0, None)
+    except (pa.ArrowException, OSError) as error:
+        raise MediaError(f"{path} is not Arrow that can be read: {one_line(error)}") from error
+
+
+def _rows(
+    batches: Iterator[pa.RecordBatch], path: Path, first: int, num_rows: int | None
+) -> Iterator[Row | Failure]:
+    """Rows of some batches, numbered from `first`; where reading breaks off, one failure for the rest."""
+    number, name = first, name_of(path)
+    try:
+        for whole in batches:
+            for start in range(0, whole.num_rows, _BATCH_ROWS):
+                batch = whole.slice(start, _BATCH_ROWS)
+                yield from _batch_rows(batch, name, number)
+                number += batch.num_rows
+    except Exception as error:  # Arrow raises whatever it likes over damaged data
+        rest = "" if num_rows is None else f" to {first + num_rows - 1}"
+        reason = f"rows {number}{rest} cannot be read: {one_line(error)}"
+        yield Failure(f"{name}:{number}", "parse", reason)
+
+
+def _batch_rows(batch: pa.RecordBatch, name: str, first: int) -> Iterator[Row | Failure]:
+    columns = {column: _column(batch.column(place)) for place, column in enumerate(batch.schema.names)}
+    for place in range(batch.num_rows):
+        uri = f"{name}:{first + place}"
+        values = {column: cells[place] for column, cells in columns.items()}
+        bad = next((column for column, value in values.items() if isinstance(value, Exception)), None)
+        if bad is None:
+            yield Row(uri, values)
+        else:
+            yield Failure(uri, "parse", f"column '{bad}' cannot be read: {one_line(values[bad])}")
+
+
+def _column(array: pa.Array) -> list[object]:
+    try:
+        return arrow_values.plain_values(array)
+    except Exception:  # one cell cannot be read: which one is found out by reading each
+        return list(arrow_values.cells(array))

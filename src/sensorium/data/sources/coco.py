@@ -10,13 +10,22 @@ left out: they are no single thing.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sensorium.core.errors import MediaError, NotFoundError
-from sensorium.data.sources.annotation import Annotated, checked_box, image_folders, number, read_json
-from sensorium.data.sources.item import Failure, Item
+from sensorium.data.sources.annotation import (
+    Annotated,
+    checked_box,
+    entries,
+    image_folders,
+    number,
+    read_json,
+    span,
+)
+from sensorium.data.sources.item import Failure, Item, name_of, one_line
 
 _HEAD_BYTES = 1 << 16
 
@@ -25,8 +34,11 @@ def is_coco(path: Path) -> bool:
     """Whether a file is COCO's: a JSON object, not a list of rows."""
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
-    with path.open("rb") as file:
-        return file.read(_HEAD_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+    except OSError:
+        return False
 
 
 def items(path: Path, *, root: Path | None = None, source: str = "") -> Iterator[Item | Failure]:
@@ -52,24 +64,34 @@ def items(path: Path, *, root: Path | None = None, source: str = "") -> Iterator
     yield from _annotate(content, images, path)
     rows: dict[int, Annotated] = {id(one): one for _, one in images.values()}
     for one in rows.values():
-        yield one.item(folders, limit, source or path.stem, f"{path}:{one.file}")
+        yield one.item(folders, limit, source or name_of(path.stem), f"{name_of(path)}:{name_of(one.file)}")
 
 
 def _images(
-    entries: Sequence[Any], path: Path
+    stated: Sequence[Any], path: Path
 ) -> tuple[dict[Any, tuple[Mapping[str, Any], Annotated]], list[Failure]]:
     """By image id, the entry and the row that it belongs to: entries of one file share a row."""
     rows: dict[str, Annotated] = {}
     found: dict[Any, tuple[Mapping[str, Any], Annotated]] = {}
     failures: list[Failure] = []
-    for place, entry in enumerate(entries):
+    for place, entry in enumerate(stated):
         name = entry.get("file_name") if isinstance(entry, Mapping) else None
         if not isinstance(name, str) or not name or not isinstance(entry.get("id"), int | str):
-            failures.append(Failure(f"{path}:images/{place}", "parse", "an image needs 'id' and 'file_name'"))
+            failures.append(
+                Failure(f"{name_of(path)}:images/{place}", "parse", "an image needs 'id' and 'file_name'")
+            )
+            continue
+        if entry["id"] in found:
+            failures.append(
+                Failure(f"{name_of(path)}:images/{place}", "parse", f"id {entry['id']!r} is taken")
+            )
             continue
         row = rows.setdefault(name, Annotated(name))
         if isinstance(entry.get("caption"), str):
-            row.texts.append(entry["caption"])
+            try:
+                row.caption(entry["caption"])
+            except ValueError as error:
+                failures.append(Failure(f"{name_of(path)}:images/{place}", "parse", str(error)))
         found[entry["id"]] = (entry, row)
     return found, failures
 
@@ -79,34 +101,40 @@ def _annotate(
 ) -> Iterator[Failure]:
     names = {
         entry["id"]: str(entry["name"])
-        for entry in content.get("categories") or ()
-        if isinstance(entry, Mapping) and "id" in entry and "name" in entry
+        for entry in entries(content, "categories", path)
+        if isinstance(entry, Mapping)
+        and isinstance(entry.get("id"), int | str)
+        and _is_name(entry.get("name"))
     }
-    for place, entry in enumerate(content.get("annotations") or ()):
-        uri = f"{path}:annotations/{place}"
+    for place, entry in enumerate(entries(content, "annotations", path)):
+        uri = f"{name_of(path)}:annotations/{place}"
         try:
             if not isinstance(entry, Mapping) or entry.get("image_id") not in images:
                 raise ValueError("an annotation needs the 'image_id' of one of the images")
             _add(entry, *images[entry["image_id"]], names)
-        except (TypeError, ValueError) as error:
-            yield Failure(uri, "parse", str(error))
+        except (TypeError, ValueError, RecursionError) as error:
+            yield Failure(uri, "parse", one_line(error))
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str | int | float)
 
 
 def _add(
     entry: Mapping[str, Any], image: Mapping[str, Any], row: Annotated, names: Mapping[Any, str]
 ) -> None:
     if isinstance(entry.get("caption"), str) and "bbox" not in entry:
-        row.texts.append(entry["caption"])
+        row.caption(entry["caption"])
         return
     if entry.get("iscrowd"):
         return
     box = checked_box(entry.get("bbox"), "xywh", number(image, "width"), number(image, "height"))
     spans = entry.get("tokens_positive")
     if isinstance(spans, list) and spans and isinstance(image.get("caption"), str):
-        for start, end in spans:
-            row.say(image["caption"], int(start), int(end), [box])
+        for phrase in spans:
+            row.say(image["caption"], *span(phrase), [box])
         return
     name = names.get(entry.get("category_id"))
     if name is None:
-        raise ValueError(f"category_id {entry.get('category_id')!r} is not among the categories")
+        raise ValueError(f"category_id {reprlib.repr(entry.get('category_id'))} is not among the categories")
     row.say(name, 0, len(name), [box])

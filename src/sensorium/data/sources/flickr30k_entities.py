@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sensorium.core.errors import MediaError
 from sensorium.data.sources.annotation import Annotated, Box, checked_box, image_folders
-from sensorium.data.sources.item import Failure, Item, file_blob
+from sensorium.data.sources.item import Failure, Item, file_blob, name_of, one_line
 
 _MARK = re.compile(r"\[/EN#(?P<id>\d+)(?:/[^\s\]]*)?\s+(?P<phrase>[^\]]*)\]")
 _MAX_BYTES = 16 * 1024 * 1024
@@ -41,10 +41,10 @@ def items(path: Path, *, root: Path | None = None, source: str = "") -> Iterator
         try:
             boxes = read_boxes(path / "Annotations" / f"{sentences.stem}.xml")
             _annotate(one, _read(sentences), boxes)
-        except (MediaError, ValueError, ElementTree.ParseError) as error:
-            yield Failure(str(sentences), "parse", " ".join(str(error).split()))
+        except (MediaError, ValueError, LookupError, ElementTree.ParseError) as error:
+            yield Failure(name_of(sentences), "parse", one_line(error))
             continue
-        yield one.item(folders, limit, source or path.resolve().name, str(sentences))
+        yield one.item(folders, limit, source or name_of(path.resolve().name), name_of(sentences))
 
 
 def read_sentence(line: str) -> tuple[str, list[tuple[int, int, str]]]:
@@ -93,7 +93,7 @@ def _annotate(one: Annotated, content: str, boxes: dict[str, list[Box]]) -> None
         text, phrases = read_sentence(line.strip())
         if not text:
             continue
-        one.texts.append(text)
+        one.caption(text)
         for start, end, name in phrases:
             if name in boxes and end > start:
                 one.say(text, start, end, boxes[name])

@@ -14,6 +14,7 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import string
 import threading
 import time
 import urllib.parse
@@ -75,8 +76,17 @@ def get(url: str, bounds: Bounds) -> bytes:
         answer = _get_once(url, bounds, deadline)
         if isinstance(answer, bytes):
             return answer
-        url = urllib.parse.urljoin(url, answer)
+        url = _redirected(url, answer)
     raise Refusal(f"more than {bounds.max_redirects} redirects")
+
+
+def _redirected(url: str, location: str) -> str:
+    """Where a redirect leads; bytes of its header that are not ASCII are meant as they are."""
+    try:
+        target = urllib.parse.quote(location, safe=string.printable, encoding="latin-1")
+        return urllib.parse.urljoin(url, target)
+    except ValueError as error:
+        raise Refusal(f"redirected to what is no URL: {location[:200]!r}: {error}") from error
 
 
 def is_public(address: str) -> bool:
@@ -139,6 +149,8 @@ def _get_once(url: str, bounds: Bounds, deadline: float) -> bytes | str:
         )
         with connection.getresponse() as response:
             return _read(response, bounds, deadline)
+    except (http.client.InvalidURL, UnicodeError) as error:
+        raise Refusal(f"not a URL: {error}") from error
     except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
         if time.monotonic() >= deadline:
             raise Refusal(f"took longer than {bounds.timeout_s:g} s", is_transient=True) from error

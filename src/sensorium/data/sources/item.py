@@ -11,14 +11,19 @@ import hashlib
 import os
 import stat
 import time
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sensorium.core.errors import LimitError, MediaError
 from sensorium.data.sample import Region
+from sensorium.data.sources.lines import is_unicode
 
 Scalar = str | int | float
+
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+"""A file that has become a pipe since it was listed does not hang its reader."""
 
 _CLOCK_TICK_NS = 100_000_000
 """A file changed less than this long ago might change again without its time stamp showing it."""
@@ -30,7 +35,7 @@ class Failure:
 
     Attributes:
         uri: Path, URL or place within a file.
-        stage: `read`, `parse`, `fetch`, `caption`, `probe` or `decode`.
+        stage: `read`, `parse`, `fetch`, `caption`, `probe`, `decode` or `store`.
         reason: One line.
     """
 
@@ -77,8 +82,11 @@ class Blob:
         if self.path is None:
             raise MediaError(f"{self.uri} was not fetched; it is named by URL only")
         try:
-            with self.path.open("rb") as file:
-                return self._read_open(file.fileno(), max_bytes)
+            descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | _NO_WAIT)
+            try:
+                return self._read_open(descriptor, max_bytes)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise MediaError(f"cannot read {self.uri}: {error.strerror or error}") from error
 
@@ -160,12 +168,38 @@ def file_blob(path: Path, *, uri: str = "", field: str = "", language: str = "")
         raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
     if not stat.S_ISREG(status.st_mode):
         raise MediaError(f"{path} is not a regular file")
-    return Blob(uri or str(path), path=path, field=field, language=language, signature=signature(status))
+    return Blob(uri or name_of(path), path=path, field=field, language=language, signature=signature(status))
 
 
 def signature(status: os.stat_result) -> tuple[int, ...]:
     """What changes when a file does: size, modification time, change time (which `cp -p` cannot set)."""
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def name_of(path: Path | str) -> str:
+    r"""How a path stands in tables and error files: as it is, or percent-encoded where it is not UTF-8.
+
+    A whole path becomes a `file:` URI (RFC 8089), which names the very bytes; a name within another file
+    (a member of a tar) has its bytes encoded in place.
+
+    Example:
+        >>> name_of("/a/caf\udce9.png"), name_of("caf\udce9/b.png"), name_of("/a/b.png")
+        ('file:///a/caf%E9.png', 'caf%E9/b.png', '/a/b.png')
+    """
+    text = str(path)
+    if is_unicode(text):
+        return text
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "surrogatepass")
+    return ("file://" if text.startswith("/") else "") + urllib.parse.quote(data)
+
+
+def one_line(error: object) -> str:
+    """What an error says, in one line of at most 500 characters that can be stored anywhere."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.removeprefix("media: ")[:500].encode(errors="backslashreplace").decode()
 
 
 def inside(path: Path, root: Path) -> Path:

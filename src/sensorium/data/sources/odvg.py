@@ -20,9 +20,10 @@ from sensorium.data.sources.annotation import (
     first_line,
     image_folders,
     number,
+    span,
 )
 from sensorium.data.sources.cells import read_rows
-from sensorium.data.sources.item import Failure, Item
+from sensorium.data.sources.item import Failure, Item, name_of, one_line
 
 
 def is_odvg(path: Path) -> bool:
@@ -55,7 +56,7 @@ def items(path: Path, *, root: Path | None = None, source: str = "") -> Iterator
             continue
         one = Annotated(name)
         yield from _annotate(one, row.values, row.uri)
-        yield one.item(folders, limit, source or path.stem, row.uri)
+        yield one.item(folders, limit, source or name_of(path.stem), row.uri)
 
 
 def _annotate(one: Annotated, values: Mapping[str, Any], uri: str) -> Iterator[Failure]:
@@ -63,20 +64,28 @@ def _annotate(one: Annotated, values: Mapping[str, Any], uri: str) -> Iterator[F
     grounding, detection = values.get("grounding"), values.get("detection")
     if isinstance(grounding, Mapping) and isinstance(grounding.get("caption"), str):
         caption = grounding["caption"]
-        one.texts.append(caption)
+        try:
+            one.caption(caption)
+        except ValueError as error:
+            yield Failure(uri, "parse", str(error))
+            return
         ends: dict[str, int] = {}
-        for place, region in enumerate(grounding.get("regions") or ()):
+        for place, region in enumerate(_list(grounding.get("regions"))):
             try:
                 _add_phrase(one, caption, region, size, ends)
-            except (AttributeError, TypeError, ValueError) as error:
-                yield Failure(f"{uri}/regions/{place}", "parse", str(error))
+            except (AttributeError, TypeError, ValueError, RecursionError) as error:
+                yield Failure(f"{uri}/regions/{place}", "parse", one_line(error))
     instances = detection.get("instances") if isinstance(detection, Mapping) else None
-    for place, instance in enumerate(instances or ()):
+    for place, instance in enumerate(_list(instances)):
         try:
-            label = str(instance["category"])
+            label = instance["category"]
+            if not isinstance(label, str | int | float):
+                raise ValueError(f"category holds {type(label).__name__}; expected a name")
+            label = str(label)
             one.say(label, 0, len(label), _boxes(instance.get("bbox"), size))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            yield Failure(f"{uri}/instances/{place}", "parse", str(error) or "needs 'bbox' and 'category'")
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            reason = "needs 'bbox' and 'category'" if isinstance(error, KeyError) else one_line(error)
+            yield Failure(f"{uri}/instances/{place}", "parse", reason)
 
 
 def _add_phrase(
@@ -88,8 +97,8 @@ def _add_phrase(
 ) -> None:
     boxes = _boxes(region.get("bbox"), size)
     if region.get("tokens_positive"):
-        for start, end in region["tokens_positive"]:
-            one.say(caption, int(start), int(end), boxes)
+        for phrase in region["tokens_positive"]:
+            one.say(caption, *span(phrase), boxes)
         return
     phrases = region.get("phrase")
     for phrase in phrases if isinstance(phrases, list) else [phrases]:
@@ -97,6 +106,11 @@ def _add_phrase(
         start, end = find_phrase(caption, str(phrase), ends.get(wanted, 0))
         ends[wanted] = end if caption.lower().find(wanted, end) >= 0 else start
         one.say(caption, start, end, boxes)
+
+
+def _list(values: object) -> list[Any]:
+    """A list of regions or instances; anything else has none."""
+    return values if isinstance(values, list) else []
 
 
 def _boxes(values: object, size: tuple[float | None, float | None]) -> list[Box]:

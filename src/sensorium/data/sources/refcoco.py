@@ -15,8 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from sensorium.core.errors import MediaError
-from sensorium.data.sources.annotation import Annotated, Box, checked_box, image_folders, number, read_json
-from sensorium.data.sources.item import Failure, Item
+from sensorium.data.sources.annotation import (
+    Annotated,
+    Box,
+    checked_box,
+    entries,
+    image_folders,
+    number,
+    read_json,
+)
+from sensorium.data.sources.item import Failure, Item, name_of, one_line
+from sensorium.data.sources.lines import is_unicode
 
 
 def is_refcoco(path: Path) -> bool:
@@ -44,12 +53,12 @@ def items(path: Path, *, root: Path | None = None, source: str = "") -> Iterator
     rows: dict[tuple[str, str], Annotated] = {}
     for number_, ref in enumerate(refs):
         try:
-            _add(ref, boxes, files, rows, source or path.resolve().name)
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
-            yield Failure(f"{place}:{number_}", "parse", reason)
+            _add(ref, boxes, files, rows, source or name_of(path.resolve().name))
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            reason = f"has no {error}" if isinstance(error, KeyError) else one_line(error)
+            yield Failure(f"{name_of(place)}:{number_}", "parse", reason)
     for one in rows.values():
-        yield one.item(folders, limit, one.source, f"{place}:{one.file}")
+        yield one.item(folders, limit, one.source, f"{name_of(place)}:{name_of(one.file)}")
 
 
 def read_pickle(path: Path) -> Any:
@@ -60,8 +69,8 @@ def read_pickle(path: Path) -> Any:
     """
     try:
         return _Plain(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, TypeError, OSError) as error:
-        raise MediaError(f"{path} is not a pickle of plain values: {error}") from error
+    except Exception as error:  # a damaged pickle makes its reader raise whatever it likes
+        raise MediaError(f"{path} is not a pickle of plain values: {one_line(error)}") from error
 
 
 class _Plain(pickle.Unpickler):
@@ -82,17 +91,20 @@ def _instances(
     content = read_json(path)
     if not isinstance(content, Mapping):
         raise MediaError(f"{path} is not COCO JSON")
-    images = {entry["id"]: entry for entry in content.get("images", ()) if isinstance(entry, Mapping)}
-    boxes = {
-        entry["id"]: (
-            entry.get("bbox"),
-            number(images.get(entry.get("image_id"), {}), "width"),
-            number(images.get(entry.get("image_id"), {}), "height"),
-        )
-        for entry in content.get("annotations", ())
-        if isinstance(entry, Mapping)
-    }
+    images = {entry["id"]: entry for entry in entries(content, "images", path) if _has_id(entry)}
+    boxes = {}
+    for entry in entries(content, "annotations", path):
+        if _has_id(entry):
+            image = (
+                images.get(entry.get("image_id")) if isinstance(entry.get("image_id"), int | str) else None
+            )
+            size = (number(image or {}, "width"), number(image or {}, "height"))
+            boxes[entry["id"]] = (entry.get("bbox"), *size)
     return boxes, {key: str(entry.get("file_name", "")) for key, entry in images.items()}
+
+
+def _has_id(entry: object) -> bool:
+    return isinstance(entry, Mapping) and isinstance(entry.get("id"), int | str)
 
 
 def _add(
@@ -105,10 +117,12 @@ def _add(
     if not isinstance(ref, Mapping):
         raise ValueError(f"a ref is an object, got {type(ref).__name__}")
     if ref["ann_id"] not in boxes:
-        raise ValueError(f"ann_id {ref['ann_id']!r} is not among the instances")
+        raise ValueError(f"ann_id {str(ref['ann_id'])[:50]} is not among the instances")
     stated, width, height = boxes[ref["ann_id"]]
     box: Box = checked_box(stated, "xywh", width, height)
     file, part = files.get(ref["image_id"], "") or str(ref["file_name"]), str(ref["split"])
+    if not is_unicode(part):
+        raise ValueError(f"split {part[:50]!a} is not Unicode")
     row = rows.setdefault((part, file), Annotated(file, source=f"{source}-{part}"))
     for sentence in ref["sentences"]:
         text = str(sentence.get("raw") or sentence["sent"]).strip()

@@ -1,9 +1,9 @@
-"""CSV, TSV, JSONL, JSON and Parquet files whose rows name media and hold captions.
+"""CSV, TSV, JSONL, JSON, Parquet and Arrow files whose rows name media and hold captions.
 
 In: a file, and which column is what (guessed from usual names where not said). Out: an `Item` for each row,
 its media named by path, URL or `data:` URI, or held inline (bytes, or Hugging Face's `{"bytes", "path"}`).
 Rows are read as they come; one bad line is one `Failure`. Paths are relative to the table and may not lead
-outside its folder, or `root`.
+outside its folder, or `root`. Rows of JSONL may differ in their keys.
 """
 
 from __future__ import annotations
@@ -13,28 +13,46 @@ import binascii
 import csv
 import difflib
 import itertools
+import os
+import re
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.types import FIELDS
-from sensorium.data.sources.cells import Row, delimiter, read_rows
-from sensorium.data.sources.item import Blob, Failure, Item, file_blob, inside
-from sensorium.data.sources.record import Record, read_record, text_columns
+from sensorium.data.sources.cells import Row, read_rows
+from sensorium.data.sources.delimited import delimiter
+from sensorium.data.sources.item import Blob, Failure, Item, file_blob, inside, name_of, one_line
+from sensorium.data.sources.record import (
+    GROUP_NAMES,
+    LANGUAGE_NAMES,
+    LICENCE_NAMES,
+    Record,
+    canonical,
+    read_record,
+    text_columns,
+)
 
 FILE_NAMES = (
     "file_name filename file filepath file_path path image image_path img photo picture media".split()
 )
 MEDIA_NAMES: Mapping[str, Sequence[str]] = {
-    "": [*FILE_NAMES, "img_path"],
+    "": [*FILE_NAMES, "img_path", "jpg", "jpeg", "png", "webp"],
     "audio": ["audio", "audio_path", "sound", "wav"],
     "video": ["video", "video_path", "clip"],
     "speech": ["speech", "speech_path", "spoken_caption"],
     "url": ["url", "image_url", "img_url", "media_url", "audio_url", "video_url"],
 }
 ROLES = (*FIELDS, "url", "file", "language", "licence", "group")
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_HEAD_ROWS = 100
+"""So many rows are looked at for the columns that were asked for."""
+
+_MAX_PATH_BYTES = 4096
+_MAX_KINDS = 1000
 
 
 @dataclass(frozen=True)
@@ -44,12 +62,14 @@ class Columns:
     Attributes:
         media: Column to field; "" leaves it to the content. `url` columns hold addresses.
         texts: Column to language, or "".
+        is_told: Whether the columns of texts were asked for by name, so that any number in them is a text.
         renamed: Column to the record key (`language`, `licence`, `group`) that it stands for.
     """
 
     media: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
+    is_told: bool = False
 
 
 def items(
@@ -74,11 +94,46 @@ def items(
     """
     place = (path.parent if root is None else root).resolve()
     rows = read_rows(path)
-    head = _take_until_row(rows)
-    names = [] if not head or isinstance(head[-1], Failure) else list(head[-1].values)
-    chosen = choose_columns(names, columns or {}, path)
+    wanted = [column for names in (columns or {}).values() for column in names]
+    head = _first_rows(rows, wanted)
+    parsed = [row.values for row in head if isinstance(row, Row)]
+    later = [column for column in wanted if any(column in values for values in parsed[1:])]
+    choose_columns(list(dict.fromkeys([*(parsed[0] if parsed else ()), *later])), columns or {}, path)
+    chosen = _Chosen(columns or {}, path)
     for row in itertools.chain(head, rows):
-        yield row if isinstance(row, Failure) else _item(row, chosen, place, source or path.stem)
+        yield row if isinstance(row, Failure) else _item(row, chosen, place, source or name_of(path.stem))
+
+
+class _Chosen:
+    """Which column is what, for rows that may differ in their keys; decided once for each set of keys."""
+
+    def __init__(self, asked: Mapping[str, Sequence[str]], path: Path) -> None:
+        self._asked, self._path = asked, path
+        self._first: Columns | None = None
+        self._names: frozenset[str] = frozenset()
+        self._others: dict[frozenset[str], Columns] = {}
+
+    def of(self, row: Row) -> Columns:
+        """The columns of a row; one that lacks some of the first row's is read like it.
+
+        Raises:
+            UsageError: If its keys differ only by case.
+        """
+        if self._first is None:
+            self._names = frozenset(row.values)
+            self._first = self._choose(list(row.values))
+        if row.values.keys() <= self._names:
+            return self._first
+        names = frozenset(row.values)
+        if len(self._others) >= _MAX_KINDS:
+            self._others.clear()
+        if names not in self._others:
+            self._others[names] = self._choose(list(row.values))
+        return self._others[names]
+
+    def _choose(self, names: list[str]) -> Columns:
+        media, texts, renamed = _as_asked(self._asked)
+        return _guessed(names, media, texts, renamed, self._path)
 
 
 def choose_columns(names: Sequence[str], asked: Mapping[str, Sequence[str]], path: Path) -> Columns:
@@ -92,25 +147,54 @@ def choose_columns(names: Sequence[str], asked: Mapping[str, Sequence[str]], pat
             raise UsageError(f"--map {role}=...: unknown role; expected one of {', '.join(ROLES)}")
         for column in wanted:
             _check_column(column, names, path)
-    media, texts, renamed = _as_asked(asked)
-    if not media:
-        media = _guess_media(names, taken={*texts, *renamed})
-    if not texts:
-        texts = {name: tag for name, tag in text_columns(names).items() if name not in {*media, *renamed}}
-    if names and not media and not texts:
+    chosen = _guessed(names, *_as_asked(asked), path)
+    if names and not chosen.media and not chosen.texts:
         raise UsageError(
             f"{path}: no column has a usual name; say --map image=COLUMN,text=COLUMN; "
             f"columns: {', '.join(names)}"
         )
-    return Columns(media, texts, renamed)
+    return chosen
+
+
+def _guessed(
+    names: Sequence[str], media: dict[str, str], texts: dict[str, str], renamed: dict[str, str], path: Path
+) -> Columns:
+    """What was asked, and the rest by usual names."""
+    taken = {*texts, *renamed}
+    is_told = bool(texts)
+    if not media:
+        media = _guess_media(names, taken, path)
+    if not texts:
+        texts = {name: tag for name, tag in text_columns(names).items() if name not in {*media, *renamed}}
+    for usual in (LANGUAGE_NAMES, LICENCE_NAMES, GROUP_NAMES):
+        if not set(usual) & set(renamed.values()):
+            _check_alike([name for name in names if canonical(name) in usual], path)
+    return Columns(media, texts, renamed, is_told)
+
+
+def _check_alike(names: Sequence[str], path: Path) -> None:
+    """Refuse to choose between columns whose names differ only in case or in spaces around them."""
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.setdefault(canonical(name), name)
+        if first != name:
+            raise UsageError(
+                f"{path}: columns {first!r} and {name!r} differ only in case or spaces; rename one, "
+                f"or say which by --map ROLE=COLUMN"
+            )
 
 
 def file_and_record(values: Mapping[str, object]) -> tuple[str, Record]:
     """Split a row of a caption table into the file that it names ("" if none) and what it says of it."""
-    named = next((name for name in FILE_NAMES for key in values if key.lower() == name), "")
-    key = next((key for key in values if key.lower() == named), None)
+    keys = [key for key in values if canonical(key) in FILE_NAMES]
+    named = next((name for name in FILE_NAMES for key in keys if canonical(key) == name), "")
+    found = [key for key in keys if canonical(key) == named]
+    if len(found) > 1:
+        raise ValueError(f"columns {found[0]!r} and {found[1]!r} differ only in case or spaces; rename one")
+    key = found[0] if found else None
     record = read_record({name: value for name, value in values.items() if name != key})
-    return (str(values[key] or "") if key is not None else ""), record
+    file = "" if key is None else values[key]
+    return (file.decode() if isinstance(file, bytes) else str(file or "")), record
 
 
 def has_header(path: Path) -> bool:
@@ -118,10 +202,10 @@ def has_header(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8-sig") as file:
             line = file.readline(4096)
-    except (OSError, UnicodeDecodeError):
+        names = next(csv.reader([line.strip()], delimiter=delimiter(line)), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
         return False
-    names = next(csv.reader([line.strip()], delimiter=delimiter(line)), [])
-    return any(name.lower() in FILE_NAMES for name in names) and bool(text_columns(names))
+    return any(canonical(name) in FILE_NAMES for name in names) and bool(text_columns(names))
 
 
 def _as_asked(asked: Mapping[str, Sequence[str]]) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
@@ -140,14 +224,18 @@ def _as_asked(asked: Mapping[str, Sequence[str]]) -> tuple[dict[str, str], dict[
     return media, texts, renamed
 
 
-def _guess_media(names: Sequence[str], taken: set[str]) -> dict[str, str]:
+def _guess_media(names: Sequence[str], taken: set[str], path: Path) -> dict[str, str]:
     """The first usual column for each field; an address only where no file is named."""
-    lowered = {name.lower(): name for name in names if name not in taken}
+    known: dict[str, list[str]] = {}
+    for name in names:
+        if name not in taken:
+            known.setdefault(canonical(name), []).append(name)
     found: dict[str, str] = {}
     for role, usual in MEDIA_NAMES.items():
-        name = next((lowered[name] for name in usual if name in lowered), None)
-        if name is not None and not (role == "url" and found):
-            found.setdefault(name, role)
+        alike = next((known[name] for name in usual if name in known), None)
+        if alike is not None and not (role == "url" and found):
+            _check_alike(alike, path)
+            found.setdefault(alike[0], role)
     return found
 
 
@@ -158,48 +246,90 @@ def _check_column(column: str, names: Sequence[str], path: Path) -> None:
         raise UsageError(f"{path} has no column '{column}'; {hint}columns: {', '.join(names)}")
 
 
-def _item(row: Row, columns: Columns, root: Path, source: str) -> Item | Failure:
-    blobs: list[Blob] = []
+def _item(row: Row, chosen: _Chosen, root: Path, source: str) -> Item | Failure:
+    stage = "parse"
+    try:
+        columns = chosen.of(row)
+        stage = "read"
+        blobs = tuple(_blobs(row, columns, root))
+        stage = "parse"
+        record = _record(row, columns)
+    except (MediaError, UsageError, OSError, ValueError, RecursionError) as error:
+        return Failure(row.uri, stage, one_line(error))
+    if not blobs and not record.texts:
+        return Failure(row.uri, "parse", "row has neither media nor text")
+    uri = row.uri if not blobs else blobs[0].uri
+    return Item(uri, blobs, record.texts, record.group, source, record.licence, record.meta)
+
+
+def _blobs(row: Row, columns: Columns, root: Path) -> Iterator[Blob]:
     for column, role in columns.media.items():
         value = row.values.get(column)
+        if isinstance(value, Mapping):
+            value = value.get("bytes") or value.get("path")
         if value is None or value == "":
             continue
-        try:
-            blobs.append(_blob(value, role, row.uri, column, root))
-        except (MediaError, OSError, ValueError) as error:
-            return Failure(row.uri, "read", str(error))
+        yield _blob(value, role, row.uri, column, root)
+
+
+def _record(row: Row, columns: Columns) -> Record:
     cells = {
         columns.renamed.get(name, name): value
         for name, value in row.values.items()
         if name not in columns.media
     }
-    record = read_record(cells, columns.texts)
-    if not blobs and not record.texts:
-        return Failure(row.uri, "parse", "row has neither media nor text")
-    uri = row.uri if not blobs else blobs[0].uri
-    return Item(uri, tuple(blobs), record.texts, record.group, source, record.licence, record.meta)
+    if columns.is_told:
+        numbers = {name for name in columns.texts if isinstance(cells.get(name), int | float)}
+        cells.update({name: str(cells[name]) for name in numbers})
+    return read_record(cells, columns.texts)
 
 
 def _blob(value: object, role: str, uri: str, column: str, root: Path) -> Blob:
     """Name the medium in a cell; its role is a field, `speech:LANGUAGE`, `url` or ""."""
     name, _, language = role.partition(":")
     declared = "" if name in ("url", "") else name
-    if isinstance(value, Mapping):
-        value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
-        return Blob(f"{uri}/{column}", data=value, field=declared, language=language)
+        text = _as_path(value, name == "url", root)
+        if text is None:
+            return Blob(f"{uri}/{column}", data=value, field=declared, language=language)
+        value = text
     if not isinstance(value, str):
         raise MediaError(f"column '{column}' holds {type(value).__name__}; expected a path, a URL or bytes")
     value = value.strip()
     if value[:5].lower() == "data:":
         return Blob(f"{uri}/{column}", data=decode_data_uri(value), field=declared, language=language)
-    if urllib.parse.urlsplit(value).scheme.lower() in ("http", "https") or name == "url":
+    scheme = _SCHEME.match(value)
+    if name == "url" or (scheme is not None and scheme[1].lower() in ("http", "https")):
         return Blob(value, url=value, field=declared, language=language)
+    if scheme is not None:
+        value = _local_path(value, scheme[1].lower())
     try:
         path = inside(root / value, root)
     except MediaError as error:
         raise MediaError(f"{error}; allow it with --root FOLDER") from error
     return replace(file_blob(path), field=declared, language=language)
+
+
+def _as_path(value: bytes, is_url: bool, root: Path) -> str | None:
+    """What bytes spell, where a writer kept texts as bytes; None if they are a medium."""
+    if len(value) > _MAX_PATH_BYTES or b"\0" in value:
+        return None
+    text = os.fsdecode(value)
+    if is_url or text[:5].lower() == "data:" or _SCHEME.match(text):
+        return text
+    try:
+        return text if (root / text.strip()).is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _local_path(uri: str, scheme: str) -> str:
+    parts = urllib.parse.urlsplit(uri)
+    if scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise MediaError(
+            f"{uri[:100]} has the scheme '{scheme}'; expected a path or an http(s) URL: fetch it first"
+        )
+    return os.fsdecode(urllib.parse.unquote_to_bytes(parts.path))
 
 
 def decode_data_uri(uri: str) -> bytes:
@@ -219,11 +349,15 @@ def decode_data_uri(uri: str) -> bytes:
         raise MediaError(f"malformed data URI: {error}") from error
 
 
-def _take_until_row(rows: Iterator[Row | Failure]) -> list[Row | Failure]:
-    """Read up to the first row that parses."""
+def _first_rows(rows: Iterator[Row | Failure], wanted: Iterable[str]) -> list[Row | Failure]:
+    """Read up to the first row that parses, and on until all the wanted columns were seen."""
     head: list[Row | Failure] = []
+    missing, num_rows = set(wanted), 0
     for row in rows:
         head.append(row)
         if isinstance(row, Row):
-            break
+            num_rows += 1
+            missing -= row.values.keys()
+            if not missing or num_rows >= _HEAD_ROWS:
+                break
     return head

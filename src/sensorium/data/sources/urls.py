@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sensorium.core.errors import UsageError
 from sensorium.data.sources import http, tabular
-from sensorium.data.sources.item import Blob, Failure, Item
+from sensorium.data.sources.item import Blob, Failure, Item, one_line
 
 _IDLE_S = 0.5
 
@@ -167,6 +167,9 @@ class Fetcher:
             except http.Refusal as refusal:
                 if not self._retry(job, refusal):
                     yield Failure(job.url, "fetch", str(refusal))
+                continue
+            except Exception as error:  # whatever a server answers costs its own row only
+                yield Failure(job.url, "fetch", one_line(f"{type(error).__name__}: {error}"))
                 continue
             if _next_url(item) is None:
                 yield item

@@ -14,16 +14,17 @@ import gzip
 import os
 import re
 import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from sensorium.core.errors import NotFoundError, UsageError
-from sensorium.data.sources.folder import MAX_SIDECAR_BYTES, json_record
-from sensorium.data.sources.item import Blob, Failure, Item, signature
+from sensorium.core.errors import MediaError, NotFoundError, UsageError
+from sensorium.data.sources import litter
+from sensorium.data.sources.item import Blob, Failure, Item, name_of, one_line, signature
+from sensorium.data.sources.lines import decode
 from sensorium.data.sources.record import Record, is_language, merge
+from sensorium.data.sources.sidecars import MAX_SIDECAR_BYTES, json_record
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 TEXT_ENDINGS = frozenset({"txt", "caption", "text"})
@@ -96,10 +97,19 @@ def expand(pattern: str) -> list[Path]:
 
 
 def shards_in(folder: Path) -> list[Path]:
-    """Return the tars of a folder that holds tars and no other visible file."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    is_shards = bool(files) and all(path.name.lower().endswith(SUFFIXES) for path in files)
-    return files if is_shards else []
+    """Return the tars of a folder that holds tars and no other visible file but what img2dataset adds.
+
+    Raises:
+        MediaError: If the folder cannot be read.
+    """
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise MediaError(f"cannot read the folder {folder}: {error.strerror or error}") from error
+    known = litter.companions({path.name for path in files})
+    shards = [path for path in files if path.name not in known and not litter.is_litter(path.name)]
+    is_shards = bool(shards) and all(path.name.lower().endswith(SUFFIXES) for path in shards)
+    return shards if is_shards else []
 
 
 def _count(ranges: re.Match[str]) -> list[str]:
@@ -115,8 +125,8 @@ def _members(shard: Path) -> Iterator[tuple[str, str, Blob] | Failure]:
     try:
         with shard.open("rb") as file:
             yield from _plain_members(file, shard) if is_plain else _packed_members(file, shard)
-    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
-        yield Failure(str(shard), "read", f"not a whole tar: {str(error) or type(error).__name__}")
+    except Exception as error:  # a damaged header makes `tarfile` and `zlib` raise whatever they like
+        yield Failure(name_of(shard), "read", f"not a whole tar: {one_line(error)}")
 
 
 def _plain_members(file: BinaryIO, shard: Path) -> Iterator[tuple[str, str, Blob] | Failure]:
@@ -124,7 +134,7 @@ def _plain_members(file: BinaryIO, shard: Path) -> Iterator[tuple[str, str, Blob
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
             name = _key_and_ending(member)
-            uri = f"{shard}#{member.name}"
+            uri = f"{name_of(shard)}#{name_of(member.name)}"
             if name is not None and _is_refused(member):
                 yield Failure(uri, "read", f"is sparse or has more than {MAX_MEMBER_BYTES:,} bytes")
             elif member.offset_data + member.size > status[0]:
@@ -133,14 +143,14 @@ def _plain_members(file: BinaryIO, shard: Path) -> Iterator[tuple[str, str, Blob
             elif name is not None:
                 yield *name, Blob(uri, shard, member.offset_data, member.size, signature=status)
     if status[0] < 1024 or _lacks_end(file):
-        yield Failure(str(shard), "read", "the tar has no end mark: it was cut off")
+        yield Failure(name_of(shard), "read", "the tar has no end mark: it was cut off")
 
 
 def _packed_members(file: BinaryIO, shard: Path) -> Iterator[tuple[str, str, Blob] | Failure]:
     with gzip.GzipFile(fileobj=file) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as tar:
         for member in tar:
             name = _key_and_ending(member)
-            uri = f"{shard}#{member.name}"
+            uri = f"{name_of(shard)}#{name_of(member.name)}"
             if name is not None and _is_refused(member):
                 yield Failure(uri, "read", f"is sparse or has more than {MAX_MEMBER_BYTES:,} bytes")
             elif name is not None:
@@ -152,7 +162,7 @@ def _key_and_ending(member: tarfile.TarInfo) -> tuple[str, str] | None:
     """Key and ending in lower case; None for what is hidden or no file."""
     folder, _, name = member.name.removeprefix("./").rpartition("/")
     stem, _, ending = name.partition(".")
-    if not member.isfile() or not stem:
+    if not member.isfile() or not stem or litter.is_litter(name) or folder.split("/")[0] == "__MACOSX":
         return None
     return (f"{folder}/{stem}" if folder else stem), ending.lower()
 
@@ -175,7 +185,7 @@ def _sort(group: _Group, ending: str, blob: Blob) -> None:
         group.blobs.append(blob)
         return
     try:
-        text = blob.read(MAX_SIDECAR_BYTES)[0].decode("utf-8-sig")
+        text = decode(blob.read(MAX_SIDECAR_BYTES)[0])
         if last in RECORD_ENDINGS:
             group.said.append(json_record(text))
         else:
@@ -183,14 +193,15 @@ def _sort(group: _Group, ending: str, blob: Blob) -> None:
             language = tag if tag != ending and is_language(tag) else ""
             group.said.append(Record(texts=((language, text.strip()),) if text.strip() else ()))
     except (ValueError, RecursionError) as error:
-        group.failures.append(Failure(blob.uri, "caption", f"not a caption: {error}"))
+        group.failures.append(Failure(blob.uri, "caption", f"not a caption: {one_line(error)}"))
 
 
 def _finish(group: _Group, shard: Path, source: str) -> Iterator[Item | Failure]:
     yield from group.failures
     record = merge(group.said)
     if group.blobs or record.texts:
-        name = source or shard.name.partition(".")[0]
-        uri = group.blobs[0].uri if group.blobs else f"{shard.resolve()}#{group.key}"
-        meta = {**record.meta, "key": group.key}
+        name = source or name_of(shard.name.partition(".")[0])
+        key = name_of(group.key)
+        uri = group.blobs[0].uri if group.blobs else f"{name_of(shard.resolve())}#{key}"
+        meta = {**record.meta, "key": key}
         yield Item(uri, tuple(group.blobs), record.texts, record.group, name, record.licence, meta)
