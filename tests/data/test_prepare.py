@@ -331,3 +331,125 @@ def test_inline_bytes_do_not_come_back_from_workers() -> None:
     outcome = validate(Item("x", (Blob("x", data=png()),)), Limits())
     assert outcome.samples[0].image == png()
     assert outcome.item.blobs[0].data is None
+
+
+def test_no_row_ends_a_run_or_costs_those_that_wait(tmp_path: Path) -> None:
+    src = tmp_path / "src"
+    src.mkdir()
+    (src / "good.png").write_bytes(png(1))
+    (src / "folder.png").mkdir()
+    os.mkfifo(src / "pipe.png")
+    lines = [
+        {"image": "good.png", "caption": "first"},
+        {"caption": "a \ud800 b"},
+        {"image": "good.png", "caption": "a \udfff b"},
+        {"image": "folder.png", "caption": "x"},
+        {"image": "pipe.png", "caption": "x"},
+        {"image": "gone.png", "caption": "x"},
+        {"image": "good.png", "caption": json.loads("[" * 900 + '"deep"' + "]" * 900)},
+        {"image": "http://[::1", "caption": "x"},
+        {"image": "gopher://x/y", "caption": "x"},
+        {"caption": "last"},
+    ]
+    (src / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for workers in (0, 1):
+        out = tmp_path / str(workers) / "t.lance"
+        counts = prepare(src / "t.jsonl", out, Options(num_workers=workers))
+        assert counts == Counts(rows=2, added=2, failed=8, duplicates=0)
+        assert [row.texts[0].text for row in Table.open(out).rows([0, 1])] == ["first", "last"]
+        assert all(failure.reason for failure in read_failures(out))
+
+
+def test_a_name_that_is_not_utf_8_names_its_row(tmp_path: Path) -> None:
+    src = tmp_path / "src"
+    src.mkdir()
+    for number, name in enumerate((b"caf\xe9.png", b"good.png", b"d\xff/x.png", b"\xe9.png")):
+        path = Path(os.fsdecode(os.fsencode(src) + b"/" + name))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"no" if name == b"\xe9.png" else png(number))
+    out = tmp_path / "t.lance"
+    settle(src)
+    assert prepare(src, out, HERE) == Counts(rows=3, added=3, failed=1, duplicates=0)
+    uris = [row.uri for row in Table.open(out).rows(range(3))]
+    assert uris == [f"file://{src}/caf%E9.png", f"{src}/good.png", f"file://{src}/d%FF/x.png"]
+    (failure,) = read_failures(out)
+    assert failure.uri == f"file://{src}/%E9.png"
+    assert prepare(src, out, HERE) == Counts(rows=3, added=0, failed=1, duplicates=3)
+    (src / "t.jsonl").write_text(json.dumps({"image": uris[0], "caption": "by its name"}))
+    assert prepare(src / "t.jsonl", out, HERE).added == 1
+    Path(os.fsdecode(os.fsencode(src) + b"/\xe9.png")).unlink()
+    (src / "t.jsonl").unlink()
+    prepare(src, out, HERE)
+    assert len(read_failures(out)) == 1  # what is gone is told until its table is made anew
+
+
+def test_a_row_that_cannot_be_stored_costs_itself(tmp_path: Path) -> None:
+    table = Table.create(tmp_path / "t.lance")
+
+    def stream() -> list[Item]:
+        return [Item(f"{n}", texts=(("", f"text {n}"),), group=3 if n == 1 else None) for n in range(4)]  # type: ignore[arg-type]
+
+    assert fill(table, stream(), HERE) == Counts(rows=3, added=3, failed=1, duplicates=0)
+    (failure,) = read_failures(table.path)
+    assert (failure.uri, failure.stage) in (("1", "store"), ("1", "parse"))
+
+
+def test_a_source_that_breaks_off_keeps_what_it_gave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaking(*_: object, **options: object) -> object:
+        yield Item("0", texts=(("", "text"),))
+        raise RuntimeError("gone")
+
+    monkeypatch.setattr("sensorium.data.sources.folder.items", breaking)
+    (tmp_path / "src").mkdir()
+    counts = prepare(tmp_path / "src", tmp_path / "t.lance", HERE)
+    assert counts == Counts(rows=1, added=1, failed=1, duplicates=0)
+    assert "RuntimeError: gone" in read_failures(tmp_path / "t.lance")[0].reason
+
+
+def test_a_source_that_is_refused_leaves_no_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("caption,caption\na,b\n")
+    with pytest.raises(UsageError, match="2 columns"):
+        prepare(tmp_path / "t.csv", tmp_path / "t.lance", HERE)
+    assert not (tmp_path / "t.lance").exists()
+
+
+def test_an_answer_that_cannot_be_read_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "stand_in.py"
+    broken.write_text(
+        "from sensorium.data import crew\n"
+        "real, write = crew.validate, crew._write\n"
+        "def validate(item, limits, isolate=False):\n"
+        "    if item.uri == 'raise': raise KeyError('odd')\n"
+        "    if item.uri == 'local': return lambda: 0\n"
+        "    return real(item, limits, isolate)\n"
+        "def odd(stream, message):\n"
+        "    stream.write(crew._HEADER.pack(3) + b'abc') if getattr(message, 'samples', 0) and "
+        "message.item.uri == 'garbage' else write(stream, message)\n"
+        "    stream.flush()\n"
+        "crew.validate, crew._write = validate, odd\n"
+        "crew._serve()\n"
+    )
+    monkeypatch.setattr(crew_module, "_COMMAND", [sys.executable, str(broken)])
+    names = ["a", "raise", "local", "garbage", "b"]
+    with Crew(1, Limits(timeout_s=20.0)) as crew:
+        found = list(crew.map(Item(name, texts=(("", name),)) for name in names))
+    assert [bool(o.samples) for o in found if isinstance(o, Outcome)] == [True, False, False, False, True]
+
+
+def test_lines_of_others_stay_in_the_errors_file(tmp_path: Path) -> None:
+    path = tmp_path / "errors.jsonl"
+    others = [
+        '{"level": "warn"}',
+        "[" * 9000,
+        "plain",
+        '{"path": [], "stage": 1, "reason": {}, "table": "t.lance"}',
+    ]
+    path.write_text("\n".join([*others, '{"path": "cut']))
+    quarantine = Quarantine(tmp_path / "t.lance")
+    quarantine.add(Failure("/a/caf\udce9.png", "read", "x\n\ud800"))
+    quarantine.flush()
+    quarantine.close()
+    lines = path.read_text().splitlines()
+    assert lines[:-1] == others
+    assert json.loads(lines[-1])["path"] == "file:///a/caf%E9.png"
+    assert Quarantine(tmp_path / "t.lance").path.read_text().isascii()

@@ -215,3 +215,74 @@ def test_a_box_that_sticks_out_a_little_is_cut() -> None:
 
 def test_a_sentence_without_marks_is_itself() -> None:
     assert read_sentence("nothing [here] is marked") == ("nothing [here] is marked", [])
+
+
+DEEP: Any = json.loads("[" * 900 + "]" * 900)
+ODD = [
+    None,
+    True,
+    7,
+    10**400,
+    1e308,
+    float("nan"),
+    "",
+    "x",
+    "\ud800",
+    [],
+    [[]],
+    {},
+    DEEP,
+    [1, 2, 3, 10**400],
+    [DEEP] * 4,
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda value: str(type(value).__name__))
+def test_odd_values_cost_their_annotation_only(tmp_path: Path, odd: Any) -> None:
+    from sensorium.data.prepare import list_items
+
+    picture(tmp_path / "a.png")
+    good = {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4]}
+    annotations = [{**good, key: odd} for key in good] + [
+        odd,
+        {**good, "tokens_positive": odd},
+        {"caption": odd},
+        good,
+    ]
+    image = {"id": 7, "file_name": "a.png", "width": odd, "height": odd, "caption": odd}
+    content = {
+        "images": [{"id": odd, "file_name": "a.png"}, {"id": 7, "file_name": odd}, odd, image],
+        "annotations": annotations,
+        "categories": [{"id": odd, "name": odd}, odd, {"id": 3, "name": "dog"}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    region = {"phrase": "dog", "bbox": [1, 2, 3, 4]}
+    regions = [{**region, key: odd} for key in (*region, "tokens_positive")] + [odd, region]
+    line = {"filename": "a.png", "width": odd, "grounding": {"caption": "a dog", "regions": regions}}
+    instance = {"category": "dog", "bbox": [1, 2, 3, 4]}
+    other = {
+        "filename": "a.png",
+        "detection": {"instances": [{**instance, key: odd} for key in instance] + [odd, instance]},
+    }
+    third = {"filename": odd, "grounding": odd, "detection": odd}
+    (tmp_path / "odvg.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (line, other, third)))
+    (tmp_path / "ref").mkdir()
+    picture(tmp_path / "ref" / "a.png")
+    ref = {"ann_id": 1, "image_id": 7, "split": "train", "sentences": [{"sent": "dog"}], "file_name": "a.png"}
+    (tmp_path / "ref" / "refs.json").write_text(json.dumps([{**ref, key: odd} for key in ref] + [odd, ref]))
+    boxes = [{"id": odd, "image_id": odd, "bbox": odd}, odd, {"id": 1, "image_id": 7, "bbox": [1, 2, 3, 4]}]
+    (tmp_path / "ref" / "instances.json").write_text(
+        json.dumps({"images": content["images"], "annotations": boxes})
+    )
+    for src in ("coco.json", "odvg.jsonl", "ref"):
+        found = list(list_items(tmp_path / src, Options()))
+        assert any(getattr(entry, "regions", ()) for entry in found), src
+        assert all(entry.reason and "\n" not in entry.reason for entry in found if isinstance(entry, Failure))
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_lists_that_are_none_are_one_error(tmp_path: Path, key: str) -> None:
+    path = write_coco(tmp_path / "c", [])
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: 7}))
+    with pytest.raises(MediaError, match=key):
+        prepared(path, tmp_path)

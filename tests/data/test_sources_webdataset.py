@@ -95,3 +95,46 @@ def test_patterns_name_tars(tmp_path: Path) -> None:
         expand(f"{tmp_path}/s-{{10..08}}.tar")
     (tmp_path / "a.png").write_bytes(b"x")
     assert shards_in(tmp_path) == []
+
+
+def test_members_that_are_not_utf_8_or_hold_odd_texts_cost_themselves(tmp_path: Path) -> None:
+    shard = tmp_path / "s.tar"
+    members = {
+        "caf\udce9.jpg": b"one",
+        "caf\udce9.txt": b"a caf\xe9",
+        "b.jpg": b"two",
+        "b.json": b'{"caption": "a \\ud800"}',
+        "c.jpg": b"three",
+        "c.json": b'{"caption": ' + b"[" * 900 + b"]" * 900 + b"}",
+        "__MACOSX/._d.jpg": b"no",
+        "__MACOSX/d.jpg": b"no",
+        "Thumbs.db": b"no",
+        "e.jpg": b"four",
+        "e.txt": "déjà".encode("utf-16"),
+    }
+    shard.write_bytes(tar(members))
+    found = list(items([shard]))
+    rows = [entry for entry in found if isinstance(entry, Item)]
+    assert [row.blobs[0].read(99)[0] for row in rows] == [b"one", b"two", b"three", b"four"]
+    assert rows[0].uri == f"{shard}#caf%E9.jpg"
+    assert rows[0].meta["key"] == "caf%E9"
+    assert rows[3].texts == (("", "déjà"),)
+    assert [entry.uri.partition("#")[2] for entry in found if isinstance(entry, Failure)] == [
+        "caf%E9.txt",
+        "b.json",
+        "c.json",
+    ]
+
+
+def test_takeouts_archives_are_read(tmp_path: Path) -> None:
+    record = {"title": "a.jpg", "description": "a cat", "photoTakenTime": {"timestamp": "1500000000"}}
+    members = {
+        "Takeout/Google Photos/x/a.jpg": b"one",
+        "Takeout/Google Photos/x/a.jpg.supplemental-metadata.json": json.dumps(record).encode(),
+        "Takeout/archive_browser.html": b"no",
+    }
+    shard = tmp_path / "takeout.tgz"
+    shard.write_bytes(gzip.compress(tar(members)))
+    (row,) = items([shard])
+    assert isinstance(row, Item)
+    assert row.texts == (("", "a cat"),)

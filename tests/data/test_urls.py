@@ -4,6 +4,7 @@ import http.server
 import ssl
 import threading
 import time
+import urllib.parse
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,8 @@ class Site(http.server.BaseHTTPRequestHandler):
             self.reply(302, b"", Location=f"/hop/{left - 1}" if left else "/good")
         elif path == "/away":
             self.reply(302, b"", Location="file:///etc/passwd")
+        elif path.startswith("/to/"):
+            self.reply(302, b"", Location=urllib.parse.unquote(path[4:], "latin-1"))
         elif path == "/big":
             self.reply(200, b"x" * 20_000)
         elif path == "/packed":
@@ -324,3 +327,50 @@ def test_the_name_of_the_url_is_checked_in_tls(site: str) -> None:
 def test_politeness_is_checked() -> None:
     with pytest.raises(UsageError, match="positive"):
         Politeness(per_host=0)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://[::1", "http://[x]/", "//[", "http://a:b/", "http://\x00/", "ftp://x/y", "javascript:1",
+        "http://" + "a" * 300, "x" * 9000, "http://..",
+    ],
+)  # fmt: skip
+def test_a_malformed_redirect_costs_its_row_only(site: str, location: str) -> None:
+    urls = [f"{site}/good/1", f"{site}/to/{urllib.parse.quote(location, safe='')}", f"{site}/good/2"]
+    found = list(Fetcher(QUICK, 10_007).fetch(item(url) for url in urls))
+    assert sorted(e.uri for e in found if isinstance(e, Item)) == [urls[0], urls[2]]
+    (failure,) = (e for e in found if isinstance(e, Failure))
+    assert failure.reason
+    assert "\n" not in failure.reason
+
+
+def test_bytes_of_a_redirect_are_meant_as_they_are(site: str) -> None:
+    assert get(f"{site}/to/{urllib.parse.quote('/good/dé'.encode())}", LOCAL) == b"/good/d%C3%A9"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://\ud800/", "http://x/\ud800", "http://[::1", "", "data:,x", "s3://a/b", "http://" + "é" * 70],
+)
+def test_an_odd_address_costs_its_row_only(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        fetching.socket, "getaddrinfo", lambda *args, **options: [(2, 1, 6, "", ("127.0.0.1", 9))]
+    )
+    words = Item("words", texts=(("", "x"),))
+    found = list(
+        Fetcher(Politeness(num_retries=0, timeout_s=2.0, allow_private=True), 99).fetch([item(url), words])
+    )
+    assert words in found
+    assert [type(e) for e in found if e != words] == [Failure]
+
+
+def test_whatever_fetching_raises_costs_its_row_only(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(url: str, bounds: Bounds) -> bytes:
+        if url.endswith("bad"):
+            raise KeyError("odd")
+        return b"x"
+
+    monkeypatch.setattr(fetching, "get", odd)
+    found = list(Fetcher(QUICK, 99).fetch([item(f"{site}/bad"), item(f"{site}/ok")]))
+    assert sorted(type(entry).__name__ for entry in found) == ["Failure", "Item"]

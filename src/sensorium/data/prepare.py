@@ -132,6 +132,16 @@ def list_items(src: str | Path, options: Options) -> Iterator[Item | Failure]:
         NotFoundError: If there is nothing at `src`.
         UsageError: If no source reads it, or an option does not apply to it.
     """
+    try:
+        return _source(src, options)
+    except SensoriumError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"cannot read {src}: {reason}; check its path and rights") from error
+
+
+def _source(src: str | Path, options: Options) -> Iterator[Item | Failure]:
     path = Path(src)
     boxed = next((read for is_one, read in _BOXED if is_one(path)), None)
     if boxed is not None and not options.columns:

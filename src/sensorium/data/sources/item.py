@@ -22,6 +22,7 @@ from sensorium.data.sources.lines import is_unicode
 
 Scalar = str | int | float
 
+_REASON_CHARS = 500
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 """A file that has become a pipe since it was listed does not hang its reader."""
 
@@ -199,7 +200,10 @@ def name_of(path: Path | str) -> str:
 def one_line(error: object) -> str:
     """What an error says, in one line of at most 500 characters that can be stored anywhere."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text.removeprefix("media: ")[:500].encode(errors="backslashreplace").decode()
+    text = text.removeprefix("media: ")
+    if len(text) > _REASON_CHARS:  # the cause stands at the end
+        text = f"{text[: _REASON_CHARS // 2]} ... {text[5 - _REASON_CHARS // 2 :]}"
+    return text.encode(errors="backslashreplace").decode()
 
 
 def inside(path: Path, root: Path) -> Path:
