@@ -298,6 +298,8 @@ def test_texts_in_every_kind_of_cell(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     rows = [
         ({"caption": 1984}, (("", "1984"),)),
+        ({"caption": 10**400}, (("", str(10**400)),)),
+        ({"caption": "a", "title": 1e999}, (("", "a"),)),
         ({"caption": {"caption": "a", "fr": "b"}}, (("", "a"), ("fr", "b"))),
         ({"caption": [["a"], None, ["b"]]}, (("", "a"), ("", "b"))),
         ({"caption": "a", "language": ["en"]}, (("", "a"),)),

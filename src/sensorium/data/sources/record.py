@@ -105,7 +105,8 @@ def read_texts(value: object, language: str = "") -> list[tuple[str, str]]:
     Raises:
         ValueError: If bytes are not UTF-8, or the texts are nested too deeply.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and not (isinstance(value, float) and not math.isfinite(value)):
         return [(language, str(value))]
     return list(_texts(value, language, 0))
 

@@ -254,7 +254,7 @@ def _item(row: Row, chosen: _Chosen, root: Path, source: str) -> Item | Failure:
         blobs = tuple(_blobs(row, columns, root))
         stage = "parse"
         record = _record(row, columns)
-    except (MediaError, UsageError, OSError, ValueError, RecursionError) as error:
+    except Exception as error:  # whatever a row holds, it costs that row only
         return Failure(row.uri, stage, one_line(error))
     if not blobs and not record.texts:
         return Failure(row.uri, "parse", "row has neither media nor text")
