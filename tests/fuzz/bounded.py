@@ -1,8 +1,8 @@
-"""Runs a reader on many inputs in a child process, and says of each how it ended, how much memory and processor time it took.
+"""Runs a reader on many inputs in a child process; tells how each ended, and its memory and processor time.
 
-The child warms up on a good input first, so that imports and compiled kernels are not charged to the inputs. Its address space is
-capped (512 MB and some slack above what it has then), and so is the processor time of an input: a reader that takes too much ends
-the child, not the test run. Linux only: peaks are read from /proc.
+The child warms up on a good input first, so that imports and compiled kernels are not charged to the inputs.
+Its address space is capped (512 MB and some slack above what it has then), and so is the processor time of an
+input: a reader that takes too much ends the child, not the test run. Linux only: peaks are read from /proc.
 """
 
 import importlib
@@ -26,8 +26,8 @@ CPU_S = 10
 class Outcome:
     """How one input ended.
 
-    kind: "value" (the reader returned), "refused" (a `SensoriumError`), "escaped" (any other exception) or "killed"
-    (the child died: too much memory or processor time, or a crash of native code).
+    kind: "value" (the reader returned), "refused" (a `SensoriumError`), "escaped" (any other exception) or
+    "killed" (the child died: too much memory or processor time, or a crash of native code).
     text: repr of the value, the message, or the traceback.
     """
 
@@ -51,8 +51,8 @@ class BoundedReader:
     """A reader in a child process: `BoundedReader("module:function", good)`; call it with a path.
 
     Args:
-        target: A function of one path, by module and name. What it returns is only looked at by `repr`, so let it check
-            its value by `assert` and return something small.
+        target: A function of one path, by module and name. What it returns is only looked at by `repr`, so let
+            it check its value by `assert` and return something small.
         warm_up: A good input; the child reads it before limits are set. It must give a value.
     """
 
