@@ -1,41 +1,43 @@
 """Sounds: libsndfile (soundfile) for WAV, AIFF, FLAC, Ogg and relatives, FFmpeg (PyAV) for the rest.
 
-In: an open file and its format. Out: `Audio`, float32 (T, C), full scale -1 to 1. A file that ends early
-gives what decodes. MP3 goes to FFmpeg because libsndfile's decoder prints to the terminal.
+In: an open file and its format. Out: `Audio`, float32 (T, C), full scale -1 to 1, or its header. A file
+    that ends
+early gives what decodes. Each link of a chained Ogg is read by itself. Where a header does not say how long
+a sound is, or the file's structure belies it (`unfinished`), what is there counts. Rate and channels are
+those of the beginning; what changes later is converted to them. MP3 goes to FFmpeg because libsndfile's
+decoder prints to the terminal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from jaxtyping import Float32
 
-from sensorium.core.errors import MediaError
-from sensorium.media.container import duration_of, opened_container
+from sensorium.core.errors import LimitError, MediaError
+from sensorium.media.clock import Clock, is_joinable, is_stamped_in_decoding_order
+from sensorium.media.container import duration_of, opened_container, sound_stream
 from sensorium.media.limits import Limits
+from sensorium.media.ogg import links
+from sensorium.media.sndfile import UnreadableError, check_sound, opened_sndfile, samples_of
 from sensorium.media.source import Source
+from sensorium.media.track import Converter, frame_of, layout_of, timed_blocks
 from sensorium.media.types import Audio, Header
+from sensorium.media.unfinished import says_its_length
 
 if TYPE_CHECKING:
-    import av.audio.stream
     import av.container
     import av.stream
-    import soundfile
 
-_BLOCK_FRAMES = 1 << 16
+T = TypeVar("T")
+
 # Beyond the range of 32-bit integers there is no meaning as sound, and squares overflow.
 _LOUDEST = float(1 << 31)
-# FFmpeg's demuxer for each format of libsndfile's, for files that only FFmpeg can read.
-_DEMUXER = {
-    "wav": "wav",
-    "w64": "w64",
-    "flac": "flac",
-    "ogg": "ogg",
-    "aiff": "aiff",
-    "au": "au",
-    "caf": "caf",
-}
+# A joined transport stream says how long its last part is; up to this size it is read through to know.
+_COUNTED_BYTES = 256 << 20
 
 
 def read_header(source: Source, format_name: str, reader: str, limits: Limits) -> Header:
@@ -51,13 +53,25 @@ def read_header(source: Source, format_name: str, reader: str, limits: Limits) -
         MediaError: If the header is damaged, or there is no sound in it.
         LimitError: If it is beyond `limits`.
     """
-    if reader == "soundfile":
-        try:
-            return _sndfile_header(source, format_name, limits)
-        except _Unreadable:
-            format_name = _DEMUXER[format_name]
-    with opened_container(source, format_name, limits) as container:
-        return container_header(source, format_name, container, limits)
+
+    def read(link: Source) -> Header:
+        return _link_header(link, format_name, reader, limits)
+
+    headers = _of_links(source, format_name, read)
+    if len(headers) == 1:
+        return headers[0]
+    known = [header.duration_s for header in headers if header.duration_s is not None]
+    duration_s = sum(known) if len(known) == len(headers) else None
+    limits.check("seconds", duration_s or 0.0, source.name)
+    first = headers[0]
+    return Header(
+        "audio",
+        format_name,
+        source.num_bytes,
+        duration_s=duration_s,
+        sample_rate_hz=first.sample_rate_hz,
+        num_channels=first.num_channels,
+    )
 
 
 def decode(source: Source, format_name: str, reader: str, limits: Limits) -> Audio:
@@ -67,29 +81,53 @@ def decode(source: Source, format_name: str, reader: str, limits: Limits) -> Aud
         MediaError: If it is damaged from the start, empty, or holds numbers that are not finite.
         LimitError: If it is beyond `limits`.
     """
-    if reader == "soundfile":
-        try:
-            return _sndfile_decode(source, format_name, limits)
-        except _Unreadable:
-            format_name = _DEMUXER[format_name]
-    with opened_container(source, format_name, limits) as container:
-        header = container_header(source, format_name, container, limits)
-        rate_hz, channels = header.sample_rate_hz or 0, header.num_channels or 0
-        return decode_stream(container, source, (rate_hz, channels), limits.decoded_bytes, limits)
+    taken_bytes = 0
+
+    def read(link: Source) -> Audio:
+        nonlocal taken_bytes
+        sound = _decode_link(link, format_name, reader, limits)
+        taken_bytes += sound.samples.nbytes
+        limits.check("decoded_bytes", taken_bytes, source.name)
+        return sound
+
+    sounds = _of_links(source, format_name, read)
+    if len(sounds) == 1:
+        return sounds[0]
+    limits.check("seconds", sum(sound.duration_s for sound in sounds), source.name)
+    rate_hz, channels = sounds[0].sample_rate_hz, sounds[0].samples.shape[1]
+    samples = np.concatenate([_like(sound, rate_hz, channels) for sound in sounds])
+    limits.check("decoded_bytes", samples.nbytes, source.name)
+    return Audio(samples, rate_hz, source.uri)
 
 
 def container_header(
-    source: Source, format_name: str, container: av.container.InputContainer, limits: Limits
+    source: Source,
+    format_name: str,
+    container: av.container.InputContainer,
+    limits: Limits,
+    *,
+    is_counted: bool = False,
 ) -> Header:
-    """Header of a container's first sound track."""
+    """Header of a container's first sound track.
+
+    Args:
+        source: Its file.
+        format_name: From `sniff`.
+        container: Open, at its start.
+        limits: Bounds.
+        is_counted: Whether the length is counted, where the header's cannot be believed; then the container
+            is read to its end.
+    """
     if not container.streams.audio:
         raise MediaError(f"{source.name}: {format_name} without sound or moving picture")
-    stream = container.streams.audio[0]
-    if stream.codec_context is None:
+    track = sound_stream(container)
+    if track is None:
         raise MediaError(f"{source.name}: no decoder for its sound")
-    duration_s = duration_of(container, stream)
-    rate_hz, channels = stream.codec_context.sample_rate, stream.codec_context.channels
-    _check(source.name, rate_hz, channels, duration_s or 0.0, limits)
+    duration_s = believed_s(source, format_name, container, track)
+    if is_counted and duration_s is None:
+        duration_s = counted_s(container, track)
+    rate_hz, channels = track.codec_context.sample_rate, track.codec_context.channels
+    check_sound(source.name, rate_hz, channels, duration_s or 0.0, limits)
     return Header(
         "audio",
         format_name,
@@ -100,6 +138,39 @@ def container_header(
     )
 
 
+def believed_s(
+    source: Source, format_name: str, container: av.container.InputContainer, track: av.stream.Stream
+) -> float | None:
+    """Length of a track as its header says; None if it does not, or the file's structure belies it."""
+    if not says_its_length(source, format_name):
+        return None
+    if is_joinable(container) and source.num_bytes <= _COUNTED_BYTES:
+        return None
+    return duration_of(container, track) or None
+
+
+def counted_s(container: av.container.InputContainer, track: av.stream.Stream) -> float | None:
+    """Length of a track from its packets, none of them decoded; the container is read to its end."""
+    import av
+
+    decodes_in_order = is_stamped_in_decoding_order(container)
+    clock, end_s, step_s = Clock(container), 0.0, float(track.time_base or 0)
+    last, before_s = None, 0.0
+    with contextlib.suppress(av.error.FFmpegError):  # cut short: what came before counts
+        for packet in container.demux(track):
+            if packet.size and not packet.is_discard:
+                stamp = packet.dts if packet.pts is None or decodes_in_order else packet.pts
+                duration_s = (packet.duration or 0) * step_s
+                time_s = clock(None if stamp is None else stamp * step_s, duration_s)
+                last, before_s, end_s = packet, end_s, max(end_s, time_s + duration_s)
+    if last is not None and track.codec_context is not None and track.codec_context.name == "flac":
+        try:  # a frame that is cut gives nothing
+            last.decode()
+        except av.error.FFmpegError:
+            end_s = before_s
+    return end_s or None
+
+
 def decode_stream(
     container: av.container.InputContainer,
     source: Source,
@@ -107,7 +178,7 @@ def decode_stream(
     budget_bytes: int,
     limits: Limits,
 ) -> Audio:
-    """Decode a container's first sound track.
+    """Decode a container's first sound track, from the file's first moment on.
 
     Args:
         container: Open, at its start.
@@ -118,116 +189,85 @@ def decode_stream(
 
     Raises:
         MediaError: If not one sample decodes.
-        LimitError: If there are more samples than fit.
+        LimitError: If there are more samples than fit, or they last too long.
     """
     rate_hz, channels = shape
     parts: list[np.ndarray] = []
-    total = 0
-    for block in _blocks(container, rate_hz, channels):
+    total, track = 0, sound_stream(container)
+    if track is None:
+        raise MediaError(f"{source.name}: no decoder for its sound")
+    is_own = channels == track.codec_context.channels
+    layout = track.codec_context.layout.name if is_own else "mono"
+    for time_s, block in timed_blocks(container, track, rate_hz, layout, limits, keeps_level=is_own):
         parts.append(block)
         total += block.nbytes
         if total > budget_bytes:
             limits.check("decoded_bytes", limits.decoded_bytes + total - budget_bytes, source.name)
+        limits.check("seconds", time_s, source.name)
     return _finished(np.concatenate(parts) if parts else np.empty((0, channels), np.float32), rate_hz, source)
 
 
-def _blocks(container: av.container.InputContainer, rate_hz: int, channels: int) -> Iterator[np.ndarray]:
-    """Interleaved float32 blocks (T, C); damaged packets are stepped over."""
-    import av
-
-    stream = container.streams.audio[0]
-    stream.codec_context.thread_count = 1
-    layout = "mono" if channels == 1 else stream.codec_context.layout
-    resampler = av.AudioResampler(format="flt", layout=layout, rate=rate_hz)
-    for frame in decoded_frames(container, stream):
-        for block in resampler.resample(frame):
-            yield block.to_ndarray().reshape(-1, channels)
-    for block in resampler.resample(None):
-        yield block.to_ndarray().reshape(-1, channels)
-
-
-def decoded_frames(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator[Any]:
-    """Every frame of `stream` that decodes, up to where the file breaks off."""
-    import av
-
-    packets = container.demux(stream)
-    while True:
+def _of_links(source: Source, format_name: str, read: Callable[[Source], T]) -> list[T]:
+    """What `read` gives of each link of an Ogg that can be read; of another format, of the file."""
+    if format_name != "ogg":
+        return [read(source)]
+    found: list[T] = []
+    failure: MediaError | None = None
+    for link in links(source):
         try:
-            packet = next(packets, None)
-        except av.error.FFmpegError:
-            return
-        if packet is None:
-            return
-        try:
-            yield from packet.decode()
-        except av.error.MemoryError:
+            found.append(read(link))
+        except LimitError:
             raise
-        except av.error.FFmpegError:  # damaged, or a feature FFmpeg lacks: the next packet may do
-            continue
+        except MediaError as error:
+            failure = failure or error
+    if not found:
+        raise failure or MediaError(f"{source.name}: no sound in it")
+    return found
 
 
-class _Unreadable(Exception):
-    """libsndfile does not know this content; FFmpeg may."""
+def _link_header(source: Source, format_name: str, reader: str, limits: Limits) -> Header:
+    if reader == "soundfile":
+        try:
+            with opened_sndfile(source, format_name) as sound:
+                duration_s = sound.frames / max(1, sound.samplerate)
+                check_sound(source.name, sound.samplerate, sound.channels, duration_s, limits)
+                return Header(
+                    "audio",
+                    format_name,
+                    source.num_bytes,
+                    duration_s=duration_s,
+                    sample_rate_hz=sound.samplerate,
+                    num_channels=sound.channels,
+                )
+        except UnreadableError:
+            pass
+    with opened_container(source, format_name, limits) as container:
+        return container_header(source, format_name, container, limits, is_counted=True)
 
 
-def _with_sndfile(source: Source, use: Callable[[soundfile.SoundFile], Header | Audio]) -> Header | Audio:
-    import soundfile
-
-    source.file.seek(0)
-    try:
-        with soundfile.SoundFile(source.file) as sound:
-            return use(sound)
-    except MediaError:
-        raise
-    except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
-        raise _Unreadable from error
-
-
-def _sndfile_header(source: Source, format_name: str, limits: Limits) -> Header:
-    def read(sound: soundfile.SoundFile) -> Header:
-        duration_s = _checked_duration(source, sound, limits)
-        return Header(
-            "audio",
-            format_name,
-            source.num_bytes,
-            duration_s=duration_s,
-            sample_rate_hz=sound.samplerate,
-            num_channels=sound.channels,
-        )
-
-    return _with_sndfile(source, read)  # type: ignore[return-value]
+def _decode_link(source: Source, format_name: str, reader: str, limits: Limits) -> Audio:
+    if reader == "soundfile":
+        try:
+            with opened_sndfile(source, format_name) as sound:
+                duration_s = sound.frames / max(1, sound.samplerate)
+                check_sound(source.name, sound.samplerate, sound.channels, duration_s, limits)
+                limits.check("decoded_bytes", sound.frames * sound.channels * 4, source.name)
+                return _finished(samples_of(sound), sound.samplerate, source)
+        except UnreadableError:
+            pass
+    with opened_container(source, format_name, limits) as container:
+        header = container_header(source, format_name, container, limits)
+        shape = header.sample_rate_hz or 0, header.num_channels or 0
+        return decode_stream(container, source, shape, limits.decoded_bytes, limits)
 
 
-def _sndfile_decode(source: Source, format_name: str, limits: Limits) -> Audio:
-    def read(sound: soundfile.SoundFile) -> Audio:
-        _checked_duration(source, sound, limits)
-        limits.check("decoded_bytes", sound.frames * sound.channels * 4, source.name)
-        # Untouched pages cost nothing, so a header that promises more than there is does no harm.
-        samples = np.empty((sound.frames, sound.channels), np.float32)
-        done = 0
-        while done < len(samples):
-            got = len(sound.read(out=samples[done : done + _BLOCK_FRAMES]))
-            if got == 0:
-                break
-            done += got
-        whole = samples if done == len(samples) else samples[:done].copy()
-        return _finished(whole, sound.samplerate, source)
-
-    return _with_sndfile(source, read)  # type: ignore[return-value]
-
-
-def _checked_duration(source: Source, sound: soundfile.SoundFile, limits: Limits) -> float:
-    duration_s: float = sound.frames / max(1, sound.samplerate)
-    _check(source.name, sound.samplerate, sound.channels, duration_s, limits)
-    return duration_s
-
-
-def _check(name: str, rate_hz: int, channels: int, duration_s: float, limits: Limits) -> None:
-    if rate_hz < 1 or channels < 1:
-        raise MediaError(f"{name}: sound of {rate_hz} Hz and {channels} channels")
-    limits.check("sample_rate_hz", rate_hz, name)
-    limits.check("channels", channels, name)
-    limits.check("seconds", duration_s, name)
+def _like(sound: Audio, rate_hz: int, channels: int) -> Float32[np.ndarray, "T C"]:
+    """Samples at another rate, in other channels."""
+    if (sound.sample_rate_hz, sound.samples.shape[1]) == (rate_hz, channels):
+        return sound.samples
+    convert = Converter(rate_hz, layout_of(channels), keeps_level=True)
+    parts = [*convert(frame_of(sound.samples, sound.sample_rate_hz)), *convert.rest()]
+    return np.concatenate(parts) if parts else np.empty((0, channels), np.float32)
 
 
 def _finished(samples: np.ndarray, rate_hz: int, source: Source) -> Audio:

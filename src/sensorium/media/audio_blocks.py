@@ -1,23 +1,27 @@
 """The sound of a file of any length, block after block: what listens to hours needs the memory of seconds.
 
-In: a sound file, or a video with sound. Out: mono blocks at one rate. `open` gives a whole sound as one
-array; this is for files that are too long for that. A file that breaks off ends there.
+In: a sound file, or a video with sound. Out: mono blocks at one rate, on the file's clock (`clock`): they
+    follow
+each other without a gap from time 0 on. `open` gives a whole sound as one array; this is for files that are
+too long for that. A file that breaks off ends there.
 """
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float32
 
 from sensorium.core.errors import MediaError
-from sensorium.media.audio import decoded_frames
-from sensorium.media.container import opened_container
+from sensorium.media.container import opened_container, sound_stream
 from sensorium.media.limits import Limits
-from sensorium.media.sniff import sniff
-from sensorium.media.source import SourceLike, opened
+from sensorium.media.ogg import links
+from sensorium.media.sndfile import UnreadableError, blocks_of, check_sound, opened_sndfile
+from sensorium.media.sniff import Format, sniff
+from sensorium.media.source import Source, SourceLike, opened
+from sensorium.media.track import Converter, frame_of, timed_blocks
 
 HOURS_LIMITS = Limits(file_bytes=1 << 36, seconds=24 * 3600)
 """Bounds on files that are heard block by block: a day, since nothing of them is kept."""
@@ -26,7 +30,7 @@ HOURS_LIMITS = Limits(file_bytes=1 << 36, seconds=24 * 3600)
 def audio_blocks(
     source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = HOURS_LIMITS
 ) -> Iterator[Float32[np.ndarray, " T"]]:
-    """Yield the first sound track, mixed down and resampled, in blocks of some milliseconds.
+    """Yield the first sound track, mixed down and resampled, in blocks of seconds or less.
 
     Args:
         source: As for `open`.
@@ -38,26 +42,49 @@ def audio_blocks(
         MediaError: If there is no sound, or none of it decodes.
         LimitError: If it is beyond `limits`.
     """
-    import av
-
     with opened(source, limits) as found:
         format_ = sniff(found.head(), found.name)
         if format_.reader not in ("soundfile", "container"):
             raise MediaError(
                 f"{found.name}: {format_.name}, not a sound; expected WAV, FLAC, Ogg, MP3, MP4 ..."
             )
-        with opened_container(found, format_.name, limits) as container:
-            tracks = [track for track in container.streams.audio if track.codec_context is not None]
-            if not tracks:
-                raise MediaError(f"{found.name}: {format_.name} without sound")
-            tracks[0].codec_context.thread_count = 1
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
-            total = 0
-            for frame in itertools.chain(decoded_frames(container, tracks[0]), [None]):
-                for part in resampler.resample(frame):
-                    samples = np.nan_to_num(part.to_ndarray().reshape(-1))
-                    total += len(samples)
-                    limits.check("seconds", total / rate_hz, found.name)
-                    yield samples
-            if total == 0:
-                raise MediaError(f"{found.name}: no samples could be decoded")
+        total = 0
+        for block in _blocks(found, format_, rate_hz, limits):
+            total += len(block)
+            limits.check("seconds", total / rate_hz, found.name)
+            yield np.nan_to_num(block[:, 0])
+        if total == 0:
+            raise MediaError(f"{found.name}: no samples could be decoded")
+
+
+def _blocks(
+    source: Source, format_: Format, rate_hz: int, limits: Limits
+) -> Iterator[Float32[np.ndarray, "T 1"]]:
+    if format_.name == "ogg":  # FFmpeg first, link by link
+        for link in links(source):
+            with contextlib.suppress(*([] if link is source else [MediaError])):
+                yield from _container_blocks(link, format_.name, rate_hz, limits)
+        return
+    if format_.reader == "soundfile":
+        try:
+            with opened_sndfile(source, format_.name) as sound:
+                check_sound(source.name, sound.samplerate, sound.channels, 0.0, limits)
+                convert = Converter(rate_hz, "mono")
+                for samples in blocks_of(sound):
+                    yield from convert(frame_of(samples, sound.samplerate))
+                yield from convert.rest()
+                return
+        except UnreadableError:
+            pass
+    yield from _container_blocks(source, format_.name, rate_hz, limits)
+
+
+def _container_blocks(
+    source: Source, format_name: str, rate_hz: int, limits: Limits
+) -> Iterator[Float32[np.ndarray, "T 1"]]:
+    with opened_container(source, format_name, limits) as container:
+        track = sound_stream(container)
+        if track is None:
+            raise MediaError(f"{source.name}: {format_name} without sound")
+        for _, block in timed_blocks(container, track, rate_hz, "mono", limits):
+            yield block

@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sensorium.core.errors import LimitError, MediaError
+from sensorium.media.clock import MICROSECONDS, start_of
 from sensorium.media.limits import Limits
 from sensorium.media.source import Source
 
 if TYPE_CHECKING:
+    import av.audio.stream
     import av.container
     import av.stream
     import av.video.stream
 
-_MICROSECONDS = 1_000_000
 # One file seldom has more than a few tracks; each costs a decoder.
 _MAX_STREAMS = 64
 
@@ -77,16 +78,19 @@ def picture_stream(container: av.container.InputContainer) -> av.video.stream.Vi
     return None
 
 
+def sound_stream(container: av.container.InputContainer) -> av.audio.stream.AudioStream | None:
+    """Return the first sound track that has a decoder."""
+    return next((track for track in container.streams.audio if track.codec_context is not None), None)
+
+
 def duration_of(container: av.container.InputContainer, stream: av.stream.Stream) -> float | None:
-    """Seconds, from the stream or else from the container; None if neither says."""
+    """Seconds from the file's first moment to the end of a track, as the header says; None if it does not."""
     if stream.duration is not None and stream.time_base is not None:
-        return max(0.0, float(stream.duration * stream.time_base))
-    return max(0.0, container.duration / _MICROSECONDS) if container.duration is not None else None
-
-
-def start_of(container: av.container.InputContainer) -> float:
-    """Seconds at which the file's time begins."""
-    return (container.start_time or 0) / _MICROSECONDS
+        late_s = 0.0
+        if stream.start_time is not None:
+            late_s = float(stream.start_time * stream.time_base) - start_of(container)
+        return max(0.0, float(stream.duration * stream.time_base) + max(late_s, 0.0))
+    return max(0.0, container.duration / MICROSECONDS) if container.duration is not None else None
 
 
 def _refuse_nested(url: str, flags: int, options: dict[str, str]) -> object:

@@ -1,8 +1,8 @@
 """Videos as a stream: every frame in the order of time, one after another, and the sound in short blocks.
 
 In: a video file of any length. Out: iterators that hold one frame or block at a time, so that an hour takes
-the memory of a minute. Times come from the presentation stamps, never from frame numbers, and count from the
-file's first moment. What does not decode is left out; a file that breaks off ends there.
+the memory of a minute. Times come from the presentation stamps, never from frame numbers, and are those of
+the file's clock (`clock`). What does not decode is left out; a file that breaks off ends there.
 
 `open` gives a few frames of a video as an array; this gives all of them, or those at given times.
 """
@@ -18,21 +18,15 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from sensorium.core.errors import MediaError
-from sensorium.media.audio import decoded_frames
-from sensorium.media.container import opened_container, picture_stream, start_of
+from sensorium.media import video
+from sensorium.media.clock import is_joinable
+from sensorium.media.container import opened_container, picture_stream, sound_stream
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import Orientation
 from sensorium.media.sniff import sniff
 from sensorium.media.source import Source, SourceLike, opened
-from sensorium.media.video import (
-    check_stream,
-    frame_orientation,
-    list_packets,
-    pixel_aspect,
-    shown_at,
-    shown_in_order,
-    shown_size,
-)
+from sensorium.media.track import timed_blocks
+from sensorium.media.video import check_stream, frame_orientation, list_packets, pixel_aspect, shown_size
 
 if TYPE_CHECKING:
     import av.container
@@ -43,8 +37,6 @@ STREAM_LIMITS = Limits(file_bytes=1 << 40, frames=20_000_000, seconds=48 * 3600)
 """Bounds on files that are read as a stream: two days, since nothing of them is kept."""
 
 _DEFAULT_RATE_HZ = 25
-# A block of sound that begins later than this after the one before leaves a hole, which is silence.
-_HOLE_S = 0.1
 _ROUNDING_S = 1e-6
 
 
@@ -85,12 +77,14 @@ class Movie:
         stream: Its moving picture.
         source: Its bytes.
         limits: Bounds.
+        can_seek: Whether a time is found by its stamp; not where stamps start anew midway.
     """
 
     container: av.container.InputContainer
     stream: av.video.stream.VideoStream
     source: Source
     limits: Limits
+    can_seek: bool = True
 
     @property
     def frame_s(self) -> float:
@@ -99,8 +93,15 @@ class Movie:
 
 
 @contextmanager
-def opened_movie(source: SourceLike, limits: Limits = STREAM_LIMITS) -> Iterator[Movie]:
+def opened_movie(
+    source: SourceLike, limits: Limits = STREAM_LIMITS, *, will_seek: bool = False
+) -> Iterator[Movie]:
     """Open a video for streaming.
+
+    Args:
+        source: As for `open`.
+        limits: Bounds.
+        will_seek: Whether `Movie.can_seek` will be asked; some formats are read through for it.
 
     Raises:
         NotFoundError: If a path leads nowhere.
@@ -113,13 +114,31 @@ def opened_movie(source: SourceLike, limits: Limits = STREAM_LIMITS) -> Iterator
             raise MediaError(
                 f"{found.name}: {format_.name}, not a video; expected MP4, MKV, WebM, AVI, MOV, TS"
             )
+        can_seek = not will_seek or _has_one_count(found, format_.name, limits)
         with opened_container(found, format_.name, limits) as container:
-            stream = picture_stream(container)
-            if stream is None:
-                raise MediaError(f"{found.name}: sound without a moving picture; expected a video")
-            check_stream(container, stream, found, limits)
+            stream = _pictures_of(container, found, limits)
             stream.codec_context.thread_count = 1
-            yield Movie(container, stream, found, limits)
+            yield Movie(container, stream, found, limits, can_seek)
+
+
+def _pictures_of(
+    container: av.container.InputContainer, source: Source, limits: Limits
+) -> av.video.stream.VideoStream:
+    stream = picture_stream(container)
+    if stream is None:
+        raise MediaError(f"{source.name}: sound without a moving picture; expected a video")
+    check_stream(container, stream, source, limits)
+    return stream
+
+
+def _has_one_count(source: Source, format_name: str, limits: Limits) -> bool:
+    """Whether stamps run through the whole file."""
+    with opened_container(source, format_name, limits) as container:
+        if not is_joinable(container):
+            return True
+        return (
+            len(list_packets(container, _pictures_of(container, source, limits), source, limits).stamps) > 0
+        )
 
 
 def frames(
@@ -177,18 +196,9 @@ def frames_at(
     with opened_movie(source, limits) as movie:
         paint = Painter(pixel_aspect(movie.stream), None, target_px)
         wanted_s = np.asarray(times_s, np.float64)
-        if len(packets.stamps):
-            step_s, start_s = float(movie.stream.time_base or 0), start_of(movie.container)
-            starts_s = packets.stamps * step_s - start_s
-            places = np.unique(np.searchsorted(starts_s, wanted_s + _ROUNDING_S, side="right") - 1).clip(0)
-            wanted = packets.stamps[np.unique(places)].tolist()
-            shown = shown_at(movie.container, movie.stream, wanted, packets.keys)
-        else:
-            step_s, start_s = movie.frame_s, 0.0
-            numbers = np.clip(np.floor(wanted_s / step_s + 1e-6), 0, packets.count - 1)
-            shown = shown_in_order(movie.container, movie.stream, set(numbers.astype(int).tolist()))
-        for stamp, frame in shown:
-            time_s = max(0.0, stamp * step_s - start_s)
+        places = np.searchsorted(packets.times_s, wanted_s + _ROUNDING_S, side="right") - 1
+        numbers = np.unique(places.clip(0))
+        for time_s, frame in video.chosen_frames(movie.container, movie.stream, packets, numbers):
             yield Frame(time_s, time_s + movie.frame_s, paint(frame))
 
 
@@ -205,40 +215,23 @@ def sound(source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = STREAM_
     Raises:
         MediaError: If it is not a video.
     """
-    import av
-
     with opened_movie(source, limits) as movie:
-        tracks = [track for track in movie.container.streams.audio if track.codec_context is not None]
-        if not tracks:
+        track = sound_stream(movie.container)
+        if track is None:
             return
-        tracks[0].codec_context.thread_count = 1
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
-        start_s, position_s = start_of(movie.container), 0.0
-        for frame in decoded_frames(movie.container, tracks[0]):
-            hole_s = 0.0 if frame.time is None else frame.time - start_s - position_s
-            if _HOLE_S < hole_s < limits.seconds:
-                yield Block(position_s, np.zeros(round(hole_s * rate_hz), np.float32))
-                position_s += round(hole_s * rate_hz) / rate_hz
-            for part in resampler.resample(frame):
-                samples = np.nan_to_num(part.to_ndarray().reshape(-1))
-                yield Block(position_s, samples)
-                position_s += len(samples) / rate_hz
+        for time_s, block in timed_blocks(movie.container, track, rate_hz, "mono", limits):
+            yield Block(time_s, np.nan_to_num(block[:, 0]))
 
 
-def timed_frames(movie: Movie) -> Iterator[tuple[float, float, av.video.frame.VideoFrame]]:
-    """Each frame that decodes, when it begins and when it ends; stamps that go back are left out."""
-    start_s, last_s = start_of(movie.container), -1.0
-    for number, frame in enumerate(decoded_frames(movie.container, movie.stream), start=1):
+def timed_frames(
+    movie: Movie, *, is_sought: bool = False
+) -> Iterator[tuple[float, float, av.video.frame.VideoFrame]]:
+    """Each frame that decodes, when it begins and when it ends; see `video.timed_frames`."""
+    shown = video.timed_frames(movie.container, movie.stream, is_sought=is_sought)
+    for number, (time_s, duration_s, frame) in enumerate(shown, start=1):
         movie.limits.check("frames", number, movie.source.name)
-        if frame.is_corrupt:
-            continue
-        time_s = (number - 1) * movie.frame_s if frame.pts is None else max(0.0, frame.time - start_s)
-        if time_s <= last_s:
-            continue
         movie.limits.check("seconds", time_s, movie.source.name)
-        last_s = time_s
-        duration_s = float((frame.duration or 0) * (frame.time_base or 0))
-        yield time_s, time_s + (duration_s or movie.frame_s), frame
+        yield time_s, time_s + duration_s, frame
 
 
 class Painter:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sensorium.media.audio import decoded_frames
-from sensorium.media.container import start_of
+from sensorium.media.clock import Clock, start_of
 from sensorium.media.frames import Movie, timed_frames
+from sensorium.media.track import Converter, decoded_frames
 
 if TYPE_CHECKING:
     import av.audio.stream
@@ -44,7 +44,7 @@ class Screen:
     def go_to(self, time_s: float) -> None:
         """Put on screen what is shown at a time."""
         is_far = self._next is not None and time_s - self._next[0] > _WORTH_SEEKING_S
-        if is_far and self._next is not None and self._next[2].pts is not None:
+        if is_far and self._movie.can_seek and self._next is not None and self._next[2].pts is not None:
             self._seek(time_s)
         for _ in self.until(time_s + _ROUNDING_S):
             pass
@@ -64,7 +64,7 @@ class Screen:
                 _seek(self._movie, self._movie.stream, max(0.0, time_s - margin_s))
             except av.error.FFmpegError:  # no index: go on in order
                 return
-            self._frames = timed_frames(self._movie)
+            self._frames = timed_frames(self._movie, is_sought=True)
             self._next = next(self._frames, None)
             if self._next is not None and self._next[0] <= time_s:
                 return
@@ -88,7 +88,8 @@ class Ear:
 
     def between(self, start_s: float, end_s: float) -> Iterator[tuple[float, np.ndarray]]:
         """Blocks that have a part in a stretch."""
-        if self._next is not None and start_s - self._next[0] > _WORTH_SEEKING_S:
+        is_far = self._next is not None and start_s - self._next[0] > _WORTH_SEEKING_S
+        if is_far and self._movie.can_seek:
             self._seek(start_s)
         while self._next is not None and self._next[0] < end_s:
             time_s, block = self._next
@@ -106,23 +107,27 @@ class Ear:
                 _seek(self._movie, self._track, max(0.0, start_s - margin_s))
             except av.error.FFmpegError:
                 return
-            self._blocks = self._decoded()
+            self._blocks = self._decoded(is_sought=True)
             self._next = next(self._blocks, None)
             if self._next is not None and self._next[0] <= start_s:
                 return
 
-    def _decoded(self) -> Iterator[tuple[float, np.ndarray]]:
-        import av
-
-        resampler = av.AudioResampler(format="fltp", layout=self._layout, rate=self._rate_hz)
-        start_s, time_s = start_of(self._movie.container), 0.0
+    def _decoded(self, *, is_sought: bool = False) -> Iterator[tuple[float, np.ndarray]]:
+        clock, convert = (
+            Clock(self._movie.container, is_sought=is_sought),
+            Converter(self._rate_hz, self._layout),
+        )
+        time_s = 0.0
         for frame in decoded_frames(self._movie.container, self._track):
-            if frame.time is not None and abs(frame.time - start_s - time_s) > _JITTER_S:
-                time_s = frame.time - start_s
-            for part in resampler.resample(frame):
-                block = np.nan_to_num(part.to_ndarray())
+            stamp_s = clock(frame.time, frame.samples / max(frame.sample_rate, 1))
+            if frame.time is not None and abs(stamp_s - time_s) > _JITTER_S:
+                time_s = stamp_s
+            for samples in convert(frame):
+                block = np.nan_to_num(samples.T)
                 yield time_s, block
                 time_s += block.shape[1] / self._rate_hz
+        for samples in convert.rest():
+            yield time_s, np.nan_to_num(samples.T)
 
 
 def _seek(movie: Movie, stream: av.stream.Stream, time_s: float) -> None:

@@ -3,30 +3,34 @@
 First the packets are listed without decoding: that gives every frame's time (also at variable rates),
 where decoding may start, and the truth about files that are cut short. Then only the wanted frames are
 decoded, seeking where that skips work. Frames that do not decode are left out; if none does, the file is
-refused.
+refused. Times are those of the file's clock (`clock`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import heapq
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sensorium.core.errors import LimitError, MediaError
 from sensorium.media import audio
 from sensorium.media.boxes import movie_orientation
-from sensorium.media.container import duration_of, opened_container, picture_stream, start_of
+from sensorium.media.clock import Clock, is_stamped_in_decoding_order, start_of
+from sensorium.media.container import duration_of, opened_container, picture_stream, sound_stream
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_matrix
 from sensorium.media.source import Source
+from sensorium.media.track import decoded_frames
 from sensorium.media.types import Audio, Header, Video
 
 if TYPE_CHECKING:
     import av.container
+    import av.packet
     import av.video.frame
     import av.video.stream
 
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 _SPEECH_RATE_HZ = 16_000
 # Beyond this, a pixel aspect ratio is a mistake or an attack, not an anamorphic picture.
 _MAX_PIXEL_ASPECT = 4
+_USUAL_RATE_HZ = 25
 # Containers with an index of key frames; elsewhere a seek lands a little before or after.
 _EXACT_SEEK = ("mov", "matroska", "avi", "flv")
 _MARGIN = 2
@@ -51,11 +56,16 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
     with opened_container(source, format_name, limits) as container:
         stream = picture_stream(container)
         if stream is None:
-            return audio.container_header(source, format_name, container, limits)
+            return audio.container_header(source, format_name, container, limits, is_counted=True)
         check_stream(container, stream, source, limits)
-        duration_s = duration_of(container, stream)
+        duration_s = audio.believed_s(source, format_name, container, stream)
+        num_frames = stream.frames if duration_s is not None else 0
+        if duration_s is None:
+            duration_s = audio.counted_s(container, stream)
+            limits.check("seconds", duration_s or 0.0, source.name)
         rate = float(stream.average_rate or 0)
-        sound = container.streams.audio[0].codec_context if container.streams.audio else None
+        track = sound_stream(container)
+        sound = track.codec_context if track is not None else None
         width, height = stream.codec_context.width, stream.codec_context.height
         width = max(1, round(width * pixel_aspect(stream)))
         if format_name == "mp4":
@@ -66,7 +76,7 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
             source.num_bytes,
             width,
             height,
-            num_frames=stream.frames or (round(duration_s * rate) or None if duration_s else None),
+            num_frames=num_frames or (round(duration_s * rate) or None if duration_s else None),
             duration_s=duration_s,
             sample_rate_hz=sound.sample_rate if sound else None,
             num_channels=sound.channels if sound else None,
@@ -91,7 +101,7 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
         if stream is not None:
             check_stream(container, stream, source, limits)
             packets = list_packets(container, stream, source, limits)
-            has_sound = bool(container.streams.audio)
+            has_sound = sound_stream(container) is not None
     if stream is None:
         return audio.decode(source, format_name, "container", limits)
     with opened_container(source, format_name, limits) as container:
@@ -136,19 +146,24 @@ def fit(size: tuple[int, int], target_px: int | None) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Packets:
-    """When each frame is shown, from the packets' stamps; `stamps` is empty where the container has none.
+    """When each frame is shown, from the packets' stamps.
 
     Attributes:
-        stamps: Presentation time stamps, ascending, in `time_base`.
+        stamps: Stamps of the frames in order of presentation, in `time_base`; empty where frames cannot be
+            found by them: some have none, or they start anew midway.
         keys: Those of packets at which decoding may start, ascending.
+        times_s: When each frame is shown, on the file's clock, ascending.
         count: Packets in the stream.
         end: Stamp at which the last frame ends.
+        end_s: When it does.
     """
 
     stamps: np.ndarray
     keys: list[int]
+    times_s: np.ndarray
     count: int
     end: int
+    end_s: float
 
 
 def list_packets(
@@ -165,31 +180,63 @@ def list_packets(
     """
     import av
 
-    stamps: list[int] = []
-    keys: list[int] = []
-    count, end = 0, 0
-    packets = container.demux(stream)
+    listing = _Listing(container, stream)
     try:
-        for packet in packets:
-            if not packet.size:
-                continue
-            count += 1
-            limits.check("frames", count, source.name)
-            if packet.pts is not None:
-                stamps.append(packet.pts)
-                end = max(end, packet.pts + (packet.duration or 0))
-                if packet.is_keyframe:
-                    keys.append(packet.pts)
+        for packet in container.demux(stream):
+            if packet.size:
+                listing.add(packet)
+                limits.check("frames", listing.count, source.name)
     except av.error.FFmpegError:
         pass  # cut short: what came before counts
-    if len(stamps) < count:
-        stamps = []
-    if stamps and stream.time_base is not None:
-        limits.check("seconds", float((end - min(stamps)) * stream.time_base), source.name)
-    if count == 0:
+    if listing.count == 0:
         raise MediaError(f"{source.name}: video without a single frame")
-    unique = np.unique(np.array(stamps, np.int64))
-    return Packets(unique, sorted(keys), count, max(end, int(unique[-1]) + 1) if len(unique) else 0)
+    packets = listing.packets()
+    limits.check("seconds", packets.end_s - float(packets.times_s[0]), source.name)
+    return packets
+
+
+class _Listing:
+    """Packets of a stream as they are read."""
+
+    def __init__(self, container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> None:
+        self._step_s, self._start_s = float(stream.time_base or 0), start_of(container)
+        self._frame_s = 1 / float(stream.average_rate or _USUAL_RATE_HZ)
+        self._decodes_in_order = is_stamped_in_decoding_order(container)
+        self._clock = Clock(container)
+        self._stamps: list[int] = []
+        self._times_s: list[float] = []
+        self._keys: list[int] = []
+        self._end, self._end_s = 0, 0.0
+        self.count = 0
+
+    def add(self, packet: av.packet.Packet[Any]) -> None:
+        self.count += 1
+        stamp = packet.dts if self._decodes_in_order else packet.pts
+        if stamp is None:
+            return
+        duration = packet.duration or 0
+        order = stamp if packet.dts is None else packet.dts
+        began_s = self._clock(order * self._step_s, duration * self._step_s)
+        self._stamps.append(stamp)
+        self._times_s.append(began_s + (stamp - order) * self._step_s)
+        self._end = max(self._end, stamp + duration)
+        self._end_s = max(self._end_s, self._times_s[-1] + duration * self._step_s)
+        if packet.is_keyframe:
+            self._keys.append(stamp)
+
+    def packets(self) -> Packets:
+        none = np.empty(0, np.int64)
+        if len(self._stamps) < self.count:
+            times_s = np.arange(self.count) * self._frame_s
+            return Packets(none, [], times_s, self.count, 0, self.count * self._frame_s)
+        if self._clock.is_broken:
+            times_s = np.unique(np.maximum(self._times_s, 0.0))
+            return Packets(none, [], times_s, self.count, 0, self._end_s)
+        unique = np.unique(np.array(self._stamps, np.int64))
+        end = max(self._end, int(unique[-1]) + 1)
+        times_s = np.maximum(unique * self._step_s - self._start_s, 0.0)
+        end_s = end * self._step_s - self._start_s
+        return Packets(unique, sorted(self._keys), times_s, self.count, end, end_s)
 
 
 def check_stream(
@@ -217,19 +264,13 @@ def _decode_frames(
     stream = picture_stream(container)
     assert stream is not None, "the container was just listed"
     stream.codec_context.thread_count = 1
-    time_base, start_s = float(stream.time_base or 0), start_of(container)
     if len(packets.stamps):
         numbers = spread(packets.stamps.astype(np.float64), float(packets.end), limits.video_frames)
-        shown = shown_at(container, stream, packets.stamps[numbers].tolist(), packets.keys)
     else:
-        numbers = spread(
-            np.arange(packets.count, dtype=np.float64), float(packets.count), limits.video_frames
-        )
-        shown = shown_in_order(container, stream, set(numbers.tolist()))
-        time_base, start_s = 1 / float(stream.average_rate or 25), 0.0
+        numbers = spread(packets.times_s, packets.end_s, limits.video_frames)
     frames: np.ndarray | None = None
     times_s: list[float] = []
-    for stamp, frame in shown:
+    for time_s, frame in chosen_frames(container, stream, packets, numbers):
         if frames is None:
             orientation, size = frame_orientation(frame), shown_size(frame, pixel_aspect(stream), target_px)
             width, height = orientation.size(*size)
@@ -237,7 +278,7 @@ def _decode_frames(
             frames = np.empty((len(numbers), height, width, 3), np.uint8)
         limits.check("pixels", frame.width * frame.height, source.name)
         frames[len(times_s)] = orientation.apply(_rgb(frame, size))
-        times_s.append(max(0.0, stamp * time_base - start_s))
+        times_s.append(time_s)
         if len(times_s) == len(frames):
             break
     if frames is None:
@@ -245,20 +286,38 @@ def _decode_frames(
     return frames[: len(times_s)], np.array(times_s)
 
 
-def shown_at(
+def chosen_frames(
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    packets: Packets,
+    numbers: np.ndarray,
+) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
+    """Frames by number, or the next that decode, and when each is shown.
+
+    Args:
+        container: Open, at its start.
+        stream: Its moving picture.
+        packets: Of it.
+        numbers: Ascending.
+    """
+    if len(packets.stamps):
+        step_s, start_s = float(stream.time_base or 0), start_of(container)
+        for stamp, frame in _shown_at(container, stream, packets.stamps[numbers].tolist(), packets.keys):
+            yield max(0.0, stamp * step_s - start_s), frame
+        return
+    wanted = set(numbers.tolist())
+    for number, (time_s, _, frame) in enumerate(timed_frames(container, stream)):
+        if number in wanted:
+            yield time_s, frame
+
+
+def _shown_at(
     container: av.container.InputContainer,
     stream: av.video.stream.VideoStream,
     wanted: list[int],
     keys: list[int],
 ) -> Iterator[tuple[int, av.video.frame.VideoFrame]]:
-    """Frames shown at the wanted stamps, or the next that decodes; seeks when key frames lie in between.
-
-    Args:
-        container: Open, at its start.
-        stream: Its moving picture.
-        wanted: Ascending stamps.
-        keys: Ascending stamps at which decoding may start.
-    """
+    """Frames shown at the wanted stamps, or the next that decodes; seeks when key frames lie in between."""
     import av
 
     # Key frames to go back further, where seeking is not exact.
@@ -269,11 +328,11 @@ def shown_at(
         if goal > bisect_right(keys, position):
             with contextlib.suppress(av.error.FFmpegError):  # no index: go on in order
                 container.seek(keys[goal], stream=stream)
-        for frame in audio.decoded_frames(container, stream):
-            if frame.pts is None or frame.pts < wanted[at] or frame.is_corrupt:
+        for stamp, frame in stamped_frames(container, stream):
+            if stamp is None or stamp < wanted[at] or frame.is_corrupt:
                 continue
-            yield frame.pts, frame
-            position = frame.pts
+            yield stamp, frame
+            position = stamp
             at = max(at + 1, bisect_right(wanted, position))
             if at == len(wanted) or bisect_right(keys, wanted[at]) - 1 - margin > bisect_right(
                 keys, position
@@ -283,13 +342,50 @@ def shown_at(
             return
 
 
-def shown_in_order(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, wanted: set[int]
-) -> Iterator[tuple[int, av.video.frame.VideoFrame]]:
-    """The wanted frames by number, for containers without time stamps."""
-    for number, frame in enumerate(audio.decoded_frames(container, stream)):
-        if number in wanted and not frame.is_corrupt:
-            yield number, frame
+def timed_frames(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, *, is_sought: bool = False
+) -> Iterator[tuple[float, float, av.video.frame.VideoFrame]]:
+    """Each frame that decodes, when it begins and how long it is shown; stamps that go back are left out.
+
+    Args:
+        container: Open.
+        stream: Its moving picture.
+        is_sought: Whether the container is not at its start.
+    """
+    clock, last_s, step_s = Clock(container, is_sought=is_sought), -1.0, float(stream.time_base or 0)
+    frame_s = 1 / float(stream.average_rate or _USUAL_RATE_HZ)
+    for stamp, frame in stamped_frames(container, stream):
+        duration_s = float((frame.duration or 0) * (frame.time_base or 0)) or frame_s
+        time_s = max(0.0, clock(None if stamp is None else stamp * step_s, duration_s))
+        if frame.is_corrupt or time_s <= last_s:
+            continue
+        last_s = time_s
+        yield time_s, duration_s, frame
+
+
+def stamped_frames(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream
+) -> Iterator[tuple[int | None, av.video.frame.VideoFrame]]:
+    """Each frame that decodes, in order of presentation, and its stamp in `time_base`; None if it has none.
+
+    Where packets have stamps of decoding only, frames take these in turn. A decoder holds back as many
+    frames as it may reorder: packets that wait longer than that gave no frame, and their stamps are
+    dropped.
+    """
+    if not is_stamped_in_decoding_order(container):
+        for frame in decoded_frames(container, stream):
+            yield frame.pts, frame
+        return
+    waiting: list[int] = []
+
+    def wait(packet: av.packet.Packet[Any]) -> None:
+        if packet.size and packet.dts is not None:
+            heapq.heappush(waiting, packet.dts)
+
+    for frame in decoded_frames(container, stream, wait):
+        while len(waiting) > 1 + stream.codec_context.reorder_depth:
+            heapq.heappop(waiting)
+        yield heapq.heappop(waiting) if waiting else None, frame
 
 
 def frame_orientation(frame: av.video.frame.VideoFrame) -> Orientation:

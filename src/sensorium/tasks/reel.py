@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -93,7 +93,8 @@ def write_reel(
     made: list[Reel] = []
 
     def write(temporary: Path) -> None:
-        with opened_movie(video) as pictures, opened_movie(video) as sounds:
+        with opened_movie(video, will_seek=True) as pictures, opened_movie(video) as sounds:
+            sounds = replace(sounds, can_seek=pictures.can_seek)
             writer = _Writer(pictures, sounds, temporary, max_px)
             made.append(writer.write(stretches, titles, path, progress))
 

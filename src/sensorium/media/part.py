@@ -1,0 +1,56 @@
+"""A part of a file as a file of its own, behind another beginning if need be; nothing is copied."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sensorium.media.source import Source
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+def part_of(source: Source, start: int, end: int, beginning: bytes = b"") -> Source:
+    """Bytes `start` to `end` of a source, behind `beginning`.
+
+    Example:
+        >>> whole = Source(io.BytesIO(b"0123456789"), 10)
+        >>> part_of(whole, 2, 5, b"ab").content()
+        b'ab234'
+    """
+    file = io.BufferedReader(_Part(source, start, end, beginning), 1 << 16)
+    return replace(source, file=file, num_bytes=len(beginning) + end - start)
+
+
+class _Part(io.RawIOBase):
+    def __init__(self, source: Source, start: int, end: int, beginning: bytes) -> None:
+        self._file, self._start, self._beginning = source.file, start, beginning
+        self._length = len(beginning) + end - start
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        self._at = max(0, offset + (0, self._at, self._length)[whence])
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), self._length - self._at))
+        if self._at < len(self._beginning):
+            content = self._beginning[self._at : self._at + count]
+        else:
+            self._file.seek(self._start + self._at - len(self._beginning))
+            content = self._file.read(count)
+        view[: len(content)] = content
+        self._at += len(content)
+        return len(content)

@@ -1,0 +1,108 @@
+"""libsndfile: a sound file to float32 blocks.
+
+It reads what its header says and no more. A WAV or AU without a length is given a header that says what is
+there; a FLAC whose STREAMINFO does not say its true length is left to FFmpeg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float32
+
+from sensorium.core.errors import MediaError
+from sensorium.media.limits import Limits
+from sensorium.media.source import Source
+from sensorium.media.unfinished import repaired, says_its_length
+
+if TYPE_CHECKING:
+    import soundfile
+
+_BLOCK_FRAMES = 1 << 16
+# More frames than any file holds: libsndfile does not know.
+_UNKNOWN_FRAMES = 1 << 48
+
+
+class UnreadableError(Exception):
+    """libsndfile does not know this content; FFmpeg may."""
+
+
+@contextmanager
+def opened_sndfile(source: Source, format_name: str) -> Iterator[soundfile.SoundFile]:
+    """Open a sound by libsndfile.
+
+    Args:
+        source: The open file.
+        format_name: From `sniff`.
+
+    Raises:
+        UnreadableError: If it cannot, inside the context too.
+    """
+    import soundfile
+
+    if format_name == "flac" and not says_its_length(source, format_name):
+        raise UnreadableError
+    sound = _open(source)
+    if sound is None or sound.frames == 0:
+        mended = repaired(source, format_name)
+        sound = (_open(mended) if mended is not None else None) or sound
+    if sound is None:
+        raise UnreadableError
+    try:
+        with sound:
+            if sound.frames > _UNKNOWN_FRAMES:
+                raise UnreadableError
+            yield sound
+    except MediaError:
+        raise
+    except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
+        raise UnreadableError from error
+
+
+def samples_of(sound: soundfile.SoundFile) -> Float32[np.ndarray, "T C"]:
+    """All samples, as far as they decode."""
+    # Untouched pages cost nothing, so a header that promises more than there is does no harm.
+    samples = np.empty((sound.frames, sound.channels), np.float32)
+    done = 0
+    while done < len(samples):
+        got = len(sound.read(out=samples[done : done + _BLOCK_FRAMES]))
+        if got == 0:
+            break
+        done += got
+    return samples if done == len(samples) else samples[:done].copy()
+
+
+def blocks_of(sound: soundfile.SoundFile) -> Iterator[Float32[np.ndarray, "T C"]]:
+    """All samples in blocks, as far as they decode."""
+    import soundfile
+
+    while True:
+        try:
+            block = sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
+        except soundfile.SoundFileError:
+            return
+        if not len(block):
+            return
+        yield block
+
+
+def check_sound(name: str, rate_hz: int, channels: int, duration_s: float, limits: Limits) -> None:
+    """Refuse a sound whose header makes no sense or is beyond `limits`."""
+    if rate_hz < 1 or channels < 1:
+        raise MediaError(f"{name}: sound of {rate_hz} Hz and {channels} channels")
+    limits.check("sample_rate_hz", rate_hz, name)
+    limits.check("channels", channels, name)
+    limits.check("seconds", duration_s, name)
+
+
+def _open(source: Source) -> soundfile.SoundFile | None:
+    import soundfile
+
+    source.file.seek(0)
+    try:
+        return soundfile.SoundFile(source.file)
+    except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError):
+        return None

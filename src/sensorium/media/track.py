@@ -1,0 +1,180 @@
+"""The sound track of a container as blocks of one rate and layout, in step with the file's clock.
+
+In: an open container. Out: float32 blocks, one after another. Packets that do not decode are stepped over;
+    a file
+that breaks off ends there. Rate and channels may change midway: what follows is converted to what was asked
+for.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from sensorium.media.clock import Clock
+from sensorium.media.container import picture_stream
+from sensorium.media.limits import Limits
+
+if TYPE_CHECKING:
+    import av.audio.frame
+    import av.audio.stream
+    import av.container
+    import av.packet
+    import av.stream
+
+# A late start is kept from here on; later in a track stamps are rounded, and only a larger hole is one.
+_LATE_S, _HOLE_S = 1e-3, 0.1
+# Formats without presentation stamps of their own: FFmpeg counts what it finds.
+_UNSTAMPED = frozenset({"mp3", "aac", "flac", "wav", "w64", "aiff", "au", "caf", "amr", "tta", "wv", "ogg"})
+
+
+def decoded_frames(
+    container: av.container.InputContainer,
+    stream: av.stream.Stream,
+    fed: Callable[[av.packet.Packet[Any]], None] | None = None,
+) -> Iterator[Any]:
+    """Every frame of `stream` that decodes, up to where the file breaks off; `fed` sees each packet first."""
+    import av
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError:
+            return
+        if packet is None:
+            return
+        if fed is not None:
+            fed(packet)
+        try:
+            yield from packet.decode()
+        except av.error.MemoryError:
+            raise
+        except av.error.FFmpegError:  # damaged, or a feature FFmpeg lacks: the next packet may do
+            continue
+
+
+class Converter:
+    """Brings decoded frames to one rate and layout; begins anew where a stream changes its own.
+
+    Args:
+        rate_hz: Samples a second to give.
+        layout: FFmpeg's name of the channel layout to give.
+        keeps_level: One channel becomes several, or several one, at the same level (copies, or their mean);
+            else FFmpeg's mix, which keeps their power.
+    """
+
+    def __init__(self, rate_hz: int, layout: str, *, keeps_level: bool = False) -> None:
+        self._rate_hz, self._layout, self._keeps_level = rate_hz, layout, keeps_level
+        self._channels = channels_of(layout)
+        self._resampler: av.AudioResampler | None = None
+        self._kind: tuple[object, ...] = ()
+
+    def __call__(self, frame: av.audio.frame.AudioFrame) -> Iterator[Float32[np.ndarray, "T C"]]:
+        """Convert the next frame; what the resampler holds back comes later."""
+        import av
+
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind != self._kind:
+            yield from self.rest()
+            is_mixed = self._keeps_level and 1 in (self._channels, frame.layout.nb_channels)
+            layout = frame.layout.name if is_mixed else self._layout
+            self._resampler = av.AudioResampler(format="flt", layout=layout, rate=self._rate_hz)
+            self._kind = kind
+        assert self._resampler is not None, "made with the first frame"
+        yield from self._blocks(self._resampler.resample(frame))
+
+    def rest(self) -> Iterator[Float32[np.ndarray, "T C"]]:
+        """Give what is held back."""
+        resampler, self._resampler, self._kind = self._resampler, None, ()
+        if resampler is not None:
+            yield from self._blocks(resampler.resample(None))
+
+    def _blocks(self, frames: list[av.audio.frame.AudioFrame]) -> Iterator[Float32[np.ndarray, "T C"]]:
+        for frame in frames:
+            block = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
+            if block.shape[1] == self._channels:
+                yield block
+            elif self._channels == 1:
+                yield block.mean(axis=1, keepdims=True, dtype=np.float32)
+            else:
+                yield np.repeat(block, self._channels, axis=1)
+
+
+def timed_blocks(
+    container: av.container.InputContainer,
+    track: av.audio.stream.AudioStream,
+    rate_hz: int,
+    layout: str,
+    limits: Limits,
+    *,
+    keeps_level: bool = False,
+) -> Iterator[tuple[float, Float32[np.ndarray, "T C"]]]:
+    """Blocks that follow each other without a gap from time 0 on, and when each begins on the file's clock.
+
+    Silence stands where a track starts late or has a hole.
+
+    Args:
+        container: Open, at its start.
+        track: Of it.
+        rate_hz: Samples a second to give.
+        layout: FFmpeg's name of the channel layout to give.
+        limits: A stamp later than `seconds` is not believed.
+        keeps_level: As for `Converter`.
+    """
+    track.codec_context.thread_count = 1
+    clock, convert, count = Clock(container), Converter(rate_hz, layout, keeps_level=keeps_level), 0
+    has_stamps = container.format.name not in _UNSTAMPED or picture_stream(container) is not None
+    for frame in decoded_frames(container, track):
+        if has_stamps:
+            time_s = clock(frame.time, frame.samples / max(frame.sample_rate, 1))
+            hole_s = time_s - count / rate_hz
+            if (_HOLE_S if count else _LATE_S) < hole_s and time_s < limits.seconds:
+                silence = _silence(round(hole_s * rate_hz), rate_hz, layout)
+                for block in itertools.chain(convert.rest(), silence):
+                    yield count / rate_hz, block
+                    count += len(block)
+        for block in convert(frame):
+            yield count / rate_hz, block
+            count += len(block)
+    for block in convert.rest():
+        yield count / rate_hz, block
+        count += len(block)
+
+
+def frame_of(samples: Float32[np.ndarray, "T C"], rate_hz: int) -> av.audio.frame.AudioFrame:
+    """Samples as a frame that `Converter` takes; of more channels than FFmpeg has layouts for, their mean."""
+    import av
+
+    channels = samples.shape[1]
+    try:
+        layout = layout_of(channels)
+    except (ValueError, av.error.FFmpegError):
+        samples, layout = samples.mean(axis=1, keepdims=True, dtype=np.float32), "mono"
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), "flt", layout)
+    frame.sample_rate = rate_hz
+    return frame
+
+
+def layout_of(channels: int) -> str:
+    """FFmpeg's name of its usual layout of so many channels."""
+    import av
+
+    return {1: "mono", 2: "stereo"}.get(channels) or av.AudioLayout(f"{channels} channels").name
+
+
+def channels_of(layout: str) -> int:
+    """How many channels a layout has."""
+    import av
+
+    return av.AudioLayout(layout).nb_channels
+
+
+def _silence(length: int, rate_hz: int, layout: str) -> Iterator[Float32[np.ndarray, "T C"]]:
+    channels = channels_of(layout)
+    for start in range(0, length, rate_hz):
+        yield np.zeros((min(rate_hz, length - start), channels), np.float32)
