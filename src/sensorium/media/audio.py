@@ -11,7 +11,7 @@ decoder prints to the terminal.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -30,12 +30,16 @@ from sensorium.media.unfinished import says_its_length
 
 if TYPE_CHECKING:
     import av.container
+    import av.packet
     import av.stream
 
 T = TypeVar("T")
 
 # Beyond the range of 32-bit integers there is no meaning as sound, and squares overflow.
 _LOUDEST = float(1 << 31)
+_ADTS_RATES_HZ = (
+    96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350,
+)  # fmt: skip
 # A joined transport stream says how long its last part is; up to this size it is read through to know.
 _COUNTED_BYTES = 256 << 20
 
@@ -123,9 +127,11 @@ def container_header(
     track = sound_stream(container)
     if track is None:
         raise MediaError(f"{source.name}: no decoder for its sound")
-    duration_s = believed_s(source, format_name, container, track)
+    duration_s = None
+    if has_true_length(source, format_name, container):
+        duration_s = duration_of(container, track) or None
     if is_counted and duration_s is None:
-        duration_s = counted_s(container, track)
+        duration_s, _ = counted(container, [track])
     rate_hz, channels = track.codec_context.sample_rate, track.codec_context.channels
     check_sound(source.name, rate_hz, channels, duration_s or 0.0, limits)
     return Header(
@@ -138,37 +144,59 @@ def container_header(
     )
 
 
-def believed_s(
-    source: Source, format_name: str, container: av.container.InputContainer, track: av.stream.Stream
-) -> float | None:
-    """Length of a track as its header says; None if it does not, or the file's structure belies it."""
-    if not says_its_length(source, format_name):
-        return None
-    if is_joinable(container) and source.num_bytes <= _COUNTED_BYTES:
-        return None
-    return duration_of(container, track) or None
+def has_true_length(source: Source, format_name: str, container: av.container.InputContainer) -> bool:
+    """Whether the length that the header says can be believed."""
+    is_joined = is_joinable(container) and source.num_bytes <= _COUNTED_BYTES
+    return not is_joined and says_its_length(source, format_name)
 
 
-def counted_s(container: av.container.InputContainer, track: av.stream.Stream) -> float | None:
-    """Length of a track from its packets, none of them decoded; the container is read to its end."""
+def counted(
+    container: av.container.InputContainer, tracks: Sequence[av.stream.Stream]
+) -> tuple[float | None, int]:
+    """Read a container to its end, decoding nothing.
+
+    Args:
+        container: Open, at its start.
+        tracks: Of it.
+
+    Returns:
+        Seconds from the file's first moment to the end of the last packet, and how many the first track has.
+    """
     import av
 
-    decodes_in_order = is_stamped_in_decoding_order(container)
-    clock, end_s, step_s = Clock(container), 0.0, float(track.time_base or 0)
-    last, before_s = None, 0.0
+    clocks = {track.index: Clock(container) for track in tracks}
+    ends_s = dict.fromkeys(clocks, 0.0)
+    decodes_in_order, num_packets, last, before_s = is_stamped_in_decoding_order(container), 0, None, 0.0
     with contextlib.suppress(av.error.FFmpegError):  # cut short: what came before counts
-        for packet in container.demux(track):
+        for packet in container.demux(*tracks):
             if packet.size and not packet.is_discard:
+                place, step_s = packet.stream_index, float(packet.time_base or 0)
                 stamp = packet.dts if packet.pts is None or decodes_in_order else packet.pts
-                duration_s = (packet.duration or 0) * step_s
-                time_s = clock(None if stamp is None else stamp * step_s, duration_s)
-                last, before_s, end_s = packet, end_s, max(end_s, time_s + duration_s)
-    if last is not None and track.codec_context is not None and track.codec_context.name == "flac":
+                if container.format.name == "aac":  # FFmpeg's stamps assume that the rate stays
+                    stamp = None
+                duration_s = _adts_s(packet) or (packet.duration or 0) * step_s
+                time_s = clocks[place](None if stamp is None else stamp * step_s, duration_s)
+                last, before_s, ends_s[place] = packet, ends_s[place], max(ends_s[place], time_s + duration_s)
+                num_packets += place == tracks[0].index
+    end_s = max(ends_s.values())
+    if last is not None and last.stream.codec_context.name == "flac" and len(tracks) == 1:
         try:  # a frame that is cut gives nothing
             last.decode()
         except av.error.FFmpegError:
             end_s = before_s
-    return end_s or None
+    return end_s or None, num_packets
+
+
+def _adts_s(packet: av.packet.Packet[av.stream.Stream]) -> float | None:
+    """Seconds of an AAC frame with a header of its own (ISO 14496-3 §1.A.2); None of another packet."""
+    codec = packet.stream.codec_context
+    if codec is None or codec.name != "aac" or packet.size < 7:
+        return None
+    header = bytes(memoryview(packet)[:7])
+    rate = header[2] >> 2 & 15
+    if header[0] != 0xFF or header[1] & 0xF6 != 0xF0 or rate >= len(_ADTS_RATES_HZ):
+        return None
+    return 1024 * (1 + (header[6] & 3)) / _ADTS_RATES_HZ[rate]
 
 
 def decode_stream(

@@ -86,11 +86,24 @@ def sound_stream(container: av.container.InputContainer) -> av.audio.stream.Audi
 def duration_of(container: av.container.InputContainer, stream: av.stream.Stream) -> float | None:
     """Seconds from the file's first moment to the end of a track, as the header says; None if it does not."""
     if stream.duration is not None and stream.time_base is not None:
-        late_s = 0.0
-        if stream.start_time is not None:
-            late_s = float(stream.start_time * stream.time_base) - start_of(container)
-        return max(0.0, float(stream.duration * stream.time_base) + max(late_s, 0.0))
-    return max(0.0, container.duration / MICROSECONDS) if container.duration is not None else None
+        return max(0.0, float(stream.duration * stream.time_base) + late_s(container, stream))
+    return whole_duration_of(container)
+
+
+def whole_duration_of(container: av.container.InputContainer) -> float | None:
+    """Seconds from the file's first moment to its last, as the header says; None if it does not."""
+    if container.duration is None:
+        return None
+    # Matroska counts from its clock's zero, which may be before the first moment.
+    before_s = max(0.0, start_of(container)) if container.format.name.startswith("matroska") else 0.0
+    return max(0.0, container.duration / MICROSECONDS - before_s)
+
+
+def late_s(container: av.container.InputContainer, stream: av.stream.Stream) -> float:
+    """Seconds from the file's first moment to a track's beginning, as its header says."""
+    if stream.start_time is None or stream.time_base is None:
+        return 0.0
+    return max(0.0, float(stream.start_time * stream.time_base) - start_of(container))
 
 
 def _refuse_nested(url: str, flags: int, options: dict[str, str]) -> object:

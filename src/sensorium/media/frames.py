@@ -116,18 +116,18 @@ def opened_movie(
             )
         can_seek = not will_seek or _has_one_count(found, format_.name, limits)
         with opened_container(found, format_.name, limits) as container:
-            stream = _pictures_of(container, found, limits)
+            stream = _pictures_of(container, found, format_.name, limits)
             stream.codec_context.thread_count = 1
             yield Movie(container, stream, found, limits, can_seek)
 
 
 def _pictures_of(
-    container: av.container.InputContainer, source: Source, limits: Limits
+    container: av.container.InputContainer, source: Source, format_name: str, limits: Limits
 ) -> av.video.stream.VideoStream:
     stream = picture_stream(container)
     if stream is None:
         raise MediaError(f"{source.name}: sound without a moving picture; expected a video")
-    check_stream(container, stream, source, limits)
+    check_stream(container, stream, source, format_name, limits)
     return stream
 
 
@@ -136,9 +136,8 @@ def _has_one_count(source: Source, format_name: str, limits: Limits) -> bool:
     with opened_container(source, format_name, limits) as container:
         if not is_joinable(container):
             return True
-        return (
-            len(list_packets(container, _pictures_of(container, source, limits), source, limits).stamps) > 0
-        )
+        stream = _pictures_of(container, source, format_name, limits)
+        return len(list_packets(container, stream, source, limits).stamps) > 0
 
 
 def frames(

@@ -6,16 +6,17 @@ there; a FLAC whose STREAMINFO does not say its true length is left to FFmpeg.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from sensorium.core.errors import MediaError
 from sensorium.media.limits import Limits
-from sensorium.media.source import Source
+from sensorium.media.source import Seekable, Source
 from sensorium.media.unfinished import repaired, says_its_length
 
 if TYPE_CHECKING:
@@ -75,13 +76,14 @@ def samples_of(sound: soundfile.SoundFile) -> Float32[np.ndarray, "T C"]:
     return samples if done == len(samples) else samples[:done].copy()
 
 
-def blocks_of(sound: soundfile.SoundFile) -> Iterator[Float32[np.ndarray, "T C"]]:
-    """All samples in blocks, as far as they decode."""
+def blocks_of(sound: soundfile.SoundFile) -> Iterator[Float[np.ndarray, "T C"]]:
+    """All samples in blocks, as far as they decode; in float64 where the file has them so."""
     import soundfile
 
+    dtype = "float64" if sound.subtype == "DOUBLE" else "float32"
     while True:
         try:
-            block = sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
+            block = sound.read(_BLOCK_FRAMES, dtype=dtype, always_2d=True)
         except soundfile.SoundFileError:
             return
         if not len(block):
@@ -103,6 +105,28 @@ def _open(source: Source) -> soundfile.SoundFile | None:
 
     source.file.seek(0)
     try:
-        return soundfile.SoundFile(source.file)
+        return soundfile.SoundFile(_Within(source.file))
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError):
         return None
+
+
+class _Within:
+    """A file that stays where it is when it is sent before its beginning, where damaged headers lead.
+
+    soundfile would print the error of a seek that fails.
+    """
+
+    def __init__(self, file: Seekable) -> None:
+        self._file = file
+
+    def read(self, size: int = -1, /) -> bytes:
+        content: bytes = self._file.read(size)
+        return content
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        with contextlib.suppress(OSError, ValueError, OverflowError):
+            self._file.seek(offset, whence)
+        return self._file.tell()
+
+    def tell(self) -> int:
+        return self._file.tell()

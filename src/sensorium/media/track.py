@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from sensorium.media.clock import Clock
 from sensorium.media.container import picture_stream
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     import av.packet
     import av.stream
 
-# A late start is kept from here on; later in a track stamps are rounded, and only a larger hole is one.
-_LATE_S, _HOLE_S = 1e-3, 0.1
+# A start that is less late is an encoder's delay; within a track stamps are rounded.
+_LATE_S, _HOLE_S = 0.03, 0.1
+# Where the rate has changed, FFmpeg's stamps run ahead within a packet of several frames.
+_CHANGED_HOLE_S = 0.5
 # Formats without presentation stamps of their own: FFmpeg counts what it finds.
 _UNSTAMPED = frozenset({"mp3", "aac", "flac", "wav", "w64", "aiff", "au", "caf", "amr", "tta", "wv", "ogg"})
 
@@ -66,11 +68,15 @@ class Converter:
         layout: FFmpeg's name of the channel layout to give.
         keeps_level: One channel becomes several, or several one, at the same level (copies, or their mean);
             else FFmpeg's mix, which keeps their power.
+
+    Attributes:
+        has_changed: Whether rate, layout or format of the frames have changed.
     """
 
     def __init__(self, rate_hz: int, layout: str, *, keeps_level: bool = False) -> None:
         self._rate_hz, self._layout, self._keeps_level = rate_hz, layout, keeps_level
         self._channels = channels_of(layout)
+        self.has_changed = False
         self._resampler: av.AudioResampler | None = None
         self._kind: tuple[object, ...] = ()
 
@@ -79,18 +85,19 @@ class Converter:
         import av
 
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if kind != self._kind:
+        if kind != self._kind or self._resampler is None:
             yield from self.rest()
             is_mixed = self._keeps_level and 1 in (self._channels, frame.layout.nb_channels)
             layout = frame.layout.name if is_mixed else self._layout
             self._resampler = av.AudioResampler(format="flt", layout=layout, rate=self._rate_hz)
+            self.has_changed |= bool(self._kind) and kind != self._kind
             self._kind = kind
         assert self._resampler is not None, "made with the first frame"
         yield from self._blocks(self._resampler.resample(frame))
 
     def rest(self) -> Iterator[Float32[np.ndarray, "T C"]]:
         """Give what is held back."""
-        resampler, self._resampler, self._kind = self._resampler, None, ()
+        resampler, self._resampler = self._resampler, None
         if resampler is not None:
             yield from self._blocks(resampler.resample(None))
 
@@ -133,7 +140,8 @@ def timed_blocks(
         if has_stamps:
             time_s = clock(frame.time, frame.samples / max(frame.sample_rate, 1))
             hole_s = time_s - count / rate_hz
-            if (_HOLE_S if count else _LATE_S) < hole_s and time_s < limits.seconds:
+            smallest_s = _LATE_S if count == 0 else _CHANGED_HOLE_S if convert.has_changed else _HOLE_S
+            if smallest_s < hole_s and time_s < limits.seconds:
                 silence = _silence(round(hole_s * rate_hz), rate_hz, layout)
                 for block in itertools.chain(convert.rest(), silence):
                     yield count / rate_hz, block
@@ -146,7 +154,7 @@ def timed_blocks(
         count += len(block)
 
 
-def frame_of(samples: Float32[np.ndarray, "T C"], rate_hz: int) -> av.audio.frame.AudioFrame:
+def frame_of(samples: Float[np.ndarray, "T C"], rate_hz: int) -> av.audio.frame.AudioFrame:
     """Samples as a frame that `Converter` takes; of more channels than FFmpeg has layouts for, their mean."""
     import av
 
@@ -154,8 +162,9 @@ def frame_of(samples: Float32[np.ndarray, "T C"], rate_hz: int) -> av.audio.fram
     try:
         layout = layout_of(channels)
     except (ValueError, av.error.FFmpegError):
-        samples, layout = samples.mean(axis=1, keepdims=True, dtype=np.float32), "mono"
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), "flt", layout)
+        samples, layout = samples.mean(axis=1, keepdims=True, dtype=samples.dtype), "mono"
+    format_ = "dbl" if samples.dtype == np.float64 else "flt"
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), format_, layout)
     frame.sample_rate = rate_hz
     return frame
 

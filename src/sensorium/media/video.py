@@ -21,7 +21,14 @@ from sensorium.core.errors import LimitError, MediaError
 from sensorium.media import audio
 from sensorium.media.boxes import movie_orientation
 from sensorium.media.clock import Clock, is_stamped_in_decoding_order, start_of
-from sensorium.media.container import duration_of, opened_container, picture_stream, sound_stream
+from sensorium.media.container import (
+    duration_of,
+    late_s,
+    opened_container,
+    picture_stream,
+    sound_stream,
+    whole_duration_of,
+)
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_matrix
 from sensorium.media.source import Source
@@ -57,14 +64,10 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
         stream = picture_stream(container)
         if stream is None:
             return audio.container_header(source, format_name, container, limits, is_counted=True)
-        check_stream(container, stream, source, limits)
-        duration_s = audio.believed_s(source, format_name, container, stream)
-        num_frames = stream.frames if duration_s is not None else 0
-        if duration_s is None:
-            duration_s = audio.counted_s(container, stream)
-            limits.check("seconds", duration_s or 0.0, source.name)
-        rate = float(stream.average_rate or 0)
+        check_stream(container, stream, source, format_name, limits)
         track = sound_stream(container)
+        duration_s, num_frames = _length(source, format_name, container, stream)
+        limits.check("seconds", duration_s or 0.0, source.name)
         sound = track.codec_context if track is not None else None
         width, height = stream.codec_context.width, stream.codec_context.height
         width = max(1, round(width * pixel_aspect(stream)))
@@ -76,11 +79,26 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
             source.num_bytes,
             width,
             height,
-            num_frames=num_frames or (round(duration_s * rate) or None if duration_s else None),
+            num_frames=num_frames or None,
             duration_s=duration_s,
             sample_rate_hz=sound.sample_rate if sound else None,
             num_channels=sound.channels if sound else None,
         )
+
+
+def _length(
+    source: Source,
+    format_name: str,
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+) -> tuple[float | None, int]:
+    """Seconds to the file's last moment, and how many frames there are, if need be by their rate."""
+    duration_s = whole_duration_of(container)
+    if not duration_s or not audio.has_true_length(source, format_name, container):
+        track = sound_stream(container)
+        return audio.counted(container, [stream] if track is None else [stream, track])
+    shown_s = max(0.0, duration_s - late_s(container, stream))
+    return duration_s, stream.frames or round(shown_s * float(stream.average_rate or 0))
 
 
 def decode(source: Source, format_name: str, limits: Limits, target_px: int | None = None) -> Video | Audio:
@@ -99,7 +117,7 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
     with opened_container(source, format_name, limits) as container:
         stream = picture_stream(container)
         if stream is not None:
-            check_stream(container, stream, source, limits)
+            check_stream(container, stream, source, format_name, limits)
             packets = list_packets(container, stream, source, limits)
             has_sound = sound_stream(container) is not None
     if stream is None:
@@ -243,6 +261,7 @@ def check_stream(
     container: av.container.InputContainer,
     stream: av.video.stream.VideoStream,
     source: Source,
+    format_name: str,
     limits: Limits,
 ) -> None:
     """Refuse a video whose header has no pixels or is beyond `limits`."""
@@ -250,8 +269,9 @@ def check_stream(
     if width < 1 or height < 1:
         raise MediaError(f"{source.name}: video of {width}x{height}, no pixels")
     limits.check("pixels", width * height, f"{source.name}: video of {width}x{height}")
-    limits.check("frames", stream.frames, source.name)
-    limits.check("seconds", duration_of(container, stream) or 0.0, source.name)
+    if audio.has_true_length(source, format_name, container):
+        limits.check("frames", stream.frames, source.name)
+        limits.check("seconds", duration_of(container, stream) or 0.0, source.name)
 
 
 def _decode_frames(
