@@ -226,7 +226,7 @@ def decode_stream(
         raise MediaError(f"{source.name}: no decoder for its sound")
     is_own = channels == track.codec_context.channels
     layout = track.codec_context.layout.name if is_own else "mono"
-    for time_s, block in timed_blocks(container, track, rate_hz, layout, limits, keeps_level=is_own):
+    for time_s, block in timed_blocks(container, track, rate_hz, layout, keeps_level=is_own):
         parts.append(block)
         total += block.nbytes
         if total > budget_bytes:
@@ -274,19 +274,21 @@ def _link_header(source: Source, format_name: str, reader: str, limits: Limits) 
 
 
 def _decode_link(source: Source, format_name: str, reader: str, limits: Limits) -> Audio:
+    shape = None
     if reader == "soundfile":
         try:
             with opened_sndfile(source, format_name) as sound:
                 duration_s = sound.frames / max(1, sound.samplerate)
                 check_sound(source.name, sound.samplerate, sound.channels, duration_s, limits)
+                shape = sound.samplerate, sound.channels
                 limits.check("decoded_bytes", sound.frames * sound.channels * 4, source.name)
                 return _finished(samples_of(sound), sound.samplerate, source)
         except UnreadableError:
             pass
     with opened_container(source, format_name, limits) as container:
         header = container_header(source, format_name, container, limits)
-        shape = header.sample_rate_hz or 0, header.num_channels or 0
-        return decode_stream(container, source, shape, limits.decoded_bytes, limits)
+        own = header.sample_rate_hz or 0, header.num_channels or 0
+        return decode_stream(container, source, shape or own, limits.decoded_bytes, limits)
 
 
 def _like(sound: Audio, rate_hz: int, channels: int) -> Float32[np.ndarray, "T C"]:

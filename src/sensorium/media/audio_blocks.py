@@ -60,12 +60,20 @@ def audio_blocks(
 def _blocks(
     source: Source, format_: Format, rate_hz: int, limits: Limits
 ) -> Iterator[Float32[np.ndarray, "T 1"]]:
-    if format_.name == "ogg":  # FFmpeg first, link by link
-        for link in links(source):
-            with contextlib.suppress(*([] if link is source else [MediaError])):
-                yield from _container_blocks(link, format_.name, rate_hz, limits)
+    found = links(source) if format_.name == "ogg" else [source]
+    if len(found) == 1:
+        yield from _link_blocks(source, format_, rate_hz, limits, is_chained=False)
         return
-    if format_.reader == "soundfile":
+    for link in found:
+        with contextlib.suppress(MediaError):  # others may be whole
+            yield from _link_blocks(link, format_, rate_hz, limits, is_chained=True)
+
+
+def _link_blocks(
+    source: Source, format_: Format, rate_hz: int, limits: Limits, *, is_chained: bool
+) -> Iterator[Float32[np.ndarray, "T 1"]]:
+    # FFmpeg reads the end of a short Ogg otherwise than libsndfile; in a chain that would add up.
+    if format_.reader == "soundfile" and (is_chained or format_.name != "ogg"):
         try:
             with opened_sndfile(source, format_.name) as sound:
                 check_sound(source.name, sound.samplerate, sound.channels, 0.0, limits)
@@ -86,5 +94,5 @@ def _container_blocks(
         track = sound_stream(container)
         if track is None:
             raise MediaError(f"{source.name}: {format_name} without sound")
-        for _, block in timed_blocks(container, track, rate_hz, "mono", limits):
+        for _, block in timed_blocks(container, track, rate_hz, "mono"):
             yield block

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sensorium.core.errors import LimitError, MediaError
 from sensorium.media.clock import MICROSECONDS, start_of
 from sensorium.media.limits import Limits
+from sensorium.media.part import Within
 from sensorium.media.source import Source
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def opened_container(
     }
     try:
         with av.open(
-            source.file,
+            Within(source.file),
             "r",
             format=format_name,
             options=options,

@@ -218,7 +218,7 @@ def sound(source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = STREAM_
         track = sound_stream(movie.container)
         if track is None:
             return
-        for time_s, block in timed_blocks(movie.container, track, rate_hz, "mono", limits):
+        for time_s, block in timed_blocks(movie.container, track, rate_hz, "mono"):
             yield Block(time_s, np.nan_to_num(block[:, 0]))
 
 

@@ -25,13 +25,13 @@ def links(source: Source) -> list[Source]:
     Raises:
         LimitError: If there are thousands.
     """
-    starts, at, is_head = [0], 0, True
+    starts, at, is_head, page = [0], 0, True, 0
     file = source.file
     while at < source.num_bytes:
         file.seek(at)
         header = file.read(_HEADER_BYTES + 255)
         if not header.startswith(_PAGE) or len(header) < _HEADER_BYTES:
-            at = _next_page(source, at + 1)
+            at = page = _next_page(source, page + 1)  # the last page was cut
             continue
         begins = bool(header[5] & _BEGINS)
         if begins and not is_head:
@@ -42,6 +42,7 @@ def links(source: Source) -> list[Source]:
                 )
         is_head = begins
         sizes = header[_HEADER_BYTES : _HEADER_BYTES + header[26]]
+        page = at
         at += _HEADER_BYTES + len(sizes) + sum(sizes)
     if len(starts) == 1:
         return [source]

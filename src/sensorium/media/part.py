@@ -1,4 +1,4 @@
-"""A part of a file as a file of its own, behind another beginning if need be; nothing is copied."""
+"""Views of a file: a part of it as a file of its own, and one that libraries may seek in as damaged headers say."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sensorium.media.source import Source
+from sensorium.media.source import Seekable, Source
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -54,3 +54,29 @@ class _Part(io.RawIOBase):
         view[: len(content)] = content
         self._at += len(content)
         return len(content)
+
+
+class Within:
+    """A file for libraries that print the error of a seek that fails, such as to before its beginning.
+
+    The file stays where it is then, and `seek` returns -1.
+    """
+
+    def __init__(self, file: Seekable) -> None:
+        self._file = file
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes."""
+        content: bytes = self._file.read(size)
+        return content
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a position; -1 if there is none such."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._file.tell()

@@ -6,7 +6,6 @@ there; a FLAC whose STREAMINFO does not say its true length is left to FFmpeg.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,7 +15,8 @@ from jaxtyping import Float, Float32
 
 from sensorium.core.errors import MediaError
 from sensorium.media.limits import Limits
-from sensorium.media.source import Seekable, Source
+from sensorium.media.part import Within
+from sensorium.media.source import Source
 from sensorium.media.unfinished import repaired, says_its_length
 
 if TYPE_CHECKING:
@@ -105,28 +105,6 @@ def _open(source: Source) -> soundfile.SoundFile | None:
 
     source.file.seek(0)
     try:
-        return soundfile.SoundFile(_Within(source.file))
+        return soundfile.SoundFile(Within(source.file))
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError):
         return None
-
-
-class _Within:
-    """A file that stays where it is when it is sent before its beginning, where damaged headers lead.
-
-    soundfile would print the error of a seek that fails.
-    """
-
-    def __init__(self, file: Seekable) -> None:
-        self._file = file
-
-    def read(self, size: int = -1, /) -> bytes:
-        content: bytes = self._file.read(size)
-        return content
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        with contextlib.suppress(OSError, ValueError, OverflowError):
-            self._file.seek(offset, whence)
-        return self._file.tell()
-
-    def tell(self) -> int:
-        return self._file.tell()

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Float32
 
-from sensorium.media.clock import Clock
-from sensorium.media.container import picture_stream
-from sensorium.media.limits import Limits
+from sensorium.media.clock import Clock, is_joinable
+from sensorium.media.container import picture_stream, whole_duration_of
 
 if TYPE_CHECKING:
     import av.audio.frame
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 _LATE_S, _HOLE_S = 0.03, 0.1
 # Where the rate has changed, FFmpeg's stamps run ahead within a packet of several frames.
 _CHANGED_HOLE_S = 0.5
+# A hole of more must end within the file's stated length, or within an hour; else a stamp is damaged.
+_FAR_S, _LATEST_S = 60.0, 3600.0
 # Formats without presentation stamps of their own: FFmpeg counts what it finds.
 _UNSTAMPED = frozenset({"mp3", "aac", "flac", "wav", "w64", "aiff", "au", "caf", "amr", "tta", "wv", "ogg"})
 
@@ -117,7 +118,6 @@ def timed_blocks(
     track: av.audio.stream.AudioStream,
     rate_hz: int,
     layout: str,
-    limits: Limits,
     *,
     keeps_level: bool = False,
 ) -> Iterator[tuple[float, Float32[np.ndarray, "T C"]]]:
@@ -130,18 +130,20 @@ def timed_blocks(
         track: Of it.
         rate_hz: Samples a second to give.
         layout: FFmpeg's name of the channel layout to give.
-        limits: A stamp later than `seconds` is not believed.
         keeps_level: As for `Converter`.
     """
     track.codec_context.thread_count = 1
     clock, convert, count = Clock(container), Converter(rate_hz, layout, keeps_level=keeps_level), 0
+    known_s = None if is_joinable(container) else whole_duration_of(container)
+    latest_s = known_s or _LATEST_S
     has_stamps = container.format.name not in _UNSTAMPED or picture_stream(container) is not None
     for frame in decoded_frames(container, track):
         if has_stamps:
             time_s = clock(frame.time, frame.samples / max(frame.sample_rate, 1))
             hole_s = time_s - count / rate_hz
             smallest_s = _LATE_S if count == 0 else _CHANGED_HOLE_S if convert.has_changed else _HOLE_S
-            if smallest_s < hole_s and time_s < limits.seconds:
+            is_far = hole_s > _FAR_S and time_s > latest_s
+            if smallest_s < hole_s and not is_far:
                 silence = _silence(round(hole_s * rate_hz), rate_hz, layout)
                 for block in itertools.chain(convert.rest(), silence):
                     yield count / rate_hz, block
@@ -161,7 +163,7 @@ def frame_of(samples: Float[np.ndarray, "T C"], rate_hz: int) -> av.audio.frame.
     channels = samples.shape[1]
     try:
         layout = layout_of(channels)
-    except (ValueError, av.error.FFmpegError):
+    except ValueError:
         samples, layout = samples.mean(axis=1, keepdims=True, dtype=samples.dtype), "mono"
     format_ = "dbl" if samples.dtype == np.float64 else "flt"
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), format_, layout)
@@ -170,10 +172,11 @@ def frame_of(samples: Float[np.ndarray, "T C"], rate_hz: int) -> av.audio.frame.
 
 
 def layout_of(channels: int) -> str:
-    """FFmpeg's name of its usual layout of so many channels."""
+    """FFmpeg's name of its usual layout of so many channels; ValueError if it has none."""
     import av
 
-    return {1: "mono", 2: "stereo"}.get(channels) or av.AudioLayout(f"{channels} channels").name
+    av.AudioLayout(f"{channels}c")  # raises where there is none
+    return {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
 
 
 def channels_of(layout: str) -> int:

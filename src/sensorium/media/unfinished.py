@@ -19,8 +19,9 @@ _UNKNOWN = 0xFFFFFFFF
 _TAIL_BYTES = 1 << 18
 # FFmpeg guesses the length of these from a bit rate.
 _GUESSED = ("aac", "amr", "mpegvideo")
-# Tags may stand behind the last frame of an MP3.
 _TAG_BYTES = 1 << 12
+# What may stand behind the last frame of an MP3.
+_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"3DI", bytes(16))
 
 
 def repaired(source: Source, format_name: str) -> Source | None:
@@ -162,8 +163,10 @@ def _is_whole_mp3(source: Source) -> bool:
     flags = int.from_bytes(head[at : at + 4], "big")
     if flags & 3 != 3:
         return False
-    stated = int.from_bytes(head[at + 8 : at + 12], "big")
-    return abs(source.num_bytes - start - stated) <= _TAG_BYTES
+    end = start + int.from_bytes(head[at + 8 : at + 12], "big")
+    file.seek(end)
+    rest = file.read(_TAG_BYTES)
+    return end == source.num_bytes or rest.startswith(_TAGS)
 
 
 def _is_whole_mp4(source: Source) -> bool:

@@ -253,6 +253,8 @@ class _Listing:
         unique = np.unique(np.array(self._stamps, np.int64))
         end = max(self._end, int(unique[-1]) + 1)
         times_s = np.maximum(unique * self._step_s - self._start_s, 0.0)
+        is_later = np.diff(times_s, prepend=-1.0) > 0
+        unique, times_s = unique[is_later], times_s[is_later]
         end_s = end * self._step_s - self._start_s
         return Packets(unique, sorted(self._keys), times_s, self.count, end, end_s)
 
@@ -322,8 +324,12 @@ def chosen_frames(
     """
     if len(packets.stamps):
         step_s, start_s = float(stream.time_base or 0), start_of(container)
+        last_s = -1.0
         for stamp, frame in _shown_at(container, stream, packets.stamps[numbers].tolist(), packets.keys):
-            yield max(0.0, stamp * step_s - start_s), frame
+            time_s = max(0.0, stamp * step_s - start_s)
+            if time_s > last_s:
+                last_s = time_s
+                yield time_s, frame
         return
     wanted = set(numbers.tolist())
     for number, (time_s, _, frame) in enumerate(timed_frames(container, stream)):
