@@ -1,4 +1,4 @@
-"""Views of a file: a part of it as a file of its own, and one that libraries may seek in as damaged headers say."""
+"""Views of a file: a part of it as a file of its own, and one in which a seek may fail without a word."""
 
 from __future__ import annotations
 
