@@ -28,12 +28,14 @@ def film(
     gop: int = 25,
     stamps_ms: tuple[int, ...] = (),
 ) -> bytes:
-    """Frame n is grey 4 n (mod 200) + 20 from `picture_s` on; sound begins at `sound_s`, with a beep 1 s later."""
+    """Frame n is grey 4 n (mod 200) + 20 from `picture_s` on; sound from `sound_s` on, a beep after 1 s."""
     out = io.BytesIO()
     with av.open(out, "w", format=container) as file:
         picture = file.add_stream(codec, rate=25)
         picture.width, picture.height, picture.pix_fmt, picture.gop_size = 64, 48, "yuv420p", gop
         picture.codec_context.max_b_frames = b_frames
+        if codec == "mpeg4":
+            picture.codec_context.qmin, picture.codec_context.qmax = 1, 2
         if stamps_ms:
             picture.codec_context.time_base = picture.time_base = Fraction(1, 1000)
         track = None if sound_s is None else file.add_stream("aac", rate=SOUND_HZ, layout="mono")

@@ -348,6 +348,8 @@ def _shown_at(
 
     # Key frames to go back further, where seeking is not exact.
     margin = 0 if container.format.name.split(",")[0] in _EXACT_SEEK else _MARGIN
+    if is_stamped_in_decoding_order(container) and stream.codec_context.reorder_depth:
+        margin = 1  # frames shown before a key frame may be stored after it
     at, position = 0, keys[0] if keys else wanted[0]
     while at < len(wanted):
         goal = bisect_right(keys, wanted[at]) - 1 - margin
