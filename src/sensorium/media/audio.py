@@ -10,7 +10,6 @@ decoder prints to the terminal.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,7 +23,7 @@ from sensorium.media.limits import Limits
 from sensorium.media.ogg import links
 from sensorium.media.sndfile import UnreadableError, check_sound, opened_sndfile, samples_of
 from sensorium.media.source import Source
-from sensorium.media.track import Converter, frame_of, layout_of, timed_blocks
+from sensorium.media.track import Converter, frame_of, layout_of, packets_of, timed_blocks
 from sensorium.media.types import Audio, Header
 from sensorium.media.unfinished import says_its_length
 
@@ -167,17 +166,16 @@ def counted(
     clocks = {track.index: Clock(container) for track in tracks}
     ends_s = dict.fromkeys(clocks, 0.0)
     decodes_in_order, num_packets, last, before_s = is_stamped_in_decoding_order(container), 0, None, 0.0
-    with contextlib.suppress(av.error.FFmpegError):  # cut short: what came before counts
-        for packet in container.demux(*tracks):
-            if packet.size and not packet.is_discard:
-                place, step_s = packet.stream_index, float(packet.time_base or 0)
-                stamp = packet.dts if packet.pts is None or decodes_in_order else packet.pts
-                if container.format.name == "aac":  # FFmpeg's stamps assume that the rate stays
-                    stamp = None
-                duration_s = _adts_s(packet) or (packet.duration or 0) * step_s
-                time_s = clocks[place](None if stamp is None else stamp * step_s, duration_s)
-                last, before_s, ends_s[place] = packet, ends_s[place], max(ends_s[place], time_s + duration_s)
-                num_packets += place == tracks[0].index
+    for packet in packets_of(container, *tracks):
+        if packet.size and not packet.is_discard:
+            place, step_s = packet.stream_index, float(packet.time_base or 0)
+            stamp = packet.dts if packet.pts is None or decodes_in_order else packet.pts
+            if container.format.name == "aac":  # FFmpeg's stamps assume that the rate stays
+                stamp = None
+            duration_s = _adts_s(packet) or (packet.duration or 0) * step_s
+            time_s = clocks[place](None if stamp is None else stamp * step_s, duration_s)
+            last, before_s, ends_s[place] = packet, ends_s[place], max(ends_s[place], time_s + duration_s)
+            num_packets += place == tracks[0].index
     end_s = max(ends_s.values())
     if last is not None and last.stream.codec_context.name == "flac" and len(tracks) == 1:
         try:  # a frame that is cut gives nothing

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import soundfile
 
 _BLOCK_FRAMES = 1 << 16
+# A block of a very low rate would grow as it is converted.
+_BLOCK_S, _LEAST_FRAMES = 8, 256
 # More frames than any file holds: libsndfile does not know.
 _UNKNOWN_FRAMES = 1 << 48
 
@@ -81,9 +83,10 @@ def blocks_of(sound: soundfile.SoundFile) -> Iterator[Float[np.ndarray, "T C"]]:
     import soundfile
 
     dtype = "float64" if sound.subtype == "DOUBLE" else "float32"
+    size = min(_BLOCK_FRAMES, max(_LEAST_FRAMES, _BLOCK_S * sound.samplerate))
     while True:
         try:
-            block = sound.read(_BLOCK_FRAMES, dtype=dtype, always_2d=True)
+            block = sound.read(size, dtype=dtype, always_2d=True)
         except soundfile.SoundFileError:
             return
         if not len(block):

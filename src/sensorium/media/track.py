@@ -43,14 +43,7 @@ def decoded_frames(
     """Every frame of `stream` that decodes, up to where the file breaks off; `fed` sees each packet first."""
     import av
 
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.error.FFmpegError:
-            return
-        if packet is None:
-            return
+    for packet in packets_of(container, stream):
         if fed is not None:
             fed(packet)
         try:
@@ -59,6 +52,26 @@ def decoded_frames(
             raise
         except av.error.FFmpegError:  # damaged, or a feature FFmpeg lacks: the next packet may do
             continue
+
+
+def packets_of(
+    container: av.container.InputContainer, *streams: av.stream.Stream
+) -> Iterator[av.packet.Packet[Any]]:
+    """Every packet of some streams, up to where the file breaks off."""
+    import av
+
+    packets = container.demux(*streams)
+    while True:
+        try:
+            packet = next(packets, None)
+        except IndexError:  # of a track that begins midway, which PyAV does not know
+            packets = container.demux(*streams)
+            continue
+        except av.error.FFmpegError:
+            return
+        if packet is None:
+            return
+        yield packet
 
 
 class Converter:

@@ -102,7 +102,7 @@ def _is_chunk(file: object, at: int) -> bool:
 
 
 def _is_whole_flac(source: Source) -> bool:
-    """Whether a frame near the file's end ends where STREAMINFO says that the sound does (RFC 9639 §9.1)."""
+    """Whether a frame near the end, if any, ends where STREAMINFO says the sound does (RFC 9639 §9.1)."""
     head = source.head()
     if head[:4] != b"fLaC" or head[4] & 0x7F or len(head) < 42:
         return False
@@ -111,10 +111,11 @@ def _is_whole_flac(source: Source) -> bool:
     start = max(0, source.num_bytes - max(_TAIL_BYTES, 2 * longest))
     source.file.seek(start)
     tail = source.file.read()
-    return total > 0 and any(
-        _flac_frame_end(tail[found.start() : found.start() + 16], largest) == total
+    ends = [
+        _flac_frame_end(tail[found.start() : found.start() + 16], largest)
         for found in re.finditer(rb"\xff[\xf8\xf9]", tail)
-    )
+    ]
+    return not any(ends) or total in ends
 
 
 def _flac_frame_end(header: bytes, largest: int) -> int | None:

@@ -32,7 +32,7 @@ from sensorium.media.container import (
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_matrix
 from sensorium.media.source import Source
-from sensorium.media.track import decoded_frames
+from sensorium.media.track import decoded_frames, packets_of
 from sensorium.media.types import Audio, Header, Video
 
 if TYPE_CHECKING:
@@ -196,16 +196,11 @@ def list_packets(
         MediaError: If there is none.
         LimitError: If there are too many, or they last too long.
     """
-    import av
-
     listing = _Listing(container, stream)
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                listing.add(packet)
-                limits.check("frames", listing.count, source.name)
-    except av.error.FFmpegError:
-        pass  # cut short: what came before counts
+    for packet in packets_of(container, stream):
+        if packet.size:
+            listing.add(packet)
+            limits.check("frames", listing.count, source.name)
     if listing.count == 0:
         raise MediaError(f"{source.name}: video without a single frame")
     packets = listing.packets()
