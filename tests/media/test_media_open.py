@@ -13,7 +13,7 @@ import specimens
 
 from sensorium import media
 from sensorium.core.errors import LimitError, MediaError, NotFoundError, UsageError
-from sensorium.media.sniff import sniff
+from sensorium.media.sniff import _MAGIC, _REFUSED
 
 PNG = specimens.picture("png")
 
@@ -130,15 +130,214 @@ def test_errors_name_the_file_once(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+WORDS = ["MAC address", "MM", "MZ", "II*", "BM is short", "BMW and other cars that begin with these letters"]
+WORDS += ["GIF", "GIF8", "GIF89a is a format", "GIF87a, GIF89a", "fLaC", "OggS", "OggSomething", "RIFF raff"]
+WORDS += [
+    "RIFFxxxxWAVE",
+    "RIFFxxxxWEBP",
+    "FORMxxxxAIFF",
+    "FORM of words",
+    "ID3 tags are nice",
+    "APETAGEX",
+    "caffeine",
+]
+WORDS += [
+    "The free lunch on a table",
+    "one skip on a pier",
+    "the wide sea",
+    "a moov to make",
+    "an mdat is a box",
+]
+WORDS += [
+    "our ftypheic brand",
+    "junkjunk",
+    "MThd",
+    "Rar! said the lion",
+    "PK",
+    "7z",
+    "BZh91AY",
+    "8BPS",
+    "PAR1",
+]
+WORDS += [
+    "%PDF is a format",
+    "%!PS is another",
+    "SIMPLE  = easy",
+    ".snd",
+    "RF64",
+    "RIFX",
+    "wvpk",
+    "TTA1 line",
+    "#!AMR",
+]
+WORDS += [
+    "P1 is a road",
+    "P3 2 items of mail",
+    "P6 10 20 30 apples",
+    "P5 3 4 255 words of text",
+    "P4 2 3",
+    "P2 10 20",
+]
+WORDS += [
+    "P3\n# a heading",
+    "P6\n12 of 30",
+    "qoif",
+    "jP  ",
+    "SIMPLE",
+    "<svg is a tag",
+    "<html is one too",
+    "<mpdx>",
+]
+WORDS += [
+    "#EXTM3U8 and others",
+    "ffconcat joins files",
+    "[playlist] of the day",
+    "v=0 at rest",
+    "G" + "x" * 187 + "G" * 200,
+]
+WORDS += [
+    "caffè latte",
+    "The free lünch",
+    "P3 2 Äpfel",
+    "ID3 für alle",
+    "瑦灹",
+    "x瑦灹 mdat",
+    "a,b\n1,2\n",
+    "\x1b[1mfree",
+]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("more", ["", " and more words, in which nothing is binary.\n" * 300])
+def test_words_that_look_like_magic_are_text(encoding, more):
+    marks = {"utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff"}
+    for words in WORDS:
+        content = marks.get(encoding, b"") + (words + more).encode(encoding)
+        assert media.open(content).text == words + more
+        assert media.probe(content).kind == "text"
+
+
+@pytest.mark.parametrize("magic", sorted({*_MAGIC, *_REFUSED}), ids=repr)
+def test_every_magic_that_is_text_begins_texts(magic):
+    try:
+        words = magic.decode() + " is how such files begin"
+    except UnicodeDecodeError:
+        return
+    if words.isprintable() and magic not in (b"%!PS", b"%PDF"):
+        assert media.open(words.encode()).text == words
+
+
 @pytest.mark.parametrize(
-    "content", [b"MAC address", b"P1 is a road", b"BM is short", b"MZ", b"GIF", b"RIFF raff"]
+    ("content", "what"),
+    [
+        (b"%PDF-1.7\n1 0 obj\n", "PDF"),
+        (b"%!PS-Adobe-3.0\n%%EOF", "PostScript"),
+        (b"SIMPLE  =                    T / a FITS file", "FITS"),
+        (b"  \n<SVG width='3'></SVG>", "SVG"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?><!-- --><svg>", "SVG"),
+        ("\ufeff<!DOCTYPE html><p>".encode("utf-16-le"), "HTML"),
+        ("\ufeff#EXTM3U\n#EXTINF:1,\na.ts".encode("utf-16-be"), "playlist"),
+        (b"<html lang='en'>", "HTML"),
+        (b"GIF89a/*" + b"*/=1;alert(1)//" * 30, "GIF"),
+        (b"GIF89a", "GIF"),
+        (b"caf\xe9 au lait", "UTF-8"),
+        (b"The free l\xfcnch", "UTF-8"),
+        (b"words\x00", "binary"),
+        (b"words\x07", "U\\+0007"),
+    ],
 )
-def test_words_that_look_like_magic_are_text(content):
-    if content.startswith(b"RIFF"):
-        with pytest.raises(MediaError):
-            sniff(content)
-    else:
-        assert sniff(content).name == "text"
+def test_what_is_refused_by_its_structure(content, what):
+    for door in (media.open, media.probe):
+        with pytest.raises(MediaError, match=what):
+            door(content)
+
+
+def test_every_real_file_that_is_cut_stays_one_error_or_what_is_there():
+    wholes = [
+        specimens.picture(name) for name in ("jpeg", "png", "webp", "tiff", "bmp", "gif", "ico", "ppm", "qoi")
+    ]
+    wholes += [specimens.sound(name) for name in ("wav", "flac", "ogg", "mp3", "caf", "au", "w64")]
+    wholes += [specimens.movie("mp4", "libx264"), specimens.movie("avi", "mpeg4"), specimens.animation("gif")]
+    for whole in wholes:
+        for length in (12, 24, 40, 100, 1000):
+            if length < len(whole):
+                try:
+                    assert not isinstance(media.open(whole[:length]), media.Text), whole[:length]
+                except MediaError:
+                    continue
+
+
+def test_pictures_of_netpbm_that_are_text():
+    plain = b"P3\n2 1\n255\n1 2 3 4 5 6\n"
+    for content in (
+        plain,
+        plain.replace(b"\n", b" "),
+        plain + b"words",
+        b"P1 2 1 01",
+        b"P2\n# words\n2 1 9\n3 4",
+    ):
+        assert media.open(content).pixels.shape == (1, 2, 3)
+    dark = b"P5\n64 64\n255\n" + b"d" * 4096
+    assert media.open(dark).pixels.tolist() == [[[100] * 3] * 64] * 64
+    assert media.open(dark.replace(b"\n", b" ", 2)).pixels.shape == (64, 64, 3)
+    for content in (dark[:-1], plain[:-4], b"P2\n2 1\n255\n"):
+        with pytest.raises(MediaError, match="early"):
+            media.open(content)
+
+
+@pytest.mark.parametrize(
+    "name", ["two\nlines.png", "bell\x07.png", b"caf\xe9.png", "\x1b[31mred.png", "tab\t.png"]
+)
+def test_messages_are_one_line_whatever_the_name(name, tmp_path):
+    path = tmp_path / os.fsdecode(name)
+    for content in (PNG[:30], b"", b"caf\xe9"):
+        path.write_bytes(content)
+        for door in (media.open, media.probe):
+            with pytest.raises(MediaError) as caught:
+                door(path)
+            assert str(caught.value).isprintable()
+    path.write_bytes(PNG)
+    assert media.open(path).uri == str(path)
+    assert media.open(path, isolate=True).uri == str(path)
+
+
+def _id3(size, footer=False):
+    digits = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
+    head = b"ID3\x04\0" + (b"\x10" if footer else b"\0") + digits
+    return head + bytes(size) + (b"3DI\x04\0\x10" + digits if footer else b"")
+
+
+def _ape(size):
+    return (
+        b"APETAGEX"
+        + (2000).to_bytes(4, "little")
+        + size.to_bytes(4, "little")
+        + bytes(4)
+        + b"\0\0\0\xa0"
+        + bytes(8 + size)
+    )
+
+
+TAGS = {
+    "small": _id3(100),
+    "large": _id3(5_000_000),
+    "footer": _id3(10_000, footer=True),
+    "two": _id3(100_000) + _id3(3000),
+    "padded": _id3(5000) + bytes(900),
+    "ape": _ape(100_000),
+    "both": _id3(50_000) + _ape(9000),
+}
+
+
+@pytest.mark.parametrize("tags", TAGS)
+@pytest.mark.parametrize("name", ["mp3", "flac", "aac", "wav", "aiff"])
+def test_sounds_after_tags_of_any_length(name, tags):
+    whole = specimens.track("adts", "aac") if name == "aac" else specimens.sound(name)
+    plain, tagged = media.open(whole), media.open(TAGS[tags] + whole)
+    np.testing.assert_allclose(tagged.samples, plain.samples, atol=1e-6)
+    header = media.probe(TAGS[tags] + whole)
+    assert (header.kind, header.format) == ("audio", name)
+    assert header.sample_rate_hz == plain.sample_rate_hz
 
 
 def test_import_is_light():

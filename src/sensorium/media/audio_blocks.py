@@ -19,7 +19,7 @@ from sensorium.media.container import opened_container, sound_stream
 from sensorium.media.limits import Limits
 from sensorium.media.ogg import links
 from sensorium.media.sndfile import UnreadableError, blocks_of, check_sound, opened_sndfile
-from sensorium.media.sniff import Format, sniff
+from sensorium.media.sniff import Format, identify
 from sensorium.media.source import Source, SourceLike, opened
 from sensorium.media.track import Converter, frame_of, timed_blocks
 
@@ -43,7 +43,7 @@ def audio_blocks(
         LimitError: If it is beyond `limits`.
     """
     with opened(source, limits) as found:
-        format_ = sniff(found.head(), found.name)
+        format_, found = identify(found)
         if format_.reader not in ("soundfile", "container"):
             raise MediaError(
                 f"{found.name}: {format_.name}, not a sound; expected WAV, FLAC, Ogg, MP3, MP4 ..."

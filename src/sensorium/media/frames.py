@@ -23,7 +23,7 @@ from sensorium.media.clock import is_joinable
 from sensorium.media.container import opened_container, picture_stream, sound_stream
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import Orientation
-from sensorium.media.sniff import sniff
+from sensorium.media.sniff import identify
 from sensorium.media.source import Source, SourceLike, opened
 from sensorium.media.track import timed_blocks
 from sensorium.media.video import check_stream, frame_orientation, list_packets, pixel_aspect, shown_size
@@ -109,7 +109,7 @@ def opened_movie(
         LimitError: If its header is beyond `limits`.
     """
     with opened(source, limits) as found:
-        format_ = sniff(found.head(), found.name)
+        format_, found = identify(found)
         if format_.reader != "container":
             raise MediaError(
                 f"{found.name}: {format_.name}, not a video; expected MP4, MKV, WebM, AVI, MOV, TS"

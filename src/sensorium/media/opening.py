@@ -6,10 +6,11 @@ In: whatever names a file. Out: decoded media or its header; what fails, fails w
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 from sensorium.core.errors import LimitError, MediaError, SensoriumError, UsageError
 from sensorium.media.limits import Limits
-from sensorium.media.sniff import Format, sniff
+from sensorium.media.sniff import Format, identify
 from sensorium.media.source import Source, SourceLike, opened
 from sensorium.media.types import Audio, Header, Image, Text, Video
 
@@ -67,7 +68,8 @@ def probe(source: SourceLike, *, limits: Limits = _DEFAULT) -> Header:
     """
     with opened(source, limits) as found:
         try:
-            return _read_header(found, sniff(found.head(), found.name), limits)
+            format_, behind = identify(found)
+            return replace(_read_header(behind, format_, limits), num_bytes=found.num_bytes)
         except Exception as error:
             raise _explained(error, found) from error
 
@@ -75,7 +77,8 @@ def probe(source: SourceLike, *, limits: Limits = _DEFAULT) -> Header:
 def decode(source: Source, limits: Limits, target_px: int | None) -> Image | Audio | Video | Text:
     """Decode in this process; whatever a decoder raises becomes one `MediaError` or `LimitError`."""
     try:
-        return _decode(source, sniff(source.head(), source.name), limits, target_px)
+        format_, behind = identify(source)
+        return _decode(behind, format_, limits, target_px)
     except Exception as error:
         raise _explained(error, source) from error
 

@@ -1,16 +1,23 @@
-"""What a file is, told from its first bytes alone; names and extensions are never asked.
+"""What a file is, told from its first bytes and their structure; names and extensions are never asked.
 
-What is recognised and not supported (drawings, documents, playlists, archives, programs) is refused by
-name, so that the reason is plain.
+Bytes that are text from the first to the last are a text, whatever word they begin with: every binary format
+has bytes in its header that no text has. Two kinds are told from the grammar of the text itself: Netpbm
+pictures, and what is recognised and not supported (drawings, documents, playlists). Those are refused by
+name, as are archives and programs, so that the reason is plain. Tags (ID3, APE) in front of a sound are
+skipped, however long they are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Literal
 
 from sensorium.core.errors import MediaError
+from sensorium.media import netpbm
+from sensorium.media.source import HEAD_BYTES, Seekable, Source
+from sensorium.media.text import checked_text
 
 Reader = Literal["pillow", "animation", "soundfile", "container", "text"]
 
@@ -77,35 +84,80 @@ _REFUSED = {
     b"MThd": "a MIDI score",
     b"PAR1": "a Parquet table",
 }
+_TAG = r"(?:\s+[\w:.-]+\s*=|(?:\s[^<>]*)?/?>)"
 _REFUSED_TEXT = {
-    b"<svg": "an SVG drawing",
-    b"<!doctype svg": "an SVG drawing",
-    b"<!doctype html": "an HTML page",
-    b"<html": "an HTML page",
-    b"#extm3u": "a playlist",
-    b"ffconcat": "a playlist",
-    b"[playlist]": "a playlist",
-    b"<smil": "a playlist",
-    b"<mpd": "a playlist",
-    b"<asx": "a playlist",
-    b"v=0\r\no=": "a session description (SDP)",
-    b"v=0\no=": "a session description (SDP)",
+    re.compile(pattern, re.IGNORECASE): what
+    for pattern, what in {
+        rf"<svg{_TAG}|<!doctype\s+svg\b": "an SVG drawing",
+        rf"<html{_TAG}|<!doctype\s+html\b": "an HTML page",
+        rf"<(?:smil|mpd|asx){_TAG}": "a playlist",
+        r"#extm3u(?:[ \t]*(?:[\r\n]|$)|[ \t]+[\w-]+=)": "a playlist",
+        r"ffconcat\s+version\s+\d": "a playlist",
+        r"\[playlist\]\s*(?:[\r\n]|$)": "a playlist",
+        r"v=0\r?\no=": "a session description (SDP)",
+        r"%!ps(?:-adobe-\d.*)?(?:[\r\n]|$)": "a PostScript drawing",
+        r"%pdf-\d\.\d\s*(?:[\r\n]|$)": "a PDF document",
+        r"simple  = +[tf]\b": "a FITS table",
+        r"gif8[79]a(?:/\*|=|$)": "a GIF without pictures, as scripts in disguise are",
+    }.items()
 }
 _AVIF = {b"avif", b"mif1", b"msf1"}
 _HEIF = {b"heic", b"heix", b"hevc", b"heim", b"heis"}
-_QUICKTIME = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
+_QUICKTIME = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"junk", b"uuid"}
+_TAG_MAGIC = (b"ID3", b"APETAGEX")
+_MAX_TAGS = 16
+_MAX_PADDING = 1 << 16
 
 
-def sniff(head: bytes, name: str = "media") -> Format:
-    """Tell the format from the first bytes (4,096 are enough).
+def identify(source: Source) -> tuple[Format, Source]:
+    """Tell the format of an open file, and what of it to read: a sound without the tags in front of it.
+
+    Raises:
+        MediaError: If the content is of no known kind, or of a kind that is refused.
+    """
+    head = source.head()
+    start = _end_of_tags(source.file) if head.startswith(_TAG_MAGIC) else 0
+    if 0 < start < source.num_bytes:
+        source.file.seek(start)
+        padded: bytes = source.file.read(_MAX_PADDING)
+        start += len(padded) - len(padded.lstrip(b"\0"))
+        behind = source.behind(start)
+        with contextlib.suppress(MediaError):
+            found = sniff(behind.head(), source.name, behind.num_bytes)
+            if found.reader in ("soundfile", "container"):
+                return found, behind
+    return sniff(head, source.name, source.num_bytes), source
+
+
+def sniff(head: bytes, name: str = "media", num_bytes: int | None = None) -> Format:
+    r"""Tell the format from the first bytes (4,096 are enough, but for tags; see `identify`).
+
+    Args:
+        head: The first bytes.
+        name: What messages call the file.
+        num_bytes: Size of the file; if unknown, a head shorter than 4,096 bytes is the whole.
 
     Raises:
         MediaError: If the content is of no known kind, or of a kind that is refused.
 
     Example:
-        >>> sniff(b"GIF89a...").name
+        >>> sniff(b"GIF89a\x05\x00...").name
         'gif'
+        >>> sniff(b"GIF89a is a format").name
+        'text'
     """
+    num_bytes = num_bytes or len(head) + (len(head) >= HEAD_BYTES)
+    try:
+        text = checked_text(head, name, is_whole=num_bytes <= len(head))
+    except MediaError as error:
+        return _sniff_binary(head, name, error)
+    _refuse_markup(text, name)
+    if netpbm.is_netpbm(head, num_bytes):
+        return Format("ppm", "pillow")
+    return Format("text", "text")
+
+
+def _sniff_binary(head: bytes, name: str, not_text: MediaError) -> Format:
     for magic, found in _MAGIC.items():
         if head.startswith(magic):
             return found
@@ -115,10 +167,25 @@ def sniff(head: bytes, name: str = "media") -> Format:
     structured = _by_structure(head, name)
     if structured is not None:
         return structured
-    _refuse_markup(head, name)
-    if b"\x00" not in head or head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return Format("text", "text")
-    raise MediaError(f"{name}: binary data of no known kind; expected an image, audio, video or text")
+    if b"\x00" in head and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        raise MediaError(f"{name}: binary data of no known kind; expected an image, audio, video or text")
+    raise not_text
+
+
+def _end_of_tags(file: Seekable) -> int:
+    """Where the tags at the start of a file end: ID3v2 (id3.org, section 3.1) and APEv2, one or more."""
+    at = 0
+    for _ in range(_MAX_TAGS):
+        file.seek(at)
+        head: bytes = file.read(32)
+        if head[:3] == b"ID3" and len(head) >= 10 and max(head[3:5]) < 0xFF and max(head[6:10]) < 0x80:
+            size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+            at += 10 + size + (10 if head[5] & 0x10 else 0)  # a footer repeats the header
+        elif head[:8] == b"APETAGEX" and len(head) == 32:
+            at += 32 + int.from_bytes(head[12:16], "little")
+        else:
+            break
+    return at
 
 
 def _by_structure(head: bytes, name: str) -> Format | None:
@@ -132,7 +199,7 @@ def _by_structure(head: bytes, name: str) -> Format | None:
         return _isobmff(head, name)
     if head[:2] == b"BM" and len(head) >= 26 and 12 <= int.from_bytes(head[14:18], "little") <= 256:
         return Format("bmp", "pillow")
-    if re.match(rb"P[1-6]\s+[\d#]", head):
+    if netpbm.has_header(head):
         return Format("ppm", "pillow")
     if head[:2] == b"MZ" and b"\x00" in head:
         raise MediaError(f"{name}: a program; expected an image, audio, video or text")
@@ -158,8 +225,10 @@ def _ogg(head: bytes) -> Format:
     return Format("ogg", "soundfile")
 
 
-def _isobmff(head: bytes, name: str) -> Format:
+def _isobmff(head: bytes, name: str) -> Format | None:
     """ISO base media: MP4, QuickTime, AVIF; the brands say which."""
+    if head[4:8] != b"mdat" and head[0] >= 0x10:  # a box of 256 MB or more that is not the media: words
+        return None
     if head[4:8] != b"ftyp":
         return Format("mp4", "container")
     end = min(int.from_bytes(head[:4], "big"), len(head))
@@ -172,12 +241,8 @@ def _isobmff(head: bytes, name: str) -> Format:
 
 
 def _mpeg_audio(head: bytes) -> Format | None:
-    if head[:3] == b"ID3" and len(head) >= 10:
-        size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-        after = head[10 + size : 14 + size]
-        if after[:4] == b"fLaC":
-            return Format("flac", "container")
-        return Format("aac" if _is_adts(after) else "mp3", "container")
+    if head.startswith(_TAG_MAGIC):
+        return Format("mp3", "container")
     if head[:2] == b"\xff\xfe":  # UTF-16, far likelier than MPEG-1 layer I
         return None
     if _is_adts(head):
@@ -196,12 +261,13 @@ def _is_mpeg_frame(head: bytes) -> bool:
     return has_version and has_layer and head[2] >> 4 != 15 and head[2] >> 2 & 3 != 3
 
 
-def _refuse_markup(head: bytes, name: str) -> None:
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if start.startswith((b"<?xml", b"<!--")):
-        for magic, what in _REFUSED_TEXT.items():
-            if magic.startswith(b"<") and magic in start:
-                raise MediaError(f"{name}: {what}; expected an image, audio, video or text")
-    for magic, what in _REFUSED_TEXT.items():
-        if start.startswith(magic):
+def _refuse_markup(text: str, name: str) -> None:
+    start = text.lstrip()
+    find = (
+        re.Pattern.search
+        if start[:5].lower() in ("<?xml", "<!--") or start[:4] == "<!--"
+        else re.Pattern.match
+    )
+    for pattern, what in _REFUSED_TEXT.items():
+        if find(pattern, start):
             raise MediaError(f"{name}: {what}; expected an image, audio, video or text")

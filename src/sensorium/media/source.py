@@ -43,7 +43,8 @@ class Seekable(Readable, Protocol):
 
 SourceLike = str | Path | bytes | bytearray | memoryview | Readable
 
-_HEAD_BYTES = 4096
+HEAD_BYTES = 4096
+"""Bytes that tell a format."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,24 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
-        return self.uri or "media"
+        """What messages call it: one line that any terminal can show."""
+        return _printable(self.uri) or "media"
 
     def close(self) -> None:
         """Close the file where that means something."""
         if isinstance(self.file, io.IOBase):
             self.file.close()
 
+    def behind(self, start: int) -> Source:
+        """The same file without its first bytes, at its start."""
+        tail = _Tail(self.file, start)
+        tail.seek(0)
+        return Source(tail, self.num_bytes - start, self.uri)
+
     def head(self) -> bytes:
         """Return the first bytes; leaves the file at its start."""
         self.file.seek(0)
-        head: bytes = self.file.read(_HEAD_BYTES)
+        head: bytes = self.file.read(HEAD_BYTES)
         self.file.seek(0)
         return head
 
@@ -83,6 +90,22 @@ class Source:
         content: bytes = self.file.read()
         self.file.seek(0)
         return content
+
+
+class _Tail:
+    """A file from some byte on."""
+
+    def __init__(self, file: Seekable, start: int) -> None:
+        self._file, self._start = file, start
+
+    def read(self, size: int = -1, /) -> Any:
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._file.seek(offset + (self._start if whence == 0 else 0), whence) - self._start
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
 
 
 @contextmanager
@@ -101,7 +124,9 @@ def opened(source: SourceLike, limits: Limits) -> Iterator[Source]:
             yield _in_memory(_read_data_uri(text, limits), text.partition(",")[0][:80], limits)
             return
         if "://" in text[:16] and not os.path.exists(text):
-            raise UsageError(f"{text[:80]}: URLs are not opened; fetch it first and give the path or bytes")
+            raise UsageError(
+                f"{_printable(text[:80])}: URLs are not opened; fetch it first and give the path or bytes"
+            )
         found = _open_file(text, limits)
         try:
             yield found
@@ -117,8 +142,15 @@ def opened(source: SourceLike, limits: Limits) -> Iterator[Source]:
         )
 
 
+def _printable(name: str) -> str:
+    """A name with its line breaks, control characters and lone surrogates written as escapes."""
+    if name.isprintable():
+        return name
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)
+
+
 def _in_memory(content: bytes, uri: str, limits: Limits) -> Source:
-    _check_size(len(content), uri or "media", limits)
+    _check_size(len(content), _printable(uri) or "media", limits)
     return Source(io.BytesIO(content), len(content), uri)
 
 
@@ -127,11 +159,11 @@ def _open_file(path: str, limits: Limits) -> Source:
         # A named pipe would block at opening, so the kind is asked first.
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise MediaError(f"{path}: not a regular file; give the path of a media file")
-        _check_size(status.st_size, path, limits)
+            raise MediaError(f"{_printable(path)}: not a regular file; give the path of a media file")
+        _check_size(status.st_size, _printable(path), limits)
         return Source(builtins.open(path, "rb"), status.st_size, path)
     except PermissionError as error:
-        raise MediaError(f"{path}: no permission to read it") from error
+        raise MediaError(f"{_printable(path)}: no permission to read it") from error
     except MediaError:
         raise
     except (OSError, ValueError) as error:  # no such file, name too long, NUL in the name

@@ -16,12 +16,13 @@ _BINARY = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 def read_header(source: Source, limits: Limits) -> Header:
-    """Check the size of a text.
+    """Check that a text is one; texts are short enough to be read for that.
 
     Raises:
+        MediaError: As `decode`.
         LimitError: If it is longer than `limits.text_bytes`.
     """
-    limits.check("text_bytes", source.num_bytes, source.name)
+    decode(source, limits)
     return Header("text", "text", source.num_bytes)
 
 
@@ -32,21 +33,35 @@ def decode(source: Source, limits: Limits) -> Text:
         MediaError: If it is not UTF-8 or UTF-16, holds control characters, or nothing but blanks.
         LimitError: If it is longer than `limits.text_bytes`.
     """
-    read_header(source, limits)
-    content = source.content()
+    limits.check("text_bytes", source.num_bytes, source.name)
+    text = checked_text(source.content(), source.name)
+    if not text.strip():
+        raise MediaError(f"{source.name}: text of nothing but blanks")
+    return Text(text, uri=source.uri)
+
+
+def checked_text(content: bytes, name: str, *, is_whole: bool = True) -> str:
+    """Decode bytes that must be text from the first to the last.
+
+    Args:
+        content: A file, or its first bytes.
+        name: What messages call it.
+        is_whole: False if `content` may end within a character.
+
+    Raises:
+        MediaError: If they are not UTF-8 or UTF-16, or hold control characters.
+    """
     encoding = "utf-16" if content.startswith(_UTF16) else "utf-8-sig"
     try:
-        text = content.decode(encoding)
+        text = codecs.getincrementaldecoder(encoding)().decode(content, final=is_whole)
     except UnicodeDecodeError as error:
         raise MediaError(
-            f"{source.name}: neither a known media format nor text "
+            f"{name}: neither a known media format nor text "
             f"(not {encoding.removesuffix('-sig').upper()} at byte {error.start}: {error.reason})"
         ) from error
     found = _BINARY.search(text)
     if found is not None:
         raise MediaError(
-            f"{source.name}: text with the control character U+{ord(found[0]):04X}; it looks like binary data"
+            f"{name}: text with the control character U+{ord(found[0]):04X}; it looks like binary data"
         )
-    if not text.strip():
-        raise MediaError(f"{source.name}: text of nothing but blanks")
-    return Text(text, uri=source.uri)
+    return text
