@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sensorium.core.errors import MediaError
-from sensorium.media import image
+from sensorium.media import gif, image
+from sensorium.media.boxes import chunks
 from sensorium.media.container import opened_container
 from sensorium.media.limits import Limits
 from sensorium.media.silence import silence
@@ -100,6 +101,7 @@ def _frames_at(picture: ImageFile, wanted: np.ndarray, limits: Limits) -> Iterat
     """RGB pixels of the wanted frames, up to where the file breaks off."""
     # An animated PNG may show another picture where animation is not supported; it is not a frame.
     first = 1 if getattr(picture, "default_image", False) else 0
+    background = gif.Background(picture) if picture.format == "GIF" else None
     for number in range(int(wanted[-1]) + 1):
         try:
             picture.seek(first + number)
@@ -110,8 +112,11 @@ def _frames_at(picture: ImageFile, wanted: np.ndarray, limits: Limits) -> Iterat
             if isinstance(error, MediaError | MemoryError):
                 raise
             return
-        if number in wanted:
-            yield image.upright_rgb(picture)
+        pixels = image.upright_rgb(picture) if number in wanted else None
+        if background is not None:
+            background.paint(picture, pixels)
+        if pixels is not None:
+            yield pixels
 
 
 def _resized(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -165,7 +170,8 @@ def _skip_sub_blocks(data: bytes, at: int) -> int:
 
 def _webp_durations(source: Source) -> Iterator[float]:
     """Durations of the ANMF chunks of a WebP (RIFF container specification, "Animation")."""
-    for name, start, size in _chunks(source, 12, "<4sI", padded=True):
+    end = min(source.num_bytes, 8 + int.from_bytes(source.head()[4:8], "little"))
+    for name, start, size in chunks(source.file, 12, end, "<4sI", padded=True):
         if name == b"ANMF" and size >= 16:
             source.file.seek(start + 12)
             yield float(int.from_bytes(source.file.read(3), "little"))
@@ -174,9 +180,9 @@ def _webp_durations(source: Source) -> Iterator[float]:
 def _png_durations(source: Source) -> Iterator[float]:
     """Durations of the fcTL chunks of an animated PNG; acTL must come before the pixels, else it is still."""
     is_animated = False
-    for name, start, size in _chunks(source, 8, ">I4s", trailer=4):
+    for name, start, size in chunks(source.file, 8, source.num_bytes, ">I4s", trailer=4):
         is_animated |= name == b"acTL"
-        if name == b"IDAT" and not is_animated:
+        if name == b"IEND" or (name == b"IDAT" and not is_animated):
             return
         if name == b"fcTL" and size >= 26 and is_animated:
             source.file.seek(start + 20)
@@ -193,15 +199,3 @@ def _avif_durations(source: Source) -> Iterator[float]:
         for packet in container.demux(stream):
             if packet.size:
                 yield 1000 * float((packet.duration or 0) * stream.time_base)
-
-
-def _chunks(
-    source: Source, at: int, layout: str, *, trailer: int = 0, padded: bool = False
-) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and size of each chunk of a RIFF or PNG file."""
-    while at + 8 <= source.num_bytes:
-        source.file.seek(at)
-        first, second = struct.unpack(layout, source.file.read(8))
-        name, size = (first, second) if isinstance(first, bytes) else (second, first)
-        yield name, at + 8, size
-        at += 8 + size + trailer + (size & 1 if padded else 0)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from sensorium.core.errors import MediaError
 from sensorium.media.orientation import UPRIGHT, Orientation, from_matrix
 from sensorium.media.source import Seekable
 
 # A real file has some dozens of boxes at each level.
 _MAX_BOXES = 4096
 _MAX_ICONS = 256
+_MAX_CHUNKS = 1 << 17
 
 
 def movie_orientation(file: Seekable, num_bytes: int) -> Orientation:
@@ -25,6 +27,25 @@ def movie_orientation(file: Seekable, num_bytes: int) -> Orientation:
                 for header, _ in _named(file, track_start, track_end, b"tkhd"):
                     return from_matrix(_matrix(file, header), ">")
     return UPRIGHT
+
+
+def chunks(
+    file: Seekable, at: int, end: int, layout: str, *, trailer: int = 0, padded: bool = False
+) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and size of each chunk of a RIFF (`<4sI`) or PNG (`>I4s`) file.
+
+    Raises:
+        MediaError: If there are so many that walking them takes seconds.
+    """
+    for _ in range(_MAX_CHUNKS):
+        if at + 8 > end:
+            return
+        file.seek(at)
+        first, second = struct.unpack(layout, file.read(8))
+        name, size = (first, second) if isinstance(first, bytes) else (second, first)
+        yield name, at + 8, size
+        at += 8 + size + trailer + (size & 1 if padded else 0)
+    raise MediaError(f"more than {_MAX_CHUNKS:,} chunks, made to be slow")
 
 
 def webp_canvas(head: bytes) -> tuple[int, int]:

@@ -1,5 +1,8 @@
 """Still images by Pillow: one plugin, chosen by content, never Pillow's own guess (which knows EPS and more).
 
+Netpbm and BMP have readers of their own. Where Pillow reads less than a format says, `png`, `tiff`, `jpeg`
+and `gif` do the rest.
+
 In: an open file and its format. Out: `Image`, upright, RGB, transparency laid onto white. Where a small
 picture is enough (`target_px`), JPEG is decoded at 1/2, 1/4 or 1/8 scale in the DCT domain, and RGB, grey
 and CMYK pictures are averaged over whole blocks, always to at least twice the target, as
@@ -9,45 +12,51 @@ and CMYK pictures are averaged over whole blocks, always to at least twice the t
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sensorium.core.errors import MediaError
+from sensorium.media import bmp, gif, jpeg, netpbm, png, tiff
 from sensorium.media.boxes import icon_sizes, webp_canvas
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_exif
-from sensorium.media.pixels import fill_rgb
+from sensorium.media.pixels import Levels, fill_rgb, fill_wide_rgb
 from sensorium.media.silence import quiet_libtiff, silence
 from sensorium.media.source import Source
 from sensorium.media.types import Header, Image
 
 if TYPE_CHECKING:
-    from PIL.ImageFile import ImageFile
+    from PIL import Image as Pillow
+    from PIL.ImageFile import ImageFile, _Tile
 
 PLUGINS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "avif": ("AvifImagePlugin", "AvifImageFile"),
-        "bmp": ("BmpImagePlugin", "BmpImageFile"),
         "gif": ("GifImagePlugin", "GifImageFile"),
         "ico": ("IcoImagePlugin", "IcoImageFile"),
         "jpeg": ("JpegImagePlugin", "JpegImageFile"),
         "jpeg2000": ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
         "png": ("PngImagePlugin", "PngImageFile"),
-        "ppm": ("PpmImagePlugin", "PpmImageFile"),
         "qoi": ("QoiImagePlugin", "QoiImageFile"),
         "tiff": ("TiffImagePlugin", "TiffImageFile"),
         "webp": ("WebPImagePlugin", "WebPImageFile"),
     }
 )
-"""Every image format that is read, and Pillow's module and class for it."""
+"""Every image format that Pillow reads, and its module and class for it."""
 
+_OWN: Mapping[str, Any] = MappingProxyType({"bmp": bmp, "ppm": netpbm})
 _REDUCING_GAP = 2
 _ORIENTATION_TAG = 274
-# A progressive JPEG repeats the whole picture in each scan; ordinary ones have about ten.
-_MAX_JPEG_SCANS = 100
+# Pillow's raw mode that gives the lower bytes of another; grey with alpha is taken as four bytes.
+_SWAPPED = {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBX", "RGBA")
+    for order, other in (("L", "B"), ("B", "L"), ("N", "B" if sys.byteorder == "little" else "L"))
+} | {"LA;16B": "RGBA"}
 
 
 def read_header(source: Source, format_name: str, limits: Limits) -> Header:
@@ -57,9 +66,14 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
         MediaError: If the header is damaged.
         LimitError: If there are too many pixels.
     """
-    with silence:
-        picture = open_plugin(source, format_name, limits)
-        width, height = _stored_orientation(picture, format_name).size(*picture.size)
+    if format_name in _OWN:
+        own = _OWN[format_name].read_header(source)
+        width, height = own.width, own.height
+        check_size(source, format_name, (width, height), limits)
+    else:
+        with silence:
+            picture = open_plugin(source, format_name, limits)
+            width, height = _stored_orientation(picture, format_name).size(*picture.size)
     return Header("image", format_name, source.num_bytes, width, height, num_frames=1)
 
 
@@ -68,7 +82,7 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
 
     Args:
         source: The open file.
-        format_name: A key of `PLUGINS`.
+        format_name: As `sniff` tells.
         limits: Bounds; pixels are checked before decoding.
         target_px: Short side that will be enough; the result is whole or at least twice that.
 
@@ -77,17 +91,44 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
         LimitError: If it is beyond `limits`.
     """
     with silence:
+        if format_name in _OWN:
+            return Image(_decode_own(source, format_name, limits, target_px), source.uri)
         picture = open_plugin(source, format_name, limits)
         if target_px is not None and format_name == "jpeg":
             picture.draft(None, _enough(picture.size, target_px))
         limits.check("decoded_bytes", picture.size[0] * picture.size[1] * 3, source.name)
         if format_name == "jpeg":
-            _check_scans(source)
-        # TIFF turns itself upright while loading and PNG may hold its EXIF after the pixels: load, then ask.
-        picture.load()
+            jpeg.check_scans(source)
+        background = gif.Background(picture) if format_name == "gif" else None
+        low = _low_bytes(picture, source, format_name, limits, target_px)
+        exif = picture.info.get("exif")
+        # TIFF turns itself upright while loading and PNG may hold its texts after the pixels: load, then ask.
+        picture = _loaded(picture, source, limits)
+        if format_name == "png" and exif is not None:
+            picture.info["exif"] = exif  # that of a damaged file may be another by now
         orientation = _orientation(picture)
-        pixels = upright_rgb(_reduced(picture, target_px), orientation)
+        if low is None:
+            levels = tiff.levels(picture) if format_name == "tiff" else None
+            pixels = upright_rgb(_reduced(picture, target_px), orientation, levels)
+            if background is not None:
+                background.paint(picture, pixels)
+        else:
+            pixels = _empty(picture.size, orientation)
+            fill_wide_rgb(picture, low, orientation.stored_view(pixels))
     return Image(pixels, source.uri)
+
+
+def _decode_own(source: Source, format_name: str, limits: Limits, target_px: int | None) -> np.ndarray:
+    from PIL import Image as Pillow
+
+    reader = _OWN[format_name]
+    header = reader.read_header(source)
+    check_size(source, format_name, (header.width, header.height), limits)
+    limits.check("decoded_bytes", header.width * header.height * 3, source.name)
+    stored: np.ndarray = reader.read_pixels(source, header)
+    if stored.ndim == 3 and stored.shape[2] == 3 and _factor(stored.shape[1::-1], target_px) < 2:
+        return stored
+    return upright_rgb(_reduced(Pillow.fromarray(stored), target_px))
 
 
 def open_plugin(source: Source, format_name: str, limits: Limits) -> ImageFile:
@@ -100,13 +141,28 @@ def open_plugin(source: Source, format_name: str, limits: Limits) -> ImageFile:
     _check_inner_sizes(source, format_name, limits)
     if format_name == "tiff":
         quiet_libtiff()
-    source.file.seek(0)
-    picture: ImageFile = plugin(source.file)
-    width, height = picture.size
+    elif format_name == "jpeg":
+        jpeg.check_segments(source)
+    layout = png.list_chunks(source) if format_name == "png" else []
+    file = png.without_long_texts(source, layout) if layout else source.file
+    file.seek(0)
+    picture: ImageFile = plugin(file)
+    check_size(source, format_name, picture.size, limits)
+    if format_name == "png":
+        at = file.tell()
+        png.mend(picture, source, layout)
+        file.seek(at)
+    elif format_name == "tiff":
+        tiff.mend(picture)
+    return picture
+
+
+def check_size(source: Source, format_name: str, size: tuple[int, int], limits: Limits) -> None:
+    """Refuse a picture without pixels, or with too many."""
+    width, height = size
     if width < 1 or height < 1:
         raise MediaError(f"{source.name}: {format_name} of {width}x{height}, no pixels")
     limits.check("pixels", width * height, f"{source.name}: {format_name} of {width}x{height}")
-    return picture
 
 
 def _check_inner_sizes(source: Source, format_name: str, limits: Limits) -> None:
@@ -120,13 +176,18 @@ def _check_inner_sizes(source: Source, format_name: str, limits: Limits) -> None
         limits.check("pixels", width * height, f"{source.name}: {format_name} of {width}x{height}")
 
 
-def upright_rgb(picture: object, orientation: Orientation = UPRIGHT) -> np.ndarray:
+def upright_rgb(
+    picture: object, orientation: Orientation = UPRIGHT, levels: Levels | None = None
+) -> np.ndarray:
     """Convert a loaded Pillow image of any mode to upright RGB pixels (H, W, 3)."""
-    width, height = picture.size  # type: ignore[attr-defined]
-    upright_width, upright_height = orientation.size(width, height)
-    pixels = np.empty((upright_height, upright_width, 3), np.uint8)
-    fill_rgb(picture, orientation.stored_view(pixels))  # type: ignore[arg-type]
+    pixels = _empty(picture.size, orientation)  # type: ignore[attr-defined]
+    fill_rgb(picture, orientation.stored_view(pixels), levels)  # type: ignore[arg-type]
     return pixels
+
+
+def _empty(stored_size: tuple[int, int], orientation: Orientation) -> np.ndarray:
+    width, height = orientation.size(*stored_size)
+    return np.empty((height, width, 3), np.uint8)
 
 
 def _enough(size: tuple[int, int], target_px: int) -> tuple[int, int]:
@@ -135,17 +196,70 @@ def _enough(size: tuple[int, int], target_px: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _reduced(picture: ImageFile, target_px: int | None) -> object:
-    factor = 1 if target_px is None else min(picture.size) // (_REDUCING_GAP * target_px)
+def _reduced(picture: Pillow.Image, target_px: int | None) -> Pillow.Image:
+    return picture.reduce(_factor(picture.size, target_px)) if _is_averaged(picture, target_px) else picture
+
+
+def _is_averaged(picture: Pillow.Image, target_px: int | None) -> bool:
     # Palettes and colours under transparency must not be averaged.
-    if factor < 2 or picture.mode not in ("RGB", "L", "CMYK") or "transparency" in picture.info:
-        return picture
-    return picture.reduce(factor)
+    is_plain = picture.mode in ("RGB", "L", "CMYK") and "transparency" not in picture.info
+    return is_plain and _factor(picture.size, target_px) > 1
+
+
+def _factor(size: tuple[int, ...], target_px: int | None) -> int:
+    return 1 if target_px is None else min(size) // (_REDUCING_GAP * target_px)
+
+
+def _loaded(picture: ImageFile, source: Source, limits: Limits) -> ImageFile:
+    def reopen(other: Source) -> ImageFile:
+        again = open_plugin(other, "jpeg", limits)
+        again.tile, again.decoderconfig, again._size = picture.tile, picture.decoderconfig, picture.size
+        return again
+
+    try:
+        picture.load()
+    except OSError:
+        whole = jpeg.load_without_end(source, reopen) if picture.format == "JPEG" else None
+        if whole is None:
+            raise
+        return whole
+    return picture
+
+
+def _low_bytes(
+    picture: ImageFile, source: Source, format_name: str, limits: Limits, target_px: int | None
+) -> Pillow.Image | None:
+    """The lower bytes of colours of 16 bits, of which Pillow keeps the upper ones; None where there are none.
+
+    The same file is decoded as if its bytes had the other order. Pictures that are made smaller do without.
+    """
+    if format_name not in ("png", "tiff") or _is_averaged(picture, target_px):
+        return None
+    swapped = {_SWAPPED.get(_raw_mode(tile)) for tile in picture.tile}
+    if len(swapped) != 1 or None in swapped or (format_name == "tiff" and tiff.is_separate(picture)):
+        return None
+    low = open_plugin(source, format_name, limits)
+    (raw_mode,) = swapped
+    low.tile = [
+        tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
+        for tile in low.tile
+    ]
+    low.load()
+    if raw_mode != "RGBA":
+        return low
+    from PIL import Image as Pillow
+
+    _, grey, _, alpha = low.split()
+    return Pillow.merge("RGBA", (grey, grey, grey, alpha))
+
+
+def _raw_mode(tile: _Tile) -> str:
+    return tile.args[0] if isinstance(tile.args, tuple) else str(tile.args)
 
 
 def _stored_orientation(picture: ImageFile, format_name: str) -> Orientation:
-    """Orientation by the header alone: PNG may hold EXIF after its pixels, TIFF tells its size turned."""
-    if format_name == "tiff" or (format_name == "png" and "exif" not in picture.info):
+    """Orientation without decoding: TIFF tells its size turned, Pillow loads a PNG to look for more EXIF."""
+    if format_name == "tiff" or (format_name == "png" and not png.tells_orientation(picture)):
         return UPRIGHT
     return _orientation(picture)
 
@@ -156,11 +270,3 @@ def _orientation(picture: ImageFile) -> Orientation:
     except Exception:
         # Damaged EXIF raises whatever it likes (SyntaxError, struct.error); the pixels are still good.
         return UPRIGHT
-
-
-def _check_scans(source: Source) -> None:
-    scans = source.content().count(b"\xff\xda")
-    if scans > _MAX_JPEG_SCANS:
-        raise MediaError(
-            f"{source.name}: JPEG of {scans} scans, made to be slow; expected at most {_MAX_JPEG_SCANS}"
-        )

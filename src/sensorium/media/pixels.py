@@ -1,11 +1,12 @@
-"""Any Pillow mode to 8-bit RGB: transparency onto white, 16 bits scaled to 8, the rest converted.
+"""Any Pillow mode to 8-bit RGB: transparency onto white, more than 8 bits scaled to 8, the rest converted.
 
 Works in strips, so that a picture at the pixel limit costs its decoded form and the result, and little else.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image as Pillow
@@ -13,32 +14,116 @@ from PIL import Image as Pillow
 from sensorium.core.errors import MediaError
 
 _STRIP_PIXELS = 1 << 20
+_WHITE_16 = 65_535
+_SIGNED_TOP = (1 << 31) - 1
+# XYZ relative to D50, in units of its white, to linear sRGB (Bradford adaptation; IEC 61966-2-1).
+_FROM_XYZ = (
+    np.array(
+        [
+            [3.1338561, -1.6168667, -0.4906146],
+            [-0.9787684, 1.9161415, 0.0334540],
+            [0.0719453, -0.2289914, 1.4052427],
+        ]
+    )
+    * (0.9642200, 1.0, 0.8252100)
+).astype(np.float32)
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
-def fill_rgb(picture: Pillow.Image, into: np.ndarray) -> None:
+@dataclass(frozen=True)
+class Levels:
+    """What samples of more than 8 bits mean.
+
+    Attributes:
+        top: The sample at the other end from 0.
+        is_inverted: Whether 0 is white and `top` black.
+    """
+
+    top: int
+    is_inverted: bool = False
+
+
+def fill_rgb(picture: Pillow.Image, into: np.ndarray, levels: Levels | None = None) -> None:
     """Convert `picture` (loaded, any mode) and write it into `into` (H, W, 3) uint8, which may be any view.
+
+    Args:
+        picture: The picture.
+        into: Where to.
+        levels: Meaning of wide grey samples, if it is not the mode's own.
 
     Raises:
         MediaError: If the mode has no plain meaning as colour, or its numbers are out of range.
     """
-    width, height = picture.size
+    levels = levels or _levels_of(picture.mode)
+    if levels is not None and picture.mode in ("I", "F"):
+        _check_range(picture, levels)
+    for rows in _strips(picture.size):
+        strip = _rows_of(picture, rows)
+        into[rows] = _strip_rgb(strip) if levels is None else _strip_grey(strip, levels)
+
+
+def fill_wide_rgb(high: Pillow.Image, low: Pillow.Image, into: np.ndarray) -> None:
+    """Write colours of 16 bits, given as two pictures of 8, into `into`: on white, rounded to 8 bits.
+
+    Args:
+        high: RGB or RGBA with the upper bytes; its `transparency` is a colour of 16 bits.
+        low: The same with the lower bytes.
+        into: (H, W, 3) uint8.
+    """
+    key = high.info.get("transparency")
+    for rows in _strips(high.size):
+        upper, lower = (np.asarray(_rows_of(picture, rows)).astype(np.uint16) for picture in (high, low))
+        wide = (upper << 8 | lower).astype(np.uint64)
+        colours = wide[:, :, :3]
+        if wide.shape[2] == 4:
+            alpha = wide[:, :, 3:]
+            colours = (colours * alpha + _WHITE_16 * (_WHITE_16 - alpha) + _WHITE_16 // 2) // _WHITE_16
+        elif key is not None:
+            colours[(colours == key).all(axis=2)] = _WHITE_16
+        into[rows] = (colours * 255 + _WHITE_16 // 2) // _WHITE_16
+
+
+def _strips(size: tuple[int, int]) -> Iterator[slice]:
+    width, height = size
     rows = max(1, _STRIP_PIXELS // width)
-    scale = _scale_of(picture)
-    for top in range(0, height, rows):
-        strip = picture.crop((0, top, width, min(top + rows, height))) if rows < height else picture
-        into[top : top + rows] = _strip_rgb(strip, scale)
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
-def _strip_rgb(strip: Pillow.Image, scale: float | None) -> np.ndarray:
-    if scale is not None:
-        grey = (np.asarray(strip).astype(np.float32) * scale + 0.5).astype(np.uint8)
-        return grey[:, :, None]
+def _rows_of(picture: Pillow.Image, rows: slice) -> Pillow.Image:
+    width, height = picture.size
+    return picture if rows == slice(0, height) else picture.crop((0, rows.start, width, rows.stop))
+
+
+def _strip_grey(strip: Pillow.Image, levels: Levels) -> np.ndarray:
+    samples, key = np.asarray(strip), strip.info.get("transparency")
+    if strip.mode == "I" and levels.top > _SIGNED_TOP:
+        samples = samples.view(np.uint32)
+    # Single precision holds 16 bits, and what is left of more after the division.
+    grey = (samples.astype(np.float32) * (255 / levels.top) + 0.5).astype(np.uint8)
+    if levels.is_inverted:
+        grey = 255 - grey
+    if key is not None:
+        grey[samples == key] = 255
+    return grey[:, :, None]
+
+
+def _strip_rgb(strip: Pillow.Image) -> np.ndarray:
     if strip.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in strip.info:
         return _onto_white(strip)
-    if strip.mode in ("LAB", "HSV"):
-        raise MediaError(f"image in {strip.mode} colours; expected RGB, CMYK, YCbCr, grey or a palette")
+    if strip.mode == "LAB":
+        return _from_lab(np.asarray(strip))
     return np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
+
+
+def _from_lab(stored: np.ndarray) -> np.ndarray:
+    """CIELAB of 8 bits, white point D50 (TIFF 6.0, section 23; a and b are signed), as sRGB."""
+    middle = (stored[:, :, 0].astype(np.float32) * (100 / 255) + 16) / 116
+    a, b = np.moveaxis(stored[:, :, 1:].view(np.int8).astype(np.float32), 2, 0)
+    cubes = np.stack([middle + a / 500, middle, middle - b / 200], axis=2)
+    xyz = np.where(cubes > 6 / 29, cubes**3, (cubes - 4 / 29) * (3 * (6 / 29) ** 2))
+    linear = (xyz @ _FROM_XYZ.T).clip(0, 1)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return (encoded * 255 + 0.5).astype(np.uint8)
 
 
 def _onto_white(strip: Pillow.Image) -> np.ndarray:
@@ -51,21 +136,27 @@ def _onto_white(strip: Pillow.Image) -> np.ndarray:
     return blended.astype(np.uint8)
 
 
-def _scale_of(picture: Pillow.Image) -> float | None:
-    """Factor that brings a wide grey mode to 0..255; None for modes of 8 bits.
+def _levels_of(mode: str) -> Levels | None:
+    """Levels of a wide grey mode; None for modes of 8 bits.
 
     Pillow's own conversion clips: a 16-bit ramp turns almost wholly white.
     """
-    if picture.mode in _SIXTEEN_BIT:
-        return 255 / 65_535
-    if picture.mode not in ("I", "F"):
-        return None
-    low, high = cast(tuple[float, float], picture.getextrema())
-    if not (np.isfinite(low) and np.isfinite(high)) or (
-        picture.mode == "F" and not np.isfinite(np.asarray(picture)).all()
-    ):
+    if mode in _SIXTEEN_BIT or mode == "I":
+        return Levels(65_535)
+    return Levels(1) if mode == "F" else None
+
+
+def _check_range(picture: Pillow.Image, levels: Levels) -> None:
+    if levels.top > _SIGNED_TOP:
+        return
+    # NaN and infinity spread into both extremes.
+    extremes = [
+        (samples.min(), samples.max())
+        for rows in _strips(picture.size)
+        if (samples := np.asarray(_rows_of(picture, rows))).size
+    ]
+    low, high = float(np.min(extremes)), float(np.max(extremes))
+    if not (np.isfinite(low) and np.isfinite(high)):
         raise MediaError("image with values that are not finite; expected numbers from 0 to 1")
-    top = 65_535 if picture.mode == "I" else 1
-    if low < 0 or high > top:
-        raise MediaError(f"image with values from {low} to {high}; expected 0 to {top}")
-    return 255 / top
+    if low < 0 or high > levels.top:
+        raise MediaError(f"image with values from {low:g} to {high:g}; expected 0 to {levels.top}")

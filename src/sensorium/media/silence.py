@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import threading
 import warnings
 from functools import cache
@@ -46,9 +47,13 @@ silence = _Silence()
 
 @cache
 def quiet_libtiff() -> None:
-    """Tell Pillow's libtiff not to print errors; it would, to the process's standard error, from C."""
+    """Tell Pillow's libtiff not to print errors; it would, to the process's standard error, from C.
+
+    Pillow's own log of them would go there too, as long as nobody has set up logging.
+    """
     from PIL import _imaging
 
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     # The symbols are looked up in the extension and what it is linked with; elsewhere there is nothing to do.
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(_imaging.__file__)

@@ -36,7 +36,21 @@ _LATE = (
     "PIL.ImageSequence",
     "PIL.TiffTags",
 )
-_READERS = ("animation", "audio", "container", "image", "pixels", "text", "video")
+_READERS = (
+    "animation",
+    "audio",
+    "bmp",
+    "container",
+    "gif",
+    "image",
+    "jpeg",
+    "netpbm",
+    "pixels",
+    "png",
+    "text",
+    "tiff",
+    "video",
+)
 
 
 def main() -> None:

@@ -1,0 +1,60 @@
+"""The background of a GIF: what is seen where no image covers the screen (GIF89a, section 18).
+
+Pillow fills it with colour 0 of whatever palette is at hand.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+_WHITE = (255, 255, 255)
+
+
+class Background:
+    """Paints what no frame has covered, frame by frame.
+
+    Args:
+        picture: A GIF at its first frame, not loaded yet.
+    """
+
+    def __init__(self, picture: ImageFile) -> None:
+        # With a transparent colour, Pillow leaves the rest transparent, as browsers do.
+        self._colour = None if "transparency" in picture.info else _colour(picture)
+        self._is_covered = np.zeros((0, 0), bool)
+
+    def paint(self, picture: ImageFile, pixels: np.ndarray | None) -> None:
+        """Paint into a frame.
+
+        Args:
+            picture: The GIF at this frame.
+            pixels: Its pixels (H, W, 3), to be changed; None if they are not wanted.
+        """
+        if self._colour is None:
+            return
+        width, height = picture.size
+        seen_height, seen_width = self._is_covered.shape
+        if (height, width) != (seen_height, seen_width):
+            larger = np.zeros((height, width), bool)
+            larger[:seen_height, :seen_width] = self._is_covered
+            self._is_covered = larger
+        left, top, right, bottom = picture.dispose_extent  # type: ignore[attr-defined]
+        self._is_covered[top:bottom, left:right] = True
+        if self._is_covered.all():
+            self._colour = None
+        elif pixels is not None:
+            pixels[~self._is_covered] = self._colour
+
+
+def _colour(picture: ImageFile) -> tuple[int, ...]:
+    index = picture.info.get("background")
+    if index is None:  # no global palette: the index means nothing
+        return _WHITE
+    palette = picture.global_palette  # type: ignore[attr-defined]
+    if palette is None:  # a ramp of greys
+        return (index, index, index)
+    return tuple(palette.palette[3 * index : 3 * index + 3]) or _WHITE

@@ -1,0 +1,86 @@
+"""What Pillow does not say of a JPEG: how many scans it has, whether it is whole without an end marker."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sensorium.core.errors import MediaError
+from sensorium.media.source import Source
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+# A progressive JPEG repeats the whole picture in each scan; ordinary ones have about ten.
+_MAX_SCANS = 100
+_MAX_SEGMENTS = 1 << 14
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+# Stuffed bytes, fill bytes and restarts are no segments.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+_FILLER = bytes(range(1, 200)) * 9
+
+
+def check_segments(source: Source) -> None:
+    """Refuse a JPEG with so many segments before its pixels that reading them takes seconds.
+
+    Raises:
+        MediaError: If there are more than 16,384; a colour profile of 16 MB takes 255.
+    """
+    at = 2
+    for _ in range(_MAX_SEGMENTS):
+        source.file.seek(at)
+        head: bytes = source.file.read(4)
+        if len(head) < 4 or head[0] != _SCAN[0] or head[:2] == _SCAN:
+            return
+        at += 2 + int.from_bytes(head[2:], "big")
+    raise MediaError(f"{source.name}: JPEG of more than {_MAX_SEGMENTS:,} segments, made to be slow")
+
+
+def check_scans(source: Source) -> None:
+    """Refuse a JPEG that is made to be slow.
+
+    Raises:
+        MediaError: If it has more than 100 scans.
+    """
+    content = source.content()
+    # The search alone is fast, but it also finds scans of thumbnails and of whatever follows the picture.
+    if content.count(_SCAN) <= _MAX_SCANS:
+        return
+    scans = num_scans(content)
+    if scans > _MAX_SCANS:
+        raise MediaError(
+            f"{source.name}: JPEG of {scans} scans, made to be slow; expected at most {_MAX_SCANS}"
+        )
+
+
+def num_scans(content: bytes) -> int:
+    """Scans of a JPEG, from its start to its end marker (ITU-T T.81, B.1.1)."""
+    at, scans = 2, 0
+    while (marker := _MARKER.search(content, at)) is not None:
+        at = marker.end()
+        if marker[0] == _END:
+            break
+        scans += marker[0] == _SCAN
+        at += int.from_bytes(content[at : at + 2], "big")
+    return scans
+
+
+def load_without_end(source: Source, reopen: Callable[[Source], ImageFile]) -> ImageFile | None:
+    """Load a JPEG that lacks its end marker; None if more than that is missing.
+
+    It is whole if what follows its last byte changes no pixel: libjpeg fills up what is missing from the
+    bytes that come next.
+
+    Args:
+        source: The file.
+        reopen: Opens another source as the file was opened, with the same scale.
+    """
+    pictures = []
+    for filler in (b"", _FILLER):
+        content = source.content().removesuffix(b"\xff") + filler + _END
+        picture = reopen(Source(io.BytesIO(content), len(content), source.uri))
+        picture.load()
+        pictures.append(picture)
+    return pictures[0] if pictures[0].tobytes() == pictures[1].tobytes() else None
