@@ -51,8 +51,8 @@ class BoundedReader:
     """A reader in a child process: `BoundedReader("module:function", good)`; call it with a path.
 
     Args:
-        target: A function of one path, by module and name. What it returns is only looked at by `repr`, so let
-            it check its value by `assert` and return something small.
+        target: A function of one path, by module and name. What it returns is only looked at by `repr`, so
+            let it check its value by `assert` and return something small.
         warm_up: A good input; the child reads it before limits are set. It must give a value.
     """
 

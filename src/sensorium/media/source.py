@@ -71,12 +71,6 @@ class Source:
         if isinstance(self.file, io.IOBase):
             self.file.close()
 
-    def behind(self, start: int) -> Source:
-        """The same file without its first bytes, at its start."""
-        tail = _Tail(self.file, start)
-        tail.seek(0)
-        return Source(tail, self.num_bytes - start, self.uri)
-
     def head(self) -> bytes:
         """Return the first bytes; leaves the file at its start."""
         self.file.seek(0)
@@ -90,22 +84,6 @@ class Source:
         content: bytes = self.file.read()
         self.file.seek(0)
         return content
-
-
-class _Tail:
-    """A file from some byte on."""
-
-    def __init__(self, file: Seekable, start: int) -> None:
-        self._file, self._start = file, start
-
-    def read(self, size: int = -1, /) -> Any:
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self._file.seek(offset + (self._start if whence == 0 else 0), whence) - self._start
-
-    def tell(self) -> int:
-        return self._file.tell() - self._start
 
 
 @contextmanager
