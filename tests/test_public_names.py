@@ -1,8 +1,10 @@
 """The public surface is frozen: a name that comes or goes is a decision, made here."""
 
 import importlib
+import pkgutil
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -78,3 +80,56 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 def test_errors_need_neither_torch_nor_lance() -> None:
     assert not loaded_by("import sensorium; sensorium.SensoriumError") & {"torch", "lance", "lancedb"}
+
+
+def packages() -> list[str]:
+    return [
+        "sensorium",
+        *(one.name for one in pkgutil.walk_packages(sensorium.__path__, "sensorium.") if one.ispkg),
+    ]
+
+
+def test_no_public_function_or_class_shares_its_name_with_a_module_beside_it() -> None:
+    """Importing the module would put it in the place of the function."""
+    for name in packages():
+        package = importlib.import_module(name)
+        modules = {one.name for one in pkgutil.iter_modules(package.__path__)}
+        shared = modules & set(getattr(package, "__all__", ()))
+        assert all(isinstance(getattr(package, one), ModuleType) for one in shared), (name, shared)
+
+
+ANY_ORDER = """
+import importlib, pkgutil, random, sys
+names, modules, order = {}, sys.argv[2:], random.Random(int(sys.argv[1]))
+for package in modules:
+    names.update({(package, name): None for name in getattr(importlib.import_module(package), "__all__", ())})
+looked_up = sorted(names)
+order.shuffle(looked_up)
+for package, name in looked_up:
+    names[package, name] = getattr(sys.modules[package], name)
+    assert names[package, name] is not None, (package, name)
+for package in modules:
+    for one in pkgutil.iter_modules(sys.modules[package].__path__, package + "."):
+        if not one.name.endswith("__main__"):
+            importlib.import_module(one.name)
+    stars = {}
+    exec(f"from {package} import *", stars)
+    for (home, name), value in names.items():
+        assert getattr(sys.modules[home], name) is value, (home, name, "after", package)
+        assert home != package or stars[name] is value, (home, name, "by *")
+print("same", len(names))
+"""
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_public_names_stay_what_they_are_in_any_order_of_looking_up(seed: int) -> None:
+    command = [sys.executable, "-c", ANY_ORDER, str(seed), *packages()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("same"), done.stderr
+
+
+@pytest.mark.parametrize("first", ["Match", "subsequence"])
+def test_the_function_is_there_whichever_name_came_first(first: str) -> None:
+    code = f"import sensorium.align as a; a.{first}; print(a.subsequence([1.0], [0.0, 1.0])[0].start)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1"]

@@ -38,12 +38,24 @@ def test_scores_equal_the_published_tools(published: dict) -> None:
     np.testing.assert_allclose(bleu(captions, references), published["bleu"], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("captions", "references", "wanted"),
+    json.loads((PUBLISHED.parent / "short_captions.json").read_text("utf-8")),
+)
+def test_short_and_empty_captions_score_as_the_published_tools_score_them(
+    captions: list[str], references: list[list[str]], wanted: dict[str, list[float]]
+) -> None:
+    np.testing.assert_allclose(bleu(captions, references), wanted["bleu"], rtol=1e-9, atol=1e-300)
+    np.testing.assert_allclose(rouge_l(captions, references), wanted["rouge_l"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(cider_d(captions, references), wanted["cider"], rtol=0, atol=1e-12)
+
+
 def test_another_order_of_words_is_told_apart(published: dict) -> None:
     backwards = [" ".join(reversed(one.split())) for one in published["captions"]]
     assert cider_d(backwards, published["references"]).mean() < 0.8 * np.mean(published["cider"])
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=3)), min_size=2, max_size=7))
 def test_scores_keep_their_range_and_follow_their_image(pairs: list[tuple[str, list[str]]]) -> None:
     captions, references = [one for one, _ in pairs], [several for _, several in pairs]

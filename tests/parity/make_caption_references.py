@@ -1,4 +1,4 @@
-"""Write what the COCO caption evaluation says of some captions into `data/captioning.json`.
+"""Write what the COCO caption evaluation says of captions: `captioning.json` and `short_captions.json`.
 
 Its CIDEr-D, BLEU and ROUGE-L are plain Python, its tokeniser is not: the captions are tokens already. Run in
 an environment of its own: pip install --no-deps pycocoevalcap; pip install numpy; then
@@ -33,6 +33,34 @@ def altered(text: str, draw: random.Random) -> str:
     return " ".join(words) or "frog"
 
 
+SHORT = [
+    (["a cat"], [["a cat"]]),
+    (["", "a dog runs"], [["a cat"], ["a dog runs"]]),
+    ([""], [["a cat"]]),
+    (["", "dog"], [[""], ["dog"]]),
+    (["", "a"], [["", "a dog"], ["a dog", ""]]),
+    (["cat", "dog"], [["dog"], ["dog", "a dog runs"]]),
+    (["cat"], [["a red dog runs here"]]),
+    (["a cat sits", "a dog runs far away", "frog"], [["a cat"], ["the dog runs far"], ["frog", "a frog"]]),
+    (["a a a a a", "key"], [["a key"], ["a a"]]),
+]
+"""Fewer words than n-grams need, none at all, no match."""
+
+
+def scores(captions: list[str], references: list[list[str]]) -> dict[str, list[float]]:
+    cider, bleu = CiderScorer(n=4, sigma=6.0), BleuScorer(n=4)
+    for one, several in zip(captions, references, strict=True):
+        cider += (one, several)
+        bleu += (one, several)
+    keyed = dict(enumerate(references))
+    rouge = Rouge().compute_score(keyed, {n: [one] for n, one in enumerate(captions)})[1]
+    return {
+        "cider": [float(value) for value in cider.compute_score()[1]],
+        "rouge_l": [float(value) for value in rouge],
+        "bleu": [float(value) for value in bleu.compute_score(option="closest")[0]],
+    }
+
+
 def main() -> None:
     draw = random.Random(5)
     references = [[caption(draw) for _ in range(draw.randint(1, 5))] for _ in range(37)]
@@ -40,21 +68,11 @@ def main() -> None:
         several[0] if n % 7 == 0 else caption(draw) if n % 7 == 1 else altered(draw.choice(several), draw)
         for n, several in enumerate(references)
     ]
-    cider, bleu = CiderScorer(n=4, sigma=6.0), BleuScorer(n=4)
-    for one, several in zip(captions, references, strict=True):
-        cider += (one, several)
-        bleu += (one, several)
-    keyed = dict(enumerate(references))
-    rouge = Rouge().compute_score(keyed, {n: [one] for n, one in enumerate(captions)})[1]
-    found = {
-        "captions": captions,
-        "references": references,
-        "cider": [float(value) for value in cider.compute_score()[1]],
-        "rouge_l": [float(value) for value in rouge],
-        "bleu": [float(value) for value in bleu.compute_score(option="closest")[0]],
-    }
-    text = json.dumps(found, indent=0, ensure_ascii=False)
-    (Path(__file__).parent / "data" / "captioning.json").write_text(text + "\n", encoding="utf-8")
+    found = {"captions": captions, "references": references, **scores(captions, references)}
+    short = [[*case, scores(*case)] for case in SHORT]
+    for name, values in (("captioning.json", found), ("short_captions.json", short)):
+        text = json.dumps(values, indent=0, ensure_ascii=False)
+        (Path(__file__).parent / "data" / name).write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -137,6 +137,60 @@ def test_tables_of_numbers(tmp_path: Path) -> None:
     assert (report["kind"], len(report["path"])) == ("numbers", 101)  # type: ignore[arg-type]
 
 
+def write_csv(path: Path, **columns: object) -> Path:
+    rows = zip(*columns.values(), strict=True)  # type: ignore[call-overload]
+    path.write_text("\n".join([",".join(columns), *(",".join(map(str, row)) for row in rows)]))
+    return path
+
+
+def test_columns_are_paired_by_name(tmp_path: Path) -> None:
+    x, y = np.sin(np.arange(31) / 3), np.cos(np.arange(31) / 5)
+    a = write_csv(tmp_path / "a.csv", x=x, y=y, only_a=["text"] * 31)
+    b = write_csv(tmp_path / "b.csv", y=100 * y, other=np.arange(31), x=x)
+    found = align_series(a, b)
+    assert found.alignment.distance == pytest.approx(0, abs=1e-4)
+    report = found.report()
+    assert report["columns"] == ["x", "y"]
+    assert report["not_paired"] == "a.csv: only_a; b.csv: other"
+    same = align_series(a, write_csv(tmp_path / "c.csv", y=y, x=x))
+    assert same.unpaired == "a.csv: only_a"
+    (tmp_path / "d.csv").write_text("x;y\n1;2\n")
+    (tmp_path / "e.csv").write_text('\ufeff"y","x"\n2,1\n')
+    assert align_series(tmp_path / "d.csv", tmp_path / "e.csv").alignment.distance == 0
+    np.save(tmp_path / "two.npy", np.stack([x, y], axis=1))
+    by_place = align_series(tmp_path / "c.csv", tmp_path / "two.npy")
+    assert "columns" not in by_place.report()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ("x,y\n1,2\n", "u,v\n1,2\n", "no column is in both: a.csv has x, y and b.csv has u, v"),
+        ("x,x\n1,2\n", "x,y\n1,2\n", "two columns are called 'x'"),
+        ("x,y\n1,2,3\n", "x,y\n1,2\n", "row 2 has 3 cells"),
+        ("x,y\n1,a\n", "x,y\n1,2\n", "table of numbers"),
+        ("x,y\n1,nan\n", "x,y\n1,2\n", "finite numbers"),
+        ("x,y\n1,2\n", "1,2,3\n", "2 and 3 columns"),
+        ("", "1,2\n", "finite numbers"),
+    ],
+)
+def test_columns_that_do_not_pair_are_told(tmp_path: Path, first: str, second: str, words: str) -> None:
+    (tmp_path / "a.csv").write_text(first)
+    (tmp_path / "b.csv").write_text(second)
+    with pytest.raises(UsageError, match=words) as caught:
+        align_series(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [1e-310, 1e-200, 1e200, 1.7e308])
+def test_numbers_of_any_size_are_scaled_alike(tmp_path: Path, size: float) -> None:
+    x = np.array([0.1, 0.9, -0.4, 0.3, 0.2])
+    np.save(tmp_path / "a.npy", np.stack([x, np.full(5, 0.1)], axis=1))
+    np.save(tmp_path / "b.npy", np.stack([x * size, np.full(5, 0.3)], axis=1))
+    found = align_series(tmp_path / "a.npy", tmp_path / "b.npy")
+    assert found.alignment.distance == pytest.approx(0, abs=1e-5)
+
+
 def test_a_file_with_itself_is_on_the_diagonal(sounds: tuple[Path, Path]) -> None:
     found = align_series(sounds[0], sounds[0])
     assert found.alignment.distance == pytest.approx(0, abs=1e-3)

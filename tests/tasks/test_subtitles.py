@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sensorium.tasks.spoken_text import split_lines, stop_of
 from sensorium.tasks.subtitles import (
     TimedWord,
     cues,
+    to_json,
     to_labels,
     to_srt,
     to_textgrid,
@@ -68,7 +70,30 @@ def test_textgrid_intervals_fill_the_time(moments: list[float]) -> None:
         assert int(re.search(r"intervals: size = (\d+)", tier)[1]) == len(bounds)  # type: ignore[index]
         assert float(bounds[0][0]) == 0
         assert all(before[1] == after[0] for before, after in itertools.pairwise(bounds))
-        assert float(bounds[-1][1]) == pytest.approx(words[-1].end_s, abs=1e-3)
+        assert float(bounds[-1][1]) == pytest.approx(max(words[-1].end_s, 0.01 * len(words)), abs=1e-3)
+        assert all(float(end) > float(start) for start, end in bounds)
+        held = " ".join(re.findall(r'text = "(w[^"]*)"', tier))
+        assert held == " ".join(word.word for word in words)
+
+
+def test_words_without_a_length_get_one_from_their_neighbours() -> None:
+    words = [TimedWord("That's", 0.0, 0.38), TimedWord("it.", 0.38, 0.38), TimedWord("Well", 0.38, 0.38)]
+    found = re.findall(r'xmin = ([\d.]+)\s+xmax = ([\d.]+)\s+text = "(\w.*)"', to_textgrid(words))
+    assert found[1:] == [("0.000", "0.360", "That's"), ("0.360", "0.370", "it."), ("0.370", "0.380", "Well")]
+
+
+def test_cues_that_begin_together_are_all_shown() -> None:
+    words = [TimedWord(text, 2.0, 2.0, 1.0, line) for line, text in enumerate(("One.", "Two.", "Three."))]
+    shown = [(cue.text, cue.start_s, cue.end_s) for cue in cues(words)]
+    assert shown == [("One.", 2.0, 2.1), ("Two.", 2.1, 2.2), ("Three.", 2.2, 2.3)]
+
+
+@pytest.mark.parametrize("write", [to_json, to_srt, to_vtt, to_textgrid, to_labels])
+@pytest.mark.parametrize("time_s", [float("nan"), float("inf")])
+def test_a_time_that_is_no_number_is_refused(write: Callable[..., str], time_s: float) -> None:
+    for word in (TimedWord("it", time_s, 1.0), TimedWord("it", 0.0, time_s)):
+        with pytest.raises(UsageError, match="the word 'it' stands"):
+            write([word])
 
 
 def test_textgrid_doubles_quotes() -> None:

@@ -12,7 +12,7 @@ _HOME: dict[str, str] = {
     "Description": "referring",
     "Itakura": "windows",
     "Layout": "scenes",
-    "Match": "subsequence",
+    "Match": "occurrences",
     "Neighbours": "pairwise",
     "OnlineAligner": "online",
     "SakoeChiba": "windows",
@@ -41,7 +41,7 @@ _HOME: dict[str, str] = {
     "soft_dtw_barycentre": "barycentre",
     "soft_dtw_divergence": "soft_warping",
     "soft_dtw_from_costs": "soft_warping",
-    "subsequence": "subsequence",
+    "subsequence": "occurrences",
     "warm_up": "dtw_warm",
 }
 

@@ -22,10 +22,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sensorium.align.metrics import Series, as_series
 from sensorium.align.pairwise import dtw_matrix
+from sensorium.align.scaling import exponent_of, scaled
 from sensorium.align.soft_warping import soft_dtw, soft_dtw_divergence
 from sensorium.align.warping import dtw
 from sensorium.align.windows import Window
 from sensorium.core.errors import UsageError
+
+MOST_EXPONENT = 900
+"""Values beyond this power of two are divided before they are added up."""
 
 
 @dataclass(frozen=True)
@@ -166,14 +170,15 @@ def _averaged(
 ) -> tuple[float, Float64[np.ndarray, "L D"]]:
     """Cost of an average, and the mean of what is aligned with each of its frames."""
     cost, sums, counts = 0.0, np.zeros_like(average), np.zeros((len(average), 1))
+    shift = max(0, exponent_of(*bundle.series) - MOST_EXPONENT)
     for one, weight in zip(bundle.series, bundle.weights, strict=True):
         found = dtw(average, one, metric="sqeuclidean", window=window)
         assert found.path is not None
         i, j = found.path.T
         cost += float(weight) * found.distance
-        np.add.at(sums, i, weight * one[j])
+        np.add.at(sums, i, weight * scaled(one, shift)[j])
         np.add.at(counts, i, weight)
-    return cost, sums / counts
+    return cost, scaled(sums / counts, -shift)
 
 
 @dataclass(frozen=True)
@@ -244,4 +249,6 @@ def _shares(weights: Sequence[float] | np.ndarray | None, count: int) -> Float64
 def _stretch(series: Float64[np.ndarray, "n D"], length: int) -> Float64[np.ndarray, "L D"]:
     """Linear interpolation to another number of frames, ends kept."""
     places = np.linspace(0, len(series) - 1, length)
-    return np.stack([np.interp(places, np.arange(len(series)), axis) for axis in series.T], axis=1)
+    shift = max(0, exponent_of(series) - MOST_EXPONENT)
+    axes = [np.interp(places, np.arange(len(series)), axis) for axis in scaled(series, shift).T]
+    return scaled(np.stack(axes, axis=1), -shift)

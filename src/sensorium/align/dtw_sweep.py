@@ -21,6 +21,7 @@ from sensorium.align import kernels_path as source
 from sensorium.align.dtw_costs import Costs, Differences
 from sensorium.align.dtw_trace import Codes, Table, Tracer
 from sensorium.align.kernels import compiled, unreached
+from sensorium.align.scaling import times_power_of_two
 from sensorium.align.steps import StepPattern
 from sensorium.align.windows import Ranges
 
@@ -38,7 +39,8 @@ class Problem:
         pattern: Moves.
         open_begin: The path may begin at any element of y.
         open_end: The path may end at any element of y.
-        limit: Distances above it may be given as infinite, as soon as no path can stay below.
+        limit: Distances above it, in the caller's units, may be given as infinite, as soon as no path can
+            stay below.
     """
 
     costs: Costs
@@ -48,13 +50,19 @@ class Problem:
     open_end: bool = False
     limit: float = math.inf
 
+    @property
+    def floor(self) -> float:
+        """Sum, in multiples of the costs' unit, above which no digits are lost for its size."""
+        weights = (weight for moves in self.pattern.productions for _, _, weight in moves)
+        return sum(self.costs.shape) * max(1.0, *weights) * self.costs.floor
+
 
 @dataclass(frozen=True)
 class Solved:
     """Least cost and where it was found.
 
     Attributes:
-        distance: Infinite if no path exists.
+        distance: In multiples of the costs' unit; infinite if no path exists.
         path: Cells (i, j) in order; None if not asked for.
         weights: What each cell's cost was multiplied by.
     """
@@ -92,6 +100,9 @@ def solve(problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
         cap_bytes: Most memory for codes; beyond it blocks are computed twice.
     """
     n, m = problem.costs.shape
+    limit = problem.limit
+    if math.isfinite(limit):
+        limit = max(times_power_of_two(limit, -problem.costs.exponent), problem.floor)
     if not path and _has_numbers(problem):
         return Solved(_of_numbers(problem))
     sweep = sweep_of(problem)
@@ -104,13 +115,13 @@ def solve(problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
             checkpoints.append(state.copy())
         codes = empty_codes(problem.ranges, sweep.bits, low, high) if path and high == n else None
         sweep.advance(state, low, high, codes)
-        if sweep.least(state) * problem.costs.unit > problem.limit:
+        if sweep.least(state) > limit:
             return Solved(math.inf)
     last = sweep.last_row(state)
     end = int(last.argmin()) if problem.open_end else m - 1
     if last[end] >= unreached(problem.costs.dtype) / 2:
         return Solved(math.inf)
-    distance = float(last[end]) * problem.costs.unit
+    distance = float(last[end])
     if codes is None:
         return Solved(distance)
     tracer = Tracer(problem.pattern, n, m, (n - 1, end))
@@ -143,7 +154,7 @@ def _of_numbers(problem: Problem) -> float:
         *(costs.x[:, 0], costs.y[:, 0], costs.power, dtype.type(extra), dtype.type(math.sqrt(big))),
         *(dtype.type(big), problem.open_begin, problem.open_end),
     )
-    return float(least) * costs.unit
+    return math.inf if least >= big / 2 else float(least)
 
 
 def sweep_of(problem: Problem) -> Sweep:

@@ -40,12 +40,12 @@ def solve_by_torch(problem: Problem, *, path: bool, device: torch.device) -> Sol
     end = int(sums.argmin()) if problem.open_end else m - 1
     if float(sums[end]) >= big / 2:
         return Solved(math.inf)
-    distance = float(sums[end]) * problem.costs.unit
+    distance = float(sums[end])
     return Solved(distance, *_trace(codes, table, n - 1, end)) if path else Solved(distance)
 
 
 def dense_costs(costs: Costs, device: torch.device) -> Float[Tensor, "n m"]:
-    """All local costs, in multiples of `costs.unit`; from differences, never from products."""
+    """All local costs, in multiples of their unit; from differences, never from products."""
     if isinstance(costs, Differences | Products):
         x, y = (_on(rows, device) for rows in (costs.x, costs.y))
         if isinstance(costs, Products):

@@ -3,7 +3,7 @@
 In: two series, (n,) or (n, D) each, arrays, tensors or lists, and a metric; or a matrix of costs. Out:
 `Costs`. Narrow elements go by differences; wide ones by a matrix product where the metric is Euclidean or
 cosine (see `dtw_costs`). Data are scaled by a power of two, which is exact, so that no square overflows;
-`Costs.unit` undoes it.
+`Costs.exponent` undoes it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from sensorium.align.dtw_costs import Called, Costs, Differences, Given, Products
+from sensorium.align.scaling import exponent_of, scaled
 from sensorium.core.errors import UsageError
 
 Series: TypeAlias = Shaped[np.ndarray, "_ ..."] | Shaped[Tensor, "_ ..."] | list[Any] | tuple[Any, ...]
@@ -23,6 +24,8 @@ Metric: TypeAlias = str | Callable[[np.ndarray, np.ndarray], np.ndarray]
 METRICS = ("sqeuclidean", "euclidean", "cityblock", "cosine", "precomputed")
 NARROW = 8
 """Elements up to this wide are compared by differences: no slower than a product, and exact."""
+MOST_EXPONENT_OF_ROWS = 40
+"""Rows within this many powers of two of 1 need no scaling before their squared length is computed."""
 
 
 def as_series(name: str, values: Series) -> Float[np.ndarray, "n D"]:
@@ -70,7 +73,7 @@ def as_costs(x: Series, y: Series | None, metric: Metric) -> Costs:
         return _products(_directions("x", left), _directions("y", right), root=False)
     power = 1 if metric == "cityblock" or (left.shape[1] == 1 and metric == "euclidean") else 2
     if power == 1 or left.shape[1] <= NARROW:
-        return _differences(left, right, power, root=power == 2 and metric == "euclidean")
+        return Differences.of(left, right, power, root=power == 2 and metric == "euclidean")
     return _products(left, right, root=metric == "euclidean")
 
 
@@ -88,42 +91,32 @@ def as_pair(
     return x.astype(dtype, copy=False), y.astype(dtype, copy=False)
 
 
-def power_of_two(*arrays: np.ndarray) -> float:
-    """The least power of two that no value of the arrays exceeds in size; dividing by it is exact."""
-    most = max(float(np.abs(array).max(initial=0)) for array in arrays)
-    return 1.0 if most == 0 else float(2.0 ** np.clip(np.ceil(np.log2(most)), -1000, 1000))
-
-
-def _differences(x: np.ndarray, y: np.ndarray, power: int, *, root: bool) -> Differences:
-    scale = power_of_two(x, y)
-    unit = scale if root or power == 1 else scale * scale
-    return Differences(x / x.dtype.type(scale), y / y.dtype.type(scale), power, root, unit)
-
-
 def _products(x: np.ndarray, y: np.ndarray, *, root: bool) -> Products:
-    """Rows times 1 / scale less the mean of all, so that |x|^2 + |y|^2 is no larger than it has to be."""
-    scale = power_of_two(x, y)
-    ratio = x.dtype.type(1 / scale)
-    sums = sum(np.einsum("ij->j", rows, dtype=np.float64, casting="safe") for rows in (x, y))
-    middle = (sums / (len(x) + len(y)) * ratio).astype(x.dtype)
-    x_centred = x * ratio
+    """Rows over 2^scale less the mean of all, so that |x|^2 + |y|^2 is no larger than it has to be."""
+    scale = exponent_of(x, y)
+    x_centred, y_scaled = scaled(x, scale), scaled(y, scale)
+    sums = sum(np.einsum("ij->j", rows, dtype=np.float64, casting="safe") for rows in (x_centred, y_scaled))
+    middle = (sums / (len(x) + len(y))).astype(x.dtype)
     x_centred -= middle
-    y_columns = np.multiply(y.T, ratio, order="C")
+    y_columns = np.array(y_scaled.T, order="C")
     y_columns -= middle[:, None]
     x_squares = np.einsum("ij,ij->i", x_centred, x_centred)
     y_squares = np.einsum("ij,ij->j", y_columns, y_columns)
-    unit = scale if root else scale * scale
-    return Products(x, y, 1 / scale, x_centred, y_columns, x_squares, y_squares, root, unit)
+    return Products(x, y, scale, x_centred, y_columns, x_squares, y_squares, root)
 
 
 def _directions(name: str, rows: np.ndarray) -> np.ndarray:
     """Rows of squared length 1/2: the cosine distance is the squared distance of these."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64, casting="safe"))
-    if not lengths.all():
-        row = int(np.flatnonzero(lengths == 0)[0])
+    most = np.abs(rows).max(axis=1)
+    if not most.all():
+        row = int(np.flatnonzero(most == 0)[0])
         raise UsageError(
             f"{name}[{row}] is all zeros and has no direction; use metric='euclidean' or drop it"
         )
+    _, exponents = np.frexp(most)
+    if np.abs(exponents).max() > MOST_EXPONENT_OF_ROWS:
+        rows = np.ldexp(rows, -exponents[:, None])
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64, casting="safe"))
     directions: np.ndarray = rows * (np.sqrt(0.5) / lengths)[:, None].astype(rows.dtype)
     return directions
 
@@ -134,13 +127,12 @@ def _given(x: Series) -> Given:
         raise UsageError(
             f"the matrix of costs has shape {values.shape}; give (n, m) with n and m of 1 at least"
         )
-    finite = np.isfinite(values)
     if not (values >= 0).all():
         raise UsageError(
             "the matrix of costs holds NaN or negative numbers; costs are 0 or more, "
             "+inf where a pair may not meet"
         )
-    return Given(values, power_of_two(np.where(finite, values, 0)))
+    return Given(values, exponent_of(np.where(np.isinf(values), 0, values)))
 
 
 def _as_array(name: str, values: Series) -> np.ndarray:

@@ -15,10 +15,14 @@ passage that occurs twice, or where nothing changes, is told apart only once it 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from sensorium.align.dtw_costs import row_in_units
 from sensorium.align.metrics import Metric, Series, as_costs, as_series
+from sensorium.align.scaling import beyond_float64
 from sensorium.core.errors import UsageError
 
 
@@ -92,8 +96,8 @@ class OnlineAligner:
             The reference frame of each, never falling.
 
         Raises:
-            UsageError: If the frames are of another width than the reference, or not finite. Nothing of them
-                has been heard then.
+            UsageError: If the frames are of another width than the reference, not finite, or so far from it
+                that float64 cannot hold their cost. Nothing of them has been heard then.
         """
         if len(frames) == 0:
             return np.zeros(0, dtype=np.int64)
@@ -103,12 +107,19 @@ class OnlineAligner:
                 f"frames have width {heard.shape[1]}, the reference {self._reference.shape[1]}; give the same"
             )
         as_costs(heard, self._reference[:1], self._metric)  # refuses what the metric cannot compare
-        return np.array([self._hear(frame) for frame in heard], dtype=np.int64)
+        before = self._position, self._low, self._num_frames, self._spent, self._row
+        try:
+            return np.array([self._hear(frame) for frame in heard], dtype=np.int64)
+        except UsageError:
+            self._position, self._low, self._num_frames, self._spent, self._row = before
+            raise
 
     def _hear(self, frame: np.ndarray) -> int:
         low = max(0, min(self._position - self._width // 2, len(self._reference) - self._width))
         best = self._entered(low) + self._costs(frame, low)
         least = float(best.min())
+        if not math.isfinite(self._spent + least):
+            raise beyond_float64()
         self._spent += least
         self._row, self._low = best - least, low  # relative to the best: sums stay small for ever
         self._position = max(self._position, low + int(best.argmin()))
@@ -132,8 +143,4 @@ class OnlineAligner:
         return entered
 
     def _costs(self, frame: np.ndarray, low: int) -> Float64[np.ndarray, " W"]:
-        costs = as_costs(frame[None], self._reference[low : low + self._width], self._metric)
-        row = np.empty(costs.shape, costs.dtype)
-        costs.panel(slice(0, 1), slice(0, self._width), row)
-        in_units: Float64[np.ndarray, " W"] = row[0].astype(np.float64) * costs.unit
-        return in_units
+        return row_in_units(as_costs(frame[None], self._reference[low : low + self._width], self._metric))

@@ -27,6 +27,7 @@ from torch import Tensor
 from sensorium.align.dtw_lanes import Lanes, fits_lanes
 from sensorium.align.dtw_sweep import Problem
 from sensorium.align.metrics import Metric, Series, as_costs, as_series
+from sensorium.align.scaling import beyond_float64
 from sensorium.align.steps import StepPattern, step_pattern
 from sensorium.align.warping import device_of, no_path, solve_on
 from sensorium.align.windows import Window, ranges
@@ -197,6 +198,8 @@ def _distances(
 
         def take(piece: Int64[np.ndarray, " p"]) -> None:
             out[piece] = lanes.distances(pairs[piece], limit)
+            if math.isinf(limit) and np.isinf(out[piece]).any():
+                raise beyond_float64()
 
     else:
         places = np.arange(len(pairs))
@@ -215,10 +218,10 @@ def _distance(
 ) -> float:
     costs = as_costs(x, y, metric)
     problem = Problem(costs, ranges(window, *costs.shape), pattern, limit=limit)
-    solved = solve_on(device_of(x, y), problem, path=False, cap_bytes=0)
+    solved, _ = solve_on(device_of(x, y), problem, path=False, cap_bytes=0)
     if math.isinf(solved.distance) and math.isinf(limit):
         raise no_path(window, pattern, *costs.shape)
-    return solved.distance if solved.distance <= limit else math.inf
+    return solved.distance
 
 
 def _in_threads(

@@ -30,6 +30,8 @@ Gradients: TypeAlias = tuple[Tensor, ...] | None
 
 GREATEST = 1e100
 """Beyond this size, squares and their sums could leave the range of float64."""
+LEAST_GAMMA = 1e-290
+"""Its reciprocal is a number, and even that times `FAR` is far from any cost."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class Pairs:
             raise UsageError(f"series of {n} and {m} frames; expected at least one each")
         if not 0 < gamma < math.inf:
             raise UsageError(f"gamma={gamma}; expected a finite number > 0, e.g. 1e-3 for nearly exact DTW")
+        if not LEAST_GAMMA <= gamma <= 1 / LEAST_GAMMA:
+            raise UsageError(
+                f"gamma={gamma} is beyond what float64 can work with; give {LEAST_GAMMA:g} to "
+                f"{1 / LEAST_GAMMA:g}, or scale the series"
+            )
         if lengths is not None and (not isinstance(lengths, tuple) or len(lengths) != 2):
             raise UsageError(
                 "lengths; expected a pair (lengths of x, lengths of y), either of them None for all"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -150,16 +150,32 @@ class _WithGradients(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, compute: Callable[[bool], tuple[Tensor, Gradients]], *inputs: Tensor) -> Tensor:
         values, gradients = compute(any(ctx.needs_input_grad))
-        ctx.save_for_backward(
-            *(one.to(like.dtype) for one, like in zip(gradients or (), inputs, strict=False))
-        )
-        return values.to(torch.promote_types(inputs[0].dtype, torch.float32))
+        dtype = torch.promote_types(inputs[0].dtype, torch.float32)
+        ctx.dtype = inputs[0].dtype
+        ctx.save_for_backward(*(_narrowed("the gradient", one, dtype) for one in gradients or ()))
+        return _narrowed("the value", values, dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         scale = upstream[:, None, None]
-        return None, *((scale * kept).to(kept.dtype) for kept in ctx.saved_tensors)
+        return None, *((scale * kept).to(ctx.dtype) for kept in ctx.saved_tensors)
+
+
+def _narrowed(name: str, values: Float64[Tensor, "B ..."], dtype: torch.dtype) -> Tensor:
+    """In the type that is given back.
+
+    Raises:
+        UsageError: If a finite number leaves its range.
+    """
+    found: Tensor = values.to(dtype)
+    if found.numel() and not found.isfinite().all():
+        largest = float(values.abs().max())
+        raise UsageError(
+            f"{name} has a size of {largest:.1e}, too large for {str(dtype)[6:]}; give float64, or scale the "
+            "series (and gamma) down"
+        )
+    return found
 
 
 def _apply(compute: Callable[[bool], tuple[Tensor, Gradients]], *inputs: Tensor) -> Float[Tensor, " B"]:

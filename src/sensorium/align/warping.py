@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
 
@@ -26,6 +26,7 @@ from sensorium.align.dtw_costs import Costs
 from sensorium.align.dtw_sweep import Problem, Solved, solve
 from sensorium.align.kernels import usable
 from sensorium.align.metrics import Metric, Series, as_costs
+from sensorium.align.scaling import in_units, times_power_of_two
 from sensorium.align.steps import StepPattern, step_pattern
 from sensorium.align.windows import Window, impossible, ranges
 from sensorium.core.errors import UsageError
@@ -160,14 +161,15 @@ def dtw(
             accelerator and where numba does not work, else numba.
 
     Raises:
-        UsageError: If the input is not two finite series that fit each other, or the window holds no path.
+        UsageError: If the input is not two finite series that fit each other, the window holds no path, or
+            float64 cannot hold the distance.
     """
     pattern = step_pattern(step)
     costs = as_costs(x, y, metric)
     n, m = costs.shape
     problem = Problem(costs, ranges(window, n, m), pattern, open_begin, open_end)
     device = device_of(x, y, backend)
-    solved = solve_on(device, problem, path=path, cap_bytes=int(max_path_mib * 2**20))
+    solved, costs = solve_on(device, problem, path=path, cap_bytes=int(max_path_mib * 2**20))
     if math.isinf(solved.distance):
         raise no_path(window, pattern, n, m)
     return Alignment(solved.distance, (n, m), solved.path, solved.weights, pattern.divisor(n, m), costs)
@@ -190,8 +192,31 @@ def device_of(x: Series, y: Series | None, backend: Backend = "auto") -> torch.d
     return away[0] if away else torch.device("cpu")
 
 
-def solve_on(device: torch.device | None, problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
-    """Solve by PyTorch on a device, or by numba if there is none."""
+def solve_on(
+    device: torch.device | None, problem: Problem, *, path: bool, cap_bytes: int
+) -> tuple[Solved, Costs]:
+    """Solve by PyTorch on a device, or by numba if there is none.
+
+    A sum so small that it may have lost digits is computed again, on the CPU, from finer costs.
+
+    Returns:
+        The solution, its distance in the caller's units, and the costs that it was found in.
+
+    Raises:
+        UsageError: If float64 cannot hold the distance; not where the problem's limit is finite and exceeded.
+    """
+    solved = _solve_once(device, problem, path=path, cap_bytes=cap_bytes)
+    while solved.distance < problem.floor and (finer := problem.costs.finer()) is not None:
+        problem = replace(problem, costs=finer)
+        device = None if usable() else torch.device("cpu")
+        solved = _solve_once(device, problem, path=path, cap_bytes=cap_bytes)
+    exponent = problem.costs.exponent
+    if times_power_of_two(solved.distance, exponent) > problem.limit:
+        return Solved(math.inf), problem.costs
+    return replace(solved, distance=in_units(solved.distance, exponent)), problem.costs
+
+
+def _solve_once(device: torch.device | None, problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
     if device is None:
         return solve(problem, path=path, cap_bytes=cap_bytes)
     from sensorium.align.dtw_torch import solve_by_torch

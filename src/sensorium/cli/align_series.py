@@ -48,6 +48,8 @@ def series(
             from sensorium.tasks.series_plot import draw_alignment
 
             draw_alignment(found, plot)
+    if found.unpaired:
+        note(f"not compared, for the other file has no column of that name: {found.unpaired}")
     for path in (plot, warp):
         if path is not None:
             note(f"wrote {path}")

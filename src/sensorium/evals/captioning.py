@@ -27,6 +27,8 @@ _SIGMA = 6.0
 """Of the penalty on unequal lengths, in bigrams (Vedantam et al., arXiv:1411.5726, section 5)."""
 _BETA = 1.2
 """Weight of recall in ROUGE-L."""
+_TINY, _SMALL = 1e-15, 1e-9
+"""What BLEU adds to the counts of n-grams found, and of all."""
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 Tokenise = Callable[[str], list[str]]
@@ -128,10 +130,11 @@ def rouge_l(
     _check(captions, references)
     scores = []
     for caption, several in zip(captions, references, strict=True):
-        words, expected = tokeniser(caption), [tokeniser(one) for one in several]
+        # Without a word is one empty word, as in the published code: it equals an empty reference.
+        words, expected = tokeniser(caption) or [""], [tokeniser(one) or [""] for one in several]
         common = [_longest_common(words, one) for one in expected]
-        precision = max(common) / max(len(words), 1)
-        recall = max(count / max(len(one), 1) for count, one in zip(common, expected, strict=True))
+        precision = max(common) / len(words)
+        recall = max(count / len(one) for count, one in zip(common, expected, strict=True))
         below = recall + _BETA**2 * precision
         scores.append((1 + _BETA**2) * precision * recall / below if below else 0.0)
     return np.array(scores, dtype=np.float64)
@@ -140,11 +143,16 @@ def rouge_l(
 def bleu(
     captions: Sequence[str], references: Sequence[Sequence[str]], tokeniser: Tokenise = tokenise
 ) -> tuple[float, ...]:
-    """Corpus BLEU-1 to BLEU-4 with the closest reference length, no smoothing: 0 where no n-gram matches.
+    """Corpus BLEU-1 to BLEU-4 with the closest reference length, as the COCO evaluation computes it.
+
+    That adds 1e-15 to the counts of n-grams found and 1e-9 to those of all, so that no division is by 0:
+    captions of fewer than n words, or without a match, score a little more than 0.
 
     Example:
         >>> [round(value, 3) for value in bleu(["a red frog here"], [["a red frog there"]])]
         [0.75, 0.707, 0.63, 0.0]
+        >>> [round(value, 3) for value in bleu(["a cat"], [["a cat"]])]
+        [1.0, 1.0, 0.01, 0.001]
     """
     _check(captions, references)
     length = closest = 0
@@ -159,8 +167,9 @@ def bleu(
         guessed += [max(0, len(words) - n) for n in range(_MAX_N)]
         length += len(words)
         closest += min((abs(len(one) - len(words)), len(one)) for one in expected)[1]
-    shares = np.divide(right, guessed, out=np.zeros(_MAX_N), where=guessed > 0)
-    brevity = 1.0 if length >= closest else math.exp(1 - closest / length) if length else 0.0
+    shares = (right + _TINY) / (guessed + _SMALL)
+    ratio = (length + _TINY) / (closest + _SMALL)
+    brevity = 1.0 if ratio >= 1 else math.exp(1 - 1 / ratio)
     means = np.cumprod(shares) ** (1 / np.arange(1, _MAX_N + 1))
     return tuple(float(brevity * mean) for mean in means)
 

@@ -71,15 +71,24 @@ class SeriesAlignment:
         ]
         return smooth[0], np.maximum.accumulate(np.clip(smooth[1], 0, self.b.duration_s))
 
+    @property
+    def unpaired(self) -> str:
+        """Columns that were left out, as one line; empty if none were."""
+        sides = [f"{one.path.name}: {', '.join(one.unpaired)}" for one in (self.a, self.b) if one.unpaired]
+        return "; ".join(sides)
+
     def report(self) -> dict[str, object]:
         """What the command prints: both files, cost, confidence, and the pairs of moments."""
         path = self.alignment.path
         assert path is not None, "the path was asked for"
         rows = zip(self.a.times_s.tolist(), self.times_b_s.tolist(), self.confidence.tolist(), strict=True)
+        columns = {"columns": list(self.a.columns)} if self.a.columns and self.b.columns else {}
         return {
             "kind": self.a.kind,
+            **columns,
             "a": {"path": str(self.a.path), "duration_s": round(self.a.duration_s, 3)},
             "b": {"path": str(self.b.path), "duration_s": round(self.b.duration_s, 3)},
+            **({"not_paired": self.unpaired} if self.unpaired else {}),
             "distance": self.alignment.distance,
             "distance_a_pair": self.alignment.distance / len(path),
             "confidence": round(float(self.confidence.mean()), 4),

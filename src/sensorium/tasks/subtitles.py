@@ -1,18 +1,20 @@
 """Timed words on disk: JSON, SubRip, WebVTT, Praat TextGrid, Audacity labels; the file's ending chooses.
 
 In: words with times. Out: text. Subtitles hold some words at a time: a cue ends with its sentence, after a
-pause, or when it would be long or wide to read. Times that overlap are cut, since players and Praat
-refuse them.
+pause, or when it would be long or wide to read. Times that overlap are cut, and a word or cue without a
+length gets one from its neighbours, since players and Praat refuse the one and drop the other.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeAlias
 
 from sensorium.core.errors import UsageError
 from sensorium.core.files import write_atomic
@@ -20,6 +22,13 @@ from sensorium.core.files import write_atomic
 _MOST_CHARACTERS, _LINE_CHARACTERS = 84, 42
 _MOST_S, _PAUSE_S, _LEAST_S = 6.0, 0.8, 0.3
 _UNSPACED_FROM = "\u2e80"
+_LEAST_WORD_MS, _LEAST_CUE_MS = 10, 100
+_UNSEEN = re.compile("[\x00-\x08\x0e-\x1b\x7f]")
+_MOST_S_OF_A_FILE = 1e9
+"""Thirty years: beyond, milliseconds get lost in sums."""
+_ARROW = "--\u2060>"
+"""An arrow that no reader of SubRip takes for one between times: a word joiner, which is not seen, within."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,15 @@ class Cue:
     end_s: float
 
 
+_Span: TypeAlias = tuple[int, int]
+"""Start and end in milliseconds."""
+
+
 def write_words(words: Sequence[TimedWord], path: Path) -> None:
     """Write `words` in the format that the ending of `path` names; the file is whole or absent.
 
     Raises:
-        UsageError: If the ending is none of .json, .srt, .vtt, .TextGrid and .txt.
+        UsageError: If the ending is none of .json, .srt, .vtt, .TextGrid and .txt, or a time is no number.
     """
     write_atomic(path, writer_of(path)(words))
 
@@ -72,8 +85,13 @@ def writer_of(path: Path) -> Callable[[Sequence[TimedWord]], str]:
 
 
 def as_json(words: Sequence[TimedWord]) -> list[dict[str, object]]:
-    """Words as plain values: word, start_s, end_s, confidence."""
-    return [{key: value for key, value in asdict(word).items() if key != "line"} for word in words]
+    """Words as plain values: word, start_s, end_s, confidence.
+
+    Raises:
+        UsageError: If a time or confidence is not a number below 1e9 in size.
+    """
+    found = [{key: value for key, value in asdict(_checked(word)).items() if key != "line"} for word in words]
+    return [one | {"word": _SURROGATE.sub("\ufffd", str(one["word"]))} for one in found]
 
 
 def to_json(words: Sequence[TimedWord]) -> str:
@@ -91,7 +109,8 @@ def to_srt(words: Sequence[TimedWord]) -> str:
         Go!
     """
     blocks = [
-        f"{number}\n{_clock(cue.start_s, ',')} --> {_clock(cue.end_s, ',')}\n{_folded(cue.text)}\n"
+        f"{number}\n{_clock(cue.start_s, ',')} --> {_clock(cue.end_s, ',')}\n"
+        f"{_folded(cue.text).replace('-->', _ARROW)}\n"
         for number, cue in enumerate(cues(words), start=1)
     ]
     return "\n".join(blocks)
@@ -113,14 +132,20 @@ def to_labels(words: Sequence[TimedWord]) -> str:
         >>> to_labels([TimedWord("Go!", 0.5, 1.25)])
         '0.500000\t1.250000\tGo!\n'
     """
-    return "".join(f"{word.start_s:.6f}\t{word.end_s:.6f}\t{' '.join(word.word.split())}\n" for word in words)
+    return "".join(f"{word.start_s:.6f}\t{word.end_s:.6f}\t{word.word}\n" for word in _cleaned(words))
 
 
 def to_textgrid(words: Sequence[TimedWord]) -> str:
     """Praat's TextGrid with a tier of lines and one of words; every moment belongs to an interval."""
-    lines = [Cue(_joined(group), group[0].start_s, group[-1].end_s) for group in lines_of(words)]
-    singles = [Cue(word.word, word.start_s, word.end_s) for word in words]
-    end_s = max((word.end_s for word in words), default=0.0)
+    cleaned = _cleaned(words)
+    spans = _with_lengths([_milliseconds(word.start_s, word.end_s) for word in cleaned], _LEAST_WORD_MS)
+    timed = [
+        replace(word, start_s=start / 1000, end_s=end / 1000)
+        for word, (start, end) in zip(cleaned, spans, strict=True)
+    ]
+    lines = [Cue(_joined(group), group[0].start_s, group[-1].end_s) for group in lines_of(timed)]
+    singles = [Cue(word.word, word.start_s, word.end_s) for word in timed]
+    end_s = timed[-1].end_s if timed else _LEAST_WORD_MS / 1000
     tiers = [("lines", _filled(lines, end_s)), ("words", _filled(singles, end_s))]
     text = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end_s:.3f}"]
     text += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
@@ -152,18 +177,16 @@ def cues(words: Sequence[TimedWord]) -> list[Cue]:
         ['Go on', 'now']
     """
     groups: list[list[TimedWord]] = []
-    for word in words:
+    for word in _cleaned(words):
         if groups and _belongs(groups[-1], word):
             groups[-1].append(word)
         else:
             groups.append([word])
-    made = [Cue(_joined(group), group[0].start_s, group[-1].end_s) for group in groups]
-    nexts = [following.start_s for _, following in pairwise(made)]
-    shown: list[Cue] = []
-    for place, cue in enumerate(made):
-        end_s = max(cue.end_s, cue.start_s + _LEAST_S)
-        shown.append(Cue(cue.text, cue.start_s, min(end_s, nexts[place]) if place < len(nexts) else end_s))
-    return shown
+    spans = [_milliseconds(group[0].start_s, max(word.end_s for word in group)) for group in groups]
+    spans = [(start, max(end, start + int(1000 * _LEAST_S))) for start, end in spans]
+    cut = [(start, min(end, after)) for (start, end), (after, _) in pairwise(spans)] + spans[-1:]
+    shown = zip(groups, _with_lengths(cut, _LEAST_CUE_MS), strict=True)
+    return [Cue(_joined(group), start / 1000, end / 1000) for group, (start, end) in shown]
 
 
 def lines_of(words: Sequence[TimedWord]) -> list[list[TimedWord]]:
@@ -206,18 +229,63 @@ def _folded(text: str) -> str:
 
 
 def _filled(cues_: Sequence[Cue], end_s: float) -> list[Cue]:
-    """Intervals without overlap or gap, empty ones between; those without length are left out."""
+    """Intervals in order, and empty ones in the gaps between them."""
     filled: list[Cue] = []
     at = 0.0
     for cue in cues_:
-        start_s, stop_s = max(cue.start_s, at), max(cue.end_s, at)
-        if stop_s <= start_s:
-            continue
-        if start_s > at:
-            filled.append(Cue("", at, start_s))
-        filled.append(Cue(cue.text, start_s, stop_s))
-        at = stop_s
+        if cue.start_s > at:
+            filled.append(Cue("", at, cue.start_s))
+        filled.append(cue)
+        at = cue.end_s
     return [*filled, Cue("", at, end_s)] if end_s > at or not filled else filled
+
+
+def _with_lengths(spans: Sequence[_Span], least_ms: int) -> list[_Span]:
+    """Spans one after another, each of `least_ms` or more; the last ends where the latest did, if it can.
+
+    Example:
+        >>> _with_lengths([(0, 380), (380, 380)], 10)
+        [(0, 370), (370, 380)]
+    """
+    ahead: list[_Span] = []
+    at = 0
+    for start, end in spans:
+        start = max(start, at)
+        at = max(end, start + least_ms)
+        ahead.append((start, at))
+    at = max([len(spans) * least_ms, *(end for _, end in spans)])
+    found: list[_Span] = []
+    for start, end in reversed(ahead):
+        end = min(end, at)
+        at = min(start, end - least_ms)
+        found.append((at, end))
+    return found[::-1]
+
+
+def _milliseconds(start_s: float, end_s: float) -> _Span:
+    return round(1000 * start_s), round(1000 * end_s)
+
+
+def _checked(word: TimedWord) -> TimedWord:
+    if not all(abs(value) < _MOST_S_OF_A_FILE for value in (word.start_s, word.end_s, word.confidence)):
+        times = f"from {word.start_s} to {word.end_s} s, confidence {word.confidence}"
+        raise UsageError(f"the word {word.word[:40]!r} stands {times}; expected numbers below 1e9")
+    return word
+
+
+def _cleaned(words: Sequence[TimedWord]) -> list[TimedWord]:
+    """Words of one row of visible characters each, from 0 s on, none ending before it begins.
+
+    Raises:
+        UsageError: If a time is not a number below 1e9 s in size.
+    """
+    found: list[TimedWord] = []
+    for word in words:
+        text = " ".join(_UNSEEN.sub("", _SURROGATE.sub("\ufffd", word.word)).split())
+        start_s = max(0.0, _checked(word).start_s)
+        if text:
+            found.append(replace(word, word=text, start_s=start_s, end_s=max(start_s, word.end_s)))
+    return found
 
 
 def _clock(seconds: float, point: str) -> str:

@@ -81,18 +81,20 @@ def subsequence(
     cap, device = int(max_path_mib * 2**20), device_of(query, series)
 
     def best_in(first: int, last: int) -> list[_Piece]:
+        if first == last:
+            return []
         part = Part(costs, first, last)
-        problem = Problem(part, ranges(None, n, last - first), pattern, open_begin=True, open_end=True)
-        match = _best(problem, first, device, cap) if first < last else None
-        return (
-            [] if match is None or match.distance > max_distance else [(match.distance, first, last, match)]
-        )
+        problem = Problem(part, ranges(None, n, last - first), pattern, True, True, max_distance)
+        match = _best(problem, first, device, cap)
+        return [] if match is None else [(match.distance, first, last, match)]
 
     found: list[Match] = []
     waiting = best_in(0, m)
     while waiting and len(found) < k:
         _, first, last, match = heapq.heappop(waiting)
         found.append(match)
+        if len(found) == k:
+            break
         for piece in (*best_in(first, match.start), *best_in(match.end, last)):
             heapq.heappush(waiting, piece)
     return found
@@ -100,7 +102,7 @@ def subsequence(
 
 def _best(problem: Problem, first: int, device: torch.device | None, cap_bytes: int) -> Match | None:
     """The best match in a piece of the series that begins at `first`; None if it holds none."""
-    solved = solve_on(device, problem, path=True, cap_bytes=cap_bytes)
+    solved, _ = solve_on(device, problem, path=True, cap_bytes=cap_bytes)
     if solved.path is None:
         return None
     path = solved.path + np.array([0, first])
