@@ -43,7 +43,10 @@ def test_an_index_is_asked_for_built_used_and_outdated(
     assert found["queries"] == "100 neighbours"
     assert found["recall@10"] > 0.8
     code, out, _ = run(capsys, *ask)
-    assert json.loads(out)[0]["uri"] == "7"
+    scores = {str(row): score for row, score in enumerate((vectors @ vectors[7]).tolist())}
+    hits = {hit["uri"]: hit["score"] for hit in json.loads(out)}
+    assert len(hits) == 3
+    assert hits == pytest.approx({uri: scores[uri] for uri in hits}, abs=1e-5)
     assert len(json.loads(run(capsys, *ask, "--where", "row < 2")[1])) == 2
     assert run(capsys, *ask, "--field", "image")[0] == 2
     Table.open(table).set_vectors("image", "f", [3], vectors[:1])

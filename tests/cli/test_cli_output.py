@@ -1,5 +1,6 @@
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -77,3 +78,50 @@ def test_a_bar_is_drawn_on_a_terminal_and_new_work_gets_a_new_one(monkeypatch: p
     assert "first [x]" in text
     assert "7/7" in text
     assert "second" in text
+
+
+STRANGE = "a\x1b[31mred\x1b[0m\x07 \x9b2J \u202egpj.exe\u202c caf\udce9\r\nfrog"
+
+
+def test_text_of_strangers_steers_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emit_table(["caption"], [(STRANGE,)])
+    emit_pairs({"caption": STRANGE})
+    output.note(STRANGE)
+    output.emit_text(STRANGE)
+    emit_json({"caption": STRANGE, STRANGE: 1})
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    emit_table(["caption"], [(STRANGE,)])
+    output.write_stream([STRANGE])
+    out, errors = capsys.readouterr()
+    drawn = re.sub("\x1b\\[[01]m", "", out)  # the heading in bold
+    assert all(one.isprintable() or one in "\n\t" for one in drawn + errors)
+    assert "\\x1b[31mred" in out
+    out.encode()
+
+
+def test_json_keeps_what_it_was_given_and_is_json_everywhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = {"caption": STRANGE, "good": "蛙 \U0001f438", "bad": [float("nan"), np.float32("inf"), 0.5]}
+    emit_json(value)
+    found = json.loads(capsys.readouterr().out)
+    assert found == {**value, "bad": [None, None, 0.5]}
+    latin = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr("sys.stdout", latin)
+    emit_json({"good": value["good"]})
+    latin.seek(0)
+    assert json.loads(latin.read()) == {"good": value["good"]}
+
+
+def test_a_table_on_a_terminal_is_a_line_a_row_and_cut_to_its_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    emit_table(["row", "caption"], [(place, "a very long caption " * 20) for place in range(3)])
+    lines = re.sub("\x1b\\[[01]m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert any(line.split() == ["row", "caption"] for line in lines)
+    assert sum("a very long caption" in line and "…" in line for line in lines) == 3

@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from sensorium.cli import main
+from sensorium.core.errors import UsageError
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
+from sensorium.media import Text
 from tiny_world import TINY_NAMES, draw_shape, play_tone
 
 
@@ -171,3 +173,39 @@ def test_models_lists_runs_and_shows_a_card(tiny_run: Path, capsys: pytest.Captu
     assert main(["models", str(tiny_run)]) == 0
     assert capsys.readouterr().out.startswith("# Tiny")
     assert main(["models", str(tiny_run.parent / "none")]) == 4
+
+
+def test_json_holds_the_fields_that_are_asked_for(embedded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask = ["search", str(embedded), "a red circle", "--json"]
+    assert main([*ask, "--fields", "row, score,is_quote"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert all(list(hit) == ["row", "score", "is_quote"] for hit in found)
+    assert (found[0]["row"], found[0]["is_quote"]) == (0, True)
+    for wrong in ("row,smell", "", ","):
+        assert main([*ask, "--fields", wrong]) == 2
+    assert main([*ask[:-1], "--fields", "row"]) == 2
+
+
+def test_what_looks_like_a_file_and_is_not_there_is_refused(
+    embedded: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["typo.jpg"], ["a frog", "-", "x/typo.jpg"]):
+        assert main(["search", str(embedded), *words]) == 2
+        assert "typo.jpg' looks like a path, and no such file is there" in capsys.readouterr().err
+        assert main(["search", str(embedded), *words, "--text", "--json"]) == 0
+    assert main(["search", str(embedded), "and/or", "--json"]) == 0
+    assert main(["ask", "typo.jpg"]) == 2
+    assert main(["embed", "typo.jpg", "--json", "-m", str(tiny_run)]) == 4
+    assert main(["classify", "typo.jpg", "--labels", "a,b", "-m", str(tiny_run)]) == 4
+    assert main(["caption", "typo.jpg"]) == 4
+
+
+def test_a_str_that_names_a_file_is_no_item(
+    tiny_model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a red circle").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"'a red circle' is a file; give a Path"):
+        tiny_model.embed(["a frog", "a red circle"])
+    vectors = tiny_model.embed([Text("a red circle"), Text("a blue circle")]).vectors
+    np.testing.assert_array_equal(vectors[1], tiny_model.embed(["a blue circle"]).vectors[0])

@@ -18,12 +18,12 @@ def units(num: int, seed: int, width: int = 32) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["IVF_PQ", "IVF_HNSW_SQ"])
 def test_recall_against_exact(kind: ann.Kind, tmp_path: Path) -> None:
-    vectors, queries = units(2003, 1), units(11, 2)
+    vectors, queries = units(2003, 1), units(101, 2)
     dataset = ann.build(ann.write(tmp_path / "v.lance", vectors, np.arange(2003) * 7), kind=kind)
     scores, rows = ann.search(dataset, queries, 10)
     exact_scores, exact = ExactIndex(vectors).search(queries, 10)
     assert ann.recall(rows, exact * 7) > 0.9
-    np.testing.assert_allclose(scores[:, 0], exact_scores[:, 0], atol=0.05)
+    assert np.all(scores <= exact_scores + 1e-5)
 
 
 def test_without_an_index_it_is_exact(tmp_path: Path) -> None:

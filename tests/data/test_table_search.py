@@ -104,3 +104,78 @@ def test_wrong_searches_say_what_to_do(searched, tmp_path):
         searched.search("a", model=MODEL, fields=["audio"])
     with pytest.raises(NotFoundError, match="sensorium embed"):
         Table.create(tmp_path / "empty").search("a", model=MODEL)
+
+
+@pytest.fixture
+def captioned(tmp_path: Path) -> Table:
+    """Rows whose pictures say nothing of their captions."""
+    told = [
+        "A green frog sits on a log.", "a red car", "The old man reads a very long book", "Ein grüner Frosch",
+        "frog", "a red carpet", "green frog sits", None,
+    ]  # fmt: skip
+    table = Table.create(tmp_path / "t")
+    table.add(
+        Sample(f"u{n}", image=bytes([n]), texts=[Caption("en", text)] if text else [Caption("", "")])
+        for n, text in enumerate(told)
+    )
+    random = np.random.default_rng(3)
+    table.set_vectors("image", "letters", np.arange(8), unit(random.standard_normal((8, 7))))
+    return table
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("a green frog sits on a log", [0]),
+        ("A  GREEN frog\nsits on a log!", [0]),
+        ("green frog sits", [6, 0]),  # a whole caption before a part of one
+        ("man reads a very long", [2]),
+        ("ein GRÜNER frosch", [3]),
+        ("frog", [4]),
+        ("a red car", [1]),  # not: a red carpet
+        ("sits on a", [0]),
+        ("red car", []),  # two words are left to the vectors
+        ("reads long book", []),
+        ("?", []),
+        ("", []),
+    ],
+)
+def test_rows_that_a_text_quotes_come_first(captioned: Table, query: str, rows: list[int]) -> None:
+    hits = captioned.search(query, model=MODEL, k=8)
+    assert [hit.row for hit in hits if hit.is_quote] == rows
+    assert [hit.row for hit in hits[: len(rows)]] == rows
+    assert sorted(hit.row for hit in hits) == list(range(8))
+    by_vector = captioned.search(MODEL.embed([query]).vectors[0], model=MODEL, k=8)
+    assert [hit.row for hit in hits[len(rows) :]] == [hit.row for hit in by_vector if hit.row not in rows]
+    scores = {hit.row: hit.score for hit in by_vector}
+    assert {hit.row: hit.score for hit in hits} == pytest.approx(scores, abs=1e-6)
+
+
+def test_quotes_are_filtered_cut_and_found_in_new_rows(captioned: Table) -> None:
+    query = "green frog sits"
+    assert [hit.row for hit in captioned.search(query, model=MODEL, k=1)] == [6]
+    assert captioned.search(query, model=MODEL, where="row < 5")[0].row == 0
+    assert not any(hit.is_quote for hit in captioned.search(query, model=MODEL, fields=["image"]))
+    assert [hit.row for hit in captioned.search(query, model=MODEL, min_score=1.0)[:2]] == [6, 0]
+    captioned.add(
+        [Sample("new", image=b"new", texts=[Caption("fr", "x"), Caption("en", "Green frog, sits")])]
+    )
+    assert captioned.search(query, model=MODEL)[0].row == 6  # the new row has no vector yet
+    captioned.set_vectors("image", "letters", [8], MODEL.embed(["gg"]).vectors)
+    assert {hit.row for hit in captioned.search(query, model=MODEL)[:2]} == {6, 8}
+
+
+def test_a_search_with_relevance_asks_its_background_once(searched: Table) -> None:
+    asked: list[object] = []
+
+    class Counting(Letters):
+        def embed(self, items):
+            asked.extend(items)
+            return super().embed(items)
+
+    first = searched.search("abba", model=Counting(), min_score=0.0, fields=["image"])
+    read = searched._beside.get
+    searched._beside.get = None  # no vector is read again
+    assert searched.search("abba", model=Counting(), min_score=0.0, fields=["image"]) == first
+    searched._beside.get = read
+    assert asked == ["abba", "abba"]

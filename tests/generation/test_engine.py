@@ -171,7 +171,7 @@ def test_threads_share_one_engine() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join()
     alone = [Engine(tiny_decoder(rows=1)).run([request])[0].ids for request in requests]
     assert [found[number] for number in range(7)] == alone
 

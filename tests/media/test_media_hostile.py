@@ -1,6 +1,4 @@
-"""The corpus of hostile files: each gives a right value or one reasoned error, in bounded memory and time."""
-
-import time
+"""The corpus of hostile files: each gives a right value or one reasoned error, in bounded memory."""
 
 import hostile
 import numpy as np
@@ -14,7 +12,6 @@ from sensorium.media import sandbox
 pytestmark = pytest.mark.slow
 
 MEMORY_BYTES = 512 << 20
-SECONDS = 10
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +61,15 @@ def test_direct(corpus, capfd, recwarn):
     assert not recwarn.list
 
 
-def test_isolated_in_bounded_memory_and_time(corpus):
+def test_isolated_in_bounded_memory(corpus):
     folder, expected = corpus
     media.open(b"warm", isolate=True)
     too_much = {}
     for name, kind in expected.items():
-        began = time.monotonic()
         assert outcome(folder / name, isolate=True)[0] == kind, name
-        took_s, peak = time.monotonic() - began, max(worker.peak_bytes for worker in sandbox._POOL._idle)
-        if took_s > SECONDS or peak > MEMORY_BYTES:
-            too_much[name] = (took_s, peak)
+        peak = max(worker.peak_bytes for worker in sandbox._POOL._idle)
+        if peak > MEMORY_BYTES:
+            too_much[name] = peak
     assert not too_much
 
 

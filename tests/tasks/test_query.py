@@ -39,7 +39,49 @@ def test_an_existing_file_is_a_file_unless_text_is_asked_for(tmp_path: Path) -> 
     file.write_bytes(b"x")
     assert parse_terms([str(file)])[0].item == file
     assert parse_terms([str(file)], is_text=True)[0].item == str(file)
-    assert parse_terms([str(tmp_path)])[0].item == str(tmp_path)
+    with pytest.raises(UsageError, match=r"is a folder; give the path of a file, or for words add --text"):
+        parse_terms([str(tmp_path)])
+    assert parse_terms([str(tmp_path)], is_text=True)[0].item == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["typo.jpg"], ["a frog", "-", "typo.JPG"], ["my", "holiday.png"], ["sounds/croak.ogg", "+", "x"],
+        ["./typo"], ["../typo"], ["/no/such/file"], ["~/typo"], ["a/b/c"], ["here/typo"], ["C:\\a.b"],
+        ["https://example.org/frog"], ["caf\udce9.png"],
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_path_and_is_not_there_is_no_text(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    with pytest.raises(UsageError, match=r"give (the path of )?a file, or for words add --text"):
+        parse_terms(words)
+    assert parse_terms(words, is_text=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "and/or", "24/7", "24/12/2025", "a black/white photo", "AC/DC live", "1/2 cup of sugar", "he/she",
+        "a/b testing in 2 steps", "What is a .png?", "version 1.0", "node.js", "U.S.", "on / off", "/", "...",
+        "see https://example.org/frog there", "what does frog.jpg show?",
+    ],
+)  # fmt: skip
+def test_texts_with_slashes_and_dots_are_texts(text: str) -> None:
+    assert [term.item for term in parse_terms([text])] == [text]
+
+
+def test_a_str_that_names_a_file_is_refused_in_python(
+    things: Table, word_model: WordModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "frog").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"'frog' is a file; give a Path .* or Text\('frog'\)"):
+        things.search("frog", model=word_model)
+    assert vector_of(["green frog"], word_model, things).shape == (37,)
 
 
 def test_a_very_long_text_is_not_looked_up_as_a_path() -> None:
@@ -104,3 +146,23 @@ def test_a_query_is_described_with_its_signs() -> None:
     terms = [Term("a frog"), Term("green", -1.0), Term(4), Term(Path("b/leaf.png"), -1.0)]
     assert describe(terms) == "a frog - green + row 4 - leaf.png"
     assert describe([Term("rain", -1.0)]) == "- rain"
+
+
+def test_a_row_is_asked_for_by_its_own_vectors_alone(things: Table, word_model: WordModel) -> None:
+    things.vectors = None
+    terms = [Term(3)]
+    query_vector(terms, None, things, field="image", fingerprint=word_model.fingerprint)
+    things.set_vectors("text", word_model.fingerprint, [4, 1, 4], np.eye(37, dtype=np.float32)[:3])
+    assert things.row_vectors("text", word_model.fingerprint, 4).tolist() == np.eye(37)[[0, 2]].tolist()
+    assert things.row_vectors("text", word_model.fingerprint, 0).shape == (0, 37)
+    things.set_vectors("text", word_model.fingerprint, [4], np.eye(37, dtype=np.float32)[7:8])
+    assert things.row_vectors("text", word_model.fingerprint, 4).tolist() == np.eye(37)[[7]].tolist()
+
+
+def test_vectors_are_drawn_once_each_and_all_where_there_are_few(things: Table) -> None:
+    rows = np.repeat(np.arange(5), 3)
+    things.set_vectors("text", "f", rows, np.arange(1, 16, dtype=np.float32)[:, None])
+    for num in (1, 4, 15, 100):
+        drawn_rows, values = things.draw_vectors("text", "f", num, seed=2)
+        assert len(set(values[:, 0].tolist())) == len(values) == min(num, 15)
+        np.testing.assert_array_equal(rows[values[:, 0].astype(int) - 1], drawn_rows)

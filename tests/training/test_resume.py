@@ -122,7 +122,7 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
         to_toml(locked_recipe(tmp_path / "table.lance", steps=150, save_every=2, eval_every=50))
     )
     started = time.monotonic()
-    assert run(recipe, tmp_path / "whole", timeout_s=600)
+    assert run(recipe, tmp_path / "whole", timeout_s=None)
     took_s = time.monotonic() - started
     kills, chance = 0, random.Random(20)
     while kills < 20:
@@ -130,7 +130,7 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
             (tmp_path / "cut").rename(tmp_path / f"done-{len(list(tmp_path.glob('done-*')))}")
         else:
             kills += 1
-    assert run(recipe, tmp_path / "cut", timeout_s=600)
+    assert run(recipe, tmp_path / "cut", timeout_s=None)
     for folder in (tmp_path / "cut", *tmp_path.glob("done-*")):
         assert digests(folder) == digests(tmp_path / "whole")
         steps = [line["step"] for line in read_log(folder / "log.jsonl") if "loss" in line]
@@ -138,7 +138,7 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
         assert json.loads((folder / "log.jsonl").read_text().splitlines()[-1])["step"] == 150
 
 
-def run(recipe: Path, out: Path, timeout_s: float) -> bool:
+def run(recipe: Path, out: Path, timeout_s: float | None) -> bool:
     """Train in a process of its own and kill it after `timeout_s`; whether it came to its end."""
     command = [sys.executable, "-m", "sensorium", "train", str(recipe), "--resume", "-o", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

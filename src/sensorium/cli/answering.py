@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
-from sensorium.cli.output import PARTLY_FAILED, TerminalProgress, emit_json, note, write_stream
+from sensorium.cli.output import PARTLY_FAILED, TerminalProgress, emit_json, emit_text, note, write_stream
 from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
+from sensorium.core.printable import one_line
 
 if TYPE_CHECKING:
     from sensorium.generation import Precision
@@ -37,11 +38,18 @@ def read_words(words: Sequence[str] | None, otherwise: str) -> str:
     """The text that was given as words, else by a pipe.
 
     Raises:
-        UsageError: If there is none; it says `otherwise`.
+        UsageError: If there is none; it says `otherwise`. Or if it is one word that looks like a path.
     """
+    from sensorium.media.names import looks_like_path
+
     text = " ".join(words) if words else "" if sys.stdin.isatty() else sys.stdin.read()
     if not text.strip():
         raise UsageError(otherwise)
+    if words and len(text.split()) == 1 and looks_like_path(text):
+        raise UsageError(
+            f"'{text}' looks like a path, and no such file is there; "
+            "for the text in a file put < before its name"
+        )
     return text
 
 
@@ -167,7 +175,7 @@ def _answer_each(
                 progress(number, count, "answering")
             else:
                 label = clock(cast(float, name["start_s"])) if "start_s" in name else name["uri"]
-                print(label, " ".join(str(found["text"]).split()), sep="\t", flush=True)
+                emit_text(f"{one_line(str(label))}\t{one_line(str(found['text']))}")
     if is_json:
         emit_json(done)
     if num_failed:

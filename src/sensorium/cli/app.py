@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from sensorium import __version__
 from sensorium.core.errors import NotFoundError, SensoriumError
+from sensorium.core.printable import one_line
 
 if TYPE_CHECKING:
     from typer._click import Command, Context
@@ -164,7 +165,7 @@ def _system_message(error: OSError) -> str:
 
 def _fail(message: str, exit_code: int) -> int:
     """Print one line to stderr, red on a terminal."""
-    line = " ".join(message.split())
+    line = one_line(message)
     if line:
         is_coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
         text = f"error: {line}" if exit_code != INTERRUPTED else line

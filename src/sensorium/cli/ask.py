@@ -48,6 +48,7 @@ def ask(
     with their "uri", with --every of the parts with their "start_s". Exits 3 if some of several files could
     not be read.
     """
+    from sensorium.media.names import looks_like_path
     from sensorium.tasks.assistant import write_config
 
     *names, question = given
@@ -56,6 +57,10 @@ def ask(
         raise UsageError('the question is empty; ask for something, as: sensorium ask frog.png "What is it?"')
     if isfile(question):
         raise UsageError(f"'{question}' is a file; put the question behind the files, in quotes")
+    if looks_like_path(question):
+        raise UsageError(
+            f"'{question}' looks like a path, and no such file is there; the question comes last, in quotes"
+        )
     check_files(paths)
     task: Task = "ask" if paths else "text"
     assistant = open_model(task, model, precision=precision)

@@ -10,7 +10,7 @@ import typer
 
 from sensorium.cli.answering import open_model, read_words
 from sensorium.cli.options import SeedOption, TaughtModelOption, TemperatureOption, WordsArgument
-from sensorium.cli.output import JsonOption, emit_json
+from sensorium.cli.output import JsonOption, emit_json, emit_text
 from sensorium.core.errors import UsageError
 
 app = typer.Typer(add_completion=False)
@@ -69,7 +69,7 @@ def draw(
     assert picture is not None, "what draws gives pictures"
     write_medium(picture, out)
     if not json:
-        print(out)
+        emit_text(str(out))
         return
     height, width = picture.pixels.shape[:2]
     size = {"width_px": width, "height_px": height, "tokens": len(answer.ids)}

@@ -64,12 +64,15 @@ def _embed_table(
     device: str,
     json: bool,
 ) -> None:
+    from sensorium.data.query import no_vectors
     from sensorium.data.table import Table
     from sensorium.tasks.embed import embed_table
     from sensorium.tasks.ledger import check_languages, latest_model, note_model
     from sensorium.tasks.runs import trained_languages
 
     table = Table.open(path)
+    if not len(table):
+        raise no_vectors(table)
     folder = latest_model(table) if run is None else run
     model = load_model(folder, device)
     chosen = trained_languages(folder) if languages is None else languages
@@ -79,6 +82,8 @@ def _embed_table(
         report = embed_table(table, model, fields=fields, languages=chosen, progress=progress)
     for row, name, reason in report.failures:
         note(f"row {row}, {name}: {reason}")
+    for name, count in report.skipped.items():
+        note(f"{name} of {count:,} rows was not embedded: the model has no tower for it")
     if json:
         emit_json({"rows": report.rows, "failed": len(report.failures), "model": report.fingerprint})
     else:
@@ -115,8 +120,10 @@ def _embed_files(
 
 
 def _vector_or_note(model: JointEmbedding, item: Path | str) -> np.ndarray | None:
+    from sensorium.media.names import as_words
+
     try:
-        vector: np.ndarray = model.embed([item]).vectors[0]
+        vector: np.ndarray = model.embed([as_words(item) if isinstance(item, str) else item]).vectors[0]
     except SensoriumError as error:
         note(f"{item}: {error}")
         return None

@@ -10,7 +10,6 @@ import typer
 
 from sensorium.cli.options import ModelOption, load_model
 from sensorium.cli.output import JsonOption, emit_json, emit_pairs, note
-from sensorium.core.errors import NotFoundError
 
 if TYPE_CHECKING:
     from sensorium.data.table import Table
@@ -72,6 +71,7 @@ def index(
 
 def _fingerprint(table: Table, run: Path | None) -> str:
     """Of a named model, else of the one that embedded the table last."""
+    from sensorium.data.query import no_vectors
     from sensorium.tasks.ledger import read_ledger
 
     ledger = read_ledger(table)
@@ -80,5 +80,5 @@ def _fingerprint(table: Table, run: Path | None) -> str:
         return here[-1] if here else load_model(run).fingerprint
     known = list(ledger) or list(table.fields_embedded())
     if not known:
-        raise NotFoundError(f"{table.path} has no vectors; run: sensorium embed {table.path} --model RUN")
+        raise no_vectors(table)
     return known[-1]

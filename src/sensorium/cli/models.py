@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sensorium.cli.output import JsonOption, emit_json, emit_pairs, emit_table, note
+from sensorium.cli.output import JsonOption, emit_json, emit_pairs, emit_table, emit_text, note
 
 app = typer.Typer(add_completion=False)
 
@@ -41,7 +41,7 @@ def models(
         return
     if run is not None:
         card = read_card(run)
-        emit_json({"path": str(run), "card": card}) if json else print(card)
+        emit_json({"path": str(run), "card": card}) if json else emit_text(card)
         return
     from sensorium.encoders import ENCODERS
     from sensorium.tasks.load import PRESETS

@@ -6,14 +6,17 @@ Rich is imported when something is drawn, never for `--help`.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from sensorium.core.printable import json_safe, one_line
+from sensorium.core.printable import visible as visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -28,12 +31,29 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 def emit_json(value: object) -> None:
-    """Print `value` as one line of JSON on stdout; NumPy numbers and arrays become plain ones."""
-    print(json.dumps(value, ensure_ascii=False, default=_plain), flush=True)
+    """Print `value` as one line of JSON on stdout.
+
+    NumPy numbers and arrays become plain ones, what is not finite null. Where stdout is not UTF-8, and for
+    characters that would steer a terminal, JSON's own escapes are used.
+    """
+    is_utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+    try:
+        text = json.dumps(value, ensure_ascii=not is_utf8, default=_plain, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), ensure_ascii=not is_utf8, default=_plain)
+    print(json_safe(text), flush=True)
+
+
+def emit_text(text: str, *, end: str = "\n") -> None:
+    """Print a text on stdout as it is, but for characters that would steer a terminal, which are escaped."""
+    print(visible(text), end=end, flush=True)
 
 
 def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """Print a table on stdout: drawn on a terminal, tab-separated (header first) when it goes elsewhere."""
+    """Print a table on stdout: tab-separated (header first), or drawn where stdout is a terminal.
+
+    On a terminal a row is one line, and texts are cut to its width.
+    """
     if not sys.stdout.isatty():
         for row in [columns, *rows]:
             print("\t".join(_one_line(cell) for cell in row))
@@ -47,9 +67,9 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: 
     body = [list(row) for row in rows]
     for place, column in enumerate(columns):
         is_number = bool(body) and all(isinstance(row[place], int | float) for row in body)
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(column, justify="right" if is_number else "left", no_wrap=is_number)
     for row in body:
-        table.add_row(*(Text(_one_line(cell)) for cell in row))
+        table.add_row(*(Text(_one_line(cell), no_wrap=True, overflow="ellipsis") for cell in row))
     Console().print(table)
 
 
@@ -63,7 +83,7 @@ def emit_pairs(pairs: Mapping[str, object]) -> None:
 def write_stream(pieces: Iterable[str]) -> None:
     """Show a text on stdout while it is being written, and end the line.
 
-    On a terminal control characters are left out: what a model writes must not move the cursor.
+    On a terminal control characters are escaped: what a model writes must not move the cursor.
     """
     is_terminal = sys.stdout.isatty()
     for piece in pieces:
@@ -71,14 +91,9 @@ def write_stream(pieces: Iterable[str]) -> None:
     print(flush=True)
 
 
-def visible(text: str) -> str:
-    """A text without control characters, but for tabs and line breaks."""
-    return "".join(one for one in text if one in "\n\t" or unicodedata.category(one) != "Cc")
-
-
 def note(message: str) -> None:
     """Say something on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    print(visible(message), file=sys.stderr, flush=True)
 
 
 class TerminalProgress:
@@ -125,9 +140,9 @@ class TerminalProgress:
         from rich.markup import escape
 
         if is_new or self._task is None:
-            self._task = bar.add_task(escape(message), total=total, completed=done)
+            self._task = bar.add_task(escape(visible(message)), total=total, completed=done)
         else:
-            bar.update(self._task, completed=done, total=total, description=escape(message))
+            bar.update(self._task, completed=done, total=total, description=escape(visible(message)))
 
     def _print_line(self, done: int, total: int | None, message: str, is_new: bool) -> None:
         now = time.monotonic()
@@ -158,6 +173,16 @@ def _plain(value: object) -> object:
     return str(value) if convert is None else convert()
 
 
+def _finite(value: object) -> object:
+    """The same with None for numbers that JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _one_line(cell: object) -> str:
-    text = f"{cell:.4f}" if isinstance(cell, float) else str(cell)
-    return " ".join(text.split())
+    return one_line(f"{cell:.4f}" if isinstance(cell, float) else str(cell))

@@ -40,12 +40,15 @@ def phrases(
     """
     from sensorium import media
     from sensorium.core.runtime import pick_device
+    from sensorium.media.names import file_or_text
     from sensorium.models.checkpoint import load
     from sensorium.models.grounder import Grounder
     from sensorium.tasks.ground import find_phrases
 
     if model is None:
         raise NotFoundError("no model given; give --model RUN, trained by: sensorium train grounding")
+    if isinstance(file_or_text(text, remedy="put the words in quotes behind IMAGE"), Path):
+        raise UsageError(f"'{text}' is a file; give the words that are said of the picture")
     opened = media.open(image)
     if not isinstance(opened, media.Image):
         raise UsageError(f"{image} holds {type(opened).__name__.lower()}; give a picture")

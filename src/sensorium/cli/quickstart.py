@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, note
+from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, emit_text, note
 
 if TYPE_CHECKING:
     from sensorium.tasks.quickstart import Quickstart
@@ -74,7 +74,7 @@ def _print(done: Quickstart, seconds: float) -> None:
         (one.words, "; ".join(hit.texts.get("en", hit.uri) for hit in one.found[:3])) for one in done.asked
     ]
     emit_table(["query", "found first"], rows, "Six queries over all rows")
-    print(f"sheet  {done.sheet}\npage   {done.page}")
+    emit_text(f"sheet  {done.sheet}\npage   {done.page}")
     note(f"done in {seconds:.0f} s; look at {done.sheet}, then try:")
     note(f"  sensorium search {done.table.path} a blue fish - blue + red --sheet found.png")
     note(f"  sensorium classify YOUR_PICTURE.jpg --labels 'a cat,a dog,a car' --model {done.run}")

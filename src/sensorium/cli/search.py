@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sensorium.tasks.search import SearchRequest
 
 app = typer.Typer(add_completion=False)
+_JSON_FIELDS = ("id", "row", "score", "uri", "texts", "field", "relevance", "is_quote")
 
 
 @app.command()
@@ -70,16 +71,25 @@ def search(
     ] = None,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
+    json_fields: Annotated[
+        str | None,
+        typer.Option(
+            "--fields", metavar="A,B,...", help=f"What --json prints of a row: {', '.join(_JSON_FIELDS)}."
+        ),
+    ] = None,
 ) -> None:
     """Find rows by text, image, sound, video or vector.
 
     QUERY is a text, or the path of a file; words need no quotes. A lone + or - adds or subtracts the next:
     sensorium search TABLE a red apple - red + green. --like and --vector are added to the rest. Without
-    --model the model that embedded the table is used. --json prints [{"id", "score", "uri", "texts"}, ...].
+    --model the model that embedded the table is used. Rows with a caption that a text quotes come first.
+    A QUERY that looks like a path (frog.jpg, ./frog, a/b/c) must be there; --text searches it as words.
+    --json prints [{"id", "score", "uri", "texts"}, ...], or what --fields names.
     """
     from sensorium.data.table import Table
     from sensorium.tasks.search import SearchRequest
 
+    keys = _json_fields(json_fields, json)
     opened = Table.open(table)
     terms = _terms(opened, query or [], like or [], vectors or [], is_text)
     if not terms:
@@ -89,10 +99,22 @@ def search(
     if sheet is not None or html is not None:
         _draw(opened, terms, found, fields or [], sheet, html)
     if json:
-        keys = ("id", "score", "uri", "texts")
         emit_json([{key: getattr(hit, key) for key in keys} for hit in found])
     else:
         _print(found)
+
+
+def _json_fields(asked: str | None, is_json: bool) -> Sequence[str]:
+    if asked is None:
+        return ("id", "score", "uri", "texts")
+    if not is_json:
+        raise UsageError("--fields is for --json; the columns of the table are always the same")
+    names = list(dict.fromkeys(name.strip() for name in asked.split(",") if name.strip()))
+    unknown = [name for name in names if name not in _JSON_FIELDS]
+    if unknown or not names:
+        wrong = f"no field '{unknown[0]}'" if unknown else "no field is named"
+        raise UsageError(f"--fields {asked}: {wrong}; known: {', '.join(_JSON_FIELDS)}")
+    return names
 
 
 def _terms(
@@ -116,13 +138,13 @@ def _find(table: Table, request: SearchRequest, run: Path | None, device: str) -
 
 def _latest_space(table: Table) -> Embedder:
     """Rows and vectors are compared without loading a model."""
-    from sensorium.core.errors import NotFoundError
+    from sensorium.data.query import no_vectors
     from sensorium.tasks.ledger import read_ledger
     from sensorium.tasks.search import Space
 
     known = list(read_ledger(table)) or list(table.fields_embedded())
     if not known:
-        raise NotFoundError(f"{table.path} has no vectors; run: sensorium embed {table.path} --model RUN")
+        raise no_vectors(table)
     return Space(known[-1])
 
 

@@ -17,7 +17,7 @@ from sensorium.cli.options import (
     TemperatureOption,
     WordsArgument,
 )
-from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, note
+from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_text, note
 from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def speak(
             seconds = round(time.perf_counter() - start, 3)
             emit_json({"path": str(out), **heard, "tokens": speech.num_ids, "seconds": seconds})
         else:
-            print(out)
+            emit_text(str(out))
     if speech.is_cut:
         note("(a sentence was cut; --max-tokens allows more)")
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, emit_json, emit_table, note
+from sensorium.cli.output import (
+    PARTLY_FAILED,
+    JsonOption,
+    TerminalProgress,
+    emit_json,
+    emit_table,
+    emit_text,
+    note,
+)
 
 if TYPE_CHECKING:
     from sensorium.tasks.train import Trained
@@ -71,7 +79,7 @@ def _print(trained: Trained, json: bool) -> None:
     if metrics:
         rows = [(pair, *(found.get(name, "") for name in names)) for pair, found in metrics.items()]
         emit_table(["held-out rows", *names], rows)
-    print(trained.folder)
+    emit_text(str(trained.folder))
     note(f"next: {trained.next_step}")
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from sensorium.cli.options import DeviceOption
-from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, emit_json, emit_table, note
+from sensorium.cli.output import (
+    PARTLY_FAILED,
+    JsonOption,
+    TerminalProgress,
+    emit_json,
+    emit_table,
+    emit_text,
+    note,
+)
 from sensorium.core.errors import SensoriumError, UsageError
 
 if TYPE_CHECKING:
@@ -167,6 +175,6 @@ def _print(done: dict[Path, Transcript], ending: str, *, is_one: bool) -> None:
             emit_json([{"uri": str(path), **one} for path, one in zip(done, listed, strict=True)])
     elif is_one:
         for transcript in done.values():
-            print(WRITERS[ending](transcript), end="")
+            emit_text(WRITERS[ending](transcript), end="")
     else:
         emit_table(["file", "text"], [(str(path), one.text) for path, one in done.items()])

@@ -8,6 +8,7 @@
     ├── FetchError        (OSError)            a download that failed             exit 1
     ├── MediaError        (ValueError)         bytes that are not usable media    exit 1
     │   └── LimitError                         media beyond the declared limits   exit 1
+    ├── StorageError      (OSError)            a place that cannot be written     exit 1
     ├── TableError        (ValueError)         a media table that is not as asked exit 1
     ├── CheckpointError   (ValueError)         a model folder that does not load  exit 1
     └── TrainingError     (RuntimeError)       training that cannot go on         exit 1
@@ -48,6 +49,10 @@ class MissingExtraError(SensoriumError, ImportError):
 
 class FetchError(SensoriumError, OSError):
     """A package or URL that could not be fetched."""
+
+
+class StorageError(SensoriumError, OSError):
+    """A file or folder that cannot be written or read: a full disk, no permission, a read-only place."""
 
 
 class MediaError(SensoriumError, ValueError):

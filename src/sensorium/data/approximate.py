@@ -9,6 +9,7 @@ it is built. It does not know what the vectors mean.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -18,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import filelock
 import lance
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -27,7 +27,7 @@ from sensorium.core.errors import NotFoundError, TableError, UsageError
 from sensorium.core.types import FIELDS
 from sensorium.data import ann
 from sensorium.data.index import inner_products
-from sensorium.data.store import Store
+from sensorium.data.store import Store, locked, one_error, remedy_of
 from sensorium.data.vectors import VectorFolder, dataset_path
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ EXACT_IS_FAST_BELOW = 100_000
 _READ_AT_MOST = 20_000
 """A filter that keeps no more vectors than this is answered exactly, by reading these."""
 _BLOCK = 8192
+_OF = "sensorium.fingerprint"
+_SAMPLE = 8192
+"""Vectors that stand for all: they give the deviation of scores to about 1 %."""
 
 
 class ApproximateIndex:
@@ -52,8 +55,10 @@ class ApproximateIndex:
 
     def __init__(self, dataset: lance.LanceDataset, num_probes: int = 32, refine: int = 10) -> None:
         self._dataset = dataset
-        self._size = int(dataset.count_rows())
-        self.dim = int(dataset.schema.field("vector").type.list_size)
+        self._path = Path(dataset.uri)
+        with one_error(self._path):
+            self._size = int(dataset.count_rows())
+            self.dim = int(dataset.schema.field("vector").type.list_size)
         self.num_probes = num_probes
         self.refine = refine
 
@@ -75,6 +80,7 @@ class ApproximateIndex:
 
         Raises:
             UsageError: If k < 1 or the widths differ.
+            TableError: If the files are damaged.
         """
         if k < 1 or queries.shape[1:] != (self.dim,):
             raise UsageError(f"k={k} and queries {queries.shape}; expected k >= 1 and (q, {self.dim})")
@@ -102,10 +108,18 @@ class ApproximateIndex:
         if allowed is None or num_allowed > _READ_AT_MOST:
             probes, num_partitions = self.num_probes, ann.num_partitions(len(self))
             while wanted <= _READ_AT_MOST:
-                _, labels = ann.search(
-                    self._dataset, query[None], wanted, label="place", num_probes=probes, refine=self.refine
-                )
+                with one_error(self._path):
+                    _, labels = ann.search(
+                        self._dataset,
+                        query[None],
+                        wanted,
+                        label="place",
+                        num_probes=probes,
+                        refine=self.refine,
+                    )
                 found = np.unique(labels[labels >= 0])
+                if len(found) and found[-1] >= len(self):
+                    raise TableError(f"{self._path} holds places of no vector; {remedy_of(self._path)}")
                 found = found if allowed is None else found[allowed[found]]
                 if len(found) >= k:
                     return found
@@ -115,10 +129,19 @@ class ApproximateIndex:
         return np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
 
     def _read(self, positions: Int64[np.ndarray, " c"]) -> Float32[np.ndarray, "c E"]:
-        column = self._dataset.take(positions.tolist(), columns=["vector"])["vector"]
-        flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        rows: Float32[np.ndarray, "c E"] = flat.reshape(len(positions), self.dim)
+        with one_error(self._path):
+            column = self._dataset.take(positions.tolist(), columns=["vector"])["vector"]
+            flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            rows: Float32[np.ndarray, "c E"] = flat.reshape(len(positions), self.dim)
+        if not np.isfinite(rows).all():
+            raise TableError(f"{self._path} holds vectors that are not finite; {remedy_of(self._path)}")
         return rows
+
+    @functools.cached_property
+    def sample(self) -> Float32[np.ndarray, "s E"]:
+        """Some thousands of the vectors, drawn at random and kept: what scores of a query are like."""
+        drawn = np.random.default_rng(0).permutation(len(self))[:_SAMPLE]
+        return self._read(np.sort(drawn))
 
 
 @dataclass(frozen=True)
@@ -134,6 +157,11 @@ class ApproximatePool:
     rows: Int64[np.ndarray, " n"]
     fields: Int64[np.ndarray, " n"]
     index: ApproximateIndex
+
+    @property
+    def sample(self) -> Float32[np.ndarray, "s E"]:
+        """Vectors that stand for all."""
+        return self.index.sample
 
 
 @dataclass(frozen=True)
@@ -171,8 +199,8 @@ def build_approximate(table: Table, fingerprint: str, kind: ann.Kind = "IVF_PQ")
         )
     path = _path(table, fingerprint)
     partial = path.with_name(f".{path.name}.part")
-    try:
-        with filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+    with locked(path, 0.0, "is being built"), one_error(path, "cannot be written", "run the same again"):
+        try:
             shutil.rmtree(partial, ignore_errors=True)
             columns = {"place": np.arange(len(pool.rows)), "field": pool.fields}
             facts = {"fingerprint": fingerprint, "kind": kind, "entries": json.dumps(entries)}
@@ -180,8 +208,8 @@ def build_approximate(table: Table, fingerprint: str, kind: ann.Kind = "IVF_PQ")
             ann.build(ann.write(partial, pool.index.vectors, pool.rows, columns, facts), kind=kind)
             shutil.rmtree(path, ignore_errors=True)
             os.rename(partial, path)
-    except filelock.Timeout as error:
-        raise TableError(f"{path} is being built by another process; wait for it or stop it") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return Built(kind, len(pool.rows), time.perf_counter() - start, size)
 
@@ -191,19 +219,27 @@ def open_approximate(table: Table, fingerprint: str) -> ApproximatePool:
 
     Raises:
         NotFoundError: If there is none.
-        TableError: If vectors were written after it was built.
+        TableError: If vectors were written after it was built, or it is damaged.
     """
     path = _path(table, fingerprint)
     remedy = f"run: sensorium data index {table.path}"
     if not Store.exists(path):
         raise NotFoundError(f"{table.path} has no approximate index for this model ({fingerprint}); {remedy}")
     store = Store.open(path)
-    before, now = json.loads(store.metadata["sensorium.entries"]), _entries(table, fingerprint)
+    now = _entries(table, fingerprint)
+    with one_error(path):
+        before = dict(json.loads(store.metadata["sensorium.entries"]))
     if before != now:
-        counts = ", ".join(f"{name} {before.get(name, 0)} then, {count} now" for name, count in now.items())
+        counts = ", ".join(
+            f"{name} {before.get(name, 0)} then, {now.get(name, 0)} now" for name in sorted({*before, *now})
+        )
         raise TableError(f"the approximate index of {table.path} is stale ({counts} written); {remedy}")
-    columns = store.scan(["row", "field"])
-    rows, fields = (columns[name].to_numpy().astype(np.int64) for name in ("row", "field"))
+    columns = store.scan(["row", "field", "place"])
+    with one_error(path):
+        rows, fields, places = (columns[name].to_numpy().astype(np.int64) for name in columns.column_names)
+    is_sound = np.array_equal(places, np.arange(len(rows))) and store.metadata.get(_OF) == fingerprint
+    if not is_sound or np.any((rows < 0) | (rows >= len(table)) | (fields < 0) | (fields >= len(FIELDS))):
+        raise TableError(f"{path} does not fit the table; {remedy}")
     return ApproximatePool(rows, fields, ApproximateIndex(store.dataset))
 
 

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from sensorium.core.files import write_atomic
+from sensorium.core.files import storage_error, write_atomic
 from sensorium.data.sources.item import Failure, name_of, one_line
 
 NAME = "errors.jsonl"
@@ -55,6 +55,13 @@ class Quarantine:
         """Append what was added since the last time, durably."""
         if not self._pending:
             return
+        try:
+            self._append()
+        except OSError as error:
+            raise storage_error(error, self.path) or error from error
+        self._pending.clear()
+
+    def _append(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             if not _ends_a_line(self.path):
@@ -62,7 +69,6 @@ class Quarantine:
             file.writelines(_line(failure, self._table) for failure in self._pending)
             file.flush()
             os.fsync(file.fileno())
-        self._pending.clear()
 
     def close(self) -> None:
         """Write the file anew: one line for each input that still fails; no file if there is none."""

@@ -15,16 +15,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from sensorium.core.errors import UsageError
 from sensorium.core.types import Embedder
 from sensorium.data.query import Hit, Pool
 
 if TYPE_CHECKING:
+    from sensorium.data.approximate import ApproximatePool
     from sensorium.data.table import Table
 
 NUM_BACKGROUND = 200
+_FEW = 32
 _PHRASES = (
     "a person at a desk",
     "a dog in the snow",
@@ -79,43 +81,50 @@ class Background:
         return np.asarray(places / len(self.best), dtype=np.float32)
 
 
+def check_share(min_score: float | None) -> None:
+    """Refuse a least relevance that is none.
+
+    Raises:
+        UsageError: If it is not in 0..1.
+    """
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise UsageError(f"min_score={min_score} is a relevance between 0 and 1, as in 0.9")
+
+
 def keep_relevant(
-    table: Table,
     query: Float32[np.ndarray, " E"],
     hits: Sequence[Hit],
-    *,
-    model: Embedder,
-    fields: Sequence[str] | None,
+    pool: Pool | ApproximatePool,
+    background: Background,
     min_score: float,
 ) -> list[Hit]:
     """Give each hit its relevance and keep those that reach `min_score`.
 
     Args:
-        table: That was searched.
         query: Unit vector.
         hits: What was found, best first.
-        model: That embedded the table.
-        fields: Fields that were searched.
+        pool: The vectors that were searched.
+        background: Of that pool.
         min_score: Least relevance, 0..1.
-
-    Raises:
-        UsageError: If `min_score` is no share, or there is no background to compare with.
     """
-    if not 0 <= min_score <= 1:
-        raise UsageError(f"min_score={min_score} is a relevance between 0 and 1, as in 0.9")
-    pool = table.pool(model.fingerprint, fields)
     scores = np.array([hit.score for hit in hits], dtype=np.float32)
-    shares = build_background(table, pool, model).relevance(scores, pool.index.vectors @ query)
-    judged = [replace(hit, relevance=share) for hit, share in zip(hits, shares.tolist(), strict=True)]
+    shares = background.relevance(scores, pool.sample @ query).tolist()
+    judged = [
+        replace(hit, relevance=1.0 if hit.is_quote else share)
+        for hit, share in zip(hits, shares, strict=True)
+    ]
     return [hit for hit in judged if hit.relevance is not None and hit.relevance >= min_score]
 
 
-def build_background(table: Table, pool: Pool, model: Embedder, *, seed: int = 0) -> Background:
+def build_background(
+    table: Table, pool: Pool | ApproximatePool, model: Embedder, *, seed: int = 0
+) -> Background:
     """Ask a table other questions and keep the best wrong answer to each.
 
     Args:
         table: Whose captions are the background, where the model embedded them; else plain phrases are.
-        pool: The vectors that are searched.
+        pool: The vectors that are searched; of an approximate one, the index is asked and a sample stands for
+            all.
         model: Embeds the phrases.
         seed: Draws the captions.
 
@@ -127,13 +136,35 @@ def build_background(table: Table, pool: Pool, model: Embedder, *, seed: int = 0
     pool_groups = groups[pool.rows]
     best = []
     for query, owner in zip(queries, owners, strict=True):
-        scores = pool.index.vectors @ query
-        wrong = scores[pool_groups != groups[owner]] if owner >= 0 else scores
+        is_wrong = pool_groups != (groups[owner] if owner >= 0 else -1)
+        scores = pool.sample @ query
+        wrong = _best_wrong(pool, query, scores, is_wrong)
         if len(wrong):
-            best.append(_standardise(wrong.max(keepdims=True), scores)[0])
+            best.append(_standardise(wrong, scores)[0])
     if not best:
         raise UsageError("too few rows to tell what is relevant; leave --min-score out")
     return Background(np.sort(np.asarray(best, dtype=np.float32)))
+
+
+def _best_wrong(
+    pool: Pool | ApproximatePool,
+    query: Float32[np.ndarray, " E"],
+    scores: Float32[np.ndarray, " s"],
+    is_wrong: Bool[np.ndarray, " n"],
+) -> Float32[np.ndarray, " one"]:
+    """Score of the best of the wrong vectors; nothing where all are right."""
+    if not is_wrong.any():
+        return np.zeros(0, np.float32)
+    if isinstance(pool, Pool):
+        best: Float32[np.ndarray, " one"] = scores[is_wrong].max(keepdims=True)
+        return best
+    wanted = _FEW
+    while True:
+        found, places = (part[0] for part in pool.index.search(query[None], wanted))
+        wrong: Float32[np.ndarray, " w"] = found[is_wrong[places]]
+        if len(wrong) or wanted >= len(is_wrong):
+            return wrong[:1]
+        wanted = min(8 * wanted, len(is_wrong))
 
 
 def _background_queries(
@@ -141,9 +172,8 @@ def _background_queries(
 ) -> tuple[Float32[np.ndarray, "m E"], Int64[np.ndarray, " m"]]:
     """Unit vectors, and the row that each describes (-1: none)."""
     if "text" in table.fields_embedded().get(model.fingerprint, []):
-        rows, vectors = table.vectors("text", model.fingerprint)
-        chosen = np.random.default_rng(seed).permutation(len(rows))[:NUM_BACKGROUND]
-        return vectors[chosen], rows[chosen]
+        rows, vectors = table.draw_vectors("text", model.fingerprint, NUM_BACKGROUND, seed=seed)
+        return vectors, rows
     vectors = model.embed(list(_PHRASES)).vectors
     return vectors, np.full(len(vectors), -1, dtype=np.int64)
 

@@ -147,15 +147,19 @@ class Sample:
         yield from (self.image, self.audio, self.video)
         yield str(len(self.speech)).encode()
         for clip in self.speech:
-            yield from (clip.language.encode(), clip.data)
+            yield from (_bytes(clip.language), clip.data)
         yield str(len(self.texts)).encode()
         for caption in self.texts:
-            yield from (caption.language.encode(), caption.text.encode("utf-8", "surrogatepass"))
+            yield from (_bytes(caption.language), _bytes(caption.text))
         if self.regions:  # a sample without any keeps the id it had before there were regions
             yield str(len(self.regions)).encode()
             for region in self.regions:
                 place = repr((region.start, region.end, region.boxes)).encode()
-                yield from (region.text.encode("utf-8", "surrogatepass"), place)
+                yield from (_bytes(region.text), place)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def normalise(text: str) -> str:

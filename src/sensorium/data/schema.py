@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from sensorium import __version__
 from sensorium.core.errors import TableError
+from sensorium.core.printable import one_line
 from sensorium.core.types import FIELDS
 from sensorium.data.sample import Caption, Clip, Region, Sample
 
@@ -87,6 +88,22 @@ def check_version(metadata: Mapping[str, str], where: Path) -> None:
         )
 
 
+def check_columns(held: pa.Schema, where: Path) -> None:
+    """Refuse a table whose columns are not those of `SCHEMA`; `regions` may be missing.
+
+    Raises:
+        TableError: With the first that differs.
+    """
+    for field in SCHEMA:
+        there = held.field(field.name).type if field.name in held.names else None
+        if there != field.type and (field.name, there) != ("regions", None):
+            found = "missing" if there is None else str(there)
+            raise TableError(
+                f"{where}: column '{field.name}' is {found}, expected {field.type}; "
+                "restore the table from a copy, or prepare it anew"
+            )
+
+
 def held_columns(names: Sequence[str], there: Sequence[str]) -> list[str]:
     """Those of `names` that a table has: one made before there were regions lacks that column."""
     return [name for name in names if name in there]
@@ -96,14 +113,21 @@ def to_arrow(samples: Sequence[Sample], first_row: int, there: Sequence[str] = S
     """Rows for `samples`, numbered from `first_row`, with the columns of `SCHEMA` that are `there`.
 
     Raises:
-        TableError: If a sample has regions and the table has no column for them.
+        TableError: If a sample has regions and the table has no column for them, or a value that no column
+            takes: a text that is no UTF-8, a number out of range. Of `uri` such letters are escaped.
     """
     if "regions" not in there and any(sample.regions for sample in samples):
         raise TableError("this table is older than regions and cannot hold them; prepare it anew")
     now = datetime.now(UTC)
-    rows = pa.Table.from_pylist(
-        [_to_row(sample, first_row + place, now) for place, sample in enumerate(samples)], schema=SCHEMA
-    )
+    try:
+        rows = pa.Table.from_pylist(
+            [_to_row(sample, first_row + place, now) for place, sample in enumerate(samples)], schema=SCHEMA
+        )
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        for sample in samples if len(samples) > 1 else ():
+            to_arrow([sample], first_row)  # raises for the one that is meant
+        message = f"sample '{samples[0].uri}' cannot be kept: {error}"
+        raise TableError(f"{one_line(message)}; leave it out") from error
     return rows.select(held_columns(SCHEMA.names, there))
 
 
@@ -147,7 +171,7 @@ def _to_row(sample: Sample, number: int, now: datetime) -> dict[str, Any]:
     return {
         "row": number,
         "id": sample.id,
-        "uri": sample.uri,
+        "uri": sample.uri.encode("utf-8", "backslashreplace").decode(),
         "group": sample.default_group if sample.group is None else sample.group,
         "source": sample.source,
         "licence": sample.licence,

@@ -7,6 +7,8 @@ beside-rows.md`.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,7 +20,8 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from sensorium.core.errors import NotFoundError, TableError, UsageError
+from sensorium.core.errors import NotFoundError, SensoriumError, TableError, UsageError
+from sensorium.core.files import storage_error
 
 T = TypeVar("T")
 LOCK_WAIT_S = 5.0
@@ -27,25 +30,97 @@ FRAGMENT_BYTES = 512 * 1024 * 1024
 KEEP_VERSIONS_FOR = timedelta(minutes=10)
 
 
-class Store:
-    """An append-only Lance dataset."""
+@contextmanager
+def one_error(path: Path, failed: str = "cannot be read", remedy: str = "") -> Iterator[None]:
+    """Make one error of whatever Lance and Arrow raise over a dataset, panics of their native code included.
 
-    def __init__(self, path: Path, dataset: lance.LanceDataset) -> None:
+    Args:
+        path: The dataset.
+        failed: What did not go, in words.
+        remedy: The next step; what helps a dataset of this name if not given.
+
+    Raises:
+        StorageError: If the disk is the cause.
+        TableError: Else.
+    """
+    try:
+        yield
+    except (SensoriumError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # a panic is no Exception
+        message = f"{path} {failed}: {_reason(error)}; {remedy or remedy_of(path)}"
+        if not _is_utf8(str(path)):
+            message = f"{path} {failed}: its path is not UTF-8; rename its folder"
+        raise storage_error(error, path, failed) or TableError(message) from error
+
+
+def remedy_of(path: Path) -> str:
+    """What helps when the dataset at `path` is damaged."""
+    if path.name.startswith("vectors-"):
+        return f"delete that folder, then run: sensorium embed {path.parent} --model RUN"
+    if path.name.startswith("features-"):
+        return "delete that folder: its content is computed again when it is needed"
+    if path.name.startswith("ann-"):
+        return f"run: sensorium data index {path.parent}"
+    return "restore it from a copy, or prepare the table anew"
+
+
+@contextmanager
+def locked(path: Path, wait_s: float, busy: str) -> Iterator[None]:
+    """Hold the lock of the dataset at `path`; it falls back when the process dies.
+
+    Args:
+        path: The dataset; the lock lies beside it.
+        wait_s: How long to wait for another holder.
+        busy: What the other one does, in words.
+
+    Raises:
+        TableError: If another process holds it for longer.
+        StorageError: If the place may not be written.
+    """
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=wait_s)
+    except filelock.Timeout as error:
+        raise TableError(f"{path} {busy} by another process; wait for it or stop it") from error
+    except OSError as error:
+        message = f"{path} cannot be locked: {_reason(error)}; choose another place"
+        raise storage_error(error, path) or TableError(message) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Store:
+    """An append-only Lance dataset.
+
+    Args:
+        path: Its folder.
+        dataset: Opened.
+        is_numbered: Whether column `row` counts 0..n-1, as in the rows of a table: each read checks that.
+    """
+
+    def __init__(self, path: Path, dataset: lance.LanceDataset, *, is_numbered: bool = False) -> None:
         self.path = path
         self._dataset = dataset
+        self._is_numbered = is_numbered
         self._kept: dict[str, list[str]] = {}
 
     @classmethod
-    def create(cls, path: Path, schema: pa.Schema) -> Store:
+    def create(cls, path: Path, schema: pa.Schema, *, is_numbered: bool = False) -> Store:
         """Make an empty dataset; `schema.metadata` is kept with it.
 
         Raises:
             TableError: If one is there already.
+            StorageError: If the place cannot be written.
         """
         if cls.exists(path):
             raise TableError(f"{path} exists; open it, or choose another path")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return cls(path, lance.write_dataset(schema.empty_table(), path, schema=schema, mode="create"))
+        with one_error(path, "cannot be made", "choose another path"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            dataset = lance.write_dataset(schema.empty_table(), path, schema=schema, mode="create")
+        return cls(path, dataset, is_numbered=is_numbered)
 
     @staticmethod
     def exists(path: Path) -> bool:
@@ -60,19 +135,23 @@ class Store:
         return all(path.name in (name, f".{name}.lock") for path in folder.iterdir())
 
     @classmethod
-    def open(cls, path: Path) -> Store:
+    def open(cls, path: Path, *, is_numbered: bool = False) -> Store:
         """Open the newest version.
 
         Raises:
             NotFoundError: If there is no such folder.
             TableError: If the folder holds no dataset, or a damaged one.
+            StorageError: If it may not be read.
         """
         if not path.is_dir():
             raise NotFoundError(f"no dataset at {path}")
-        try:
-            return cls(path, lance.dataset(path))
-        except (ValueError, OSError) as error:
-            raise TableError(f"{path} does not open as a Lance dataset: {_first_line(error)}") from error
+        with one_error(path, "does not open as a Lance dataset"):
+            dataset = lance.dataset(path)
+        if dataset.version < (newest := _newest_version(path)):
+            raise TableError(
+                f"{path} lacks version {newest}, the newest, and would show an older state; {remedy_of(path)}"
+            )
+        return cls(path, dataset, is_numbered=is_numbered)
 
     @property
     def schema(self) -> pa.Schema:
@@ -82,7 +161,8 @@ class Store:
     @property
     def metadata(self) -> Mapping[str, str]:
         """Text kept with the dataset at creation."""
-        return {key.decode(): value.decode() for key, value in (self.schema.metadata or {}).items()}
+        with one_error(self.path):
+            return {key.decode(): value.decode() for key, value in (self.schema.metadata or {}).items()}
 
     @property
     def dataset(self) -> lance.LanceDataset:
@@ -99,7 +179,8 @@ class Store:
 
     def refresh(self) -> None:
         """Move on to the newest version."""
-        self._dataset.checkout_latest()
+        with one_error(self.path):
+            self._dataset.checkout_latest()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -107,60 +188,79 @@ class Store:
 
         Raises:
             TableError: If another process writes to this dataset for longer than a few seconds.
+            StorageError: If the place may not be written.
         """
-        lock = filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"))
-        try:
-            lock.acquire(timeout=LOCK_WAIT_S)
-        except filelock.Timeout as error:
-            raise TableError(
-                f"{self.path} is being written by another process; wait for it or stop it"
-            ) from error
-        try:
+        with locked(self.path, LOCK_WAIT_S, "is being written"):
             self.refresh()
             yield
-        finally:
-            lock.release()
 
     def append(self, rows: pa.Table) -> None:
-        """Add rows as one commit: after a crash all of them are there, or none. Call within `writing`."""
-        self._dataset.insert(rows.cast(self._plain_schema))
+        """Add rows as one commit: after a crash all of them are there, or none. Call within `writing`.
+
+        Raises:
+            StorageError: If the disk is full.
+        """
+        with one_error(self.path, "cannot be written"):
+            self._dataset.insert(rows.cast(self._plain_schema))
 
     def take(self, positions: Sequence[int] | np.ndarray, columns: Sequence[str]) -> pa.Table:
-        """Read rows by position, in the order asked; repeats are allowed."""
+        """Read rows by position, in the order asked; repeats are allowed.
+
+        Raises:
+            TableError: If the files are damaged.
+        """
         places = np.asarray(positions, dtype=np.int64)
         if not len(places):
             return pa.schema([self.schema.field(name) for name in columns]).empty_table()
-        return self._read(lambda dataset: dataset.take(places.tolist(), columns=list(columns)))
+        names = self._with_number(columns)
+        found = self._read(lambda dataset: dataset.take(places.tolist(), columns=names))
+        if len(found) != len(places) or (self._is_numbered and not np.array_equal(_numbers(found), places)):
+            raise self._disorder()
+        return found.select(list(columns))
 
     def scan(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
         """Read columns of all rows in order, or of those that a SQL filter keeps.
 
         Raises:
             UsageError: If the filter does not parse or names no column.
+            TableError: If the files are damaged.
         """
+        names = self._with_number(columns)
         if where is None:
-            return self._read(lambda dataset: dataset.to_table(columns=list(columns), scan_in_order=True))
+            found = self._read(lambda dataset: dataset.to_table(columns=names, scan_in_order=True))
+            if len(found) != len(self) or (
+                self._is_numbered and not np.array_equal(_numbers(found), np.arange(len(found)))
+            ):
+                raise self._disorder()
+            return found.select(list(columns))
         try:
             self._dataset.scanner(columns=list(columns), filter=where).explain_plan()
         except (ValueError, OSError) as error:
             known = ", ".join(self.schema.names)
-            raise UsageError(f"filter '{where}': {_first_line(error)}; columns: {known}") from error
-        return self._read(
-            lambda dataset: dataset.to_table(columns=list(columns), filter=where, scan_in_order=True)
-        )
+            raise UsageError(f"filter '{where}': {_reason(error)}; columns: {known}") from error
+        try:
+            found = self._read(
+                lambda dataset: dataset.to_table(columns=names, filter=where, scan_in_order=True)
+            )
+        except TableError as error:
+            self.scan(columns)  # where this goes well, it was the filter: a cast that fails, a division by 0
+            raise UsageError(f"filter '{where}': {_reason(error.__cause__ or error)}") from error
+        if self._is_numbered and not _is_rising(_numbers(found), len(self)):
+            raise self._disorder()
+        return found.select(list(columns))
 
     def kept(self, column: str) -> list[str]:
         """A column of texts, kept from call to call: rows never change, so only new ones are read."""
         kept = self._kept.setdefault(column, [])
-        if not kept:
-            kept += self.scan([column])[column].to_pylist()
-        elif len(kept) < len(self):
-            kept += self.take(range(len(kept), len(self)), [column])[column].to_pylist()
+        if len(kept) < len(self):
+            more = self.take(range(len(kept), len(self)), [column]) if kept else self.scan([column])
+            with one_error(self.path):
+                kept += more[column].to_pylist()
         return kept
 
     def optimize(self) -> None:
         """Merge small fragments where there are many and drop versions that no reader can still use."""
-        with self.writing():
+        with self.writing(), one_error(self.path, "cannot be tidied"):
             if self.num_fragments >= MANY_FRAGMENTS:
                 self._dataset.optimize.compact_files(target_rows_per_fragment=self._fragment_rows())
                 self.refresh()
@@ -177,13 +277,56 @@ class Store:
 
     def _read(self, read: Callable[[lance.LanceDataset], T]) -> T:
         """Read; where another process merged the files away meanwhile, once more from the newest version."""
-        try:
-            return read(self._dataset)
-        except (OSError, ValueError, RuntimeError):
-            self.refresh()
-            return read(self._dataset)
+        with one_error(self.path):
+            try:
+                return read(self._dataset)
+            except (OSError, ValueError, RuntimeError):
+                self.refresh()
+                return read(self._dataset)
+
+    def _with_number(self, columns: Sequence[str]) -> list[str]:
+        return list(dict.fromkeys([*columns, "row"] if self._is_numbered else columns))
+
+    def _disorder(self) -> TableError:
+        return TableError(
+            f"{self.path}: rows are missing or lie out of order, not by sensorium; {remedy_of(self.path)}"
+        )
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).split(", /")[0].split(" Valid fields")[0].splitlines()[0]
-    return text.removeprefix("Invalid user input: ").removeprefix("Schema error: ")
+def _is_utf8(text: str) -> bool:
+    return text.encode("utf-8", "replace") == text.encode("utf-8", "surrogatepass")
+
+
+def _newest_version(path: Path) -> int:
+    """The number that Lance notes down at each commit; 0 where the note is missing or damaged."""
+    try:
+        return int(json.loads((path / "_versions" / "latest_version_hint.json").read_bytes())["version"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return 0
+
+
+def _numbers(found: pa.Table) -> np.ndarray:
+    column = found["row"]
+    return np.asarray((column.fill_null(-1) if column.null_count else column).to_numpy())
+
+
+def _is_rising(numbers: np.ndarray, below: int) -> bool:
+    """Whether row numbers are ascending, each once, and of a table of so many rows."""
+    return not len(numbers) or bool(
+        numbers[0] >= 0 and numbers[-1] < below and np.all(numbers[1:] > numbers[:-1])
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of a message, without places in the source of the library that wrote it."""
+    if isinstance(error, UnicodeError):
+        return "a text or a name is not UTF-8"
+    text = re.sub(r",?\s*(/\S+|[A-Z]:\\\S+)?\.rs:\d+(:\d+)?", "", str(error).split(" Valid fields")[0])
+    while (short := _PREFIX.sub("", text)) != text:
+        text = short
+    return (text.strip().splitlines() or [type(error).__name__])[0][:200].rstrip(" .;,")
+
+
+_PREFIX = re.compile(
+    r"^(LanceError\(\w+\)|External error|Invalid user input|Schema error|Generic [\w/]+ error): "
+)

@@ -9,11 +9,13 @@ process. It does not decode media and knows models only as `Embedder`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float, Float32, Int64
 
 from sensorium.core.errors import NotFoundError, TableError, UsageError
@@ -22,10 +24,12 @@ from sensorium.core.types import FIELDS, Embedder
 from sensorium.data import schema as rows_schema
 from sensorium.data.intake import Seen, batches
 from sensorium.data.query import Hit, Pool, Pools, Query, embed_query, search
-from sensorium.data.relevance import keep_relevant
+from sensorium.data.quotes import Quotes
+from sensorium.data.relevance import check_share, keep_relevant
 from sensorium.data.sample import Sample
-from sensorium.data.store import Store
+from sensorium.data.store import Store, one_error
 from sensorium.data.vectors import Ragged, VectorFolder, by_row
+from sensorium.media import Text
 
 ROWS = "rows.lance"
 
@@ -52,6 +56,7 @@ class Table:
         self._beside = VectorFolder(path)
         self._seen = Seen()
         self._pools = Pools()
+        self._quotes = Quotes()
 
     @classmethod
     def create(cls, path: str | Path, *, description: str = "", licence: str = "") -> Table:
@@ -64,11 +69,13 @@ class Table:
 
         Raises:
             TableError: If the folder exists and is not empty.
+            StorageError: If the place cannot be written.
         """
         folder = Path(path)
         if folder.exists() and not Store.is_vacant(folder, ROWS):
             raise TableError(f"{folder} exists and is not empty; open it, or choose another path")
-        return cls(folder, Store.create(folder / ROWS, rows_schema.described(description, licence)))
+        schema = rows_schema.described(description, licence)
+        return cls(folder, Store.create(folder / ROWS, schema, is_numbered=True))
 
     @classmethod
     def open(cls, path: str | Path) -> Table:
@@ -76,18 +83,19 @@ class Table:
 
         Raises:
             NotFoundError: If there is no such folder.
-            TableError: If the folder is not a media table, or one of a newer sensorium.
+            TableError: If the folder is not a media table, is damaged, or is one of a newer sensorium.
         """
         folder = Path(path)
-        if not folder.exists():
+        if not os.path.exists(folder):
             raise NotFoundError(f"no table at {folder}; make one: sensorium data prepare SRC -o {folder}")
         if not Store.exists(folder / ROWS):
             raise TableError(
                 f"{folder} is not a media table, it has no {ROWS}; "
                 f"make one: sensorium data prepare {folder} -o NEW"
             )
-        store = Store.open(folder / ROWS)
+        store = Store.open(folder / ROWS, is_numbered=True)
         rows_schema.check_version(store.metadata, folder)
+        rows_schema.check_columns(store.schema, folder)
         return cls(folder, store)
 
     def __len__(self) -> int:
@@ -169,10 +177,9 @@ class Table:
         if unknown:
             known = ", ".join(rows_schema.SAMPLE_COLUMNS)
             raise UsageError(f"no column '{min(unknown)}' in a sample; known: {known}")
-        found = self._store.take(asked, ["row", *rows_schema.held_columns(names, self._store.schema.names)])
-        if not np.array_equal(rows_schema.numbers(found["row"]), asked):
-            raise TableError(f"{self.path}: rows lie out of order, not by sensorium; prepare it again")
-        return rows_schema.from_arrow(found)
+        found = self._store.take(asked, rows_schema.held_columns(names, self._store.schema.names))
+        with one_error(self._store.path):
+            return rows_schema.from_arrow(found)
 
     def column(self, name: str) -> np.ndarray | list[Any]:
         """Read one column of all rows.
@@ -188,7 +195,8 @@ class Table:
             return [()] * len(self)
         values = self._store.scan([name])[name]
         is_number = rows_schema.is_number(values.type)
-        return rows_schema.numbers(values) if is_number else rows_schema.python_values(values, name)
+        with one_error(self._store.path):
+            return rows_schema.numbers(values) if is_number else rows_schema.python_values(values, name)
 
     def where(self, expression: str) -> Int64[np.ndarray, " n"]:
         """Row numbers that a SQL filter keeps, e.g. `has_audio AND width_px >= 64 AND source = 'stamps'`.
@@ -281,6 +289,33 @@ class Table:
         found = self._beside.get("vectors", self._vector_name(field, fingerprint)).read(len(self))
         return np.repeat(np.arange(len(found)), found.counts), found.values
 
+    def row_vectors(self, field: str, fingerprint: str, row: int) -> Float32[np.ndarray, "m E"]:
+        """Search vectors of one row, read alone; (0, E) where it has none.
+
+        Raises:
+            NotFoundError: If the field was not embedded by that model.
+        """
+        return self._beside.get("vectors", self._vector_name(field, fingerprint)).read_row(row)
+
+    def draw_vectors(
+        self, field: str, fingerprint: str, num: int, *, seed: int = 0
+    ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n E"]]:
+        """At most `num` search vectors of a field at random, read alone: the row of each, and the vectors.
+
+        Raises:
+            NotFoundError: If the field was not embedded by that model.
+        """
+        return self._beside.get("vectors", self._vector_name(field, fingerprint)).draw(num, seed)
+
+    def caption_lists(self, first_row: int = 0) -> Iterator[tuple[int, pa.ListArray]]:
+        """Captions of the rows from `first_row` on, in pieces: number of the first, a list for each."""
+        wanted = range(first_row, len(self))
+        texts = self._store.take(wanted, ["texts"]) if first_row else self._store.scan(["texts"])
+        with one_error(self._store.path):
+            for chunk in texts["texts"].chunks:
+                yield first_row, chunk
+                first_row += len(chunk)
+
     def vectors_missing(self, field: str, fingerprint: str) -> Int64[np.ndarray, " n"]:
         """Rows that hold `field` and have no search vector of that model yet."""
         return self._beside.missing("vectors", self._vector_name(field, fingerprint), self.rows_with(field))
@@ -307,7 +342,8 @@ class Table:
         """Find the rows nearest to a query of any modality, exactly unless `ann` is asked for, best first.
 
         Args:
-            query: A text (`str`), a file (`Path`), opened media, or a vector (E,).
+            query: A text (`str`), a file (`Path`), opened media, or a vector (E,). Rows with a caption that a
+                text quotes come first (see `data.quotes`), unless `fields` leaves captions out.
             model: Embeds the query; the table must hold vectors of the same model (`sensorium embed`).
             k: How many rows at most.
             where: SQL filter, as for `where`.
@@ -318,14 +354,19 @@ class Table:
         Raises:
             NotFoundError: If the table holds no vectors of this model, or no such index.
             TableError: If the index is older than the vectors.
-            UsageError: If the filter does not parse, `min_score` is no share, or `ann` comes with `fields`.
+            UsageError: If the filter does not parse, `min_score` is no share, `ann` comes with `fields`, or a
+                `str` names a file.
         """
+        check_share(min_score)
         pool = self._pools.pick(self, model.fingerprint, fields, ann)
         vector = embed_query(query, model)
-        hits = search(self, pool, vector, k=k, where=where)
+        words = query.text if isinstance(query, Text) else query if isinstance(query, str) else ""
+        has_captions = words != "" and (fields is None or "text" in fields)
+        quoted = self._quotes.find(self, words) if has_captions else []
+        hits = search(self, pool, vector, k=k, where=where, quoted=quoted)
         if min_score is None:
             return hits
-        return keep_relevant(self, vector, hits, model=model, fields=fields, min_score=min_score)
+        return keep_relevant(vector, hits, pool, self._pools.background(self, pool, model), min_score)
 
     def pool(self, fingerprint: str, fields: Sequence[str] | None = None) -> Pool:
         """What `search` looks through: read once and kept while no vectors are written here."""
@@ -339,4 +380,5 @@ class Table:
     def _check_range(self, numbers: np.ndarray) -> None:
         wrong = numbers[(numbers < 0) | (numbers >= len(self))]
         if len(wrong):
-            raise NotFoundError(f"no row {wrong[0]} in {self.path}; it has rows 0 to {len(self) - 1}")
+            held = f"it has rows 0 to {len(self) - 1}" if len(self) else "it is empty"
+            raise NotFoundError(f"no row {wrong[0]} in {self.path}; {held}")

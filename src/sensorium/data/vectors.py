@@ -20,7 +20,7 @@ import pyarrow as pa
 from jaxtyping import Float, Float32, Int64, Integer
 
 from sensorium.core.errors import NotFoundError, TableError, UsageError
-from sensorium.data.store import MANY_FRAGMENTS, Store
+from sensorium.data.store import MANY_FRAGMENTS, Store, one_error, remedy_of
 
 Kind = Literal["features", "vectors"]
 TOO_MANY_COMMITS = 4 * MANY_FRAGMENTS
@@ -71,8 +71,9 @@ class VectorStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.name = store.metadata["sensorium.name"]
-        self.dim = int(store.schema.field("items").type.value_type.list_size)
+        self.name = name_of(store)
+        with one_error(store.path):
+            self.dim = int(store.schema.field("items").type.value_type.list_size)
 
     @classmethod
     def open(cls, folder: Path, kind: Kind, name: str) -> VectorStore | None:
@@ -137,13 +138,13 @@ class VectorStore:
 
     def done(self) -> Int64[np.ndarray, " n"]:
         """Rows that have an entry, ascending."""
-        return np.unique(self._store.scan(["row"])["row"].to_numpy())
+        return np.unique(self._rows(self._store.scan(["row"])))
 
     def read(self, num_rows: int) -> Ragged:
         """All vectors in row order; rows without an entry have none."""
         table = self._store.scan(["row", "items"])
-        rows = table["row"].to_numpy()
-        values, counts = _flatten(table["items"], self.dim)
+        rows = self._rows(table)
+        values, counts = self._vectors(table)
         starts = np.concatenate([[0], np.cumsum(counts)])
         chosen = _last_of_each(rows)
         chosen = chosen[rows[chosen] < num_rows]
@@ -155,6 +156,48 @@ class VectorStore:
         places = [np.arange(starts[entry], starts[entry + 1]) for entry in chosen]
         order = np.concatenate(places) if places else np.zeros(0, np.int64)
         return Ragged(values[order], offsets)
+
+    def read_row(self, row: int) -> Float32[np.ndarray, "m D"]:
+        """Vectors of one row, in the memory of one: (0, D) where it has none."""
+        entries = np.flatnonzero(self._rows(self._store.scan(["row"])) == row)
+        return self._vectors(self._store.take(entries[-1:], ["items"]))[0]
+
+    def draw(self, num: int, seed: int) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n D"]]:
+        """At most `num` vectors at random, in the memory of those of `num` rows, and the row of each."""
+        random = np.random.default_rng(seed)
+        rows = self._rows(self._store.scan(["row"]))
+        entries = np.sort(random.permutation(_last_of_each(rows))[:num])
+        values, counts = self._vectors(self._store.take(entries, ["items"]))
+        drawn = random.permutation(len(values))[:num]
+        return np.repeat(rows[entries], counts)[drawn], values[drawn]
+
+    def _rows(self, table: pa.Table) -> Int64[np.ndarray, " n"]:
+        """Row of each entry.
+
+        Raises:
+            TableError: If one is none of a table.
+        """
+        with one_error(self._store.path):
+            rows: Int64[np.ndarray, " n"] = table["row"].to_numpy()
+        if rows.dtype != np.int64 or np.any(rows < 0):
+            raise TableError(f"{self._store.path} holds entries of no row; {remedy_of(self._store.path)}")
+        return rows
+
+    def _vectors(self, table: pa.Table) -> tuple[Float32[np.ndarray, "M D"], Int64[np.ndarray, " n"]]:
+        """Vectors one after the other, and how many each entry has.
+
+        Raises:
+            TableError: If one is not finite, or the files are damaged.
+        """
+        with one_error(self._store.path):
+            values, counts = _flatten(table["items"], self.dim)
+        with np.errstate(all="ignore"):
+            is_whole = counts.sum() == len(values) and np.isfinite(values.sum())
+        if not is_whole:
+            raise TableError(
+                f"{self._store.path} holds vectors that are cut or not finite; {remedy_of(self._store.path)}"
+            )
+        return values, counts
 
 
 class VectorFolder:
@@ -170,7 +213,7 @@ class VectorFolder:
     def names(self, kind: Kind) -> list[str]:
         """Names of all vectors of one kind, sorted."""
         paths = (path for path in self.path.glob(f"{kind}-*.lance") if Store.exists(path))
-        return sorted(Store.open(path).metadata["sensorium.name"] for path in paths)
+        return sorted(name_of(Store.open(path)) for path in paths)
 
     def get(self, kind: Kind, name: str) -> VectorStore:
         """Open the vectors of `name`.
@@ -205,6 +248,19 @@ class VectorFolder:
         for kind in get_args(Kind):
             for name in self.names(kind):
                 self.get(kind, name).optimize()
+
+
+def name_of(store: Store) -> str:
+    """Full name of the vectors in a dataset.
+
+    Raises:
+        TableError: If it does not tell, or lies in the folder of another name.
+    """
+    name = store.metadata.get("sensorium.name", "")
+    kind = store.metadata.get("sensorium.kind", "")
+    if dataset_path(store.path.parent, kind, name) != store.path:
+        raise TableError(f"{store.path} holds {kind or 'nothing'} of '{name}'; {remedy_of(store.path)}")
+    return name
 
 
 def by_row(

@@ -22,6 +22,7 @@ from sensorium import media
 from sensorium.core.config import Config, canonical
 from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.types import MODALITY_OF, Embeddings, MediaBatch, pad
+from sensorium.media.names import refuse_file_name
 from sensorium.media.types import Audio, Image, Media, Text, Video
 from sensorium.models.scale import MAX_LOGIT_SCALE, LogitScale
 from sensorium.models.tower import Modality, Tower, TowerConfig, hash_tensors
@@ -123,11 +124,11 @@ class JointEmbedding(nn.Module):
         """Embed texts (`str`), files (`Path`, `bytes`) and opened media, of any modalities mixed.
 
         Args:
-            items: What to embed; a `str` is a text, never a path.
+            items: What to embed; a `str` is a text, and refused where it is the name of a file.
             batch_size: Inputs in one forward pass.
 
         Raises:
-            UsageError: If the model has no tower for an item.
+            UsageError: If the model has no tower for an item, or a `str` names a file.
             MediaError: If a file cannot be read; the message names the item.
         """
         was_training = self.training
@@ -160,6 +161,8 @@ class JointEmbedding(nn.Module):
         out /= np.linalg.norm(out, axis=1, keepdims=True)
 
     def _open(self, item: Item, number: int) -> tuple[Modality, Media | str]:
+        if isinstance(item, str):
+            refuse_file_name(item)
         if isinstance(item, Path | bytes):
             targets = [tower.target_px for tower in self.towers.values() if isinstance(tower, Tower)]
             target_px = max((px for px in targets if px is not None), default=None)

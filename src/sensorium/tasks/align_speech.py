@@ -19,6 +19,7 @@ from jaxtyping import Float32
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.data.language import detect_language
+from sensorium.media.names import file_or_text
 from sensorium.tasks.spoken_text import Line, split_lines
 from sensorium.tasks.subtitles import TimedWord
 
@@ -97,15 +98,15 @@ def read_text(text: str | Path) -> str:
 def text_argument(argument: str) -> str | Path:
     """What a command line means by TEXT: a path where it is a file or is called like one, else words.
 
+    Raises:
+        UsageError: If it looks like a path (see `media.names`), and no such file is there.
+
     Example:
         >>> text_argument("a frog"), text_argument("frog.txt").name
         ('a frog', 'frog.txt')
     """
     is_name = argument.lower().endswith((".txt", ".md")) and " " not in argument.strip()
-    try:
-        return Path(argument) if is_name or Path(argument).is_file() else argument
-    except (OSError, ValueError):  # too long for a name
-        return argument
+    return Path(argument) if is_name else file_or_text(argument, remedy="put the words into a .txt file")
 
 
 def guess_language(text: str | Path) -> tuple[str, bool]:

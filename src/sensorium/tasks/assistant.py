@@ -23,6 +23,7 @@ from sensorium.codecs.contract import StreamingCodec
 from sensorium.core.config import Config
 from sensorium.core.runtime import Progress, quiet
 from sensorium.generation import GREEDY, Completion, Guide, Piece, Precision, Sampling
+from sensorium.media.names import refuse_file_name
 from sensorium.media.types import Audio, Image, Media, Text, Video
 from sensorium.tasks.skills import Skills
 
@@ -205,7 +206,14 @@ def answer_once(
     seed: int = 0,
     stream: bool = False,
 ) -> Generation:
-    """Answer one turn: the `generate` of every `Assistant`, where the arguments are explained."""
+    """Answer one turn: the `generate` of every `Assistant`, where the arguments are explained.
+
+    Raises:
+        UsageError: If a `str` names a file; such a name is easily meant as the file.
+    """
+    for part in parts:
+        if isinstance(part, str):
+            refuse_file_name(part)
     answer = self.reply([Turn("user", tuple(parts))], write_config(max_tokens, temperature, seed), to=to)
     return answer if stream else answer.wait()
 

@@ -17,6 +17,7 @@ from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.evals import class_vectors
 from sensorium.evals.zero_shot import PHOTO
+from sensorium.media import Text
 from sensorium.models.joint_embedding import JointEmbedding
 
 
@@ -59,7 +60,9 @@ def classify(
         NotFoundError: If a file is not there.
     """
     _check(files, labels, k)
-    classes = class_vectors(labels, lambda texts: model.embed(texts).vectors, templates)
+    classes = class_vectors(
+        labels, lambda texts: model.embed([Text(one) for one in texts]).vectors, templates
+    )
     scale = float(model.logit_scale.detach())
     guesses = []
     for done, path in enumerate(files, start=1):

@@ -38,12 +38,15 @@ class EmbedReport:
     Attributes:
         fingerprint: Of the model.
         rows: For each field, how many rows got vectors now.
+        skipped: For each field that the table holds and the model has no tower for, how many rows hold it;
+            empty where fields were named.
         failures: (row, field, reason) of the rows that could not be read.
     """
 
     fingerprint: str
     rows: Mapping[str, int] = field(default_factory=dict)
     failures: Sequence[tuple[int, str, str]] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,19 @@ def embed_table(
         progress: Told after each commit.
 
     Raises:
-        UsageError: If a field is asked for that the table does not hold or the model cannot embed.
+        UsageError: If a field is asked for that the table does not hold or the model cannot embed, or the
+            model can embed none of what the table holds.
     """
     fingerprint, written = model.fingerprint, dict[str, int]()
     failures: list[tuple[int, str, str]] = []
-    for name in fields_of(table, model, fields):
+    chosen = fields_of(table, model, fields)
+    skipped = [] if fields else [name for name in table.fields if name not in chosen]
+    if skipped and not chosen:
+        raise UsageError(
+            f"the model embeds {', '.join(model.towers)}, {table.path} holds {', '.join(skipped)}; "
+            "give another --model"
+        )
+    for name in chosen:
         missing = table.vectors_missing(name, fingerprint)
         written[name] = 0
         progress(0, len(missing), f"embedding {name}")
@@ -95,7 +106,7 @@ def embed_table(
             failures += [(row, name, reason) for row, reason in found.failures]
             done += num_rows
             progress(done, len(missing), f"embedding {name}")
-    return EmbedReport(fingerprint, written, failures)
+    return EmbedReport(fingerprint, written, failures, {name: len(table.rows_with(name)) for name in skipped})
 
 
 def fields_of(table: Table, model: JointEmbedding, asked: Sequence[str] = ()) -> list[str]:

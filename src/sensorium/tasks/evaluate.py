@@ -31,6 +31,7 @@ from sensorium.evals import (
     linear_probe,
 )
 from sensorium.evals.zero_shot import PHOTO
+from sensorium.media import Text
 from sensorium.models.checkpoint import load
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.tasks.embed import embed_rows, fields_of
@@ -219,7 +220,7 @@ def _zero_shot(model: JointEmbedding, items: OnePerRow, labels: Mapping[int, str
     known = np.array([row in labels for row in items.rows.tolist()])
     targets = np.array([names.index(labels[row]) for row in items.rows[known].tolist()])
     prompts = [label_words(name) for name in names]
-    classes = class_vectors(prompts, lambda texts: model.embed(texts).vectors, PHOTO)
+    classes = class_vectors(prompts, lambda texts: model.embed([Text(one) for one in texts]).vectors, PHOTO)
     scores = items.vectors[known] @ classes.T
     right = scores.argmax(axis=1) == targets
     interval = bootstrap_interval(right)

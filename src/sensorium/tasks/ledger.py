@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.files import write_atomic
+from sensorium.data.query import no_vectors
 from sensorium.data.table import Table
 
 NAME = "models.json"
@@ -42,7 +43,7 @@ def read_ledger(table: Table) -> dict[str, Entry]:
         known = {
             name: Entry(str(entry["path"]), _texts(entry["languages"])) for name, entry in entries.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     embedded = table.fields_embedded()
     return {name: entry for name, entry in known.items() if name in embedded}
@@ -79,7 +80,7 @@ def latest_model(table: Table) -> Path:
     """
     entries = list(read_ledger(table).values())
     if not entries:
-        raise NotFoundError(f"{table.path} has no vectors; run: sensorium embed {table.path} --model RUN")
+        raise no_vectors(table)
     path = Path(entries[-1].path)
     if not path.is_dir():
         raise NotFoundError(

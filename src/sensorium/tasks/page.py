@@ -13,6 +13,7 @@ from importlib import resources
 
 from PIL import Image
 
+from sensorium.core.printable import visible
 from sensorium.tasks.card import Card
 from sensorium.tasks.sheet import KIND_NAMES, Strip
 
@@ -28,14 +29,19 @@ def draw_page(strips: Sequence[Strip], *, title: str = "", footer: str = "") -> 
         footer: Small print.
     """
     style = resources.files("sensorium.tasks").joinpath("page.css").read_text(encoding="utf-8")
-    name = html.escape(title or "sensorium search")
+    name = _escaped(title or "sensorium search")
     sections = "\n".join(_section(strip) for strip in strips)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{name}</title>\n<style>{style}</style>\n</head>\n<body>\n<h1>{name}</h1>\n"
-        f"<main>\n{sections}\n</main>\n<footer>{html.escape(footer)}</footer>\n</body>\n</html>\n"
+        f"<main>\n{sections}\n</main>\n<footer>{_escaped(footer)}</footer>\n</body>\n</html>\n"
     )
+
+
+def _escaped(text: str) -> str:
+    """Text of strangers in HTML: neither markup nor what turns a line round or is no UTF-8."""
+    return html.escape(visible(text))
 
 
 def _section(strip: Strip) -> str:
@@ -49,21 +55,21 @@ def _card(card: Card, classes: str) -> str:
         part for part in (words if card.score is not None else f"query: {words}", card.detail) if part
     )
     right = "" if card.score is None else f"<b>{card.score:.3f}</b>"
-    caption = f'<p class="caption" dir="auto">{html.escape(card.caption)}</p>' if card.caption else ""
-    small = f'<p class="small"><span>{html.escape(left)}</span>{right}</p>'
+    caption = f'<p class="caption" dir="auto">{_escaped(card.caption)}</p>' if card.caption else ""
+    small = f'<p class="small"><span>{_escaped(left)}</span>{right}</p>'
     return f'<article class="{classes}">{_shown(card)}{caption}{small}</article>'
 
 
 def _shown(card: Card) -> str:
     """The picture, with a player where the media can be played."""
     if card.kind == "text":
-        return f'<div class="words" dir="auto">{html.escape(card.words or card.caption)}</div>'
+        return f'<div class="words" dir="auto">{_escaped(card.words or card.caption)}</div>'
     picture = _data_uri("image/jpeg", _jpeg(card.picture))
     is_playable = 0 < len(card.data) <= PLAYABLE_BYTES
     if is_playable and card.kind == "video" and _video_type(card.data):
         video = _data_uri(_video_type(card.data), card.data)
         return f'<video controls muted loop preload="none" poster="{picture}" src="{video}"></video>'
-    image = f'<img alt="{html.escape(card.caption)}" src="{picture}">'
+    image = f'<img alt="{_escaped(card.caption)}" src="{picture}">'
     if is_playable and card.kind == "video":
         return image.replace(picture, _data_uri(_image_type(card.data), card.data))
     if is_playable and card.kind in ("audio", "speech"):

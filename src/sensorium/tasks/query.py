@@ -17,6 +17,8 @@ from jaxtyping import Float32
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import Embedder
 from sensorium.data.table import Table
+from sensorium.media import Text
+from sensorium.media.names import as_words, file_or_text
 
 OPERATORS = {"+": 1.0, "-": -1.0}
 _MIN_ID_LENGTH = 4
@@ -48,14 +50,16 @@ class Term:
 def parse_terms(words: Sequence[str], *, is_text: bool = False) -> list[Term]:
     """Read a query as a shell hands it over: a lone `+` or `-` is an operator, words between belong together.
 
-    A term that is the path of an existing file is that file, else it is text; a `+` within a word stays.
+    A term that is the path of an existing file is that file; what only looks like a path is refused, the rest
+    is text. A `+` within a word stays.
 
     Args:
         words: Arguments of the command.
         is_text: Never read a term as a path.
 
     Raises:
-        UsageError: If an operator has nothing to work on.
+        UsageError: If an operator has nothing to work on, or a term looks like the path of a file that is not
+            there (see `media.names`).
 
     Example:
         >>> [(term.weight, term.item) for term in parse_terms(["a", "frog", "-", "green"])]
@@ -71,7 +75,8 @@ def parse_terms(words: Sequence[str], *, is_text: bool = False) -> list[Term]:
             continue
         text = " ".join(group).strip()
         if text:
-            terms.append(Term(_item(text, is_text), weight))
+            item = text if is_text else file_or_text(text, remedy="for words add --text")
+            terms.append(Term(item, weight))
         elif place > 0 or word is None:
             raise UsageError(f"query '{' '.join(words)}': expected a text or a file beside each + and -")
         weight, group = OPERATORS.get(word or "", 1.0), []
@@ -134,10 +139,9 @@ def row_vector(table: Table, row: int, *, field: str, fingerprint: str) -> Float
     """
     fields = table.fields_embedded().get(fingerprint, [])
     for name in sorted(fields, key=lambda name: name != field):
-        rows, vectors = table.vectors(name, fingerprint)
-        start, stop = np.searchsorted(rows, [row, row + 1])
-        if stop > start:
-            return _unit(vectors[start:stop].mean(axis=0), f"row {row}")
+        vectors = table.row_vectors(name, fingerprint, row)
+        if len(vectors):
+            return _unit(vectors.mean(axis=0), f"row {row}")
     raise NotFoundError(f"row {row} has no vector; run: sensorium embed {table.path}")
 
 
@@ -158,7 +162,8 @@ def find_row(table: Table, like: str) -> int:
     if len(found) > 1:
         raise UsageError(f"{len(found)} ids begin with '{like}'; give more of it")
     if not found:
-        raise NotFoundError(f"no row '{like}' in {table.path}; give a number 0..{len(table) - 1} or an id")
+        step = f"give a number 0..{len(table) - 1} or an id" if len(table) else "it is empty"
+        raise NotFoundError(f"no row '{like}' in {table.path}; {step}")
     return found[0]
 
 
@@ -180,19 +185,13 @@ def read_vector(path: Path) -> Float32[np.ndarray, " E"]:
     return np.asarray(array, dtype=np.float32).reshape(-1)
 
 
-def _item(text: str, is_text: bool) -> str | Path:
-    try:
-        return Path(text) if not is_text and Path(text).is_file() else text
-    except (OSError, ValueError):
-        return text
-
-
 def _embed_items(items: Sequence[str | Path], model: Embedder | None) -> Iterator[np.ndarray]:
     if not items:
         return iter(())
     if model is None:
         raise UsageError("a text or a file needs the model that embedded the table; give --model RUN")
-    return iter(model.embed(items).vectors)
+    words: list[str | Text | Path] = [as_words(one) if isinstance(one, str) else one for one in items]
+    return iter(model.embed(words).vectors)
 
 
 def _unit(vector: np.ndarray, label: str) -> Float32[np.ndarray, " E"]:

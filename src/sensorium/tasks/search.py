@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sensorium.core.errors import NotFoundError, UsageError
+from sensorium.core.errors import UsageError
 from sensorium.core.types import FIELDS, Embedder, Embeddings
-from sensorium.data.query import Hit
+from sensorium.data.query import Hit, Query, no_vectors
 from sensorium.data.table import Table
+from sensorium.media.names import as_words
 from sensorium.tasks.query import Term, query_vector
 
 
@@ -73,14 +74,17 @@ def find(table: Table, request: SearchRequest, model: Embedder) -> list[Hit]:
         if name not in FIELDS:
             raise UsageError(f"no field '{name}'; known: {', '.join(FIELDS)}")
     if model.fingerprint not in table.fields_embedded():
-        raise NotFoundError(
-            f"{table.path} has no vectors of this model; run: sensorium embed {table.path} --model RUN"
-        )
+        raise no_vectors(table, "no vectors of this model")
     first = fields[0] if fields else "image"
-    vector = query_vector(request.terms, model, table, field=first, fingerprint=model.fingerprint)
+    only = request.terms[0] if len(request.terms) == 1 else Term(0)
+    query: Query = (
+        as_words(only.item)  # as it is: captions that it quotes are found by their words
+        if isinstance(only.item, str) and only.weight > 0
+        else query_vector(request.terms, model, table, field=first, fingerprint=model.fingerprint)
+    )
     itself = {term.item for term in request.terms if isinstance(term.item, int)}
     hits = table.search(
-        vector,
+        query,
         model=model,
         k=request.k + len(itself),
         where=request.where,

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from PIL import ImageDraw, ImageFont
 
+from sensorium.core.printable import visible
+
 Colour = tuple[int, int, int]
 Pixels = int | float
 
@@ -103,7 +105,10 @@ class Typeface:
         return low
 
     def _runs(self, text: str) -> Iterator[tuple[ImageFont.FreeTypeFont, str]]:
-        for place, characters in itertools.groupby(text, lambda char: _font_with(char, self._is_bold)):
+        shown = visible(text)  # a letter of no encoding stops the drawing, a line break doubles it
+        for place, characters in itertools.groupby(
+            shown.replace("\n", " "), lambda char: _font_with(char, self._is_bold)
+        ):
             yield _load(place, self.size_px), "".join(characters)
 
 

@@ -177,14 +177,15 @@ class _Task:
 
 def open_items(
     sample: Sample, field: str, languages: Sequence[str], target_px: int | None
-) -> Iterator[Media | str]:
+) -> Iterator[Media]:
     """Open what a row holds of a field: its image, each text and each clip in the languages (empty: all).
 
     Raises:
         MediaError: If it cannot be read.
     """
     if field == "text":
-        yield from (caption.text for caption in sample.texts if is_asked(caption.language, field, languages))
+        asked = (one for one in sample.texts if is_asked(one.language, field, languages))
+        yield from (media.Text(one.text, one.language) for one in asked)
     elif field == "speech":
         clips = [clip for clip in sample.speech if is_asked(clip.language, field, languages)]
         yield from (media.open(clip.data) for clip in clips)

@@ -117,7 +117,7 @@ def _filled(
         first = next(open_items(sample, field, languages, target_px), None)
         if first is None:
             return []
-        if isinstance(first, str) or not isinstance(first, _KINDS[MODALITY_OF[field]]):
+        if not isinstance(first, _KINDS[MODALITY_OF[field]]):
             raise MediaError(f"{field}: holds {type(first).__name__.lower()}")
         return [prepare(first)]
 
