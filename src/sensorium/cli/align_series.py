@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sensorium.cli.answering import check_files
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_pairs, note
 from sensorium.core.errors import UsageError
 
@@ -36,6 +37,7 @@ def series(
     by_ = which_by(by)
     if plot is not None and plot.suffix.lower() != ".png":
         raise UsageError(f"--plot {plot.name}: expected a name that ends in .png")
+    check_files([a, b])
     from sensorium.tasks.align_series import align_series
 
     with TerminalProgress() as progress:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sensorium.cli.answering import check_files
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, note
 from sensorium.core.errors import UsageError
 
@@ -52,6 +53,7 @@ def speech(
         writer_of(output)
     if plot is not None and plot.suffix.lower() != ".png":
         raise UsageError(f"--plot {plot.name}: expected a name that ends in .png")
+    check_files([audio] if emissions is None else [audio, emissions])
     source = text_argument(text)
     if not language and emissions is None:
         language, is_sure = guess_language(source)

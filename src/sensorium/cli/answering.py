@@ -186,8 +186,11 @@ def check_files(paths: Iterable[Path]) -> None:
     """Refuse names of no file, before a model is loaded.
 
     Raises:
-        NotFoundError: With the first.
+        NotFoundError: With the first that is not there.
+        UsageError: With the first that is a folder,.
     """
     for path in paths:
-        if not path.is_file():
+        if path.is_dir():
+            raise UsageError(f"'{path}' is a folder; give the files in it, as {path}/*")
+        if not path.exists():
             raise NotFoundError(f"no file '{path}'; give an image, a sound, a video or a text")

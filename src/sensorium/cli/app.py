@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from sensorium.core.errors import NotFoundError, SensoriumError
 from sensorium.core.printable import one_line
 
 if TYPE_CHECKING:
-    from typer._click import Command, Context
+    from typer._click import Command, Context, Parameter
 
 INTERRUPTED = 130
 
@@ -86,6 +87,7 @@ class LazyGroup(TyperGroup):
             name: TyperCommand(name, help=entry.summary, rich_help_panel=entry.panel)
             for name, entry in COMMANDS.items()
         }
+        _show_as_written(self)
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         """Find the command by name as usual, then put the real one in the place of its stand-in."""
@@ -99,7 +101,42 @@ def load_command(name: str) -> TyperCommand | TyperGroup:
     command = typer.main.get_command(module.app)
     command.name = name
     command.help = command.help or COMMANDS[name].summary
+    _show_as_written(command)
     return command  # type: ignore[return-value]
+
+
+def _show_as_written(command: Command) -> None:
+    """Let `--help` of a command and of those below it show the texts of the source, and no type of a flag."""
+    command.help = _as_written(command.help or "")
+    for parameter in command.params:
+        parameter.help = _as_written(getattr(parameter, "help", None) or "")  # type: ignore[attr-defined]
+    get_params = command.get_params  # which adds --help
+
+    def without_flag_types(ctx: Context) -> list[Parameter]:
+        parameters = get_params(ctx)
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+    command.get_params = without_flag_types  # type: ignore[method-assign]
+    for one in getattr(command, "commands", {}).values():
+        _show_as_written(one)
+
+
+def _as_written(text: str) -> str:
+    r"""Make a help text appear as its source has it: brackets are no markup, lines break where they must.
+
+    Example:
+        >>> _as_written("A line\n    and its rest; [low high]: 95%.\n\n    More.")
+        'A line and its rest; \\[low high]: 95%.\n\nMore.'
+    """
+    paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text)]
+    return _RICH_TAG.sub(r"\1\1\\\2", "\n\n".join(paragraphs).strip())
+
+
+_RICH_TAG = re.compile(r"(\\*)(\[[a-zA-Z#/@][^\[]*?\])")
+"""What Rich takes for markup, with the backslashes before it (see `rich.markup.escape`)."""
 
 
 app = typer.Typer(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from sensorium.cli.answering import check_files
 from sensorium.cli.options import DeviceOption
 from sensorium.cli.output import (
     PARTLY_FAILED,
@@ -77,6 +78,8 @@ def transcribe(
         raise UsageError(f"--plot {plot.name}: expected one recording and a name that ends in .png")
     ending = ".srt" if srt else ".vtt" if vtt else ".json" if json else ".txt"
     targets = _targets(audio, output, ending)
+    if len(audio) == 1:
+        check_files(audio)
     from sensorium.tasks.transcribe import TranscribeConfig
 
     has_words = output is not None or plot is not None or ending != ".txt"
