@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from sensorium.cli.app import COMMANDS, _as_written, app, main
+from sensorium.cli.app import COMMANDS, app, main
+from sensorium.cli.parameters import as_written
 from sensorium.core.errors import UsageError
 
 WIDTHS = (80, 100, 200)
@@ -78,7 +79,7 @@ def test_help_says_what_the_source_says(
 def test_no_text_is_taken_for_markup(text: str) -> None:
     from rich.text import Text
 
-    assert Text.from_markup(_as_written(text)).plain == text
+    assert Text.from_markup(as_written(text)).plain == text
 
 
 @pytest.mark.parametrize("name", ["photo[1].jpg", "[bold]x[/].png"])

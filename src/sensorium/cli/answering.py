@@ -42,6 +42,8 @@ def read_words(words: Sequence[str] | None, otherwise: str) -> str:
     """
     from sensorium.media.names import looks_like_path
 
+    if words is not None and len(words) == 1 and _is_file(words[0]):
+        raise UsageError(f"'{words[0]}' is a file; for the text in it put < before its name")
     text = " ".join(words) if words else "" if sys.stdin.isatty() else sys.stdin.read()
     if not text.strip():
         raise UsageError(otherwise)
@@ -51,6 +53,13 @@ def read_words(words: Sequence[str] | None, otherwise: str) -> str:
             "for the text in a file put < before its name"
         )
     return text
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name
+        return False
 
 
 def prepare(assistant: Assistant, to: Output = "text") -> None:

@@ -6,9 +6,11 @@ module holds a Typer `app` and keeps its own heavy imports inside its functions.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +20,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sensorium import __version__
+from sensorium.cli.parameters import apply_rules
 from sensorium.core.errors import NotFoundError, SensoriumError
 from sensorium.core.printable import one_line
 
 if TYPE_CHECKING:
-    from typer._click import Command, Context, Parameter
+    from typer._click import Command, Context
 
 INTERRUPTED = 130
 
@@ -87,7 +90,7 @@ class LazyGroup(TyperGroup):
             name: TyperCommand(name, help=entry.summary, rich_help_panel=entry.panel)
             for name, entry in COMMANDS.items()
         }
-        _show_as_written(self)
+        apply_rules(self)
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         """Find the command by name as usual, then put the real one in the place of its stand-in."""
@@ -101,42 +104,8 @@ def load_command(name: str) -> TyperCommand | TyperGroup:
     command = typer.main.get_command(module.app)
     command.name = name
     command.help = command.help or COMMANDS[name].summary
-    _show_as_written(command)
+    apply_rules(command)
     return command  # type: ignore[return-value]
-
-
-def _show_as_written(command: Command) -> None:
-    """Let `--help` of a command and of those below it show the texts of the source, and no type of a flag."""
-    command.help = _as_written(command.help or "")
-    for parameter in command.params:
-        parameter.help = _as_written(getattr(parameter, "help", None) or "")  # type: ignore[attr-defined]
-    get_params = command.get_params  # which adds --help
-
-    def without_flag_types(ctx: Context) -> list[Parameter]:
-        parameters = get_params(ctx)
-        for parameter in parameters:
-            if getattr(parameter, "is_flag", False):
-                parameter.metavar = ""
-        return parameters
-
-    command.get_params = without_flag_types  # type: ignore[method-assign]
-    for one in getattr(command, "commands", {}).values():
-        _show_as_written(one)
-
-
-def _as_written(text: str) -> str:
-    r"""Make a help text appear as its source has it: brackets are no markup, lines break where they must.
-
-    Example:
-        >>> _as_written("A line\n    and its rest; [low high]: 95%.\n\n    More.")
-        'A line and its rest; \\[low high]: 95%.\n\nMore.'
-    """
-    paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text)]
-    return _RICH_TAG.sub(r"\1\1\\\2", "\n\n".join(paragraphs).strip())
-
-
-_RICH_TAG = re.compile(r"(\\*)(\[[a-zA-Z#/@][^\[]*?\])")
-"""What Rich takes for markup, with the backslashes before it (see `rich.markup.escape`)."""
 
 
 app = typer.Typer(
@@ -167,6 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = app(asked, standalone_mode=False, prog_name="sensorium")
         sys.stdout.flush()
+        if result == INTERRUPTED:  # which Typer makes of Ctrl-C
+            return _fail(_interrupted(asked), INTERRUPTED)
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
         return _leave_closed_pipe()
@@ -174,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Typer turns a closed pipe into this; shell completion leaves with 0.
         return _leave_closed_pipe() if error.code == 1 else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", INTERRUPTED)
+        return _fail(_interrupted(asked), INTERRUPTED)
     except typer.TyperException as error:
         return _fail(_usage_message(error), error.exit_code)
     except SensoriumError as error:
@@ -187,6 +158,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
 
 
+def _interrupted(asked: Sequence[str]) -> str:
+    """Say how to go on with what was stopped."""
+    words = tuple(asked)
+    how = _AFTERWARDS.get(words[:2]) or _AFTERWARDS.get(words[:1])
+    if how is None:
+        return "interrupted"
+    again = words if words[0] != "train" or "--resume" in words else (*words, "--resume")
+    return f"interrupted; {how}: {shlex.join(('sensorium', *again))}"
+
+
+_GOES_ON, _ANEW = "what is done is kept, and this goes on", "nothing is kept, and this begins anew"
+_AFTERWARDS: dict[tuple[str, ...], str] = {
+    **{("data", name): _GOES_ON for name in ("prepare", "get", "spoken")},
+    **{
+        ("data", name): "remove the --out table, which is not whole, then"
+        for name in ("scenes", "dedup", "filter")
+    },
+    **{(name,): _GOES_ON for name in ("quickstart", "train", "embed")},
+    **{(name,): _ANEW for name in ("eval", "draw", "speak", "align", "summarize")},
+    ("transcribe",): "transcripts that were written are whole; this begins anew",
+}
+"""What a person who stopped a command is told; of the others there is nothing to tell."""
+
+
 def _usage_message(error: typer.TyperException) -> str:
     message = error.format_message().strip()
     context = getattr(error, "ctx", None)
@@ -196,8 +191,17 @@ def _usage_message(error: typer.TyperException) -> str:
 
 
 def _system_message(error: OSError) -> str:
-    where = f": {error.filename}" if error.filename else ""
-    return f"{error.strerror or error}{where}"
+    where = _TEMPORARY.sub(r"\1", str(error.filename)) if error.filename else ""
+    what = _NEXT_STEP.get(error.errno or 0, error.strerror or str(error))
+    return f"{what}: {where}" if where else what
+
+
+_TEMPORARY = re.compile(r"\.([^/]+)\.\d+\.tmp$")
+"""A file that is being written, as `core.files` names it: people know the name without."""
+_NEXT_STEP = {
+    errno.ENOSPC: "no space is left on the disk; make room and give the same command again",
+    errno.EDQUOT: "the quota of the disk is used up; make room and give the same command again",
+}
 
 
 def _fail(message: str, exit_code: int) -> int:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sensorium.cli.output import JsonOption, emit_json, emit_table, note
+from sensorium.cli.parameters import check_unused
 
 app = typer.Typer(add_completion=False)
 
@@ -37,6 +38,7 @@ def bench(
         return
     from sensorium.core.errors import NotFoundError
 
+    check_unused({"--json": json}, "is for the list; scripts write benchmarks/results/*.json")
     if name not in scripts:
         known = ", ".join(scripts) or "none; benchmarks come with a checkout of the source"
         raise NotFoundError(f"no benchmark '{name}'; known: {known}")

@@ -24,6 +24,7 @@ from sensorium.cli.options import (
     TemperatureOption,
 )
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, note, visible
+from sensorium.cli.parameters import check_unused
 from sensorium.core.errors import SensoriumError, UsageError
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def chat(
         str, typer.Option("--voice", metavar="NAME", help="The model that speaks, where --model does not.")
     ] = "",
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where spoken answers go.")
-    ] = Path(),
+        Path | None,
+        typer.Option("-o", "--out", metavar="FOLDER", help="Where spoken answers go; here if not given."),
+    ] = None,
     max_tokens: MaxTokensOption = 512,
     temperature: TemperatureOption = 0.2,
     penalty: PenaltyOption = None,
@@ -74,13 +76,17 @@ def chat(
     def find(task: Task) -> Assistant:
         return open_model(task, voice if task == "speak" else "", precision=precision)
 
+    if not speak:
+        check_unused(
+            {"--voice": voice or None, "--out": out}, "is for --speak; give that too, or leave it out"
+        )
     config = write_config(
         max_tokens, temperature, seed, repetition_penalty=PENALTY if penalty is None else penalty
     )
     if speak and not (model or voice):
         first_model("speak")  # that nobody speaks is said before anything is loaded
     talk = Conversation(_opened(model or _USUAL, precision), config, find, bool(model), system)
-    mouth = Mouth(talk, out) if speak else None
+    mouth = Mouth(talk, out or Path()) if speak else None
     for path in attach or []:
         talk.attach(str(path))
     if sys.stdin.isatty():

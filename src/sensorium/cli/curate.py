@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +12,8 @@ import typer
 
 from sensorium.cli.options import ModelOption, TableArgument, load_model
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, note
-from sensorium.core.errors import UsageError
+from sensorium.cli.parameters import check_unused
+from sensorium.core.errors import TableError, UsageError
 
 if TYPE_CHECKING:
     from sensorium.data.curate import Selection
@@ -39,12 +41,24 @@ def dedup(
         By, typer.Option("--by", help="Equal media, look-alike images, or near vectors of a model.")
     ] = By.CONTENT,
     distance: Annotated[
-        int, typer.Option("--distance", min=0, help="For phash: most differing bits of 64.")
-    ] = 4,
-    cosine: Annotated[float, typer.Option("--cosine", help="For embedding: least cosine.")] = 0.97,
+        int | None,
+        typer.Option(
+            "--distance", min=0, max=16, help="For phash: most differing bits of 64; 4 if not given."
+        ),
+    ] = None,
+    cosine: Annotated[
+        float | None,
+        typer.Option("--cosine", min=-1, max=1, help="For embedding: least cosine; 0.97 if not given."),
+    ] = None,
     field: Annotated[
-        str, typer.Option("--field", "-f", help="For embedding: image, text, audio, speech or video.")
-    ] = "image",
+        str | None,
+        typer.Option(
+            "--field",
+            "-f",
+            metavar="FIELD",
+            help="For embedding: image, text, audio, speech or video; image if not given.",
+        ),
+    ] = None,
     model: ModelOption = None,
     out: OutOption = None,
     json: JsonOption = False,
@@ -56,16 +70,22 @@ def dedup(
     from sensorium.data.curate import find_duplicates
     from sensorium.data.table import Table
 
+    if by is not By.PHASH:
+        check_unused({"--distance": distance}, "is for --by phash; leave it out")
+    if by is not By.EMBEDDING:
+        given = {"--cosine": cosine, "--field": field, "--model": _named(model)}
+        check_unused(given, "is for --by embedding; leave it out")
     table = Table.open(path)
-    fingerprint = _embed(table, model, [field]) if by is By.EMBEDDING else ""
+    _check_new(out)
+    fingerprint = _embed(table, model, [field or "image"]) if by is By.EMBEDDING else ""
     with TerminalProgress() as progress:
         selection = find_duplicates(
             table,
             by.value,
-            max_distance=distance,
-            min_cosine=cosine,
+            max_distance=4 if distance is None else distance,
+            min_cosine=0.97 if cosine is None else cosine,
             fingerprint=fingerprint,
-            modality=field,
+            modality=field or "image",
             progress=progress,
         )
     _finish(table, selection, out, json)
@@ -123,7 +143,12 @@ def filter_command(
     )  # fmt: skip
     if filters == Filters():
         raise UsageError("no filter given; give one, such as --min-px 64 (see sensorium data filter --help)")
+    if min_clip_score is None:
+        check_unused({"--model": _named(model)}, "is for --min-clip-score; leave it out")
+    _check_range("seconds", min_seconds, max_seconds)
+    _check_range("words", min_words, max_words)
     table = Table.open(path)
+    _check_new(out)
     scores = None
     if min_clip_score is not None:
         scores = clip_scores(table, _embed(table, model, ["image", "text"]))
@@ -141,8 +166,27 @@ def _embed(table: Table, run: Path | None, fields: Sequence[str]) -> str:
         raise UsageError("comparing by a model needs one; give --model RUN")
     model = load_model(run)
     with TerminalProgress() as progress:
-        embed_table(table, model, fields=fields, languages=trained_languages(run), progress=progress)
+        report = embed_table(table, model, fields=fields, languages=trained_languages(run), progress=progress)
+    if report.failures:
+        row, name, reason = report.failures[0]
+        note(f"{len(report.failures):,} rows were not embedded; the first: row {row}, {name}: {reason}")
     return model.fingerprint
+
+
+def _named(model: Path | None) -> Path | None:
+    """The model that the command names; one that the environment names for all commands is not asked for."""
+    return None if str(model) == os.environ.get("SENSORIUM_MODEL") else model
+
+
+def _check_range(what: str, least: int | float | None, most: int | float | None) -> None:
+    if least is not None and most is not None and least > most:
+        raise UsageError(f"--min-{what} {least:g} is above --max-{what} {most:g}: no row would stay")
+
+
+def _check_new(out: Path | None) -> None:
+    """Refuse to write into a table that is there, before any work."""
+    if out is not None and out.exists():
+        raise TableError(f"{out} exists; curation writes a new table, choose another path")
 
 
 def _finish(table: Table, selection: Selection, out: Path | None, json: bool) -> None:

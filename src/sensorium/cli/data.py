@@ -97,6 +97,8 @@ def prepare(
     from sensorium.data.quarantine import NAME
     from sensorium.data.sources.urls import Politeness
 
+    if not src.strip():
+        raise UsageError("no source: it is empty; give a folder, a table file or tars")
     politeness = Politeness(
         num_connections=connections, per_host=per_host, delay_s=delay, num_retries=retries,
         timeout_s=timeout, allow_private=allow_private,
@@ -117,6 +119,8 @@ def prepare(
         emit_json(result)
     else:
         emit_pairs(result)
+    if not (counts.added or counts.failed or counts.duplicates):
+        note(f"{src} holds nothing that gives a row: no image, sound, video or text was found in it")
     if counts.failed:
         note(f"{counts.failed:,} inputs gave no row; the reasons are in {out.parent / NAME}")
         raise typer.Exit(PARTLY_FAILED)

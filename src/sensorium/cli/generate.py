@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorium.cli.answering import prepare, read_precision, read_words, show
+from sensorium.cli.answering import check_files, prepare, read_precision, read_words, show
 from sensorium.cli.options import (
     PENALTY,
     AssistantOption,
@@ -21,6 +21,7 @@ from sensorium.cli.options import (
     WordsArgument,
 )
 from sensorium.cli.output import JsonOption, TerminalProgress
+from sensorium.cli.parameters import check_unused
 from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,13 +66,18 @@ def generate(
     from sensorium.tasks.text_assistant import TextAssistant
 
     text = read_words(prompt, "nothing to answer; give a prompt, or pipe one in")
+    if "" in (stops or []):
+        raise UsageError("--stop '': an empty text is everywhere; give some letters")
+    if is_raw:
+        check_unused({"--system": system or None}, "is for answers; leave it out with --continue")
+    form = _read_form(schema, choices or [])
     usual = 1.0 if is_raw else PENALTY
     config = write_config(max_tokens, temperature, seed, stops or [], usual if penalty is None else penalty)
     with TerminalProgress() as progress:
         assistant = load(model, TextAssistant, progress=progress)
     assistant = assistant.with_precision(read_precision(precision))
     prepare(assistant)
-    guide = _guide(assistant, schema, choices or [])
+    guide = _guide(assistant, form, choices or [])
     start = time.perf_counter()
     if is_raw:
         answer = assistant.complete(text, config, guide=guide)
@@ -81,9 +87,20 @@ def generate(
     show(answer, start, is_json=json)
 
 
-def _guide(assistant: TextAssistant, schema: Path | None, choices: list[str]) -> Guide | None:
+def _read_form(schema: Path | None, choices: list[str]) -> str | None:
+    """Read the schema, before a model is loaded."""
     if schema is not None and choices:
         raise UsageError("--schema and --choice are two forms; give one")
+    if schema is None:
+        return None
+    check_files([schema])
+    try:
+        return schema.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--schema {schema}: no text in UTF-8; give a file with a JSON schema") from error
+
+
+def _guide(assistant: TextAssistant, schema: str | None, choices: list[str]) -> Guide | None:
     if schema is not None:
-        return assistant.grammars().json_schema(schema.read_text(encoding="utf-8"))
+        return assistant.grammars().json_schema(schema)
     return assistant.grammars().choice(choices) if choices else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -84,19 +85,13 @@ def transcribe(
 
     has_words = output is not None or plot is not None or ending != ".txt"
     config = TranscribeConfig(language=language, is_conditioned=condition, has_words=has_words)
-    done = _transcribe_all(audio, model, config, device, precision)
+    done = _transcribe_all(audio, model, config, device, precision, targets)
     if plot is not None:
         from sensorium.tasks.speech_plot import draw_words
 
         draw_words(audio[0], done[audio[0]].timed, plot)
         note(f"wrote {plot}")
-    if output is not None:
-        from sensorium.tasks.transcript_files import write_transcript
-
-        for path, transcript in done.items():
-            write_transcript(transcript, targets[path])
-            note(f"wrote {targets[path]}")
-    elif plot is None or ending != ".txt":
+    if output is None and (plot is None or ending != ".txt"):
         _print(done, ending, is_one=len(audio) == 1)
     if len(done) < len(audio):
         raise typer.Exit(PARTLY_FAILED if done else 1)
@@ -112,6 +107,8 @@ def _targets(audio: list[Path], output: Path | None, ending: str) -> dict[Path, 
         return {}
     if len(audio) == 1 and not output.is_dir() and output.suffix:
         writer_of(output)
+        if ending != ".txt" and output.suffix.lower() != ending:
+            raise UsageError(f"--{ending[1:]} and -o {output.name} name two formats; give one of them")
         return {audio[0]: output}
     targets = {path: output / f"{path.stem}{ending}" for path in audio}
     if len(set(targets.values())) < len(audio):
@@ -126,8 +123,14 @@ def _transcribe_all(
     config: TranscribeConfig,
     device: str,
     precision: Literal["auto", "fp32", "mixed", "bf16"],
+    targets: Mapping[Path, Path],
 ) -> dict[Path, Transcript]:
-    """Transcripts of those that can be read; what is wrong with the rest is said, of a single one raised."""
+    """Transcripts of those that can be read, each written to its target as soon as it is done.
+
+    What is wrong with the rest is said, of a single one raised.
+    """
+    from sensorium.tasks.transcript_files import write_transcript
+
     done: dict[Path, Transcript] = {}
     with TerminalProgress() as progress:
         transcriber = _opened(model, config, device, precision, progress)
@@ -138,6 +141,10 @@ def _transcribe_all(
                 if len(audio) == 1:
                     raise
                 note(str(error))
+                continue
+            if path in targets:
+                write_transcript(done[path], targets[path])
+                note(f"wrote {targets[path]}")
     return done
 
 

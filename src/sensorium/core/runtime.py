@@ -78,6 +78,10 @@ def pick_device(name: str = "auto") -> torch.device:
     if not present.get(kind, False):
         here = [kind for kind, is_there in present.items() if is_there]
         raise UsageError(f"device '{name}' is not here; use one of auto, {', '.join(here)}")
+    number = name.partition(":")[2]
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if ":" in name and not (number.isdecimal() and int(number) < count):
+        raise UsageError(f"device '{name}' is not here; there are {count} of {kind}, from {kind}:0 on")
     return torch.device(name)
 
 
