@@ -12,16 +12,18 @@ import os
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sensorium import __version__
+from sensorium.cli.output import note
 from sensorium.cli.parameters import apply_rules
-from sensorium.core.errors import NotFoundError, SensoriumError
+from sensorium.core.errors import NotFoundError, SensoriumError, SensoriumWarning
 from sensorium.core.printable import one_line
 
 if TYPE_CHECKING:
@@ -134,7 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _write_unencodable_characters_escaped()
     asked = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        result = app(asked, standalone_mode=False, prog_name="sensorium")
+        with warnings.catch_warnings():
+            _print_warnings()
+            result = app(asked, standalone_mode=False, prog_name="sensorium")
         sys.stdout.flush()
         if result == INTERRUPTED:  # which Typer makes of Ctrl-C
             return _fail(_interrupted(asked), INTERRUPTED)
@@ -156,6 +160,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(
             _system_message(error), NotFoundError.exit_code if isinstance(error, FileNotFoundError) else 1
         )
+
+
+def _print_warnings() -> None:
+    """Let each `SensoriumWarning` be one line on stderr, once; others appear as they do in Python."""
+    as_usual, said = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if not issubclass(category, SensoriumWarning):
+            as_usual(message, category, *place)
+        elif str(message) not in said:
+            said.add(str(message))
+            note(f"note: {one_line(str(message))}")
+
+    warnings.simplefilter("always", SensoriumWarning)
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def _interrupted(asked: Sequence[str]) -> str:

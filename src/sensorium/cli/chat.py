@@ -183,6 +183,9 @@ _COMMANDS: dict[str, tuple[str, Callable[[Conversation, str], None]]] = {
 def _answer(
     talk: Conversation, message: str, mouth: Mouth | None, heard: str | None, *, is_json: bool
 ) -> None:
+    from sensorium.tasks.skills import warn_of_language
+
+    warn_of_language(talk.assistant.name, talk.assistant.skills, "text", message)
     start = time.perf_counter()
     answer = talk.ask(message)
     if not is_json:

@@ -63,6 +63,7 @@ def generate(
     """
     from sensorium.tasks.assistant import Turn, write_config
     from sensorium.tasks.load import load
+    from sensorium.tasks.skills import warn_of_language
     from sensorium.tasks.text_assistant import TextAssistant
 
     text = read_words(prompt, "nothing to answer; give a prompt, or pipe one in")
@@ -78,6 +79,7 @@ def generate(
     assistant = assistant.with_precision(read_precision(precision))
     prepare(assistant)
     guide = _guide(assistant, form, choices or [])
+    warn_of_language(assistant.name, assistant.skills, "text", text)
     start = time.perf_counter()
     if is_raw:
         answer = assistant.complete(text, config, guide=guide)

@@ -14,8 +14,10 @@
     └── TrainingError     (RuntimeError)       training that cannot go on         exit 1
 
 A message is one line: what, got, expected, next step. The command line prints it and exits with `exit_code`.
+What was done, but is less than was asked for, is a `SensoriumWarning`; the command line prints that too.
 """
 
+import warnings
 from typing import ClassVar
 
 
@@ -73,3 +75,19 @@ class CheckpointError(SensoriumError, ValueError):
 
 class TrainingError(SensoriumError, RuntimeError):
     """Training that cannot go on: a loss that is not a number, a state that does not fit."""
+
+
+class SensoriumWarning(UserWarning):
+    """Work that does less than was asked for; the message says what was left out, and what to do about it."""
+
+
+def warn(message: str) -> None:
+    """Say that something does less than was asked for.
+
+    Example:
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warn("18 sounds were not embedded: this model has no audio encoder")
+        >>> said[0].category.__name__
+        'SensoriumWarning'
+    """
+    warnings.warn(message, SensoriumWarning, stacklevel=3)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence, Set
 from types import MappingProxyType
 
 _SCRIPTS = MappingProxyType(
@@ -131,3 +132,83 @@ def _by_words(text: str) -> str:
 def _script(char: str) -> str:
     name = unicodedata.name(char, "").split(" ", 1)[0].split("-", 1)[0]
     return name if name in _SCRIPTS else ""
+
+
+def surely_other(text: str, known: Sequence[str]) -> str:
+    """Return the language of `text` where it is surely none of `known`, "und" if one of several, else "".
+
+    Of the Latin script it wants function words or letters that no known language has, at least one, and twice
+    as many as there are words of the known ones; a name, a number or a pair of nouns is never enough. Single
+    letters count for nothing: initials, units and the s after an apostrophe are written everywhere.
+
+    Args:
+        text: Any.
+        known: Codes such as `en`, `en*` or `text:en`; none: all are known.
+
+    Example:
+        >>> [surely_other(text, ["en"]) for text in ("une grenouille", "una rana", "红色的汽车", "a café")]
+        ['fr', 'und', 'zh', '']
+    """
+    codes = {code.rpartition(":")[2].rstrip("*").lower().split("-")[0] for code in known}
+    if not codes or "" in codes:
+        return ""
+    letters = [char for char in text if char.isalpha()]
+    latin = sum(_script(char) == "LATIN" for char in letters)
+    if letters and latin * 2 < len(letters):
+        language = detect_language(text)
+        return "" if language in codes or (language == "ja" and "zh" in codes) else language
+    words = [word for word in _WORD.findall(text.lower()) if len(word) > 1 and word not in _ANYWHERE]
+    own = sum(_may_be(word, codes) for word in words)
+    others = {word: languages for word in words if not _may_be(word, codes) and (languages := _signs(word))}
+    weights = {word: 1.0 if word in _FUNCTION_WORDS - _IN_NAMES else 0.5 for word in others}
+    if sum(weights[word] for word in words if word in others) < max(1.0, 2 * own + 0.5):
+        return ""
+    scores = Counter[str]()
+    for word, languages in others.items():
+        for language in languages:
+            scores[language] += weights[word] / len(languages)  # type: ignore[assignment]
+    best = scores.most_common(2)
+    return best[0][0] if len(best) == 1 or best[0][1] > best[1][1] else "und"
+
+
+def _may_be(word: str, codes: Set[str]) -> bool:
+    """Whether a word is a function word of one of the languages."""
+    return ("en" in codes and word in _MORE_ENGLISH) or bool(codes & set(_signs(word)))
+
+
+def _signs(word: str) -> tuple[str, ...]:
+    """Languages that a word is a sign of: as a function word, or by letters that few languages use."""
+    by_letters = (language for language, own in _LATIN_LETTERS if any(letter in own for letter in word))
+    by_words = (language for language, words in _MORE_WORDS.items() if word in words)
+    return tuple(dict.fromkeys((*_VOTES.get(word, ()), *by_words, *by_letters)))
+
+
+_IN_NAMES = frozenset("la le el las los de der das von san ist ben est que es et dem op jest".split())
+"""Words that stand in names of places and people in any language: each is half a sign, as a letter is."""
+_MORE_WORDS = MappingProxyType(
+    {
+        language: frozenset(words.split())
+        for language, words in {
+            "fr": "vous nous je ils mais pas où comment bonjour merci tout tous votre notre leurs chez très "
+            "aussi quel quelle sont être avoir fait deux cet qu",
+            "de": "ich wir ihr sie er nicht wie wer guten nein mein dein habe kein keine auch aber oder wenn "
+            "nach bei über unter zwei sehr ihnen geht",
+            "es": "yo tú usted pero muy qué cómo dónde hola gracias sus hay tiene esta este estos sobre",
+            "it": "noi voi molto cosa ciao grazie questo questa mio tuo sua hanno della delle degli nella",
+            "pt": "eu você nós eles muito onde olá obrigado meu minha isto duas uma pelo pela também",
+            "nl": "ik jij wij zij maar wel waar hallo mijn jouw heeft deze dit twee heel goed geen wordt",
+        }.items()
+    }
+)
+_FUNCTION_WORDS = frozenset(_VOTES).union(*_MORE_WORDS.values())
+_MORE_ENGLISH = frozenset(
+    "i you he she we they me him us them my your our was were be been am not no do does did can could "
+    "will would should may or but if as so than then there here what which who whose how when where why "
+    "one two some any all each more most other into over under up down out off near behind between about "
+    "after before while".split()
+)
+"""English words beyond those that tell it apart."""
+_ANYWHERE = frozenset(
+    "die son as sans pour men par dot tot sur van den des con del por per di al da dos pro fra mit".split()
+)
+"""Function words that are words of other languages too: no sign."""

@@ -74,6 +74,11 @@ class JointEmbedding(nn.Module):
         self._fingerprint: tuple[object, str] = (None, "")
 
     @property
+    def text_languages(self) -> tuple[str, ...]:
+        """Languages that the text tower's encoder knows; none where there is no text tower, or not known."""
+        return getattr(self.towers["text"].encoder, "languages", ()) if "text" in self.towers else ()
+
+    @property
     def logit_scale(self) -> Float[Tensor, ""]:
         """Learned factor of the cosines, at most 100."""
         factor: Tensor = self.scale()

@@ -21,7 +21,7 @@ from sensorium.media.frames import STREAM_LIMITS, frames_at
 from sensorium.media.types import Audio, Image
 from sensorium.models.instructions import WRITER_OF, Task, instruction
 from sensorium.tasks.assistant import PLAIN, Assistant, Generation, Output, Part, Turn, WriteConfig
-from sensorium.tasks.skills import check_skill
+from sensorium.tasks.skills import check_skill, warn_of_language
 
 _RATE_HZ = 16_000
 _ENOUGH_PX = 512
@@ -51,6 +51,8 @@ def ask(
         UsageError: If the model was not taught the task, the text is empty, or text or media do not fit.
     """
     check_skill(assistant.name, assistant.skills, task, language)
+    if task in ("ask", "text", "draw"):  # longer texts are looked at as a whole, not by the sentence
+        warn_of_language(assistant.name, assistant.skills, task, text)
     asked = instruction(task, text.strip(), language)
     return assistant.reply([Turn("user", (*parts, asked))], config, to=cast(Output, WRITER_OF[task]))
 

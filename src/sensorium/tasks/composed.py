@@ -37,7 +37,7 @@ from sensorium.tasks.assistant import (
     write_config,
 )
 from sensorium.tasks.sentences import as_sentence
-from sensorium.tasks.skills import Skills, check_skill
+from sensorium.tasks.skills import Skills, check_skill, warn_of_language
 
 _QUESTION = write_config(200, 0.0)
 """How a spoken question is written down."""
@@ -91,6 +91,9 @@ class ComposedAssistant:
         """
         turns = self._written_down(turns)
         task = self._task(turns, to)
+        if task in ("ask", "draw", "speak"):
+            said = " ".join(part for part in turns[-1].parts if isinstance(part, str))
+            warn_of_language(self.name, self.skills, task, said)
         if task in ("ask", "caption") and to == "audio":
             answer = self.member(task).reply(turns, config, guide=guide).text
             return ask(self.member("speak"), "speak", text=as_sentence(answer), config=config)

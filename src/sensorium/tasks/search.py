@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sensorium.core.errors import UsageError
+from sensorium.core.errors import UsageError, warn
 from sensorium.core.types import FIELDS, Embedder, Embeddings
+from sensorium.data.language import surely_other
 from sensorium.data.query import Hit, Query, no_vectors
 from sensorium.data.table import Table
 from sensorium.media.names import as_words
@@ -75,6 +76,7 @@ def find(table: Table, request: SearchRequest, model: Embedder) -> list[Hit]:
             raise UsageError(f"no field '{name}'; known: {', '.join(FIELDS)}")
     if model.fingerprint not in table.fields_embedded():
         raise no_vectors(table, "no vectors of this model")
+    _warn_of_language(request, model)
     first = fields[0] if fields else "image"
     only = request.terms[0] if len(request.terms) == 1 else Term(0)
     query: Query = (
@@ -93,3 +95,16 @@ def find(table: Table, request: SearchRequest, model: Embedder) -> list[Hit]:
         ann=request.ann,
     )
     return [hit for hit in hits if hit.row not in itself][: request.k]
+
+
+def _warn_of_language(request: SearchRequest, model: Embedder) -> None:
+    """Warn of words that the model's text encoder surely does not know."""
+    known = getattr(model, "text_languages", ())
+    for term in request.terms:
+        found = surely_other(term.item, known) if isinstance(term.item, str) else ""
+        if found:
+            language = "another language" if found == "und" else f"the language '{found}'"
+            warn(
+                f"'{term.item}' seems to be in {language}; this model's text encoder knows "
+                f"{', '.join(known)} alone, so expect little of what is found"
+            )

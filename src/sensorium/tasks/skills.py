@@ -7,15 +7,16 @@ not read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 from sensorium.core.config import read_toml
-from sensorium.core.errors import ConfigError, NotFoundError, UsageError
+from sensorium.core.errors import ConfigError, NotFoundError, UsageError, warn
 from sensorium.core.files import shipped_dir
-from sensorium.data.sample import is_asked
+from sensorium.data.language import surely_other
+from sensorium.data.sample import asked_of, is_asked
 from sensorium.models.checkpoint import CONFIG, WEIGHTS
 from sensorium.models.instructions import TEMPLATES, WRITER_OF, Task
 from sensorium.tasks.runs import RECIPE
@@ -37,6 +38,8 @@ ABILITIES: Mapping[Task, str] = MappingProxyType(
 )
 _ALWAYS: Mapping[Task, str] = MappingProxyType({"text": "smollm2", "transcribe": "whisper-tiny.en"})
 """Presets that are better at a task than what our recipes train."""
+_PRESETS_KNOW: Mapping[str, tuple[str, ...]] = MappingProxyType({"smollm2": ("en",)})
+"""Languages of presets whose skills name none."""
 RUNS = Path("runs")
 NOT_PACKAGED = (
     "models derived from GPL-2.0 data are in the repository, not in the package; "
@@ -98,6 +101,26 @@ def check_skill(name: str, skills: Skills, task: Task, language: str = "") -> No
     if language and not is_asked(language, "text", skills[task]):
         known = ", ".join(skills[task])
         raise UsageError(f"{name} {ABILITIES[task]} into {known}, not into '{language}'; give one of these")
+
+
+def warn_of_language(name: str, skills: Skills, task: Task, text: str, *, given: Sequence[str] = ()) -> None:
+    """Warn of a text that is surely in a language which a model does not know.
+
+    Args:
+        name: Of the model.
+        skills: What it was taught.
+        task: What it is to do.
+        text: A question, or what is to be spoken, drawn or translated.
+        given: Languages that it knows of such texts, where they are not those of the skill.
+    """
+    known = given or asked_of("text", skills.get(task) or _PRESETS_KNOW.get(name, ()))
+    found = surely_other(text, known)
+    if found:
+        language = "another language" if found == "und" else f"the language '{found}'"
+        warn(
+            f"the text seems to be in {language}, and {name}, which {ABILITIES[task]}, knows "
+            f"{', '.join(known)} alone: expect little of the answer"
+        )
 
 
 def first_model(task: Task) -> str:

@@ -16,7 +16,7 @@ from sensorium.core.errors import UsageError
 from sensorium.media.types import Audio
 from sensorium.tasks.asking import ask
 from sensorium.tasks.assistant import Assistant, Generation, WriteConfig, write_config
-from sensorium.tasks.skills import check_skill
+from sensorium.tasks.skills import check_skill, warn_of_language
 from sensorium.tasks.spoken_text import passages
 
 _PAUSE_S = 0.15
@@ -43,6 +43,7 @@ class Speech:
 
     def __init__(self, assistant: Assistant, text: str, config: WriteConfig) -> None:
         check_skill(assistant.name, assistant.skills, "speak")
+        warn_of_language(assistant.name, assistant.skills, "speak", text)
         self._parts = list(passages(text, lambda part: assistant.fits(part, "audio")))
         if not self._parts:
             raise UsageError("nothing to say: the text is empty; give some words")

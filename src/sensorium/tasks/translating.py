@@ -6,7 +6,7 @@ sentence is a request of its own, cut between words where the model does not rea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sensorium.core.errors import UsageError
 from sensorium.generation import Completion, Piece
@@ -14,8 +14,11 @@ from sensorium.generation.request import Reason
 from sensorium.models.instructions import instruction
 from sensorium.tasks.asking import ask
 from sensorium.tasks.assistant import PLAIN, Assistant, Generation, WriteConfig
-from sensorium.tasks.skills import check_skill
+from sensorium.tasks.skills import check_skill, warn_of_language
 from sensorium.tasks.spoken_text import passages
+
+SOURCE = "en"
+"""Language that our translators are taught to translate from; into it, from all others."""
 
 
 def translate(assistant: Assistant, text: str, language: str, config: WriteConfig = PLAIN) -> Generation:
@@ -31,6 +34,7 @@ def translate(assistant: Assistant, text: str, language: str, config: WriteConfi
         UsageError: If there is nothing to translate, or the model was not taught to, or not into this.
     """
     check_skill(assistant.name, assistant.skills, "translate", language)
+    warn_of_language(assistant.name, assistant.skills, "translate", text, given=_sources(assistant, language))
     if not text.strip():
         raise UsageError("nothing to translate: the text is empty; give some words")
 
@@ -48,6 +52,12 @@ def translate(assistant: Assistant, text: str, language: str, config: WriteConfi
         return ask(assistant, "translate", text=part, language=language, config=config) if part else None
 
     return Generation(_InTurn((before, translated(part)) for before, part in parts))
+
+
+def _sources(assistant: Assistant, language: str) -> Sequence[str]:
+    """Languages that a model translates from into this one."""
+    others = [code for code in assistant.skills["translate"] if code != SOURCE]
+    return others if language == SOURCE else [SOURCE]
 
 
 class _InTurn:

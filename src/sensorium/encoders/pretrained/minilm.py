@@ -39,10 +39,12 @@ class MiniLM(nn.Module):
         modality: "text".
         dim: 384.
         input: The tokenizer.
+        languages: ("en",): texts in others are cut into pieces that say little.
     """
 
     modality = "text"
     dim = _DIM
+    languages = ("en",)
 
     def __init__(self, tokenizer_json: str, max_tokens: int = 128) -> None:
         super().__init__()
