@@ -18,6 +18,7 @@ SMALL = {
     "image": ("image-cnn", "{ width = 4, depths = [1, 1], size_px = 16 }"),
     "text": ("text-gru", None),
     "audio": ("audio-cnn", "{ width = 3, depths = [1, 1], dim = 12, num_mels = 40 }"),
+    "video": ("video-frames", "{ frame_options = { width = 4, depths = [1], size_px = 16 } }"),
 }
 """Stand-ins for pretrained towers."""
 
@@ -34,6 +35,9 @@ def miniature(name: str, table: Path, folder: Path, *, keep_towers: bool) -> lis
         "train.epochs": "1.5",
         "train.workers": "0",
     }
+    if "steps" in values["train"]:
+        changes["train.steps"] = "3"
+        del changes["train.epochs"]
     if not keep_towers:
         changes["model.dim"] = "16"  # the stand-ins' width, for heads that keep it
     for modality, tower in values["model"]["towers"].items():

@@ -139,9 +139,13 @@ def answer_media(
     from sensorium.tasks.asking import ask, is_long, moments, together
 
     def answer(parts: Sequence[Part]) -> Generation:
+        if task == "caption":
+            check_files(part for part in parts if isinstance(part, Path))
+            _refuse_texts(parts)
         return ask(assistant, task, parts, text=text, config=config)
 
-    groups = together(paths)
+    # each file has a caption of its own, whatever else is given; a question is about all of them
+    groups = [(path,) for path in paths] if task == "caption" else together(paths)
     if every_s is not None:
         if len(paths) != 1:
             raise UsageError(f"--every takes one video or sound, got {len(paths)} files")
@@ -169,16 +173,19 @@ def _answer_each(
     from sensorium.tasks.chapters import clock
 
     done: list[dict[str, object]] = []
-    num_failed = 0
+    num_failed = num_done = 0
     with TerminalProgress() as progress:
         for number, (name, parts) in enumerate(asked, start=1):
             start = time.perf_counter()
             try:
                 found = as_json(answer(parts), start)
-            except SensoriumError as error:
-                note(str(error))
+            except (SensoriumError, OSError) as error:
+                where = str(name.get("uri", ""))
+                said = " ".join(str(error).split())
+                note(said if where in said else f"{where}: {said}")
                 num_failed += 1
                 continue
+            num_done += 1
             if is_json:
                 done.append({**name, **found})
                 progress(number, count, "answering")
@@ -188,7 +195,15 @@ def _answer_each(
     if is_json:
         emit_json(done)
     if num_failed:
-        raise typer.Exit(PARTLY_FAILED)
+        raise typer.Exit(PARTLY_FAILED if num_done else 1)
+
+
+def _refuse_texts(parts: Sequence[Part]) -> None:
+    from sensorium.tasks.composed import kind_of
+
+    for part in parts:
+        if kind_of(part) == "text":
+            raise UsageError(f"{part} is a text; captions are of images, sounds and videos")
 
 
 def check_files(paths: Iterable[Path]) -> None:

@@ -34,13 +34,14 @@ def caption(
 ) -> None:
     """Say what images, sounds or videos show.
 
-    Of several files each gets a line, in the order of their kinds. --json prints {"text", "tokens",
+    Of several files each gets a line; those that cannot be described are said. --json prints {"text", "tokens",
     "seconds"}; of several files a list of these with their "uri", with --every of the parts with their
-    "start_s". Exits 3 if some of several files could not be read.
+    "start_s". Exits 3 if some of several files could not be described.
     """
     from sensorium.tasks.assistant import write_config
 
-    check_files(media)
+    if len(media) == 1:
+        check_files(media)
     assistant = open_model("caption", model, precision=precision)
     config = write_config(max_tokens, temperature, seed)
     answer_media(assistant, "caption", media, config, every_s=every, is_json=json)

@@ -82,8 +82,6 @@ def _embed_table(
         report = embed_table(table, model, fields=fields, languages=chosen, progress=progress)
     for row, name, reason in report.failures:
         note(f"row {row}, {name}: {reason}")
-    for name, count in report.skipped.items():
-        note(f"{name} of {count:,} rows was not embedded: the model has no tower for it")
     if json:
         emit_json({"rows": report.rows, "failed": len(report.failures), "model": report.fingerprint})
     else:

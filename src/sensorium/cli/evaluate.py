@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sensorium.cli.options import DeviceOption
-from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table
+from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, emit_json, emit_table
 
 if TYPE_CHECKING:
     from sensorium.tasks.evaluate import Report
@@ -39,6 +39,7 @@ def evaluate(
 
     Measured are the rows that the run's recipe held out, or all rows of --table. R@k: share of queries with a
     right item among the k nearest; chance@k: the same in a random order; [low high]: 95%, by bootstrap.
+    Exits 3 if some rows could not be read.
     """
     from sensorium.tasks.evaluate import evaluate_run
 
@@ -55,6 +56,8 @@ def evaluate(
         emit_json({"n": report.num_rows, "metrics": report.metrics})
     else:
         print_report(report)
+    if report.failures:
+        raise typer.Exit(PARTLY_FAILED)
 
 
 def print_report(report: Report) -> None:

@@ -16,6 +16,7 @@ from sensorium.cli.output import (
     emit_text,
     note,
 )
+from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
     from sensorium.tasks.train import Trained
@@ -27,7 +28,12 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A TOML file, or a name: stamps, grounding, codec-image.")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A TOML file, or a name: media (takes whatever a table of yours holds), stamps, grounding."
+            " `sensorium models` lists them.",
+        ),
     ],
     changes: Annotated[
         list[str] | None,
@@ -51,10 +57,14 @@ def train(
     """
     from sensorium.tasks.train import train as train_model
 
+    if recipe in ("", "."):
+        raise UsageError("no recipe: it is empty; give a TOML file or a name, such as media")
     folder = Path("runs") / Path(recipe).stem if out is None else out
     with TerminalProgress() as progress:
         trained = train_model(recipe, folder, changes=changes or [], resume=resume, progress=progress)
     _print(trained, json)
+    if not trained.outcome.evaluation or not trained.outcome.evaluation.metrics:
+        note("not measured: no two held-out rows hold two fields that could be compared")
     if trained.num_failed:
         note(f"{trained.num_failed} rows could not be read: {folder / 'errors.jsonl'}")
         raise typer.Exit(PARTLY_FAILED)

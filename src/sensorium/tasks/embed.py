@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from sensorium.core.errors import MediaError, UsageError
+from sensorium.core.errors import MediaError, UsageError, warn
 from sensorium.core.runtime import Progress, quiet
 from sensorium.core.types import MODALITY_OF
 from sensorium.data.sample import Sample
@@ -38,15 +38,12 @@ class EmbedReport:
     Attributes:
         fingerprint: Of the model.
         rows: For each field, how many rows got vectors now.
-        skipped: For each field that the table holds and the model has no tower for, how many rows hold it;
-            empty where fields were named.
         failures: (row, field, reason) of the rows that could not be read.
     """
 
     fingerprint: str
     rows: Mapping[str, int] = field(default_factory=dict)
     failures: Sequence[tuple[int, str, str]] = ()
-    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,12 +85,8 @@ def embed_table(
     fingerprint, written = model.fingerprint, dict[str, int]()
     failures: list[tuple[int, str, str]] = []
     chosen = fields_of(table, model, fields)
-    skipped = [] if fields else [name for name in table.fields if name not in chosen]
-    if skipped and not chosen:
-        raise UsageError(
-            f"the model embeds {', '.join(model.towers)}, {table.path} holds {', '.join(skipped)}; "
-            "give another --model"
-        )
+    if not fields:
+        _warn_of_skipped(table, model, chosen)
     for name in chosen:
         missing = table.vectors_missing(name, fingerprint)
         written[name] = 0
@@ -106,7 +99,25 @@ def embed_table(
             failures += [(row, name, reason) for row, reason in found.failures]
             done += num_rows
             progress(done, len(missing), f"embedding {name}")
-    return EmbedReport(fingerprint, written, failures, {name: len(table.rows_with(name)) for name in skipped})
+        if len(missing) and not written[name] and not any(field == name for _, field, _ in failures):
+            warn(f"{name} of {len(missing):,} rows was not embedded: none is in {', '.join(languages)}")
+    return EmbedReport(fingerprint, written, failures)
+
+
+def _warn_of_skipped(table: Table, model: JointEmbedding, chosen: Sequence[str]) -> None:
+    """Say which fields of a table a model has no encoder for; refuse if it has none for any."""
+    skipped = [name for name in table.fields if name not in chosen]
+    if skipped and not chosen:
+        raise UsageError(
+            f"the model embeds {', '.join(model.towers)}, {table.path} holds {', '.join(skipped)}; "
+            "give another --model"
+        )
+    for name in skipped:
+        count = len(table.rows_with(name))
+        warn(
+            f"{name} of {count:,} rows was not embedded: this model has no {MODALITY_OF[name]} encoder; "
+            f"train one that has: sensorium train media --set data.table={table.path}"
+        )
 
 
 def fields_of(table: Table, model: JointEmbedding, asked: Sequence[str] = ()) -> list[str]:

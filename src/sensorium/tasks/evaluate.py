@@ -10,14 +10,14 @@ and clips the first counts; texts that are equal count once; of equal scores the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from sensorium.core.errors import NotFoundError, UsageError
+from sensorium.core.errors import NotFoundError, UsageError, warn
 from sensorium.core.runtime import Progress, pick_device, quiet
 from sensorium.data.sample import is_asked, normalise
 from sensorium.data.table import Table
@@ -34,7 +34,7 @@ from sensorium.evals.zero_shot import PHOTO
 from sensorium.media import Text
 from sensorium.models.checkpoint import load
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.tasks.embed import embed_rows, fields_of
+from sensorium.tasks.embed import RowVectors, embed_rows, fields_of
 from sensorium.tasks.runs import trained_recipe
 from sensorium.training.corpus import open_table
 from sensorium.training.recipe import HeldOut, Recipe
@@ -66,10 +66,12 @@ class Report:
     Attributes:
         num_rows: Rows that were measured.
         metrics: By what is measured, as {"image->text": {"R@1": 0.5, "ci95 R@1": [0.4, 0.6]}}.
+        failures: By field, rows that could not be read and were left out.
     """
 
     num_rows: int
     metrics: Mapping[str, Metrics]
+    failures: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,20 @@ def evaluate_run(
     model = load(folder, JointEmbedding).to(pick_device(device))
     held = held_out(folder, table, progress)
     fields = fields_of(held.table, model)
-    vectors = {name: _one_per_row(model, held, name, held.rows) for name in fields}
+    embedded = {
+        name: embed_rows(held.table, model, name, held.rows, languages=held.languages) for name in fields
+    }
+    vectors = {name: _first_of_each(found) for name, found in embedded.items()}
+    failures = {name: len(found.failures) for name, found in embedded.items() if found.failures}
+    for name, count in failures.items():
+        row, reason = embedded[name].failures[0]
+        warn(
+            f"{name} of {count:,} rows could not be read and is not measured; the first: row {row}: {reason}"
+        )
     metrics = recalls(held.table, vectors, held.languages)
     labels = _labels(held.table, category)
+    if category != "category" and not labels:
+        warn(f"no two rows name a class in their metadata under '{category}', so no classes are measured")
     is_named = "image" in vectors and any(row in labels for row in vectors["image"].rows.tolist())
     if is_named and "text" in model.towers:
         metrics["zero-shot image"] = _zero_shot(model, vectors["image"], labels)
@@ -123,7 +136,7 @@ def evaluate_run(
         raise UsageError(
             f"{held.table.path}: nothing to compare; rows need at least two of the model's modalities"
         )
-    return Report(len(held.rows), metrics)
+    return Report(len(held.rows), metrics, failures)
 
 
 def held_out(folder: Path, table: Path | None, progress: Progress = quiet) -> Held:
@@ -174,7 +187,10 @@ def _recall_figures(found: Retrieval) -> Metrics:
 
 
 def _one_per_row(model: JointEmbedding, held: Held, name: str, rows: Int64[np.ndarray, " n"]) -> OnePerRow:
-    found = embed_rows(held.table, model, name, rows, languages=held.languages)
+    return _first_of_each(embed_rows(held.table, model, name, rows, languages=held.languages))
+
+
+def _first_of_each(found: RowVectors) -> OnePerRow:
     distinct, first = np.unique(found.rows, return_index=True)
     return OnePerRow(distinct, found.vectors[first])
 

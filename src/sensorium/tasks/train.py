@@ -27,11 +27,19 @@ from sensorium.tasks.train_generative import train_generative
 from sensorium.tasks.train_grounder import train_grounder
 from sensorium.training.codec import CodecRecipe
 from sensorium.training.corpus import Corpus, open_corpus, open_table
+from sensorium.training.fields import fitted, say_what_trains
 from sensorium.training.generative import GenerativeRecipe
 from sensorium.training.grounding import GroundingRecipe
 from sensorium.training.heldout import heldout_vectors
 from sensorium.training.loop import Evaluation, Job, Outcome, fit
-from sensorium.training.material import Material, build_batches, build_model, gather, used_fields
+from sensorium.training.material import (
+    Material,
+    build_batches,
+    build_model,
+    gather,
+    holding,
+    used_fields,
+)
 from sensorium.training.objective import Contrast
 from sensorium.training.recipe import Recipe, find_recipe
 from sensorium.training.state import STATE
@@ -130,10 +138,14 @@ class Trained:
 
 
 def _train_embedding(recipe: Recipe, folder: Path, resume: bool, progress: Progress) -> Trained:
-    fields = used_fields(recipe, open_table(recipe.data.table, progress).fields)
+    table = open_table(recipe.data.table, progress)
+    recipe = fitted(recipe, table)
+    fields = used_fields(recipe, table.fields)
     corpus = open_corpus(recipe.data, fields, recipe.seed, progress)
     model = build_model(recipe, corpus)
     material = gather(recipe, model, corpus, progress)
+    rows = {name: holding(material, name) for name in corpus.fields}
+    progress(0, None, say_what_trains(recipe, table, rows, corpus.train[corpus.train < len(table)]))
     if not (folder / STATE).exists():
         write_atomic(folder / RECIPE, to_toml(recipe.model_dump(mode="json", exclude_none=True)))
     job = Job(
@@ -207,8 +219,8 @@ def card(
 
 
 def _figures(evaluation: Evaluation | None) -> list[str]:
-    if evaluation is None:
-        return ["Not measured."]
+    if evaluation is None or not evaluation.metrics:
+        return ["Not measured: the held-out rows do not hold two fields that could be compared."]
     names = [f"R@{k}" for k in KS]
     lines = [f"| from -> to | {' | '.join(names)} | chance@10 | queries | items |", f"|---|{'---|' * 6}"]
     for pair, found in evaluation.metrics.items():

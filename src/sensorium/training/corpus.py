@@ -119,7 +119,8 @@ def open_corpus(data: DataConfig, fields: Sequence[str], seed: int, progress: Pr
     corpus = Corpus(tables, names, np.concatenate(parts), test, tuple(data.languages), tuple(fields))
     if len(corpus.train) == 0 or len(test) == 0:
         raise TrainingError(
-            f"{data.table}: {len(corpus.train)} rows train, {len(test)} are held out; both must be some"
+            f"{data.table}: {len(corpus.train)} rows train, {len(test)} are held out; both must be some: "
+            "hold out another share with --set data.test=0.5, or give more rows"
         )
     return corpus
 

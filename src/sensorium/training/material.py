@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float32, Int64
 
 from sensorium.codecs.bpe import train_bpe
-from sensorium.core.errors import ConfigError, TrainingError
+from sensorium.core.errors import ConfigError, TrainingError, warn
 from sensorium.core.runtime import Progress, cache_dir, quiet
 from sensorium.core.types import FIELDS, MODALITY_OF, MediaBatch
 from sensorium.data.feature_loader import FeatureLoader
@@ -31,6 +31,7 @@ from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfi
 from sensorium.models.tower import Tower
 from sensorium.training.corpus import Corpus, captions
 from sensorium.training.features import cache_features, encode_items
+from sensorium.training.fields import languages_of
 from sensorium.training.loop import Batches
 from sensorium.training.recipe import Recipe
 
@@ -146,6 +147,10 @@ def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> 
         ConfigError: If media of further tables would have to be decoded, or cached pictures be blended.
     """
     train, corpus = recipe.train, material.corpus
+    rows = _epoch_rows(material, recipe.data.repeat)
+    batch_size = min(train.batch_size, len(rows))
+    if batch_size < train.batch_size:
+        warn(f"{len(rows):,} rows train, so a batch holds {batch_size:,} and not {train.batch_size:,}")
     decoded = [name for name in corpus.fields if name not in material.cached]
     if recipe.data.blend > 0 and "image" not in decoded:
         raise ConfigError(
@@ -154,9 +159,9 @@ def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> 
     if not decoded:
         return FeatureLoader(
             material.cached,
-            _epoch_rows(material, recipe.data.repeat),
+            rows,
             groups=material.groups,
-            batch_size=train.batch_size,
+            batch_size=batch_size,
             seed=recipe.seed,
         )
     if len(corpus.tables) > 1:
@@ -167,7 +172,7 @@ def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> 
     inputs = {name: model.tower(name).encoder.input for name in decoded}
     loader = Loader(
         corpus.tables[0],
-        _epoch_rows(material, recipe.data.repeat),
+        rows,
         inputs,
         workers=train.workers,
         augment=train.augment,
@@ -175,7 +180,7 @@ def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> 
         captions=recipe.data.captions,
         cache_mb=train.cache_mb,
         blend=recipe.data.blend,
-        batch_size=train.batch_size,
+        batch_size=batch_size,
         seed=recipe.seed,
     )
     return MixedBatches(loader, material.cached, recipe.seed) if material.cached else loader
@@ -190,17 +195,23 @@ def _epoch_rows(material: Material, repeat: int) -> Int64[np.ndarray, " n"]:
 def _check_pairs(recipe: Recipe, material: Material) -> None:
     """Refuse to train on nothing: each pair of the loss must meet in some row."""
     corpus = material.corpus
-
-    def holds(name: str) -> Int64[np.ndarray, " n"]:
-        cached = material.cached.get(name)
-        return corpus.rows_with(name) if cached is None else np.flatnonzero(cached.counts)
-
     for pair in recipe.loss.pairs:
-        if not np.isin(corpus.train, np.intersect1d(holds(pair.a), holds(pair.b))).any():
+        if recipe.data.class_vectors and {pair.a, pair.b} == {"image", "text"}:
+            continue  # classes hold both
+        both = np.intersect1d(holding(material, pair.a), holding(material, pair.b))
+        if not np.isin(corpus.train, both).any():
             raise TrainingError(
-                f"no training row of {', '.join(corpus.names)} holds both {pair.a} and {pair.b} in the "
-                f"languages {', '.join(corpus.languages) or 'of all'}; see what there is: sensorium data show"
+                f"no training row of {', '.join(corpus.names)} holds both {pair.a} and {pair.b} in "
+                f"{', '.join(corpus.languages) or 'any language'}; {corpus.names[0]} has texts in "
+                f"{languages_of(corpus.tables[0]) or 'none'}: choose with --set data.languages=[...], or "
+                "leave the pair out (--set loss.pairs=[] takes what there is)"
             )
+
+
+def holding(material: Material, name: str) -> Int64[np.ndarray, " n"]:
+    """Rows that have something of a field to train on, once its locked tower has seen it."""
+    cached = material.cached.get(name)
+    return material.corpus.rows_with(name) if cached is None else np.flatnonzero(cached.counts)
 
 
 class MixedBatches:
@@ -260,8 +271,14 @@ def used_fields(recipe: Recipe, held: Sequence[str]) -> list[str]:
     """
     wanted = {name for pair in recipe.loss.pairs for name in (pair.a, pair.b)}
     missing = sorted(wanted - set(held))
+    if recipe.data.class_vectors and "image" in held:
+        missing = [name for name in missing if name != "text"]  # classes have names
     if missing:
-        raise ConfigError(f"loss.pairs names '{missing[0]}', but {recipe.data.table} holds {', '.join(held)}")
+        raise ConfigError(
+            f"loss.pairs names '{missing[0]}', but {recipe.data.table} holds {', '.join(held) or 'no rows'}; "
+            "for the pairs that it holds give --set loss.pairs=[], or take the recipe that fits any table: "
+            f"sensorium train media --set data.table={recipe.data.table}"
+        )
     more = {name for name in recipe.data.fields if name in held and MODALITY_OF[name] in recipe.model.towers}
     return [name for name in FIELDS if name in wanted | more]
 

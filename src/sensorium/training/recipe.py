@@ -90,13 +90,13 @@ class LossConfig(Config):
 
     Attributes:
         kind: Registered name.
-        pairs: Fields drawn together.
+        pairs: Fields drawn together; empty: every two fields that rows of the table hold together.
         memory: Rows of earlier steps that a batch is compared with, too: more negatives at hardly more cost.
         smoothing: Share of what a row should find that is spread over all it is compared with.
     """
 
     kind: str = "info_nce"
-    pairs: list[PairConfig] = Field(min_length=1)
+    pairs: list[PairConfig] = Field(default_factory=list)
     memory: int = Field(default=0, ge=0)
     smoothing: float = Field(default=0.0, ge=0, lt=1)
 
