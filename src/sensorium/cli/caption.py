@@ -34,7 +34,7 @@ def caption(
 ) -> None:
     """Say what images, sounds or videos show.
 
-    Of several files each gets a line; those that cannot be described are said. --json prints {"text", "tokens",
+    Of several files each gets a line; what cannot be described is said. --json prints {"text", "tokens",
     "seconds"}; of several files a list of these with their "uri", with --every of the parts with their
     "start_s". Exits 3 if some of several files could not be described.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ def apply_rules(command: Command) -> None:
     invoke = command.invoke
 
     def checked(ctx: Context) -> object:
-        check_values(ctx.params)
+        check_values({_option(command, name): value for name, value in ctx.params.items()})
         return invoke(ctx)
 
     command.invoke = checked  # type: ignore[method-assign]
@@ -37,18 +37,26 @@ def apply_rules(command: Command) -> None:
         apply_rules(one)
 
 
+def _option(command: Command, name: str) -> str:
+    """How a parameter is written, as `--out`; an argument by its name."""
+    written = (one.opts for one in command.params if one.name == name)
+    return max(next(written, [name]), key=len)
+
+
 def check_values(values: Mapping[str, object]) -> None:
     """Refuse numbers that are not finite and results that cannot be written, before any work.
+
+    Args:
+        values: By option, as `--out`.
 
     Raises:
         UsageError: With the option.
     """
-    for name, value in values.items():
-        option = f"--{name.replace('_', '-')}"
+    for option, value in values.items():
         for one in value if isinstance(value, list | tuple) else (value,):
             if isinstance(one, float) and not math.isfinite(one):
                 raise UsageError(f"{option} {one}: expected a finite number")
-            if name in RESULTS and isinstance(one, Path):
+            if option.lstrip("-") in RESULTS and isinstance(one, Path):
                 check_result(option, one)
 
 
@@ -78,17 +86,6 @@ def check_unused(given: Mapping[str, object], why: str) -> None:
     for option, value in given.items():
         if value is not None and value is not False and value != []:
             raise UsageError(f"{option} {why}")
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names in a sentence.
-
-    Example:
-        >>> listed(["a"]), listed(["a", "b", "c"])
-        ('a', 'a, b and c')
-    """
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def as_written(text: str) -> str:

@@ -142,10 +142,25 @@ def _transcribe_all(
                     raise
                 note(str(error))
                 continue
+            _warn_of_language(path, done[path])
             if path in targets:
                 write_transcript(done[path], targets[path])
                 note(f"wrote {targets[path]}")
     return done
+
+
+def _warn_of_language(path: Path, transcript: Transcript) -> None:
+    """Warn where words were written that are surely not of the language that the recogniser listened for."""
+    from sensorium.core.errors import warn
+    from sensorium.data.language import surely_other
+
+    found = surely_other(transcript.text, [transcript.language] if transcript.language else [])
+    if found:
+        language = "another language" if found == "und" else f"the language '{found}'"
+        warn(
+            f"{path}: what is said seems to be in {language}, but was written as '{transcript.language}'; "
+            "give a --model that knows it"
+        )
 
 
 def _opened(

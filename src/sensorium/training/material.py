@@ -201,9 +201,9 @@ def _check_pairs(recipe: Recipe, material: Material) -> None:
         both = np.intersect1d(holding(material, pair.a), holding(material, pair.b))
         if not np.isin(corpus.train, both).any():
             raise TrainingError(
-                f"no training row of {', '.join(corpus.names)} holds both {pair.a} and {pair.b} in "
-                f"{', '.join(corpus.languages) or 'any language'}; {corpus.names[0]} has texts in "
-                f"{languages_of(corpus.tables[0]) or 'none'}: choose with --set data.languages=[...], or "
+                f"no training row of {', '.join(corpus.names)} holds both {pair.a} and {pair.b} in the "
+                f"languages {', '.join(corpus.languages) or 'of all'}; {corpus.names[0]} has texts in "
+                f"{languages_of(corpus.tables[0]) or 'none'}: choose by --set data.languages=[..], or "
                 "leave the pair out (--set loss.pairs=[] takes what there is)"
             )
 
