@@ -200,8 +200,8 @@ def _numbers(cells: _Cells, chosen: tuple[str, ...]) -> TimedSeries:
         uneven = [number for number, row in enumerate(rows, start=2) if len(row) != len(cells.names)]
         if uneven:
             raise UsageError(
-                f"{path}: row {uneven[0]} has {len(rows[uneven[0] - 2])} cells below {len(cells.names)} names; "
-                "expected a table of numbers"
+                f"{path}: row {uneven[0]} has {len(rows[uneven[0] - 2])} cells below {len(cells.names)} "
+                "names; expected a table of numbers"
             )
         rows = [[row[place] for place in places] for row in rows]
     try:
