@@ -50,7 +50,7 @@ def read_json(path: Path, default: Mapping[str, Any] | None = None) -> dict[str,
     except (ValueError, RecursionError, OSError) as error:  # not UTF-8 is a ValueError
         raise CheckpointError(f"{path} is not JSON: {one_line(error)}; fetch it again") from error
     if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds {shown(values)}; expected a JSON object")
+        raise CheckpointError(f"{path} holds {shown(values)}, not a JSON object; fetch it again")
     return values
 
 
