@@ -123,7 +123,10 @@ def gather(table: Table, fingerprint: str, fields: Sequence[str] | None) -> Pool
 def no_vectors(table: Table, what: str = "no vectors") -> NotFoundError:
     """What to say where a table lacks vectors: embed it, or fill it first."""
     if not len(table):
-        return NotFoundError(f"{table.path} has no rows; fill it: sensorium data prepare SRC -o {table.path}")
+        return NotFoundError(
+            f"{table.path} has no rows; fill it: sensorium data prepare SRC -o {table.path}, "
+            "then: sensorium embed"
+        )
     return NotFoundError(f"{table.path} has {what}; run: sensorium embed {table.path} --model RUN")
 
 
