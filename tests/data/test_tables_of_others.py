@@ -5,6 +5,7 @@
 import datetime
 import decimal
 import json
+import struct
 from pathlib import Path
 
 import pyarrow as pa
@@ -385,3 +386,51 @@ def test_what_cannot_be_read_at_all_is_one_error(tmp_path: Path) -> None:
             with pytest.raises(SensoriumError) as caught:
                 list(read_rows(wrote(tmp_path / f"t.{suffix}", content)))
             assert "\n" not in str(caught.value)
+
+
+def test_places_outside_the_data_of_an_arrow_file_are_refused(tmp_path: Path) -> None:
+    table = pa.table({"caption": ["a", "b"], "t": pa.array([[1], [2]], pa.list_(pa.date32()))})
+    with pa.ipc.new_stream(tmp_path / "t.arrow", table.schema) as file:
+        file.write_table(table)
+    content = (tmp_path / "t.arrow").read_bytes()
+    bent = content.replace(struct.pack("<3i", 0, 1, 2), struct.pack("<3i", 0, 77_777, 77_778))
+    assert bent != content
+    found = list(read_rows(wrote(tmp_path / "t.arrow", bent)))
+    assert [type(row) for row in found] == [Failure]
+
+
+def test_a_text_of_an_arrow_file_that_is_not_utf_8_costs_its_row(tmp_path: Path) -> None:
+    table = pa.table({"caption": pa.array([b"a", b"\xff", b"c"]).view(pa.string())})
+    with pa.ipc.new_file(tmp_path / "t.feather", table.schema) as file:
+        file.write_table(table)
+    assert [isinstance(row, Row) for row in read_rows(tmp_path / "t.feather")] == [True, False, True]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\ud800", "x" * 9000])
+def test_odd_names_of_columns_are_told_in_one_line(tmp_path: Path, name: str) -> None:
+    path = wrote(tmp_path / "t.jsonl", json.dumps({name: None}))
+    for asked in ({}, {"text": ["caption"]}):
+        with pytest.raises(UsageError) as caught:
+            list(items(path, columns=asked))
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value).encode()) < 2000
+
+
+def test_tables_whose_own_name_is_not_utf_8_are_read(tmp_path: Path) -> None:
+    for suffix in ("parquet", "arrow", "csv", "jsonl", "json"):
+        path = tmp_path / f"caf\udce9.{suffix}"
+        if suffix == "parquet":
+            with path.open("wb") as sink:
+                pq.write_table(pa.table({"caption": ["a"]}), sink)
+        elif suffix == "arrow":
+            with (
+                path.open("wb") as sink,
+                pa.ipc.new_stream(sink, pa.schema({"caption": pa.string()})) as file,
+            ):
+                file.write_table(pa.table({"caption": ["a"]}))
+        else:
+            lines = {"csv": "caption\na\n", "jsonl": '{"caption": "a"}', "json": '[{"caption": "a"}]'}
+            wrote(path, lines[suffix])
+        (row,) = listed(path)[0]
+        assert row.uri.startswith(f"file://{tmp_path}/caf%E9.{suffix}:")
+        assert row.source == "caf%E9"

@@ -23,6 +23,7 @@ from sensorium.data.sources.lines import is_unicode, parse_json, read_lines
 SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".feather"})
 MAX_LINE_CHARS = 64 * 1024 * 1024
 _BATCH_ROWS = 64
+_BYTES_OF = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,13 @@ def _read_json(path: Path) -> Iterator[Row | Failure]:
 
 
 def _read_parquet(path: Path) -> Iterator[Row | Failure]:
-    try:
-        file = pq.ParquetFile(path)
-        names = file.schema_arrow.names
-    except Exception as error:  # Arrow raises whatever it likes over a damaged file
-        raise MediaError(f"{path} is not Parquet that can be read: {one_line(error)}") from error
-    delimited.check_names(names, path)
-    with file:
+    with _open(path) as source:
+        try:
+            file = pq.ParquetFile(source)
+            names = file.schema_arrow.names
+        except Exception as error:  # Arrow raises whatever it likes over a damaged file
+            raise MediaError(f"{path} is not Parquet that can be read: {one_line(error)}") from error
+        delimited.check_names(names, path)
         first = 0
         for group in range(file.num_row_groups):
             batches = file.iter_batches(_BATCH_ROWS, row_groups=[group])
@@ -124,15 +125,38 @@ def _read_parquet(path: Path) -> Iterator[Row | Failure]:
 def _read_arrow(path: Path) -> Iterator[Row | Failure]:
     """An Arrow file (Feather) or stream, as `datasets` keeps them."""
     try:
-        with pa.memory_map(str(path)) as source:
+        with _open(path) as source:
             is_file = source.read(6) == b"ARROW1"
             source.seek(0)
             reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
             delimited.check_names(reader.schema.names, path)
             batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
-            yield from _rows(batches, path, 0, None)
-    except (pa.ArrowException, OSError) as error:
+            yield from _rows(map(_checked, batches), path, 0, None)
+    except SensoriumError:
+        raise
+    except Exception as error:  # Arrow raises whatever it likes over a damaged file
         raise MediaError(f"{path} is not Arrow that can be read: {one_line(error)}") from error
+
+
+def _open(path: Path) -> pa.NativeFile:
+    """A file for Arrow, which cannot name those whose name is not UTF-8."""
+    text = str(path)
+    return pa.OSFile(text) if is_unicode(text) else pa.PythonFile(path.open("rb"), mode="r")
+
+
+def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Check what an Arrow file says of the places of its cells: reading a wrong one would end the process.
+
+    That texts are UTF-8 is found out cell by cell.
+
+    Raises:
+        pa.ArrowInvalid: If a place lies outside the data.
+    """
+    for column in batch.columns:
+        stored = _BYTES_OF.get(column.type)
+        array = column if stored is None else column.view(stored)
+        array.validate(full=not pa.types.is_primitive(array.type))
+    return batch
 
 
 def _rows(

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sensorium.core.errors import UsageError
+from sensorium.data.sources.item import one_line
 from sensorium.data.sources.lines import is_unicode, read_lines
 
 MAX_CELL_CHARS = 64 * 1024 * 1024
@@ -75,9 +76,8 @@ def check_names(names: list[str], path: Path) -> None:
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         places = " and ".join(str(place + 1) for place, name in enumerate(names) if name == twice)
-        raise UsageError(
-            f"{path} has {names.count(twice)} columns '{twice}' ({places}); give each its own name"
-        )
+        reason = f"{path} has {names.count(twice)} columns '{twice}' ({places}); give each its own name"
+        raise UsageError(one_line(reason))
 
 
 def is_sound(text: str) -> bool:

@@ -149,9 +149,9 @@ def choose_columns(names: Sequence[str], asked: Mapping[str, Sequence[str]], pat
             _check_column(column, names, path)
     chosen = _guessed(names, *_as_asked(asked), path)
     if names and not chosen.media and not chosen.texts:
+        known = one_line(", ".join(names))
         raise UsageError(
-            f"{path}: no column has a usual name; say --map image=COLUMN,text=COLUMN; "
-            f"columns: {', '.join(names)}"
+            f"{path}: no column has a usual name; say --map image=COLUMN,text=COLUMN; columns: {known}"
         )
     return chosen
 
@@ -243,7 +243,7 @@ def _check_column(column: str, names: Sequence[str], path: Path) -> None:
     if names and column not in names:
         near = difflib.get_close_matches(column, names, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UsageError(f"{path} has no column '{column}'; {hint}columns: {', '.join(names)}")
+        raise UsageError(one_line(f"{path} has no column '{column}'; {hint}columns: {', '.join(names)}"))
 
 
 def _item(row: Row, chosen: _Chosen, root: Path, source: str) -> Item | Failure:
