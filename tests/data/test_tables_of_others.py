@@ -233,7 +233,7 @@ QUOTES = [
     ("csv", 'f,t\na,"wow\n' + "".join(f"{n},x{n}\n" for n in range(9)) + 'z,ends"\n', [*(f"x{n}" for n in range(9)), 'ends"'], [2]),
     ("tsv", 'f\tt\na\t"open\nb\tc\n', ['"open', "c"], []),
     ("tsv", 'f\tt\na\t"Hi" she said\nb\tc\n', ['"Hi" she said', "c"], []),
-    ("tsv", 'f\tt\na\t"wow\nb\tends"\nc\td\n', ['"wow', 'ends"', "d"], []),
+    ("tsv", 'f\tt\na\t"wow\n' + "".join(f"{n}\tx{n}\n" for n in range(9)) + 'z\tends"\n', ['"wow', *(f"x{n}" for n in range(9)), 'ends"'], []),
     ("tsv", 'f\tt\na\t"two\nlines"\nb\t"c"\n', ["two\nlines", "c"], []),
     ("csv", 'f,t\na,b,,\nc,d,e\n', ["b"], [3]),
     ("csv", "f,t\na,b\rc,d\r\ne,f\n\n\ng,h", ["b", "d", "f", "h"], []),

@@ -50,7 +50,7 @@ def read_records(path: Path) -> Iterator[tuple[int, dict[str, str] | str]]:
             return
         except csv.Error as error:
             cells, reason = [], f"not CSV: {error}"
-        reason = reason or _fault(cells, taken, len(names), mark, is_tsv)
+        reason = reason or _fault(cells, taken, len(names), mark)
         literal = _split(taken[0], mark) if reason and is_tsv and taken else []
         if reason:
             lines.give_back(taken[1:])
@@ -148,7 +148,7 @@ def _header(reader: Iterator[list[str]], lines: _Lines, mark: str) -> list[str]:
     ]
 
 
-def _fault(cells: list[str], taken: list[str], num_columns: int, mark: str, is_tsv: bool) -> str:
+def _fault(cells: list[str], taken: list[str], num_columns: int, mark: str) -> str:
     """Why a record is none, or ""."""
     if not all(map(is_sound, taken)):
         has_zero = any("\0" in line for line in taken)
@@ -156,12 +156,10 @@ def _fault(cells: list[str], taken: list[str], num_columns: int, mark: str, is_t
     if any(cells[num_columns:]):
         return f"{len(cells)} cells for {num_columns} columns; is a comma unquoted?"
     if len(taken) > 1 and num_columns > 1:
-        inner = taken[1:]
-        swallowed = all(len(_split(line, mark)) == num_columns for line in inner)
-        if swallowed and (is_tsv or len(inner) * (num_columns - 1) >= _ENOUGH_MARKS):
-            return (
-                f"a quote opens here and the next {len(inner)} lines look like rows; double it, or close it"
-            )
+        num_inner = len(taken) - 1
+        looks_like_rows = all(len(_split(line, mark)) == num_columns for line in taken)
+        if looks_like_rows and num_inner * (num_columns - 1) >= _ENOUGH_MARKS:
+            return f"a quote opens here and the next {num_inner} lines look like rows; double it, or close it"
     return ""
 
 
