@@ -73,7 +73,13 @@ def test_a_folder_takes_a_file_for_each(arguments: list[str], tmp_path: Path) ->
     ],
 )
 def test_wrong_usage_is_told_before_any_work(
-    arguments: list[str], extra: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    extra: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where a.wav is
     assert main([*arguments, *extra]) == 2
     assert message in capsys.readouterr().err

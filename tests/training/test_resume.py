@@ -102,6 +102,7 @@ def remembering_recipe(table: Path, **train: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("make", [scratch_recipe, locked_recipe, remembering_recipe])
+@pytest.mark.filterwarnings("ignore::sensorium.core.errors.SensoriumWarning")  # of few captions
 def test_whole_recipes_resume_exactly(tmp_path: Path, make) -> None:
     make_table(tmp_path / "table.lance")
     recipe = Recipe.model_validate(make(tmp_path / "table.lance", steps=7, eval_every=4))
