@@ -103,10 +103,10 @@ class Lanes:
             *(number(math.sqrt(big)), number(big), self._least(limit), out),
         )
         found = self._in_units(out)
-        if self._can_vanish:
-            for place in np.flatnonzero(out < self._floor):
-                i, j = pairs[place].tolist()
-                found[place] = self._exact(i, j, limit)
+        small = np.flatnonzero(out < self._floor)
+        for place in small if small.size and self._can_vanish else ():
+            i, j = pairs[place].tolist()
+            found[place] = self._exact(i, j, limit)
         found[(out >= big / 2) | (found > limit)] = math.inf
         for place in np.flatnonzero((found == 0) & (out > 0))[:1]:
             in_units(float(out[place]), self._exponent)  # refuses it
