@@ -254,3 +254,26 @@ def test_mistakes_are_told_in_one_line(path: str, call: Callable[[], Tensor], sa
         call()
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [2.0**-300, 2.0**-140, 2.0**140, 2.0**300])
+def test_a_power_of_two_goes_through_values_and_gradients(scale: float) -> None:
+    random = torch.Generator().manual_seed(3)
+    x, y = (torch.randn(2, size, 3, generator=random, dtype=torch.float64) for size in (5, 7))
+    found = []
+    for factor in (1.0, scale):
+        left = (factor * x).requires_grad_()
+        value = soft_dtw(left, factor * y, gamma=0.5 * factor * factor)
+        value.sum().backward()
+        found.append((value.detach() / factor / factor, left.grad / factor))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-13, atol=0)
+
+
+def test_what_float32_or_gamma_cannot_hold_is_refused() -> None:
+    x = torch.full((1, 2, 1), 1e30)
+    with pytest.raises(UsageError, match="too large for float32"):
+        soft_dtw(x, -x)
+    assert soft_dtw(x.double(), -x.double()).item() == pytest.approx(8e60, rel=1e-6)
+    for gamma in (1e-320, 1e300):
+        with pytest.raises(UsageError, match="gamma"):
+            soft_dtw(x, x, gamma=gamma)

@@ -24,6 +24,8 @@ Metric: TypeAlias = str | Callable[[np.ndarray, np.ndarray], np.ndarray]
 METRICS = ("sqeuclidean", "euclidean", "cityblock", "cosine", "precomputed")
 NARROW = 8
 """Elements up to this wide are compared by differences: no slower than a product, and exact."""
+MOST_EXPONENT_OF_SUMS = 900
+"""Values beyond this power of two are scaled before they are added up."""
 MOST_EXPONENT_OF_ROWS = 40
 """Rows within this many powers of two of 1 need no scaling before their squared length is computed."""
 
@@ -94,11 +96,14 @@ def as_pair(
 def _products(x: np.ndarray, y: np.ndarray, *, root: bool) -> Products:
     """Rows over 2^scale less the mean of all, so that |x|^2 + |y|^2 is no larger than it has to be."""
     scale = exponent_of(x, y)
-    x_centred, y_scaled = scaled(x, scale), scaled(y, scale)
-    sums = sum(np.einsum("ij->j", rows, dtype=np.float64, casting="safe") for rows in (x_centred, y_scaled))
-    middle = (sums / (len(x) + len(y))).astype(x.dtype)
+    ratio = x.dtype.type(2.0**-scale)
+    early, late = (scale, 0) if abs(scale) > MOST_EXPONENT_OF_SUMS else (0, scale)
+    rows = (scaled(one, early) if early else one for one in (x, y))
+    sums = sum(np.einsum("ij->j", one, dtype=np.float64, casting="safe") for one in rows)
+    middle = (sums / (len(x) + len(y)) * 2.0**-late).astype(x.dtype)
+    x_centred = x * ratio
     x_centred -= middle
-    y_columns = np.array(y_scaled.T, order="C")
+    y_columns = np.multiply(y.T, ratio, order="C")
     y_columns -= middle[:, None]
     x_squares = np.einsum("ij,ij->i", x_centred, x_centred)
     y_squares = np.einsum("ij,ij->j", y_columns, y_columns)
