@@ -122,7 +122,7 @@ def _sort_files(place: Path, names: list[str], folders: list[str], root: Path) -
             continue
         if name in known or _is_caption_table(path):
             continue
-        if suffix in sidecars.TEXT_SUFFIXES | sidecars.RECORD_SUFFIXES:
+        if suffix in sidecars.SUFFIXES:
             content.said.append(path)
         elif name.lower().endswith(TAR_SUFFIXES) and _is_tar(path):
             content.tars.append(name)
@@ -228,7 +228,7 @@ def _read_captions(table: Path, root: Path, named: dict[Path, list[Record]]) -> 
 
 
 def _item(blobs: tuple[Blob, ...], record: Record, source: str) -> Item:
-    names = {Path(blob.uri).name for blob in blobs}
+    names = {os.path.basename(blob.uri) for blob in blobs}
     texts = tuple(pair for pair in record.texts if pair[1] not in names)  # a title that is the file's name
     return Item(blobs[0].uri, blobs, texts, record.group, source, record.licence, record.meta)
 

@@ -18,7 +18,6 @@ _FILES = frozenset(
     "archive_browser.html print-subscriptions.json shared_album_comments.json "
     "user-generated-memory-titles.json".split(" ")
 )
-_SUFFIXES = frozenset({".aae"})
 _FOLDERS = frozenset(
     {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
 )
@@ -36,7 +35,9 @@ _NUMBERED = re.compile(r"\d+\.parquet")
 def is_litter(name: str) -> bool:
     """Whether a file of this name is no medium and describes none."""
     lowered = name.lower()
-    return lowered in _FILES or lowered.endswith(tuple(_SUFFIXES)) or _STATS.fullmatch(lowered) is not None
+    if lowered in _FILES or lowered.endswith(".aae"):
+        return True
+    return lowered.endswith("_stats.json") and _STATS.fullmatch(lowered) is not None
 
 
 def is_litter_folder(place: Path, name: str, siblings: Collection[str]) -> bool:

@@ -28,6 +28,7 @@ from sensorium.data.sources.record import Record, is_language, read_record
 
 TEXT_SUFFIXES = frozenset({".txt", ".md"})
 RECORD_SUFFIXES = frozenset({".json", ".xmp", ".yml", ".yaml"})
+SUFFIXES = TEXT_SUFFIXES | RECORD_SUFFIXES
 MAX_SIDECAR_BYTES = 16 * 1024 * 1024
 
 _TAKEOUT = "supplemental-metadata"
@@ -66,7 +67,7 @@ class Sidecars:
     def of(self, row: Sequence[Path]) -> list[tuple[Path, str]]:
         """Those of the media of one row; such as state a language come last."""
         found = [*self.of_stem.get(row[0].stem, ())]
-        for path in row:
+        for path in row if self.of_name else ():
             found += [entry for entry in self.of_name.get(path.name, ()) if entry not in found]
         return sorted(found, key=lambda entry: bool(entry[1]))
 
@@ -74,6 +75,7 @@ class Sidecars:
 def match(sidecars: Sequence[Path], media: Sequence[Path]) -> Sidecars:
     """Say which files describe which media, by their names."""
     names, stems = {path.name for path in media}, {path.stem for path in media}
+    all_names = names | stems
     cut = {name[:_TAKEOUT_CHARS]: name for name in names if len(name) > _TAKEOUT_CHARS}
     found = Sidecars()
     for path in sidecars:
@@ -83,15 +85,15 @@ def match(sidecars: Sequence[Path], media: Sequence[Path]) -> Sidecars:
             found.of_name[target].append((path, ""))
         elif target in stems:
             found.of_stem[target].append((path, ""))
-        elif suffix in TEXT_SUFFIXES and is_language(tag) and base in names | stems:
+        elif suffix in TEXT_SUFFIXES and is_language(tag) and base in all_names:
             (found.of_stem if base in stems else found.of_name)[base].append((path, tag))
         elif suffix == ".json" and (owners := _of_takeout(target, names, cut)):
             for name in owners:
                 found.of_name[name].append((path, ""))
         else:
             found.orphans.append(path)
-    for name in names:
-        original = _unedited(name)
+    for name in names if found.of_name else ():
+        original = _unedited(name) if "-" in name else ""
         if original and name not in found.of_name:
             told = found.of_name.get(original, ())
             found.of_name[name].extend(entry for entry in told if entry[0].suffix.lower() == ".json")

@@ -103,13 +103,13 @@ def shards_in(folder: Path) -> list[Path]:
         MediaError: If the folder cannot be read.
     """
     try:
-        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     except OSError as error:
         raise MediaError(f"cannot read the folder {folder}: {error.strerror or error}") from error
     known = litter.companions({path.name for path in files})
     shards = [path for path in files if path.name not in known and not litter.is_litter(path.name)]
     is_shards = bool(shards) and all(path.name.lower().endswith(SUFFIXES) for path in shards)
-    return shards if is_shards else []
+    return sorted(shards) if is_shards else []
 
 
 def _count(ranges: re.Match[str]) -> list[str]:
