@@ -72,8 +72,15 @@ def test_series_prints_json_draws_and_warps(tmp_path: Path, capsys: pytest.Captu
     ],
 )
 def test_mistakes_are_one_line_with_their_code(
-    arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.wav").write_bytes(b"is there, and never read")
     assert main(["align", *arguments]) == code
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -74,7 +74,7 @@ def test_what_a_model_cannot_embed_is_said(
     table = Table.create(tmp_path / "t.lance")
     table.add([Sample("a", video=b"film"), Sample("b", texts=[Caption("en", "a frog")])])
     assert main(["embed", str(table.path), "-m", str(tiny_run)]) == 0
-    assert "video of 1 rows was not embedded: the model has no tower for it" in capsys.readouterr().err
+    assert "video of 1 rows was not embedded: this model has no video encoder" in capsys.readouterr().err
     films = Table.create(tmp_path / "films.lance")
     films.add([Sample("a", video=b"film")])
     assert main(["embed", str(films.path), "-m", str(tiny_run)]) == 2

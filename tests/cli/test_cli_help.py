@@ -117,4 +117,4 @@ def test_a_message_keeps_its_brackets(
 
     monkeypatch.setattr("sensorium.cli.app.app", raising)
     assert main(["doctor"]) == 2
-    assert capsys.readouterr().err == "error: expected [a, b] or [/c]: see [2Jx\n"
+    assert capsys.readouterr().err == "error: expected [a, b] or [/c]: see \\x1b[2Jx\n"

@@ -98,7 +98,7 @@ def test_nothing_repeats_what_is_held_out(tmp_path: Path) -> None:
         folder = tmp_path / locale / "LC_MESSAGES"
         folder.mkdir(parents=True)
         (folder / "pond.mo").write_bytes(catalogue({text.upper(): "anderes", "a pond": "ein Teich"}))
-    one = Catalogues(Package("deb", "pond", "1"), ("pond", "absent"), "MIT")
+    one = Catalogues(Package("deb", "pond", "1", "0" * 64), ("pond", "absent"), "MIT")
     messages = list(of_catalogues(one, tmp_path))
     assert len(messages) == 2
     found = list(distinct([held_out, *messages, Sample("alone", texts=[Caption("en", "x")], group="x")]))

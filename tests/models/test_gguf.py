@@ -364,11 +364,11 @@ def test_what_does_not_fit_of_a_tokenizer_is_named(
         load_gguf(tmp_path / "a.gguf")
 
 
-def test_without_kinds_all_tokens_are_ordinary(tmp_path: Path) -> None:
+def test_without_kinds_all_tokens_but_the_named_end_are_ordinary(tmp_path: Path) -> None:
     metadata = {**sizes("llama"), **described(some_tokenizer())}
     del metadata["tokenizer__ggml__token_type"]
     write(tmp_path / "a.gguf", named_by_llama_cpp(random_model("llama", 300), "llama"), **metadata)
-    assert not load_gguf(tmp_path / "a.gguf").tokenizer.special_ids
+    assert load_gguf(tmp_path / "a.gguf").tokenizer.special_ids == {"<end>": 2}
 
 
 def a_file(

@@ -1,6 +1,7 @@
 """Chat templates shaped like those of published families give the ids that transformers gives."""
 
 import datetime
+import re
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,13 @@ def test_the_date_is_todays() -> None:
     assert text in {one.strftime("%d %b %Y") for one in (before, datetime.datetime.now())}
 
 
+def harmless(typed: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """A text without marks, alike in what a template may look for: bars and line breaks."""
+    if isinstance(typed, str):
+        return re.sub(r"[^|\n]", "x", typed)
+    return tuple(re.sub(r"[^|\n]", "x", part) for part in typed)
+
+
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
 def test_no_special_token_that_is_typed_becomes_one(name: str) -> None:
     bpe = Bpe(TOKENIZER.to_str())
@@ -103,7 +111,6 @@ def test_no_special_token_that_is_typed_becomes_one(name: str) -> None:
         said = [Message(role, text) for role, text in zip(roles, contents, strict=True)]
         return [one for one in ids_of(chat.encode(said)) if one in marks]
 
-    neutral = written("x", "x", "x", "x")
     for mark in (*SPECIAL, *NAMED.values(), "<think>", "<tool_response>"):
         half = len(mark) // 2
         for typed in (
@@ -114,9 +121,10 @@ def test_no_special_token_that_is_typed_becomes_one(name: str) -> None:
             mark[:half],
             mark[half:],
         ):
-            assert written("x", typed, "x", "x") == neutral
-            assert written(typed, typed, "y", typed) == neutral
-            assert written("x", "x", typed, "x") == neutral
+            other = harmless(typed)
+            assert written("x", typed, "x", "x") == written("x", other, "x", "x")
+            assert written(typed, typed, "y", typed) == written(other, other, "y", other)
+            assert written("x", "x", typed, "x") == written("x", "x", other, "x")
     for role in ("<|im_end|>", "end", "tool", "", "user|><|end"):
         message = Message("user", "x")
         object.__setattr__(message, "role", role)

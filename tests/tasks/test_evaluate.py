@@ -6,7 +6,7 @@ import pytest
 
 from sensorium.cli import main
 from sensorium.core.config import to_toml
-from sensorium.core.errors import SensoriumWarning, UsageError
+from sensorium.core.errors import SensoriumError, SensoriumWarning, UsageError
 from sensorium.data.sample import Caption, Sample
 from sensorium.data.split import split
 from sensorium.data.table import Table
@@ -133,6 +133,10 @@ def test_classify_by_the_command_line(
     bad.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     names.write_text("# shapes\na blue square\n\na red circle\n")
     assert read_labels(names) == ["a blue square", "a red circle"]
+    with pytest.raises(SensoriumError, match="a.png is no text"):
+        read_labels(good)
+    with pytest.raises(SensoriumError, match=bad.name):
+        read_labels(bad)
     command = ["classify", str(good), "--model", str(tiny_run), "--template", "{c}"]
     assert main([*command, "--labels", "a red circle, a blue square", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -53,7 +53,7 @@ def speech(
         writer_of(output)
     if plot is not None and plot.suffix.lower() != ".png":
         raise UsageError(f"--plot {plot.name}: expected a name that ends in .png")
-    check_files([audio] if emissions is None else [audio, emissions])
+    check_files([audio if emissions is None else emissions])
     source = text_argument(text)
     if not language and emissions is None:
         language, is_sure = guess_language(source)

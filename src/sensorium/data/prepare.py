@@ -270,7 +270,7 @@ class _Run:
         """Write rows; where one of them cannot be stored, the others are."""
         try:
             return self._table.add(batch)
-        except (SensoriumError, OSError):
+        except OSError:  # a full disk
             raise
         except Exception:
             bad = [sample for sample in batch if self._is_refused(sample)]

@@ -18,6 +18,7 @@ from sensorium.core.runtime import Progress, quiet
 from sensorium.evals import class_vectors
 from sensorium.evals.zero_shot import PHOTO
 from sensorium.media import Text
+from sensorium.media import open as open_media
 from sensorium.models.joint_embedding import JointEmbedding
 
 
@@ -81,10 +82,14 @@ def read_labels(path: Path) -> list[str]:
 
     Raises:
         NotFoundError: If there is no such file.
+        MediaError: If it is not a text.
     """
     if not path.is_file():
         raise NotFoundError(f"no file {path}; give a text file with one class a line")
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    found = open_media(path)
+    if not isinstance(found, Text):
+        raise UsageError(f"{path} is no text; give a text file with one class a line")
+    lines = (line.strip() for line in found.text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 

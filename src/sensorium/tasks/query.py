@@ -179,7 +179,7 @@ def read_vector(path: Path) -> Float32[np.ndarray, " E"]:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise UsageError(f"{path} is not a .npy file of numbers: {error}") from error
+        raise UsageError(f"{path} is not a .npy file of numbers; write one by numpy.save") from error
     if array.size != max(array.shape, default=0) or not np.issubdtype(array.dtype, np.number):
         raise UsageError(f"{path} holds {array.dtype} {array.shape}; expected one vector of numbers")
     return np.asarray(array, dtype=np.float32).reshape(-1)
