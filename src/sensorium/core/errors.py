@@ -86,6 +86,7 @@ def warn(message: str) -> None:
 
     Example:
         >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
         ...     warn("18 sounds were not embedded: this model has no audio encoder")
         >>> said[0].category.__name__
         'SensoriumWarning'
