@@ -42,7 +42,7 @@ for name in ("weighted", "transformer"):
     draws = torch.Generator().manual_seed(0)
     fuse = sm.fusion.build(name, DIMS, out_dim=2)
     optimizer = torch.optim.AdamW(fuse.parameters(), lr=3e-3)
-    for _ in range(200):
+    for _ in range(300):
         features, fits = draw(64, draws)
         loss = nn.functional.cross_entropy(fuse(features).pooled, fits)
         optimizer.zero_grad()

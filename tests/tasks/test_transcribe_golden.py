@@ -31,7 +31,8 @@ def test_a_synthetic_sentence_and_the_times_of_its_words(whisper: Transcriber, t
     speech = speak(TEXT, "en-us", variant="f3")
     soundfile.write(tmp_path / "a.wav", speech.samples, speech.rate_hz)
     found = whisper.transcribe(tmp_path / "a.wav")
-    assert found.text.lower() == TEXT.lower()
+    # Whether a full stop is written at the end hangs on the last bits, which differ between processors.
+    assert found.text.lower().rstrip(".") == TEXT.lower().rstrip(".")
     assert [word.word for word in found.words] == found.text.split()
     starts = [word.start_s for word in found.words]
     truth = [word.start_s for word in speech.words]
