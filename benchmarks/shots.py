@@ -23,13 +23,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from machine import PEERS, in_turns, machine, ratios, require_idle, write
 
-RATE, SIZE, SHOTS = 25, (320, 180), 40
+if TYPE_CHECKING:
+    from PIL import Image  # not in the peers' environment, where `serve` runs
+
+RATE, SIZE, SHOTS, BILINEAR = 25, (320, 180), 40, 2
 TOLERANCE_S = {"cut": 0.1, "dissolve": 0.6, "fade": 0.6}
 TUNED_ON = (
     *("mate-backgrounds", "1.26.0-1", "nature/*.jpg"),
@@ -78,6 +81,8 @@ class Film:
 
 
 def photographs(package: tuple[str, str, str, str]) -> list[Image.Image]:
+    from PIL import Image
+
     from sensorium.data.packages import fetch_deb
 
     name, version, pattern, digest = package
@@ -126,7 +131,7 @@ def shot(photos: Sequence[Image.Image], rng: np.random.Generator, last: int) -> 
     for place in range(count):
         share = place / (count - 1)
         box = tuple(a + share * (b - a) for a, b in zip(starts, ends, strict=True))
-        frame = np.asarray(photo.resize(SIZE, Image.Resampling.BILINEAR, box=box)).astype(np.int16)
+        frame = np.asarray(photo.resize(SIZE, BILINEAR, box=box)).astype(np.int16)
         if has_thing:
             left = round(way[0][0] + share * (way[0][1] - way[0][0]))
             low, high = max(left, 0), min(left + 72, SIZE[0])

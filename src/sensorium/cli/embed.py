@@ -71,10 +71,10 @@ def _embed_table(
     from sensorium.tasks.runs import trained_languages
 
     table = Table.open(path)
-    if not len(table):
-        raise no_vectors(table)
     folder = latest_model(table) if run is None else run
     model = load_model(folder, device)
+    if not len(table):
+        raise no_vectors(table)
     chosen = trained_languages(folder) if languages is None else languages
     check_languages(table, model.fingerprint, chosen)
     note_model(table, model.fingerprint, folder, chosen)
