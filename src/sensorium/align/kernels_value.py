@@ -16,8 +16,8 @@ def one_pair(x, y, power, extra, far, big, open_begin, open_end):  # type: ignor
     width = REGISTER_BYTES // x.itemsize
     height = width * REGISTERS
     zero = big - big
-    padded = np.empty(width + m + height, x.dtype)
-    padded[:], padded[width : width + m] = far, y
+    backwards = np.empty(m + 2 * height, x.dtype)
+    backwards[:], backwards[height : height + m] = far, y[::-1]
     reached = np.empty(m + 2 * height, x.dtype)
     reached[:] = big
     if open_begin:
@@ -31,7 +31,7 @@ def one_pair(x, y, power, extra, far, big, open_begin, open_end):  # type: ignor
         last = min(height, n - top) - 1
         rows[:] = zero
         rows[: last + 1] = x[top : top + last + 1]
-        strip(rows, padded, reached, m + last, corner, power, extra, big, out)  # type: ignore[call-arg]
+        strip(rows, backwards, height + m - 1, reached, m + last, corner, power, extra, big, open_end, out)  # type: ignore[call-arg]
         corner = big
     return out[height + last] if open_end else out[last]
 

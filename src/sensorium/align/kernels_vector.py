@@ -100,62 +100,74 @@ class Vectors:
         return self.builder.bitcast(address, ir.PointerType(self.type))
 
 
-def _by_power(builder: Any, power: Any, emit: Callable[[int], None]) -> None:
-    """Emit the loop twice, for absolute and squared differences, and choose at run time."""
+def _variants(
+    builder: Any, power: Any, extra: Any, flag: Any, emit: Callable[[int, bool, bool], None]
+) -> None:
+    """Emit a loop for each power, with and without an extra weight, for each value of a flag; choose later.
+
+    What is not asked for costs nothing then: a plain distance takes half the time.
+    """
     is_one = builder.icmp_signed("==", power, ir.Constant(power.type, 1))
+    pays = builder.fcmp_ordered("!=", extra, ir.Constant(extra.type, 0.0))
     with builder.if_else(is_one) as (then, otherwise):
-        with then:
-            emit(1)
-        with otherwise:
-            emit(2)
+        for branch, kind in ((then, 1), (otherwise, 2)):
+            with branch, builder.if_else(pays) as (paying, free):
+                for inner, is_paying in ((paying, True), (free, False)):
+                    with inner, builder.if_else(flag) as (yes, no):
+                        with yes:
+                            emit(kind, is_paying, True)
+                        with no:
+                            emit(kind, is_paying, False)
 
 
 @intrinsic
-def strip(typingctx, x, y, reached, steps, corner, power, extra, big, out):  # type: ignore[no-untyped-def]
+def strip(typingctx, x, y, place, reached, steps, corner, power, extra, big, is_open, out):  # type: ignore[no-untyped-def]
     """Sweep one strip of rows over all columns.
 
-    x: the strip's elements; y: all of y, then far values; reached[s - 1:] (s rows in a strip): sums of the
+    x: the strip's elements; y[place:]: what the rows see at the first step, y backwards between far values,
+        from which each later step reads one place earlier; reached[s - 1:] (s rows in a strip): sums of the
         row above, then `big`; becomes the strip's last row. corner: sum above and left of the first cell.
-        out: after the last of `steps` steps each row's sum, then each row's least.
+        out: after the last of `steps` steps each row's sum, then, if `is_open`, each row's least.
     """
-    signature = types.void(x, y, reached, steps, corner, power, extra, big, out)
+    signature = types.void(x, y, place, reached, steps, corner, power, extra, big, is_open, out)
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         v = Vectors(context, builder, signature.args[0].dtype)
-        x, y, reached, out = (v.pointer(signature.args[i], args[i]) for i in (0, 1, 2, 8))
-        steps, corner, power, extra, big = args[3:8]
-        many, far = v.splat(big), v.load(y, builder.sub(steps, steps))
-        extra_all = v.splat(extra)
+        x, y, reached, out = (v.pointer(signature.args[i], args[i]) for i in (0, 1, 3, 10))
+        place, steps, corner, power, extra, big, is_open = (args[i] for i in (2, 4, 5, 6, 7, 8, 9))
+        many, extra_all = v.splat(big), v.splat(extra)
         size = steps.type
         xs = [v.load(x, size(v.width * k)) for k in range(REGISTERS)]
         last_row = size(v.width * REGISTERS - 1)
 
-        def emit(kind: int) -> None:
-            sums, leasts = v.variables([many] * REGISTERS), v.variables([many] * REGISTERS)
-            ups, ys = v.variables([many] * REGISTERS), v.variables([far] * REGISTERS)
-            first = builder.insert_element(many, corner, ir.IntType(32)(0))
-            builder.store(first, ups[0])
+        def emit(kind: int, pays: bool, keeps: bool) -> None:
+            sums, ups = v.variables([many] * REGISTERS), v.variables([many] * REGISTERS)
+            leasts = v.variables([many] * (REGISTERS if keeps else 0))
+            builder.store(builder.insert_element(many, corner, ir.IntType(32)(0)), ups[0])
             with cgutils.for_range(builder, steps) as loop:
                 step = loop.index
                 above = v.splat(builder.load(builder.gep(reached, [builder.add(step, last_row)])))
-                entering = v.splat(builder.load(builder.gep(y, [builder.add(step, size(v.width))])))
+                seen = builder.sub(place, step)
                 for k in range(REGISTERS):
-                    left, slant, y_old = (builder.load(slots[k]) for slots in (sums, ups, ys))
-                    up, y_new = v.shift_in(above, left), v.shift_in(entering, y_old)
-                    cost = v.cost(xs[k], y_new, kind)
-                    total = v.add(cost, v.least(v.extra(slant, extra_all, cost), left, up))
-                    for slots, value in ((sums, total), (ups, up), (ys, y_new)):
-                        builder.store(value, slots[k])
-                    builder.store(v.least(builder.load(leasts[k]), total), leasts[k])
-                    above, entering = left, y_old
+                    left, slant = builder.load(sums[k]), builder.load(ups[k])
+                    up = v.shift_in(above, left)
+                    cost = v.cost(xs[k], v.load(y, builder.add(seen, size(v.width * k))), kind)
+                    slant = v.extra(slant, extra_all, cost) if pays else slant
+                    total = v.add(cost, v.least(slant, left, up))
+                    builder.store(total, sums[k])
+                    builder.store(up, ups[k])
+                    if keeps:
+                        builder.store(v.least(builder.load(leasts[k]), total), leasts[k])
+                    above = left
                 total = builder.load(sums[REGISTERS - 1])
                 last = builder.extract_element(total, ir.IntType(32)(v.width - 1))
                 builder.store(last, builder.gep(reached, [step]))
             for k in range(REGISTERS):
                 v.store(builder.load(sums[k]), out, size(v.width * k))
-                v.store(builder.load(leasts[k]), out, size(v.width * (REGISTERS + k)))
+                if keeps:
+                    v.store(builder.load(leasts[k]), out, size(v.width * (REGISTERS + k)))
 
-        _by_power(builder, power, emit)
+        _variants(builder, power, extra, is_open, emit)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -178,7 +190,7 @@ def lanes(typingctx, x, y, row, begin, end, count, power, extra, big, least):  #
         many, extra_all = v.splat(big), v.splat(extra)
         width = begin.type(v.width)
 
-        def emit(num_rows: int, kind: int) -> None:
+        def emit(num_rows: int, kind: int, pays: bool) -> None:
             xs = [v.load(x, begin.type(v.width * k)) for k in range(num_rows)]
             sums = v.variables([many] * num_rows)
             slot, lowest = v.variables([v.load(row, builder.mul(begin, width)), many])
@@ -190,7 +202,8 @@ def lanes(typingctx, x, y, row, begin, end, count, power, extra, big, least):  #
                 for k in range(num_rows):
                     left = builder.load(sums[k])
                     cost = v.cost(xs[k], here, kind)
-                    total = v.add(cost, v.least(v.extra(slant, extra_all, cost), up, left))
+                    slant = v.extra(slant, extra_all, cost) if pays else slant
+                    total = v.add(cost, v.least(slant, up, left))
                     builder.store(total, sums[k])
                     slant, up = left, total
                 builder.store(v.least(builder.load(lowest), up), lowest)
@@ -198,11 +211,7 @@ def lanes(typingctx, x, y, row, begin, end, count, power, extra, big, least):  #
             v.store(builder.load(lowest), least, begin.type(0))
 
         is_four = builder.icmp_signed("==", count, ir.Constant(count.type, 4))
-        with builder.if_else(is_four) as (four, one):
-            with four:
-                _by_power(builder, power, lambda kind: emit(4, kind))
-            with one:
-                _by_power(builder, power, lambda kind: emit(1, kind))
+        _variants(builder, power, extra, is_four, lambda kind, pays, four: emit(4 if four else 1, kind, pays))
         return context.get_dummy_value()
 
     return signature, codegen
