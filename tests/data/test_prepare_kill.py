@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kills import NUM_KILLS
 from sensorium.core.errors import NotFoundError, TableError
 from sensorium.data.table import Table
 
 NUM_ROWS = 600
 NUM_BAD = 20
-NUM_KILLS = 20
 SCRIPT = (
     "import sys, time\n"
     "from sensorium.data import prepare as module\n"
@@ -74,7 +74,7 @@ def kill_at(process: "subprocess.Popen[bytes]", out: Path, grown_by: int, wait_s
 
 
 @pytest.mark.slow
-def test_twenty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     src, out = tmp_path / "src", tmp_path / "t.lance"
     write_sources(src)
     chance = random.Random(5)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kills import NUM_KILLS
 from sensorium.data.table import Table
 
 SCRIPT = """
@@ -34,13 +35,13 @@ NUM_ROWS = 1501
 
 
 @pytest.mark.slow
-def test_twenty_kills_lose_and_double_nothing(tmp_path: Path):
+def test_kills_lose_and_double_nothing(tmp_path: Path):
     Table.create(tmp_path / "t")
     script = tmp_path / "write.py"
     script.write_text(SCRIPT)
     dice = random.Random(0)
     seen = {"rows": 0, "features": 0}
-    for _ in range(20):
+    for _ in range(NUM_KILLS):
         run = start(script, tmp_path / "t")
         assert run.stdout is not None
         first = run.stdout.readline()

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from word_model import png
 
+from kills import NUM_KILLS
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.tasks.embed import embed_rows
 
-NUM_KILLS = 20
 NUM_ROWS = 6007
 
 

@@ -14,6 +14,7 @@ import pytest
 from small_jobs import digests, job, model
 from small_tables import locked_recipe, make_table, scratch_recipe
 
+from kills import NUM_KILLS
 from sensorium.core.config import to_toml
 from sensorium.core.errors import CheckpointError, TrainingError
 from sensorium.models.joint_embedding import JointEmbedding
@@ -115,7 +116,7 @@ def test_whole_recipes_resume_exactly(tmp_path: Path, make) -> None:
 
 
 @pytest.mark.slow
-def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
+def test_kills_change_nothing(tmp_path: Path) -> None:
     """Kill -9 at random moments, from start-up to the last write; the end must be the uninterrupted one."""
     make_table(tmp_path / "table.lance")
     recipe = tmp_path / "recipe.toml"
@@ -126,7 +127,7 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
     assert run(recipe, tmp_path / "whole", timeout_s=None)
     took_s = time.monotonic() - started
     kills, chance = 0, random.Random(20)
-    while kills < 20:
+    while kills < NUM_KILLS:
         if run(recipe, tmp_path / "cut", timeout_s=chance.uniform(0.05, 0.95) * took_s):
             (tmp_path / "cut").rename(tmp_path / f"done-{len(list(tmp_path.glob('done-*')))}")
         else:
