@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from sensorium.cli import main
 from sensorium.data.espeak import speak
 from sensorium.data.packages import fetch
 from sensorium.data.sources.packages.stamps import PACKAGE
@@ -38,3 +39,22 @@ def test_a_synthetic_sentence_and_the_times_of_its_words(whisper: Transcriber, t
     truth = [word.start_s for word in speech.words]
     assert np.median(np.abs(np.array(starts) - truth)) < 0.15
     assert all(before.end_s <= after.start_s + 1e-6 for before, after in itertools.pairwise(found.words))
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "is_told"),
+    [
+        ("en-us", "It took the engineers three weeks to find out why the bridge had moved.", False),
+        ("fr", "Ma soeur a acheté deux billets pour le concert et en a donné un à son voisin.", True),
+        ("de", "Meine Schwester kaufte zwei Karten für das Konzert und gab eine ihrem Nachbarn.", True),
+    ],
+)
+def test_what_is_not_english_is_not_written_as_english_without_a_word(
+    language: str, text: str, is_told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speech = speak(text, language, variant="f2")
+    soundfile.write(tmp_path / "a.wav", speech.samples, speech.rate_hz)
+    assert main(["transcribe", str(tmp_path / "a.wav"), "--model", "whisper-tiny.en"]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip()
+    assert ("unsure of most words" in said.err) == is_told

@@ -150,7 +150,7 @@ def _transcribe_all(
 
 
 def _warn_of_language(path: Path, transcript: Transcript) -> None:
-    """Warn where words were written that are surely not of the language that the recogniser listened for."""
+    """Warn where what is said is surely of another language, or the recogniser's doubt lets it seem so."""
     from sensorium.core.errors import warn
     from sensorium.data.language import surely_other
 
@@ -161,6 +161,13 @@ def _warn_of_language(path: Path, transcript: Transcript) -> None:
             f"{path}: what is said seems to be in {language}, but was written as '{transcript.language}'; "
             "give a --model that knows it"
         )
+    elif transcript.is_doubtful:
+        warn(
+            f"{path}: the recogniser was unsure of most words; if they are not what is said, give a --model "
+            f"that knows the language spoken (it listened for '{transcript.language}')"
+        )
+    elif not transcript.text and transcript.duration_s:
+        note(f"{path}: no words were heard in it")
 
 
 def _opened(
