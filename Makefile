@@ -11,7 +11,7 @@ quickstart: $(READY)  ## fetch real data, train, measure, search
 	$(BIN)/sensorium quickstart
 
 test: $(READY)  ## every test, the slow ones too, in two processes of one thread each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 test-fast: $(READY)  ## tests that need neither network nor patience
 	$(BIN)/python -m pytest -q -m "not slow and not network"

@@ -13,6 +13,11 @@ from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfi
 from tiny_world import TINY_NAMES, tiny_batch, tiny_samples
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that no process waits at the end for another's long one."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a model with image, text and audio towers, trained on the tiny samples for a second."""
