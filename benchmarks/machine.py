@@ -134,7 +134,7 @@ def machine(packages: Sequence[str] = ("torch", "numpy")) -> dict[str, object]:
             continue
     return {
         "cpu": _cpu_model(),
-        "cpu_flags": sorted(_cpu_flags() & {"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile"}),
+        "cpu_flags": sorted(cpu_flags() & {"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile"}),
         "cores": len(os.sched_getaffinity(0)),
         "load_average": round(LOAD_AT_START, 2),
         "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
@@ -209,6 +209,7 @@ def _cpu_model() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def _cpu_flags() -> set[str]:
+def cpu_flags() -> set[str]:
+    """What the processor can do, by the kernel's names."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))

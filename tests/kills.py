@@ -2,4 +2,4 @@
 
 import os
 
-NUM_KILLS = int(os.environ.get("SENSORIUM_KILLS", "5"))
+NUM_KILLS = int(os.environ.get("SENSORIUM_KILLS", "3"))

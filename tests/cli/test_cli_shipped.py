@@ -101,7 +101,7 @@ def test_every_command_answers_right_after_set_up(
 def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     """Scenes that nothing was trained on, each with a question that espeak-ng asks aloud."""
     folder = tmp_path_factory.mktemp("cases")
-    table = make_scenes(folder / "scenes.lance", Plan(num_train=1, num_test=6, seed=7001))
+    table = make_scenes(folder / "scenes.lance", Plan(num_train=1, num_test=4, seed=7001))
     rows = np.flatnonzero(np.array(table.column("source")) == "scenes-seen")
     espeak.prepare()
     found = []
