@@ -5,13 +5,18 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DOCS   := $(VENV)/.docs-ready
 
+# where arrays are what it is about, every annotated shape and type is checked at run time, which takes thrice as long
+SHAPED := $(addprefix tests/,align codecs contracts encoders fusion losses nn)
+CHECK_SHAPES := --jaxtyping-packages=sensorium,beartype.beartype
+
 .PHONY: quickstart test test-fast check format docs bench clean
 
 quickstart: $(READY)  ## fetch real data, train, measure, search
 	$(BIN)/sensorium quickstart
 
 test: $(READY)  ## every test, the slow ones too, in two processes of one thread each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests $(SHAPED:%=--ignore=%)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(CHECK_SHAPES) $(SHAPED)
 
 test-fast: $(READY)  ## tests that need neither network nor patience
 	$(BIN)/python -m pytest -q -m "not slow and not network"

@@ -26,7 +26,7 @@ from sensorium.align.steps import step_pattern
 from sensorium.align.windows import Window, ranges
 from sensorium.core.errors import UsageError
 
-EXAMPLES = int(os.environ.get("SENSORIUM_FUZZ_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("SENSORIUM_FUZZ_EXAMPLES", "25"))
 EXACT = Context(prec=80, Emin=-(10**6), Emax=10**6)
 RELATIVE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-11}
 SIZES = {
@@ -35,7 +35,7 @@ SIZES = {
 }
 STEPS = ["symmetric1", "symmetric2", "asymmetric", "rabiner-juang-2c", "rabiner-juang-6d"]
 settings.register_profile("wide", deadline=None, suppress_health_check=list(HealthCheck))
-fuzzed = settings(settings.get_profile("wide"), max_examples=EXAMPLES, derandomize=EXAMPLES == 60)
+fuzzed = settings(settings.get_profile("wide"), max_examples=EXAMPLES, derandomize=EXAMPLES == 25)
 
 
 @st.composite
