@@ -202,7 +202,8 @@ def image_decode(found: Figures) -> list[str]:
     return [
         f"{found['what']}; CPU time of one thread, {found['rounds']} rounds. sensorium: "
         "`open(target_px=224)`; Pillow, "
-        "draft: libjpeg's reduced scale, as ours; Pillow, whole: all pixels. libjpeg-turbo "
+        "draft: libjpeg's reduced scale, at least twice the target as ours, or at least the target; "
+        "Pillow, whole: all pixels. libjpeg-turbo "
         f"{found['libjpeg_turbo']}. Difference: of the resized picture from the whole one's, of 255.",
         table(["", "", "CPU ms", "over ours", "greatest difference", "mean difference"], rows),
     ]
