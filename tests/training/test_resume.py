@@ -120,9 +120,7 @@ def test_kills_change_nothing(tmp_path: Path) -> None:
     """Kill -9 at random moments, from start-up to the last write; the end must be the uninterrupted one."""
     make_table(tmp_path / "table.lance")
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(
-        to_toml(locked_recipe(tmp_path / "table.lance", steps=60, save_every=2, eval_every=20))
-    )
+    recipe.write_text(to_toml(locked_recipe(tmp_path / "table.lance", steps=60, save_every=2, eval_every=20)))
     started = time.monotonic()
     assert run(recipe, tmp_path / "whole", timeout_s=None)
     took_s = time.monotonic() - started
