@@ -15,7 +15,7 @@ quickstart: $(READY)  ## fetch real data, train, measure, search
 	$(BIN)/sensorium quickstart
 
 test: $(READY)  ## every test, the slow ones too, in two processes of one thread each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests $(SHAPED:%=--ignore=%)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=25 tests $(SHAPED:%=--ignore=%)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(CHECK_SHAPES) $(SHAPED)
 
 test-fast: $(READY)  ## tests that need neither network nor patience
