@@ -9,7 +9,7 @@ DOCS   := $(VENV)/.docs-ready
 SHAPED := $(addprefix tests/,align codecs contracts encoders fusion losses nn)
 CHECK_SHAPES := --jaxtyping-packages=sensorium,beartype.beartype
 
-.PHONY: quickstart test test-fast check format docs bench clean
+.PHONY: quickstart test test-fast test-slow check format docs bench clean
 
 quickstart: $(READY)  ## fetch real data, train, measure, search
 	$(BIN)/sensorium quickstart
@@ -17,6 +17,10 @@ quickstart: $(READY)  ## fetch real data, train, measure, search
 test: $(READY)  ## every test, the slow ones too, in two processes of one thread each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=25 tests $(SHAPED:%=--ignore=%)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(CHECK_SHAPES) $(SHAPED)
+
+test-slow: $(READY)  ## the slow tests with 20 kills each and 500 fuzzed inputs of each kind: hours
+	SENSORIUM_THOROUGH=1 SENSORIUM_FUZZ_EXAMPLES=500 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests
+	SENSORIUM_FUZZ_EXAMPLES=500 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/fuzz tests/align/test_dtw_magnitudes.py
 
 test-fast: $(READY)  ## tests that need neither network nor patience
 	$(BIN)/python -m pytest -q -m "not slow and not network"

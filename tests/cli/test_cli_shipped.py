@@ -13,6 +13,7 @@ import pytest
 import soxr
 
 import sensorium as sm
+from effort import NUM_SPOKEN_QUESTIONS
 from sensorium import media
 from sensorium.align.questions import TYPES
 from sensorium.cli import main
@@ -101,7 +102,7 @@ def test_every_command_answers_right_after_set_up(
 def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     """Scenes that nothing was trained on, each with a question that espeak-ng asks aloud."""
     folder = tmp_path_factory.mktemp("cases")
-    table = make_scenes(folder / "scenes.lance", Plan(num_train=1, num_test=4, seed=7001))
+    table = make_scenes(folder / "scenes.lance", Plan(num_train=1, num_test=NUM_SPOKEN_QUESTIONS, seed=7001))
     rows = np.flatnonzero(np.array(table.column("source")) == "scenes-seen")
     espeak.prepare()
     found = []
@@ -165,7 +166,7 @@ def test_spoken_questions_about_images_are_answered_in_speech_offline(
         teachers += is_among(told["text"], again[1])
     print(*log, sep="\n")  # shown where the test fails
     num = len(cases)
-    assert heard >= 0.7 * num
-    assert right >= 0.7 * num
-    assert understood >= 0.6 * num
+    assert heard >= int(0.7 * num)
+    assert right >= int(0.7 * num)
+    assert understood >= int(0.7 * num)
     assert understood >= teachers - 1  # espeak-ng's own reading: one-word answers are hard to hear

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kills import NUM_KILLS
+from effort import NUM_KILLS
 from sensorium.core.errors import NotFoundError, TableError
 from sensorium.data.table import Table
 

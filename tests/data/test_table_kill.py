@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kills import NUM_KILLS
+from effort import NUM_KILLS
 from sensorium.data.table import Table
 
 SCRIPT = """

@@ -54,10 +54,11 @@ class BoundedReader:
         target: A function of one path, by module and name. What it returns is only looked at by `repr`, so
             let it check its value by `assert` and return something small.
         warm_up: A good input; the child reads it before limits are set. It must give a value.
+        cpu_s: Twice as much processor time of one input ends the child.
     """
 
-    def __init__(self, target: str, warm_up: Path) -> None:
-        self._target, self._warm_up = target, warm_up
+    def __init__(self, target: str, warm_up: Path, cpu_s: int = CPU_S) -> None:
+        self._target, self._warm_up, self._cpu_s = target, warm_up, cpu_s
         self._child: Any = None
         self._pipe: Connection | None = None
 
@@ -81,7 +82,9 @@ class BoundedReader:
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._child = context.Process(target=_serve, args=(self._target, self._warm_up, theirs), daemon=True)
+        self._child = context.Process(
+            target=_serve, args=(self._target, self._warm_up, self._cpu_s, theirs), daemon=True
+        )
         self._child.start()
         theirs.close()
         first = self._pipe.recv()
@@ -97,7 +100,7 @@ class BoundedReader:
         self._child = self._pipe = None
 
 
-def _serve(target: str, warm_up: Path, pipe: Connection) -> None:
+def _serve(target: str, warm_up: Path, cpu_s: int, pipe: Connection) -> None:
     module, name = target.split(":")
     reader = getattr(importlib.import_module(module), name)
     pipe.send(_outcome(reader, warm_up))
@@ -109,7 +112,7 @@ def _serve(target: str, warm_up: Path, pipe: Connection) -> None:
             path = pipe.recv()
         except EOFError:
             return
-        seconds = int(time.process_time()) + 2 * CPU_S
+        seconds = int(time.process_time()) + 2 * cpu_s
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
         pipe.send(_outcome(reader, path))
 

@@ -35,7 +35,7 @@ def misbehave(path: Path) -> str:
 def reader(tmp_path_factory):
     good = tmp_path_factory.mktemp("bounded") / "good"
     good.write_text("value")
-    with bounded.BoundedReader("test_bounded:misbehave", good) as reader:
+    with bounded.BoundedReader("test_bounded:misbehave", good, cpu_s=1) as reader:
         yield reader
 
 

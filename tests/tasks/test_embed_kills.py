@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from word_model import png
 
-from kills import NUM_KILLS
+from effort import NUM_KILLS
 from sensorium.data.sample import Sample
 from sensorium.data.table import Table
 from sensorium.models.joint_embedding import JointEmbedding

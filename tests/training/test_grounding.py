@@ -141,7 +141,7 @@ def accuracy(run: Path, table: Table) -> float:
 @pytest.mark.slow
 def test_it_learns_where_things_are_and_that_some_are_not(tmp_path: Path) -> None:
     table = square_table(tmp_path / "t.lance", 128, 20)
-    values = recipe_values(tmp_path / "t.lance", steps=220, batch_size=16, ema=0.9)
+    values = recipe_values(tmp_path / "t.lance", steps=130, batch_size=16, ema=0.9)
     outcome = train(GroundingRecipe.model_validate(values), tmp_path / "run").outcome
     assert outcome.evaluation is not None
     figures = outcome.evaluation.metrics["squares-test"]
@@ -200,7 +200,7 @@ def test_what_several_phrases_say_of_a_thing_is_said_of_it_once() -> None:
 @pytest.mark.slow
 def test_it_learns_where_things_are_from_captions_alone(tmp_path: Path) -> None:
     table = square_table(tmp_path / "t.lance", 128, 20)
-    values = recipe_values(tmp_path / "t.lance", depth=0, steps=150, batch_size=16, ema=0.9)
+    values = recipe_values(tmp_path / "t.lance", depth=0, steps=120, batch_size=16, ema=0.9)
     values["model"]["text"]["options"]["depth"] = 0
     train(GroundingRecipe.model_validate(values), tmp_path / "run")
     assert accuracy(tmp_path / "run", table) > 0.7

@@ -14,7 +14,7 @@ import pytest
 from small_jobs import digests, job, model
 from small_tables import locked_recipe, make_table, scratch_recipe
 
-from kills import NUM_KILLS
+from effort import NUM_KILLS
 from sensorium.core.config import to_toml
 from sensorium.core.errors import CheckpointError, TrainingError
 from sensorium.models.joint_embedding import JointEmbedding
