@@ -33,6 +33,7 @@ CLAIMS = {
     "stamps": "Held-out stamps: a fifth of the captions unseen, split by caption.",
     "emoji-scratch": "Emoji of a vendor never seen, by a CNN and a GRU from random weights.",
 }
+SOME_ROWS_FAILED = 3  # exit code of a command that did all the rest
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
@@ -62,6 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found = [measure(arguments.recipe, seed) for seed in arguments.seeds]
     reports = [one.figures for one in found]
+    unread = [num_unread(arguments.recipe, seed) for seed in arguments.seeds]
     seeds = " ".join(str(seed) for seed in arguments.seeds)
     pairs = [pair for pair, figures in reports[0].items() if "R@1" in figures]
     rows = [mean_row(pair, [report[pair] for report in reports]) for pair in pairs]
@@ -76,6 +78,7 @@ def main() -> None:
             if len(reports) > 1
             else "one seed; ± is the 95 % bootstrap interval over queries",
             f"held out: {held_out(found[0].recipe)}",
+            f"rows that could not be read, by seed: {unread}",
             f"cost of training: {', '.join(map(cost, found))}",
             f"command: sensorium bench recall {arguments.recipe} --seeds {seeds}",
         ],
@@ -162,7 +165,16 @@ def cost(run: Measured) -> str:
 
 def sensorium(*words: str) -> str:
     command = [sys.executable, "-m", "sensorium", *words]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode not in (0, SOME_ROWS_FAILED):
+        sys.exit(f"{' '.join(words)} ended with {done.returncode}")
+    return done.stdout
+
+
+def num_unread(recipe: str, seed: int) -> int:
+    """Rows that a run could not read, such as drawings beyond the limit of pixels."""
+    errors = ROOT / "runs" / f"{recipe}-{seed}" / "errors.jsonl"
+    return len(errors.read_text().splitlines()) if errors.exists() else 0
 
 
 def mean_row(pair: str, found: list[dict[str, float]]) -> dict[str, object]:
