@@ -14,7 +14,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -162,12 +162,10 @@ def write(name: str, figures: dict[str, object]) -> Path:
 
 
 def code_hash(name: str) -> str:
-    """SHA-256 of the code that a result measures: without comments, docstrings and formatting."""
-    digest = hashlib.sha256()
-    for path in code_files(name):
-        digest.update(path.relative_to(ROOT).as_posix().encode())
-        digest.update(_bare_code(path.read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()
+    """SHA-256 of the code that a result measures, wherever it lies: no comments, docstrings, own imports."""
+    codes = (_bare_code(path.read_text(encoding="utf-8")) for path in code_files(name))
+    each = sorted(hashlib.sha256(code.encode()).hexdigest() for code in codes)
+    return hashlib.sha256("".join(each).encode()).hexdigest()
 
 
 def code_files(name: str) -> list[Path]:
@@ -186,22 +184,19 @@ def code_files(name: str) -> list[Path]:
 def _bare_code(text: str) -> str:
     tree = ast.parse(text)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = list(_without_strings(node.body))
+        if isinstance(getattr(node, "body", None), list):
+            node.body = [one for one in node.body if not (_is_docstring(one) or _is_own_import(one))]
     return ast.dump(tree)
 
 
-def _without_strings(body: Iterable[ast.stmt]) -> Iterable[ast.stmt]:
-    """Statements that are not bare strings: those are docstrings."""
+def _is_docstring(one: ast.stmt) -> bool:
     return (
-        one
-        for one in body
-        if not (
-            isinstance(one, ast.Expr)
-            and isinstance(one.value, ast.Constant)
-            and isinstance(one.value.value, str)
-        )
+        isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant) and isinstance(one.value.value, str)
     )
+
+
+def _is_own_import(one: ast.stmt) -> bool:
+    return isinstance(one, ast.ImportFrom) and (one.module or "").startswith("sensorium")
 
 
 def _cpu_model() -> str:
