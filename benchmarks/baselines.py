@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from machine import machine, write
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 from sensorium.evals.bootstrap import Interval
 from sensorium.tasks.question_bias import question_bias
 

@@ -28,11 +28,11 @@ from sensorium.models.checkpoint import load
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.recollection import _told
-from sensorium.tasks.embed import embed_rows
-from sensorium.tasks.evaluate import held_out
-from sensorium.tasks.train_generative import open_course
-from sensorium.tasks.written_answers import write_answers
-from sensorium.training.generative import GenerativeRecipe
+from sensorium.search.embed import embed_rows
+from sensorium.training.evaluate import held_out
+from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.text_metrics import write_answers
+from sensorium.training.generative.train import open_course
 from sensorium.training.log import read_log
 
 ROOT = Path(__file__).parents[1]

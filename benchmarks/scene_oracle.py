@@ -23,7 +23,7 @@ from torch.nn import functional
 from sensorium import media
 from sensorium.align.scenes import PALETTE
 from sensorium.core.types import Padded
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 from sensorium.encoders.vision import ImageCNN
 from sensorium.tasks.scenes import KINDS
 

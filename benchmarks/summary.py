@@ -25,13 +25,13 @@ import av
 import numpy as np
 
 from machine import RESULTS, machine, write
-from sensorium.data.packages import fetch_pip
+from sensorium.data.collections.packages import fetch_pip
 from sensorium.evals.ranks import spearman
 from sensorium.media.frames import frames, sound
-from sensorium.tasks.film import watch
-from sensorium.tasks.reel import write_reel
-from sensorium.tasks.summarize import SummaryRequest, summarize
-from sensorium.tasks.summary_files import write_summary
+from sensorium.video.features import watch
+from sensorium.video.reel import write_reel
+from sensorium.video.summarize import SummaryRequest, summarize
+from sensorium.video.summary_files import write_summary
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

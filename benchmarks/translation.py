@@ -19,21 +19,21 @@ from pathlib import Path
 import numpy as np
 
 from machine import machine, write
+from sensorium.assistants.load import load_smollm2
+from sensorium.assistants.text_assistant import TextAssistant
 from sensorium.core.config import parse, read_toml
-from sensorium.data.sources.packages.translations import HELD_OUT
+from sensorium.data.collections.translations import HELD_OUT
 from sensorium.evals.bootstrap import bootstrap_interval
 from sensorium.evals.translation import evaluate_translations
 from sensorium.models.checkpoint import load
 from sensorium.models.glossary import Glossary
-from sensorium.models.instructions import to_translate
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.tasks.load import load_smollm2
-from sensorium.tasks.text_assistant import TextAssistant
-from sensorium.tasks.train_generative import open_course
-from sensorium.tasks.written_answers import write_answers
-from sensorium.training.exercises import Exercise
-from sensorium.training.generative import GenerativeRecipe
-from sensorium.training.lessons import Course
+from sensorium.models.prompts import to_translate
+from sensorium.training.generative.batches import Course
+from sensorium.training.generative.examples import Exercise
+from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.text_metrics import write_answers
+from sensorium.training.generative.train import open_course
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 200

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import sensorium as sm
+from sensorium.assistants import capabilities as skills
+from sensorium.assistants.capabilities import first_model
 from sensorium.core.errors import NotFoundError
-from sensorium.tasks import skills
-from sensorium.tasks.skills import first_model
 
 REPOSITORY = Path(__file__).parents[1]
 DERIVED = ("checkpoints", "docs/images")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sensorium.align.boxes import area, from_normalised, from_xywh, generalised_iou, iou, merged, suppress
+from sensorium.nn.boxes import area, from_normalised, from_xywh, generalised_iou, iou, merged, suppress
 
 
 def boxes(num: int, seed: int) -> torch.Tensor:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.align import chain
-from sensorium.align.chain import TILE_STEPS, Band, Scores, best_path
+from sensorium.align import viterbi as chain
+from sensorium.align.viterbi import TILE_STEPS, Band, Scores, best_path
 from sensorium.core.errors import UsageError
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium.align import dtw, kernels
+from sensorium.align import dtw
+from sensorium.core import jit as kernels
 from sensorium.core.errors import UsageError
 
 X = np.random.default_rng(0).standard_normal((23, 3)).cumsum(axis=0)

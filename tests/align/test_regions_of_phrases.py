@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium.align.grounding import (
+from sensorium.core.errors import UsageError
+from sensorium.nn.matching import (
     assign,
     best_window,
     heat_maps,
@@ -16,7 +17,6 @@ from sensorium.align.grounding import (
     phrase_vectors,
     sinkhorn,
 )
-from sensorium.core.errors import UsageError
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:

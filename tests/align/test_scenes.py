@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sensorium.align.boxes import iou
 from sensorium.align.scenes import PALETTE, Composer, Layout, cut_out, tint
 from sensorium.core.errors import UsageError
+from sensorium.nn.boxes import iou
 
 
 def disc(size: int, hole: bool = False) -> np.ndarray:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sensorium.align import speech
-from sensorium.align.cepstra import FRAMES_A_SECOND, Heard, cepstra, listen, silence
-from sensorium.align.speech import Script, Stop, align_speech
+from sensorium.align import synthetic_speech as speech
+from sensorium.align.mfcc import FRAMES_A_SECOND, Heard, cepstra, listen, silence
+from sensorium.align.synthetic_speech import Script, Stop, align_speech
 from sensorium.core.errors import UsageError
 
 MELS = 40
@@ -145,7 +145,7 @@ def test_silence_is_told_beside_noise_and_after_something_loud() -> None:
 
 
 def test_extremes_around_each_place_equal_the_plain_ones() -> None:
-    from sensorium.align.cepstra import _around
+    from sensorium.align.mfcc import _around
 
     values = np.random.default_rng(0).standard_normal(113)
     for width in (1, 2, 7, 50, 300):

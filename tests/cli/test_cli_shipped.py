@@ -16,19 +16,19 @@ import sensorium as sm
 from effort import NUM_SPOKEN_QUESTIONS
 from sensorium import media
 from sensorium.align.questions import TYPES
+from sensorium.assistants.assistant import Assistant
+from sensorium.assistants.capabilities import members_of, shipped_assistant
+from sensorium.assistants.router import ComposedAssistant
 from sensorium.cli import main
-from sensorium.data import espeak
+from sensorium.data import collections as packages
+from sensorium.data.collections import espeak
 from sensorium.data.questions import questions_of
-from sensorium.data.sample import normalise
-from sensorium.data.sources import packages
+from sensorium.data.table.sample import normalise
 from sensorium.evals.speech import evaluate_transcripts
 from sensorium.media.encoding import write_medium
-from sensorium.tasks.assistant import Assistant
-from sensorium.tasks.composed import ComposedAssistant
+from sensorium.speech.transcribe import Transcriber
 from sensorium.tasks.scenes import Plan, make_scenes
 from sensorium.tasks.sentences import as_sentence
-from sensorium.tasks.skills import members_of, shipped_assistant
-from sensorium.tasks.transcribe import Transcriber
 
 RATE_HZ = 16_000
 MOST_BYTES = 30_000_000

@@ -15,7 +15,7 @@ from PIL import Image
 
 from effort import NUM_KILLS
 from sensorium.core.errors import NotFoundError, TableError
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 
 NUM_ROWS = 600
 NUM_BAD = 20

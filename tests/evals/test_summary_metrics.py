@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.core.errors import MissingExtraError, UsageError
-from sensorium.evals.knapsack import knapsack
-from sensorium.evals.kts import kts
 from sensorium.evals.ranks import kendall, ranks, spearman
-from sensorium.evals.summary import (
+from sensorium.video.knapsack import knapsack
+from sensorium.video.kts import kts
+from sensorium.video.metrics import (
     MarkedVideo,
     baselines,
     evaluate_dataset,

@@ -11,8 +11,8 @@ from multimodal_world import build, config, media
 from sensorium.generation.multimodal import engine_of, requests
 from sensorium.generation.recalled import Recalled
 from sensorium.models.checkpoint import load, save
-from sensorium.models.instructions import TEMPLATES
 from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.prompts import TEMPLATES
 from sensorium.models.recollection import RecallConfig, Recollection
 
 CAPTION = TEMPLATES["caption"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sensorium.media.listening import RATE_HZ, SILENCE_DB, Listener
+from sensorium.media.loudness import RATE_HZ, SILENCE_DB, Listener
 
 
 def heard(samples: np.ndarray, block: int = 1024):

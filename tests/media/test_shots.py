@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.core.errors import UsageError
-from sensorium.media.shots import Shot, ShotDetector, ShotOptions
+from sensorium.video.shots import Shot, ShotDetector, ShotOptions
 from tiny_films import black, dissolve, scene
 
 SIZE = (48, 27)

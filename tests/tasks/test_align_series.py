@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from sensorium.align.align_series import align_series
+from sensorium.align.series_plot import draw_alignment
+from sensorium.align.time_stretch import stretch, write_warped
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
-from sensorium.tasks.align_series import align_series
-from sensorium.tasks.series_plot import draw_alignment
-from sensorium.tasks.warp import stretch, write_warped
 
 RATE_HZ = 16_000
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from sensorium.align.forced_alignment import align_speech, guess_language, read_emissions, read_text
 from sensorium.core.errors import MediaError, NotFoundError, SensoriumError, UsageError
-from sensorium.tasks.align_speech import align_speech, guess_language, read_emissions, read_text
 
 LABELS = ["<pad>", "|", *"abcdefghijklmnopqrstuvwxyz"]
 
@@ -86,8 +86,8 @@ def spoken(
     """Sentences of TEXT by another voice and pace, with silence between; the place of each sentence."""
     import soxr
 
-    from sensorium.data.espeak import speak
-    from sensorium.tasks.spoken_text import split_lines
+    from sensorium.align.text_lines import split_lines
+    from sensorium.data.collections.espeak import speak
 
     parts, places, at = [np.zeros(rate_hz)], [], 1.0
     for line in split_lines(TEXT):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sensorium.data.sample import Caption, Clip, Sample
-from sensorium.tasks.card import PICTURE_PX, query_card, sample_card
-from sensorium.tasks.page import draw_page
-from sensorium.tasks.sheet import Strip, draw_sheet
-from sensorium.tasks.typeface import Typeface
+from sensorium.data.table.sample import Caption, Clip, Sample
+from sensorium.display.card import PICTURE_PX, query_card, sample_card
+from sensorium.display.contact_sheet import Strip, draw_sheet
+from sensorium.display.fonts import Typeface
+from sensorium.display.html_page import draw_page
 from tiny_world import draw_shape, play_tone
 
 TONE = play_tone("a red circle")

@@ -8,9 +8,8 @@ import av
 import numpy as np
 from test_highlights import film_of
 
-from sensorium.tasks.appearance import DIM
-from sensorium.tasks.captions import measured
-from sensorium.tasks.chapters import (
+from sensorium.video.captions import measured
+from sensorium.video.chapters import (
     Chapter,
     clock,
     find_chapters,
@@ -20,6 +19,7 @@ from sensorium.tasks.chapters import (
     to_json,
     to_webvtt,
 )
+from sensorium.video.frame_features import DIM
 
 AWKWARD = [
     Chapter(0.0, 59.9996, "A & B <i> --> c"),

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 import sensorium as sm
+from sensorium.assistants import router as composed
+from sensorium.assistants.ask import ask
+from sensorium.assistants.assistant import Assistant, Turn, write_config
+from sensorium.assistants.chunked_transcribe import WindowedTranscriber
+from sensorium.assistants.router import ComposedAssistant, doing
 from sensorium.cli import main
 from sensorium.core.errors import CheckpointError, UsageError
-from sensorium.tasks import composed
-from sensorium.tasks.asking import ask
-from sensorium.tasks.assistant import Assistant, Turn, write_config
-from sensorium.tasks.composed import ComposedAssistant, doing
 from sensorium.tasks.sentences import as_sentence
-from sensorium.tasks.windowed import WindowedTranscriber
 from tiny_assistants import write_picture, write_run, write_sound
 
 
@@ -110,7 +110,7 @@ def test_what_came_along_is_found_by_each_command(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(home, tmp_path / "checkpoints" / "assistant")
-    monkeypatch.setattr("sensorium.tasks.skills.shipped_dir", lambda name: tmp_path / name)
+    monkeypatch.setattr("sensorium.assistants.capabilities.shipped_dir", lambda name: tmp_path / name)
     monkeypatch.chdir(tmp_path)
     picture = write_picture(tmp_path / "a.png")
     assert main(["ask", str(picture), "What is left?", "--max-tokens", "4"]) == 0

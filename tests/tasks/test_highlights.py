@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from sensorium.core.errors import UsageError
 from sensorium.evals.ranks import spearman
-from sensorium.media.listening import SoundTrack
-from sensorium.media.shots import Shot
-from sensorium.tasks.appearance import DIM
-from sensorium.tasks.film import Film, watch
-from sensorium.tasks.highlights import Clip, Weights, choose, clips_of, read_length, score
-from sensorium.tasks.summarize import SummaryRequest, summarize
+from sensorium.media.loudness import SoundTrack
+from sensorium.video.features import Film, watch
+from sensorium.video.frame_features import DIM
+from sensorium.video.highlights import Clip, Weights, choose, clips_of, read_length, score
+from sensorium.video.shots import Shot
+from sensorium.video.summarize import SummaryRequest, summarize
 from tiny_films import highlight_film
 
 

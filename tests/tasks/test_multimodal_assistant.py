@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from multimodal_world import BPE, SIDE, build
+from sensorium.assistants.assistant import Assistant, Turn, WriteConfig
+from sensorium.assistants.load import load, load_assistant
+from sensorium.assistants.multimodal_assistant import CodesOnly, MultimodalAssistant
 from sensorium.codecs import ImageFsq, ImageFsqConfig
 from sensorium.core.errors import UsageError
 from sensorium.media.types import Audio, Image
 from sensorium.models.checkpoint import save
-from sensorium.tasks.assistant import Assistant, Turn, WriteConfig
-from sensorium.tasks.load import load, load_assistant
-from sensorium.tasks.multimodal_assistant import CodesOnly, MultimodalAssistant
 
 
 def picture(seed: int) -> Image:

@@ -8,8 +8,8 @@ import pytest
 from sensorium.cli import main
 from sensorium.core.errors import UsageError
 from sensorium.data.questions import KEY, Question, to_meta
-from sensorium.data.sample import Caption, Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Caption, Sample
+from sensorium.data.table.table import Table
 from sensorium.tasks.question_bias import question_bias
 
 

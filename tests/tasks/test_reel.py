@@ -8,7 +8,7 @@ import pytest
 
 from sensorium.core.errors import MediaError, UsageError
 from sensorium.media.frames import frames, sound
-from sensorium.tasks.reel import write_reel
+from sensorium.video.reel import write_reel
 from tiny_films import beeps, black, scene, write_film
 
 SIZE = (64, 36)

@@ -13,8 +13,8 @@ from sensorium.align.referring import Thing
 from sensorium.align.scenes import Composer, Layout
 from sensorium.core.errors import TableError, UsageError
 from sensorium.data.questions import questions_of
-from sensorium.data.sample import Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.table import Table
 from sensorium.tasks.scenes import Plan, load_pictures, make_scenes, scene_samples
 
 KINDS = ("frog", "key", "bell", "owl", "bus")

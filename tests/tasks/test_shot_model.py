@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from sensorium.core.errors import MissingExtraError, UsageError
-from sensorium.data.packages import fetch_pip
+from sensorium.data.collections.packages import fetch_pip
 from sensorium.media.frames import frames
-from sensorium.media.shots import THUMBNAIL, ShotDetector
-from sensorium.tasks.shot_model import TransNetDetector
+from sensorium.video.shots import THUMBNAIL, ShotDetector
+from sensorium.video.transnet import TransNetDetector
 
 
 def test_without_the_package_one_line_says_how_to_get_it(monkeypatch):

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sensorium.align.text_lines import passages
+from sensorium.assistants.assistant import Generation, write_config
+from sensorium.assistants.load import load_assistant
+from sensorium.assistants.synthesize import Speech
 from sensorium.core.errors import UsageError
 from sensorium.generation import Completion, Piece
 from sensorium.generation.request import Choice
-from sensorium.tasks.assistant import Generation, write_config
-from sensorium.tasks.load import load_assistant
-from sensorium.tasks.speaking import Speech
-from sensorium.tasks.spoken_text import passages
 from tiny_assistants import audio_codec, write_run
 
 

@@ -9,9 +9,9 @@ import pytest
 from sensorium import media
 from sensorium.cli import main
 from sensorium.core.errors import TableError, UsageError
-from sensorium.data.sample import normalise
-from sensorium.data.sources.packages import prose
-from sensorium.data.table import Table
+from sensorium.data.collections import prose
+from sensorium.data.table.sample import normalise
+from sensorium.data.table.table import Table
 from sensorium.media.encoding import encode_sound
 from sensorium.tasks import spoken
 from sensorium.tasks.sentences import SOURCES, Source, sentences

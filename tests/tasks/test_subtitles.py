@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sensorium.align.text_lines import split_lines, stop_of
 from sensorium.core.errors import UsageError
-from sensorium.tasks.spoken_text import split_lines, stop_of
-from sensorium.tasks.subtitles import (
+from sensorium.media.timed_text import (
     TimedWord,
     cues,
     to_json,

@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 
 from sensorium import media
+from sensorium.assistants.load import load_assistant
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 from sensorium.evals.ranks import spearman
 from sensorium.media.frames import frames
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.tasks.captions import Captioner, NearestCaptions, WrittenCaptions
-from sensorium.tasks.embed import embed_table
-from sensorium.tasks.load import load_assistant
-from sensorium.tasks.summarize import SummaryRequest, summarize
-from sensorium.tasks.summary_files import write_summary
+from sensorium.search.embed import embed_table
+from sensorium.video.captions import Captioner, NearestCaptions, WrittenCaptions
+from sensorium.video.summarize import SummaryRequest, summarize
+from sensorium.video.summary_files import write_summary
 from tiny_assistants import write_picture, write_run
 from tiny_films import beeps, highlight_film, scene, write_film
 from tiny_world import TINY_NAMES, draw_shape
@@ -115,7 +115,7 @@ def test_a_model_says_what_it_sees_each_thing_once(tmp_path, monkeypatch):
     assert captions.caption([one, one, other]) == "; ".join(alone)
     with pytest.raises(UsageError, match="for a model that describes media, train one"):
         WrittenCaptions(load_assistant(write_run(tmp_path / "blind", {"translate": ["fr"]})))
-    monkeypatch.setattr("sensorium.tasks.captions.ask", lambda *_, **__: SimpleNamespace(text=" "))
+    monkeypatch.setattr("sensorium.video.captions.ask", lambda *_, **__: SimpleNamespace(text=" "))
     assert captions.caption([one]) == ""
     assert WrittenCaptions(assistant, counting).caption([one, other]) == "  two\nlines "
     assert counting.seen == 2

@@ -7,13 +7,13 @@ import torch
 
 import sensorium
 from gguf_files import CONTEXT, write_model
+from sensorium.assistants import load as loading
+from sensorium.assistants.assistant import Assistant, Turn, WriteConfig, write_config
+from sensorium.assistants.load import load, load_assistant
+from sensorium.assistants.text_assistant import TextAssistant
 from sensorium.core.errors import CheckpointError, MissingExtraError, NotFoundError, UsageError
 from sensorium.media import Image
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.tasks import load as loading
-from sensorium.tasks.assistant import Assistant, Turn, WriteConfig, write_config
-from sensorium.tasks.load import load, load_assistant
-from sensorium.tasks.text_assistant import TextAssistant
 
 SHORT = WriteConfig(max_tokens=7)
 

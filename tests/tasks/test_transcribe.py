@@ -10,23 +10,23 @@ import soundfile
 import torch
 
 import tiny_whisper
+from sensorium.assistants.ask import ask
+from sensorium.assistants.assistant import Assistant
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
 from sensorium.media import open as open_media
+from sensorium.media.timed_text import TimedWord
 from sensorium.models.pretrained.whisper import Whisper, load_whisper
-from sensorium.tasks.asking import ask
-from sensorium.tasks.assistant import Assistant
-from sensorium.tasks.dictation import DictationConfig, Draft, Scribe
-from sensorium.tasks.segments import split, take_words
-from sensorium.tasks.subtitles import TimedWord
-from sensorium.tasks.transcribe import (
+from sensorium.speech.decode_window import DictationConfig, Draft, Scribe
+from sensorium.speech.segments import split, take_words
+from sensorium.speech.transcribe import (
     Segment,
     TranscribeConfig,
     Transcriber,
     Transcript,
     load_transcriber,
 )
-from sensorium.tasks.transcript_files import as_json, write_transcript
-from sensorium.tasks.word_times import without_pause, word_times
+from sensorium.speech.transcript_formats import as_json, write_transcript
+from sensorium.speech.word_timestamps import without_pause, word_times
 
 GREEDY = TranscribeConfig(temperatures=(0.0,), language="en", min_logprob=-99)
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from sensorium.assistants.load import load
 from sensorium.cli import main
-from sensorium.data.espeak import speak
-from sensorium.data.packages import fetch
-from sensorium.data.sources.packages.stamps import PACKAGE
-from sensorium.tasks.load import load
-from sensorium.tasks.transcribe import Transcriber
+from sensorium.data.collections.espeak import speak
+from sensorium.data.collections.packages import fetch
+from sensorium.data.collections.stamps import PACKAGE
+from sensorium.speech.transcribe import Transcriber
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
 TEXT = "A pair of blue jeans with patches."

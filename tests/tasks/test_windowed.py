@@ -8,14 +8,14 @@ import pytest
 import soundfile
 
 from sensorium import media
+from sensorium.assistants.assistant import write_config
+from sensorium.assistants.chunked_transcribe import WindowedTranscriber, windows
+from sensorium.assistants.load import load
+from sensorium.assistants.multimodal_assistant import MultimodalAssistant
 from sensorium.cli import main
 from sensorium.core.errors import UsageError
 from sensorium.media.audio_blocks import audio_blocks
 from sensorium.media.types import Audio, Video
-from sensorium.tasks.assistant import write_config
-from sensorium.tasks.load import load
-from sensorium.tasks.multimodal_assistant import MultimodalAssistant
-from sensorium.tasks.windowed import WindowedTranscriber, windows
 from tiny_assistants import RATE_HZ, write_run
 
 NOISE = np.random.default_rng(1).normal(0, 0.1, 23 * RATE_HZ).astype(np.float32)
@@ -45,7 +45,7 @@ def test_windows_are_the_whole_and_end_where_it_is_quiet(world: Path) -> None:
 def test_a_transcript_is_what_is_written_for_each_window(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sensorium.tasks.windowed._WINDOW", write_config(7, 0.0))
+    monkeypatch.setattr("sensorium.assistants.chunked_transcribe._WINDOW", write_config(7, 0.0))
     assistant = load(world / "run", MultimodalAssistant)
     found = WindowedTranscriber(assistant).transcribe(world / "long.wav")
     parts = list(windows(audio_blocks(world / "long.wav"), 10.0))

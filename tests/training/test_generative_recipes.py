@@ -13,13 +13,13 @@ from sensorium.cli import main
 from sensorium.codecs.bpe import Bpe
 from sensorium.codecs.chat import Chat
 from sensorium.core.config import to_toml
-from sensorium.models import writer
+from sensorium.models import decoder as writer
 from sensorium.models.checkpoint import load, save
 from sensorium.models.language_model import LanguageModel, LanguageModelConfig
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.pretrained.text_model import TextModel
 from sensorium.nn.block import BlockConfig
-from sensorium.tasks import generative_model
+from sensorium.training.generative import build as generative_model
 from sensorium.training.recipe import recipes_dir
 from tiny_assistants import audio_codec, image_codec, write_picture, write_sound
 

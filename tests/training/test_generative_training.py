@@ -10,23 +10,23 @@ from small_jobs import digests
 from torch import Tensor
 
 from region_world import small_grounder
+from sensorium.assistants.multimodal_assistant import MultimodalAssistant
 from sensorium.core.errors import ConfigError, TrainingError, UsageError
-from sensorium.data.sample import Caption, Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Caption, Sample
+from sensorium.data.table.table import Table
 from sensorium.losses import IGNORED
 from sensorium.models.checkpoint import load, save
 from sensorium.models.glossary import Glossary
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.tasks.generative_model import build_multimodal
-from sensorium.tasks.measure_generative import evaluate, marks
-from sensorium.tasks.multimodal_assistant import MultimodalAssistant
-from sensorium.tasks.train import train
-from sensorium.tasks.train_generative import open_course
-from sensorium.tasks.written_answers import write_answers
-from sensorium.training.exercises import exercises
-from sensorium.training.generative import GenerativeRecipe, NextId
-from sensorium.training.lessons import Lessons, Teacher, whole_lessons
+from sensorium.training.generative.batches import Lessons, Teacher, whole_lessons
+from sensorium.training.generative.build import build_multimodal
+from sensorium.training.generative.evaluate import evaluate, marks
+from sensorium.training.generative.examples import exercises
+from sensorium.training.generative.recipe import GenerativeRecipe, NextId
+from sensorium.training.generative.text_metrics import write_answers
+from sensorium.training.generative.train import open_course
 from sensorium.training.log import read_log
+from sensorium.training.train import train
 
 
 def prepared(

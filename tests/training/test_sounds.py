@@ -9,24 +9,24 @@ import pytest
 from pydantic import ValidationError
 from small_courses import lesson_sample, lesson_table, recipe_values, task
 
+from sensorium.assistants.assistant import Turn, WriteConfig
+from sensorium.assistants.load import load_assistant
 from sensorium.core.errors import ConfigError, UsageError
-from sensorium.data.sample import Caption
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Caption
+from sensorium.data.table.table import Table
 from sensorium.losses import IGNORED
 from sensorium.media.types import Audio
 from sensorium.models.checkpoint import save
 from sensorium.models.lexicon import Lexicon
 from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.processor import as_read
 from sensorium.models.pronunciation import unbroken
-from sensorium.models.reading import as_read
-from sensorium.tasks import generative_model
-from sensorium.tasks.assistant import Turn, WriteConfig
-from sensorium.tasks.generative_model import build_multimodal, lexicon
-from sensorium.tasks.load import load_assistant
-from sensorium.tasks.train_generative import open_course
-from sensorium.tasks.written_answers import write_answers
-from sensorium.training.generative import GenerativeRecipe
-from sensorium.training.lessons import Course, Teacher
+from sensorium.training.generative import build as generative_model
+from sensorium.training.generative.batches import Course, Teacher
+from sensorium.training.generative.build import build_multimodal, lexicon
+from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.text_metrics import write_answers
+from sensorium.training.generative.train import open_course
 
 LEXICON = Lexicon.learned([("A red square.", "a# rEd skwe@"), ("Is it blue?", "Iz It blu:")])
 

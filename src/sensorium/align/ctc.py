@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-from sensorium.align.chain import best_path
+from sensorium.align.viterbi import best_path
 from sensorium.core.errors import UsageError
 
 WILDCARD_PENALTY = 1.0

@@ -15,9 +15,9 @@ from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
 from sensorium.core.printable import one_line
 
 if TYPE_CHECKING:
+    from sensorium.assistants.assistant import Assistant, Generation, Output, Part, WriteConfig
     from sensorium.generation import Precision
-    from sensorium.models.instructions import Task
-    from sensorium.tasks.assistant import Assistant, Generation, Output, Part, WriteConfig
+    from sensorium.models.prompts import Task
 
 
 def read_precision(name: str) -> Precision:
@@ -75,9 +75,9 @@ def open_model(task: Task, name: str = "", *, language: str = "", precision: str
         NotFoundError: If none is named and none was taught it.
         UsageError: If it was not taught it, or not for this language.
     """
-    from sensorium.models.instructions import WRITER_OF
-    from sensorium.tasks.load import load_assistant
-    from sensorium.tasks.skills import check_skill, first_model
+    from sensorium.assistants.capabilities import check_skill, first_model
+    from sensorium.assistants.load import load_assistant
+    from sensorium.models.prompts import WRITER_OF
 
     chosen, place = read_precision(precision), name or first_model(task)
     with TerminalProgress() as progress:
@@ -136,7 +136,7 @@ def answer_media(
     Raises:
         typer.Exit: With code 3, if some of several files could not be read; which, was said.
     """
-    from sensorium.tasks.asking import ask, is_long, moments, together
+    from sensorium.assistants.ask import ask, is_long, moments, together
 
     def answer(parts: Sequence[Part]) -> Generation:
         if task == "caption":
@@ -170,7 +170,7 @@ def _answer_each(
     is_json: bool,
 ) -> None:
     """Print a line for each as soon as it is answered, or a list of all with the progress beside it."""
-    from sensorium.tasks.chapters import clock
+    from sensorium.video.chapters import clock
 
     done: list[dict[str, object]] = []
     num_failed = num_done = 0
@@ -199,7 +199,7 @@ def _answer_each(
 
 
 def _refuse_texts(parts: Sequence[Part]) -> None:
-    from sensorium.tasks.composed import kind_of
+    from sensorium.assistants.router import kind_of
 
     for part in parts:
         if kind_of(part) == "text":

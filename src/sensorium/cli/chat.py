@@ -28,9 +28,9 @@ from sensorium.cli.parameters import check_unused
 from sensorium.core.errors import SensoriumError, UsageError
 
 if TYPE_CHECKING:
-    from sensorium.models.instructions import Task
-    from sensorium.tasks.assistant import Assistant, Generation
-    from sensorium.tasks.conversation import Conversation
+    from sensorium.assistants.assistant import Assistant, Generation
+    from sensorium.assistants.conversation import Conversation
+    from sensorium.models.prompts import Task
 
 app = typer.Typer(add_completion=False)
 
@@ -69,9 +69,9 @@ def chat(
     --json prints {"text", "tokens", "seconds"} for each answer, with "heard" for a spoken question and
     "audio", the path, with --speak.
     """
-    from sensorium.tasks.assistant import write_config
-    from sensorium.tasks.conversation import Conversation
-    from sensorium.tasks.skills import first_model
+    from sensorium.assistants.assistant import write_config
+    from sensorium.assistants.capabilities import first_model
+    from sensorium.assistants.conversation import Conversation
 
     def find(task: Task) -> Assistant:
         return open_model(task, voice if task == "speak" else "", precision=precision)
@@ -104,7 +104,7 @@ def _opened(name: str, precision: str) -> Assistant:
     Raises:
         UsageError: If it does not.
     """
-    from sensorium.tasks.load import load_assistant
+    from sensorium.assistants.load import load_assistant
 
     with TerminalProgress() as progress:
         assistant = load_assistant(name, progress=progress)
@@ -183,7 +183,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[Conversation, str], None]]] = {
 def _answer(
     talk: Conversation, message: str, mouth: Mouth | None, heard: str | None, *, is_json: bool
 ) -> None:
-    from sensorium.tasks.skills import warn_of_language
+    from sensorium.assistants.capabilities import warn_of_language
 
     warn_of_language(talk.assistant.name, talk.assistant.skills, "text", message)
     start = time.perf_counter()

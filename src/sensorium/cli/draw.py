@@ -47,11 +47,11 @@ def draw(
     of which a judge finds the text likeliest. --json prints {"path", "width_px", "height_px", "tokens",
     "seconds"}.
     """
+    from sensorium.assistants.ask import ask
+    from sensorium.assistants.assistant import write_config
+    from sensorium.assistants.capabilities import came_along, first_model
     from sensorium.media.encoding import PICTURE_FORMATS, check_target, write_medium
-    from sensorium.tasks.asking import ask
-    from sensorium.tasks.assistant import write_config
     from sensorium.tasks.choosing import draw_best
-    from sensorium.tasks.skills import came_along, first_model
 
     if judge and best_of == 1:
         raise UsageError("--judge chooses among several pictures; leave it out, or give --best-of 8")

@@ -27,7 +27,7 @@ def questions(
     Two readers learn from the questions of the first source: one says the commonest answer of a question's
     form, one is a linear classifier over its words. [low high]: 95%, by bootstrap.
     """
-    from sensorium.data.table import Table
+    from sensorium.data.table.table import Table
     from sensorium.tasks.question_bias import question_bias
 
     with TerminalProgress() as progress:

@@ -36,7 +36,7 @@ def spoken(
     in 12 other voices; none with --voice). The same command run again goes on where it was; more rows begin
     with the fewer.
     """
-    from sensorium.data.quarantine import NAME
+    from sensorium.data.ingest.errors import NAME
     from sensorium.tasks.spoken import Plan, make_spoken
 
     names = tuple(part.strip() for part in sentences.split(",") if part.strip())

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sensorium.codecs.contract import CODECS, Ids, Reconstructed, Signals, check_ids
 from sensorium.core.config import Config, parse
 from sensorium.core.errors import UsageError
-from sensorium.data.inputs.audio import audio_of
+from sensorium.data.transforms.audio import audio_of
 from sensorium.media import Audio
 from sensorium.media.logmel import log_mel
 from sensorium.media.types import Media

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sensorium.core.errors import ConfigError, UsageError
 from sensorium.core.types import Padded, Tokens
-from sensorium.data.inputs import ImageInput
+from sensorium.data.transforms import ImageInput
 from sensorium.encoders.registry import ENCODERS, input_of
 from sensorium.nn.block import BlockConfig, Stack
 from sensorium.nn.conv import ConvStages, TopDown

@@ -20,8 +20,8 @@ from sensorium.generation.recalled import Recalled
 from sensorium.generation.request import Request
 from sensorium.generation.sampling import GREEDY, Sampling
 from sensorium.generation.spelled import NUM_ALTERNATIVES, Speller, Spelling
-from sensorium.models.instructions import TEMPLATES
 from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.prompts import TEMPLATES
 from sensorium.models.recollection import Recollection
 
 ROOM = 1024

@@ -15,8 +15,8 @@ import numpy as np
 
 from sensorium.core.errors import MediaError
 from sensorium.media import gif, image
-from sensorium.media.boxes import chunks
 from sensorium.media.container import opened_container
+from sensorium.media.container_header import chunks
 from sensorium.media.limits import Limits
 from sensorium.media.silence import silence
 from sensorium.media.source import Source

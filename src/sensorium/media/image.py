@@ -21,7 +21,7 @@ import numpy as np
 
 from sensorium.core.errors import MediaError
 from sensorium.media import bmp, gif, jpeg, netpbm, png, tiff
-from sensorium.media.boxes import icon_sizes, webp_canvas
+from sensorium.media.container_header import icon_sizes, webp_canvas
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_exif
 from sensorium.media.pixels import Levels, fill_rgb, fill_wide_rgb

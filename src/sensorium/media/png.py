@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sensorium.core.errors import MediaError
-from sensorium.media.boxes import chunks
+from sensorium.media.container_header import chunks
 from sensorium.media.source import Seekable, Source
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import threading
 import time
 
 from sensorium.core.errors import LimitError, MediaError, UsageError
-from sensorium.media import wire
+from sensorium.media import serialize as wire
 from sensorium.media.limits import Limits
 from sensorium.media.source import Source
 from sensorium.media.types import Media

@@ -19,7 +19,6 @@ import numpy as np
 
 from sensorium.core.errors import LimitError, MediaError
 from sensorium.media import audio
-from sensorium.media.boxes import movie_orientation
 from sensorium.media.clock import Clock, is_stamped_in_decoding_order, start_of
 from sensorium.media.container import (
     duration_of,
@@ -29,6 +28,7 @@ from sensorium.media.container import (
     sound_stream,
     whole_duration_of,
 )
+from sensorium.media.container_header import movie_orientation
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_matrix
 from sensorium.media.source import Source

@@ -20,7 +20,8 @@ import sys
 from typing import BinaryIO
 
 from sensorium.core.errors import MediaError
-from sensorium.media import image, wire
+from sensorium.media import image
+from sensorium.media import serialize as wire
 from sensorium.media.limits import Limits
 from sensorium.media.opening import decode
 from sensorium.media.source import Source

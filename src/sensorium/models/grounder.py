@@ -21,13 +21,13 @@ from pydantic import Field, JsonValue
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sensorium.align.grounding import heat_maps, named_there, phrase_vectors
 from sensorium.core.config import Config
 from sensorium.core.errors import ConfigError
 from sensorium.core.types import Padded, Tokens
 from sensorium.encoders import ENCODERS, Encoder
 from sensorium.models.scale import LogitScale
 from sensorium.nn.block import BlockConfig, Stack
+from sensorium.nn.matching import heat_maps, named_there, phrase_vectors
 from sensorium.nn.position import LearnedPositions, grid_positions
 
 _USUAL_SIDE = 0.12

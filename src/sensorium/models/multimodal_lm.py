@@ -29,12 +29,12 @@ from sensorium.core.types import MediaBatch, Tokens
 from sensorium.encoders import ENCODERS, Encoder
 from sensorium.fusion import build as build_fusion
 from sensorium.losses import IGNORED
+from sensorium.models.decoder import Writer, WriterConfig
 from sensorium.models.glossary import Glossary
 from sensorium.models.lexicon import Lexicon, LexiconConfig
 from sensorium.models.recollection import RecallConfig, Recollection
+from sensorium.models.sequences import Lesson, Writing
 from sensorium.models.tower import Modality
-from sensorium.models.writer import Writer, WriterConfig
-from sensorium.models.writing import Lesson, Writing
 from sensorium.nn.attention import KeyValues
 from sensorium.nn.position import BESIDE, with_positions
 

@@ -15,17 +15,17 @@ import torch
 from jaxtyping import Float64
 from torch.nn import functional
 
+from sensorium.assistants.ask import ask
+from sensorium.assistants.assistant import PLAIN, Assistant, Generation, WriteConfig
+from sensorium.assistants.capabilities import check_skill
+from sensorium.assistants.router import ComposedAssistant
 from sensorium.core.errors import UsageError
 from sensorium.losses import IGNORED
 from sensorium.media.types import Image
-from sensorium.models.instructions import instruction
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.reading import batch_of, prepare
-from sensorium.models.writing import Lesson, Sequel, padded
-from sensorium.tasks.asking import ask
-from sensorium.tasks.assistant import PLAIN, Assistant, Generation, WriteConfig
-from sensorium.tasks.composed import ComposedAssistant
-from sensorium.tasks.skills import check_skill
+from sensorium.models.processor import batch_of, prepare
+from sensorium.models.prompts import instruction
+from sensorium.models.sequences import Lesson, Sequel, padded
 
 
 def draw_best(

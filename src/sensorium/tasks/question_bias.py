@@ -18,7 +18,7 @@ from sensorium.align.scenes import PALETTE
 from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet, track
 from sensorium.data.questions import Question, questions_of
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 from sensorium.evals.bootstrap import Interval
 from sensorium.evals.text_only import Asked, bag_of_words, commonest_answers
 from sensorium.evals.vqa import by_type

@@ -32,10 +32,10 @@ from sensorium.align.referring import (
 from sensorium.align.scenes import PARTS, Composer, Layout, Part, Scene, cut_out
 from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet, require, track
+from sensorium.data import collections as packages
 from sensorium.data import questions
-from sensorium.data.sample import Caption, Region, Sample, normalise
-from sensorium.data.sources import packages
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Caption, Region, Sample, normalise
+from sensorium.data.table.table import Table
 
 KINDS = (
     "anchor banana bell bicycle butterfly cactus camera carrot chair crab crown dolphin drum elephant frog "

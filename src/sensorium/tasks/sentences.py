@@ -18,8 +18,8 @@ from sensorium.align.referring import Thing
 from sensorium.align.scenes import PALETTE
 from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet
-from sensorium.data.sources import packages
-from sensorium.data.sources.packages import prose, stamps
+from sensorium.data import collections as packages
+from sensorium.data.collections import prose, stamps
 from sensorium.tasks.scenes import HELD_OUT_KINDS, KINDS
 
 _SIDE_PX, _CLEAR_PX, _THING_PX = 96, 8.0, 16.0

@@ -21,12 +21,12 @@ from jaxtyping import Float32
 
 from sensorium.core.errors import TableError, UsageError
 from sensorium.core.runtime import Progress, quiet, track
-from sensorium.data import espeak
-from sensorium.data.quarantine import Quarantine
-from sensorium.data.sample import Caption, Clip, Sample, normalise
-from sensorium.data.sources.item import Failure
-from sensorium.data.split import split
-from sensorium.data.table import Table
+from sensorium.data.collections import espeak
+from sensorium.data.ingest.errors import Quarantine
+from sensorium.data.ingest.sources.item import Failure
+from sensorium.data.loading.split import split
+from sensorium.data.table.sample import Caption, Clip, Sample, normalise
+from sensorium.data.table.table import Table
 from sensorium.media.encoding import SOUND_FORMATS, encode_sound
 from sensorium.media.types import Audio
 from sensorium.tasks.sentences import sentences, source

@@ -18,10 +18,10 @@ from jaxtyping import Int64
 
 from sensorium.core.errors import ConfigError, TrainingError
 from sensorium.core.runtime import Progress, quiet
-from sensorium.data.sample import Sample, is_asked, normalise
-from sensorium.data.sources import packages
-from sensorium.data.split import split
-from sensorium.data.table import Table
+from sensorium.data import collections as packages
+from sensorium.data.loading.split import split
+from sensorium.data.table.sample import Sample, is_asked, normalise
+from sensorium.data.table.table import Table
 from sensorium.training.recipe import DataConfig, HeldOut
 
 

@@ -1,0 +1,130 @@
+"""A conversation: turns by text or by voice, media attached to them, answers that may be spoken.
+
+In: messages, files, recordings of questions. Out: answers, and speech of them. One model answers; what it was
+not taught, others at hand do: one that looks at media, one that writes speech down, one that speaks. They are
+opened when they are first needed. Does not know terminals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sensorium import media
+from sensorium.assistants.ask import ask
+from sensorium.assistants.assistant import Assistant, Generation, Part, Turn, WriteConfig
+from sensorium.assistants.chunked_transcribe import WindowedTranscriber
+from sensorium.assistants.multimodal_assistant import MultimodalAssistant
+from sensorium.assistants.router import doing
+from sensorium.assistants.synthesize import USUAL, Speech
+from sensorium.core.errors import NotFoundError, UsageError
+from sensorium.media.frames import STREAM_LIMITS
+from sensorium.models.prompts import Task
+from sensorium.tasks.sentences import as_sentence
+
+
+@dataclass
+class Conversation:
+    """What was said so far.
+
+    Attributes:
+        assistant: Who answers.
+        config: How.
+        find: Opens a model that was taught a task.
+        is_alone: Whether the assistant answers about media too, or says why it cannot.
+        system: What the assistant is told about its part.
+        turns: What both sides said.
+        attached: What goes with the next message.
+        has_media: Whether anything but texts was attached.
+    """
+
+    assistant: Assistant
+    config: WriteConfig
+    find: Callable[[Task], Assistant]
+    is_alone: bool = False
+    system: str = ""
+    turns: list[Turn] = field(default_factory=list)
+    attached: list[Part] = field(default_factory=list)
+    has_media: bool = False
+    _others: dict[Task, Assistant] = field(default_factory=dict)
+
+    def ask(self, text: str) -> Generation:
+        """Begin an answer to a message; `note` takes note of it.
+
+        Raises:
+            UsageError: If the model does not take what was attached.
+            NotFoundError: If media were attached and no model at hand was taught to look at them.
+        """
+        asked = Turn("user", (*self.attached, text))
+        self.attached = []
+        sampling = self.config.sampling
+        sampling = sampling.model_copy(update={"seed": sampling.seed + len(self.turns)})
+        config = self.config.model_copy(update={"sampling": sampling})
+        who = self.able_to("ask") if self.has_media and not self.is_alone else self.assistant
+        told = [Turn("system", (self.system,))] if self.system and who is self.assistant else []
+        answer = who.reply([*told, *self.turns, asked], config)
+        self.turns.append(asked)
+        return answer
+
+    def note(self, text: str) -> None:
+        """Take note of an answer."""
+        self.turns.append(Turn("assistant", (text,)))
+
+    def listen(self, recording: str) -> str:
+        """What is asked in a recording.
+
+        Raises:
+            NotFoundError: If there is no such file.
+            UsageError: If nothing is said in it.
+        """
+        path = _file(recording, "the recording of a question")
+        who = self.able_to("transcribe")
+        if isinstance(who, MultimodalAssistant):
+            text = WindowedTranscriber(who).transcribe(path).text
+        else:
+            text = ask(who, "transcribe", [path]).text.strip()
+        if not text:
+            raise UsageError(f"nothing was understood in '{recording}'; say it again, or type it")
+        return text
+
+    def say(self, text: str) -> Speech:
+        """Speak an answer.
+
+        Raises:
+            NotFoundError: If no model at hand was taught to speak.
+        """
+        return Speech(self.able_to("speak"), as_sentence(text), USUAL)
+
+    def attach(self, name: str) -> None:
+        """Let a file go with the next message.
+
+        Raises:
+            NotFoundError: If there is no such file.
+        """
+        path = _file(name, "the path of an image, a sound, a video or a text")
+        self.has_media |= media.probe(path, limits=STREAM_LIMITS).kind != "text"
+        self.attached.append(path)
+
+    def clear(self) -> None:
+        """Forget what was said."""
+        self.turns, self.attached, self.has_media = [], [], False
+
+    def able_to(self, task: Task) -> Assistant:
+        """The assistant, if it was taught a task, else another that was.
+
+        Raises:
+            NotFoundError: If there is none; the message names the recipe that makes one.
+        """
+        if task in self.assistant.skills:
+            return doing(self.assistant, task)
+        if task not in self._others:
+            self._others[task] = self.find(task)
+        return self._others[task]
+
+
+def _file(name: str, what: str) -> Path:
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise NotFoundError(f"no file '{name}'; give {what}")
+    return path

@@ -1,0 +1,272 @@
+"""An assistant over a multimodal model: text, images, sounds and films in; text, an image or speech out.
+
+In: turns. Out: answers, written by the engine, codes among them made into media by their codecs. The texts
+of the last turn are the instruction; of each modality the latest medium is in view, also one of an earlier
+turn. Does not know how the model was found (`tasks.load`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sensorium.assistants.assistant import PLAIN, Generation, Output, Turn, WriteConfig, answer_once, opened
+from sensorium.assistants.capabilities import Skills, skills_of
+from sensorium.codecs import Codec
+from sensorium.core.errors import NotFoundError, UsageError
+from sensorium.core.runtime import Progress, quiet
+from sensorium.generation import Engine, Guide, Precision
+from sensorium.generation.multimodal import ROOM, engine_of, requests, spelling_of
+from sensorium.generation.spelled import Spelled, Spelling
+from sensorium.media.types import Audio, Image, Media, Video
+from sensorium.models import checkpoint
+from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.processor import as_read, batch_of, hears_s, prepare, reads_whole, target_px
+from sensorium.models.prompts import TEMPLATES, WRITER_OF
+
+_ROUND_S = 0.1
+_PICTURES_AT_ONCE = 8
+"""They are short, and often several of one text are wanted."""
+_MODALITY: Mapping[type[Media], str] = {Image: "image", Audio: "audio", Video: "video"}
+
+
+class MultimodalAssistant:
+    """A multimodal model that answers.
+
+    Args:
+        model: In evaluation mode.
+        name: What it is called in messages.
+        codecs: What makes media of the codes of each kind of output.
+        context: Most ids of a sequence.
+        skills: What it was taught; None: all that it has decoders for.
+        precision: Of a finished language model's weights while it writes; writers of our own are small.
+
+    Attributes:
+        model: The model.
+        outputs: What it can answer with: text, and what it has a codec for.
+        hears_s: Seconds of sound that it takes in at a time; None: any.
+    """
+
+    generate = answer_once
+
+    def __init__(
+        self,
+        model: MultimodalLM,
+        name: str,
+        codecs: Mapping[str, Codec[Any]],
+        *,
+        skills: Skills | None = None,
+        context: int = ROOM,
+        precision: Precision = "bf16",
+    ) -> None:
+        self.model, self.name = model, name
+        self._codecs, self._context, self._precision = codecs, context, precision
+        kinds: tuple[Output, ...] = ("text", "image", "audio")
+        self.outputs = tuple(
+            one for one in kinds if one in model.decoders and (one == "text" or one in codecs)
+        )
+        taught: Skills = dict.fromkeys(TEMPLATES, ()) if skills is None else skills
+        self.skills: Skills = {task: taught[task] for task in taught if WRITER_OF[task] in model.decoders}
+        self.hears_s = hears_s(model)
+        self._engines: dict[str, Engine] = {}
+
+    def with_precision(self, precision: Precision) -> MultimodalAssistant:
+        """The same model, its language model writing with weights of another precision."""
+        return MultimodalAssistant(
+            self.model,
+            self.name,
+            self._codecs,
+            skills=self.skills,
+            context=self._context,
+            precision=precision,
+        )
+
+    def reply(
+        self,
+        turns: Sequence[Turn],
+        config: WriteConfig = PLAIN,
+        *,
+        to: Output = "text",
+        guide: Guide | None = None,
+    ) -> Generation:
+        """Answer the last turn of a conversation; see `Assistant.reply`.
+
+        Raises:
+            UsageError: If the model does not take or give such media, or the text is longer than it reads.
+        """
+        self._check(to)
+        given, texts = self._read(turns)
+        instruction = "\n".join(texts) or TEMPLATES["transcribe" if set(given) == {"audio"} else "caption"]
+        if not self.fits(instruction, to):
+            raise UsageError(f"the text is longer than {self.name} reads; shorten it")
+        instruction = as_read(self.model, to, instruction)
+        batch = batch_of(self.model, [0], [prepare(self.model, given)], [instruction])
+        (request,) = requests(self.model, to, batch, [instruction], sampling=config.sampling)
+        room = min(config.max_tokens, self._context - len(request.prompt))
+        if room < 1:
+            raise UsageError(
+                f"a message of {len(request.prompt)} tokens, media included, but {self.name} "
+                f"has room for {self._context - 1}; shorten it"
+            )
+        codec = None if to == "text" else self._codecs[to]
+        if codec is None:
+            if self.model.lexicon is not None and (guide is not None or config.stops):
+                raise UsageError(
+                    f"{self.name} writes sounds and finds their words at the end; give no stops, no form"
+                )
+            request = replace(request, max_tokens=room, stops=config.stops, guide=guide)
+            stream = self.prepare(to).submit(request)
+            return Generation(stream if self._spelling is None else Spelled(stream, self._spelling))
+        if guide is not None or config.stops:
+            raise UsageError(f"what stops a text or gives it a form has no meaning for {to}; leave it out")
+        length = int(codec.rate) if to == "image" and codec.rate is not None else None
+        rule = CodesOnly(codec.vocab_size, length is not None)
+        request = replace(request, rule=rule, max_tokens=room if length is None else length)
+        return Generation(self.prepare(to).submit(request), codec)
+
+    def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
+        """Score every id of the text writer as the next one, without any medium in view."""
+        return self.model.decoder("text").model.score(ids)
+
+    def fits(self, text: str, to: Output = "text") -> bool:
+        """Whether a text is read to its end; see `Assistant.fits`."""
+        return reads_whole(self.model, to, as_read(self.model, to, text), self._context // 2)
+
+    def prepare(self, to: Output = "text", progress: Progress = quiet) -> Engine:
+        """Build what writes, once; see `Assistant.prepare`."""
+        if to not in self._engines:
+            self._engines[to] = engine_of(
+                self.model,
+                to,
+                num_rows=_PICTURES_AT_ONCE if to == "image" else 1,
+                capacity=self._context,
+                precision=self._precision if self.model.decoder(to).config.pretrained else "fp32",
+                progress=progress,
+            )
+        return self._engines[to]
+
+    @cached_property
+    def _spelling(self) -> Spelling | None:
+        """How words are found for sounds."""
+        return spelling_of(self.model)
+
+    def _check(self, to: Output) -> None:
+        """Refuse what the model does not write, or writes without a codec at hand."""
+        if to in self.outputs:
+            return
+        if to in self.model.decoders:
+            place = self.model.config.decoders[to].codec
+            raise UsageError(
+                f"{self.name} writes {to} codes, but their codec {place} is not there; "
+                f"put its folder into that of {self.name}"
+            )
+        raise UsageError(f"{self.name} writes {', '.join(self.outputs)}, no {to}; train a writer of {to}")
+
+    def _read(self, turns: Sequence[Turn]) -> tuple[dict[str, Media], list[str]]:
+        """The latest medium of each modality, and the texts of the last turn.
+
+        Raises:
+            UsageError: If two media of one modality come in one turn, or a system message.
+        """
+        if any(turn.role == "system" for turn in turns):
+            raise UsageError(f"{self.name} was not trained on system messages; leave it out")
+        enough_px = target_px(self.model, "image") if "image" in self.model.sources else None
+        given: dict[str, Media] = {}
+        texts: list[str] = []
+        for number, turn in enumerate(turns):
+            seen: dict[str, Media] = {}
+            for part in turn.parts if turn.role == "user" else ():
+                found = opened(part, enough_px)
+                if isinstance(found, str):
+                    texts += [found] if number == len(turns) - 1 else []
+                    continue
+                views = self._views(found)
+                if twice := set(seen) & set(views):
+                    raise UsageError(
+                        f"{self.name} looks at one {min(twice)} at a time; ask of each by itself"
+                    )
+                seen |= views
+            given |= seen
+        return given, texts
+
+    def _views(self, medium: Media) -> dict[str, Media]:
+        """A medium by modality. Without an encoder of films, one is its middle frame and the sound there.
+
+        Raises:
+            UsageError: If a sound is longer than what is heard at a time.
+        """
+        sources = self.model.sources
+        if isinstance(medium, Video) and "video" not in sources:
+            views: dict[str, Media] = {"image": Image(medium.frames[len(medium.frames) // 2], medium.uri)}
+            if medium.audio is not None:
+                views["audio"] = _middle(medium.audio, self.hears_s)
+            return {name: view for name, view in views.items() if name in sources} or {"video": medium}
+        heard_s = self.hears_s
+        if isinstance(medium, Audio) and heard_s is not None and medium.duration_s > heard_s + _ROUND_S:
+            raise UsageError(
+                f"{self.name} hears {heard_s:g} s at a time, got {medium.duration_s:.0f} s; "
+                f"take the sound in parts: --every {heard_s:g}, or tasks.asking.moments"
+            )
+        if isinstance(medium, Image) and "image" not in sources and "video" in sources:
+            return {"video": medium}
+        return {_MODALITY[type(medium)]: medium}
+
+
+def _middle(sound: Audio, longest_s: float | None) -> Audio:
+    """The middle of a sound, so many seconds of it."""
+    surplus = 0 if longest_s is None else len(sound.samples) - int(longest_s * sound.sample_rate_hz)
+    start = max(surplus, 0) // 2
+    samples = sound.samples[start : len(sound.samples) - (max(surplus, 0) - start)]
+    return Audio(samples, sound.sample_rate_hz, sound.uri)
+
+
+def with_codecs(model: MultimodalLM, folder: Path) -> MultimodalAssistant:
+    """Make an assistant of a trained model, with the codecs that it names.
+
+    Args:
+        model: The model.
+        folder: Of its run. A codec is looked for within it first, then where the configuration says; without
+            one, the model does not write what it is for.
+
+    Raises:
+        CheckpointError: If a codec is damaged.
+    """
+    codecs: dict[str, Codec[Any]] = {}
+    for name, writer in model.config.decoders.items():
+        places = [folder / Path(writer.codec).name, Path(writer.codec).expanduser()] if writer.codec else []
+        for place in places:
+            try:
+                found: Any = checkpoint.load(place)
+            except NotFoundError:
+                continue
+            codecs[name] = found
+            break
+    return MultimodalAssistant(model, folder.name, codecs, skills=skills_of(folder))
+
+
+@dataclass(frozen=True)
+class CodesOnly:
+    """Rules out what no codec can decode: the start, and an end before the first or a fixed last code.
+
+    Attributes:
+        num_codes: Of the codec; the start and the end are the two ids after them.
+        is_fixed: Whether the length is known, so that no end is ever written.
+    """
+
+    num_codes: int
+    is_fixed: bool
+
+    def __call__(self, scores: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
+        """Scores with minus infinity where an id must not come next."""
+        changed = scores.clone()
+        changed[self.num_codes] = -torch.inf
+        if self.is_fixed or not written:
+            changed[self.num_codes :] = -torch.inf
+        return changed

@@ -1,0 +1,77 @@
+"""Speech of a text of any length, heard while it is being written.
+
+In: a model that speaks, and a text. Out: pieces of sound, sentence after sentence; each sentence is a request
+of its own, cut between words where the model does not read that far. The first piece comes before the first
+sentence is written to its end. Does not know files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from sensorium.align.text_lines import passages
+from sensorium.assistants.ask import ask
+from sensorium.assistants.assistant import Assistant, Generation, WriteConfig, write_config
+from sensorium.assistants.capabilities import check_skill, warn_of_language
+from sensorium.core.errors import UsageError
+from sensorium.media.types import Audio
+
+_PAUSE_S = 0.15
+USUAL = write_config(500, 0.7)
+"""How sentences are written unless more is said: ten seconds each at most, with some variety."""
+
+
+class Speech:
+    """A text being spoken; iterate for pieces of sound, once.
+
+    Args:
+        assistant: Who speaks.
+        text: What.
+        config: How each sentence is written.
+
+    Attributes:
+        num_ids: Codes written so far.
+        is_cut: Whether a sentence had more to say than it was allowed.
+        first_s: Seconds from the start to the first piece.
+
+    Raises:
+        UsageError: If there is nothing to say, or the model does not speak.
+    """
+
+    def __init__(self, assistant: Assistant, text: str, config: WriteConfig) -> None:
+        check_skill(assistant.name, assistant.skills, "speak")
+        warn_of_language(assistant.name, assistant.skills, "speak", text)
+        self._parts = list(passages(text, lambda part: assistant.fits(part, "audio")))
+        if not self._parts:
+            raise UsageError("nothing to say: the text is empty; give some words")
+        self._assistant, self._config = assistant, config
+        self.num_ids, self.is_cut, self.first_s = 0, False, 0.0
+
+    def __iter__(self) -> Iterator[Audio]:
+        start = time.perf_counter()
+        for number, part in enumerate(self._parts):
+            answer = ask(self._assistant, "speak", text=part, config=self._config)
+            rate_hz = 0
+            for piece in answer.sounds():
+                self.first_s = self.first_s or time.perf_counter() - start
+                rate_hz = piece.sample_rate_hz
+                yield piece
+            self._note(answer)
+            if rate_hz and number < len(self._parts) - 1:
+                yield Audio(np.zeros((round(_PAUSE_S * rate_hz), 1), np.float32), rate_hz)
+
+    def audio(self) -> Audio:
+        """All of it, as one sound."""
+        return joined(list(self))
+
+    def _note(self, answer: Generation) -> None:
+        self.num_ids += len(answer.ids)
+        self.is_cut |= answer.reason == "length"
+
+
+def joined(pieces: list[Audio]) -> Audio:
+    """Sounds of one rate, one after another."""
+    return Audio(np.concatenate([one.samples for one in pieces]), pieces[0].sample_rate_hz)

@@ -1,0 +1,1 @@
+"""Query to hits: embedding, exact and approximate nearest neighbours, quotes, relevance."""
