@@ -237,7 +237,7 @@ def test_a_worker_that_hangs_or_dies_costs_one_row(tmp_path: Path, monkeypatch: 
     broken = tmp_path / "stand_in.py"
     broken.write_text(
         "import os, signal, time\n"
-        "from sensorium.data import crew\n"
+        "from sensorium.data.ingest import workers as crew\n"
         "real = crew.validate\n"
         "def validate(item, limits, isolate=False):\n"
         "    if item.uri == 'hang': time.sleep(60)\n"
@@ -418,7 +418,7 @@ def test_a_source_that_is_refused_leaves_no_table(tmp_path: Path) -> None:
 def test_an_answer_that_cannot_be_read_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "stand_in.py"
     broken.write_text(
-        "from sensorium.data import crew\n"
+        "from sensorium.data.ingest import workers as crew\n"
         "real, write = crew.validate, crew._write\n"
         "def validate(item, limits, isolate=False):\n"
         "    if item.uri == 'raise': raise KeyError('odd')\n"

@@ -181,7 +181,7 @@ def _result(entry: Future[Outcome] | Failure) -> Outcome | Failure:
 
 def _environment() -> dict[str, str]:
     """One thread a worker: parallel are the workers. The package is found where it is now."""
-    package = str(Path(__file__).parents[2])
+    package = str(Path(__file__).parents[3])
     known = os.environ.get("PYTHONPATH", "")
     paths = {"PYTHONPATH": f"{package}{os.pathsep}{known}" if known else package}
     return {**os.environ, **paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
