@@ -28,7 +28,7 @@ from sensorium.models.checkpoint import load
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.recollection import _told
-from sensorium.search.embed import embed_rows
+from sensorium.models.embed import embed_rows
 from sensorium.training.evaluate import held_out
 from sensorium.training.generative.recipe import GenerativeRecipe
 from sensorium.training.generative.text_metrics import write_answers

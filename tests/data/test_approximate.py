@@ -12,6 +12,7 @@ from sensorium.data.table.table import Table
 from sensorium.search import ann
 from sensorium.search.approximate import ApproximateIndex, build_approximate, measure_recall, open_approximate
 from sensorium.search.exact import inner_products
+from sensorium.search.pool import gather
 
 WIDTH = 23
 
@@ -61,7 +62,7 @@ def check(index: ApproximateIndex, table: Table, queries: np.ndarray, k: int, al
 
     With all candidates scored, product quantisation hides nothing; a graph may still miss one.
     """
-    exact = table.pool("f").index
+    exact = gather(table, "f", None).index
     exact_scores, exact_positions = exact.search(queries, k, allowed)
     scores, positions = index.search(queries, k, allowed)
     assert scores.shape == exact_scores.shape

@@ -6,10 +6,10 @@ import pytest
 from sensorium.core.errors import UsageError
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
+from sensorium.models import embed
+from sensorium.models.embed import embed_rows, embed_table, fields_of
 from sensorium.models.feature_cache import cache_features
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.search import embed
-from sensorium.search.embed import embed_rows, embed_table, fields_of
 
 
 def test_every_field_gets_its_vectors_and_they_equal_those_of_single_items(

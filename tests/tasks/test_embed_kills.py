@@ -14,8 +14,8 @@ from word_model import png
 from effort import NUM_KILLS
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
+from sensorium.models.embed import embed_rows
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.search.embed import embed_rows
 
 NUM_ROWS = 6007
 

@@ -14,8 +14,8 @@ from sensorium.core.errors import MediaError, NotFoundError, UsageError
 from sensorium.data.table.table import Table
 from sensorium.evals.ranks import spearman
 from sensorium.media.frames import frames
+from sensorium.models.embed import embed_table
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.search.embed import embed_table
 from sensorium.video.captions import Captioner, NearestCaptions, WrittenCaptions
 from sensorium.video.summarize import SummaryRequest, summarize
 from sensorium.video.summary_files import write_summary

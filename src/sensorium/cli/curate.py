@@ -159,7 +159,7 @@ def filter_command(
 
 def _embed(table: Table, run: Path | None, fields: Sequence[str]) -> str:
     """Make sure that a model's vectors are in the table, and return its fingerprint."""
-    from sensorium.search.embed import embed_table
+    from sensorium.models.embed import embed_table
     from sensorium.training.runs import trained_languages
 
     if run is None:

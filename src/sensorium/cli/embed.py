@@ -65,7 +65,7 @@ def _embed_table(
     json: bool,
 ) -> None:
     from sensorium.data.table.table import Table
-    from sensorium.search.embed import embed_table
+    from sensorium.models.embed import embed_table
     from sensorium.search.embedding_log import check_languages, latest_model, note_model
     from sensorium.search.pool import no_vectors
     from sensorium.training.runs import trained_languages

@@ -50,7 +50,7 @@ def index(
     result = {
         "model": fingerprint,
         "kind": kind.value,
-        "rows": len(set(table.pool(fingerprint).rows.tolist())),
+        "rows": built.rows,
         "vectors": built.vectors,
         "seconds": round(built.seconds, 3),
         "bytes": built.num_bytes,

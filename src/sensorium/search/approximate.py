@@ -29,6 +29,7 @@ from sensorium.data.table.store import Store, locked, one_error, remedy_of
 from sensorium.data.table.vectors import VectorFolder, dataset_path
 from sensorium.search import ann
 from sensorium.search.exact import inner_products
+from sensorium.search.pool import Pool, gather
 
 if TYPE_CHECKING:
     from sensorium.data.table.table import Table
@@ -170,12 +171,14 @@ class Built:
 
     Attributes:
         kind: `IVF_PQ` or `IVF_HNSW_SQ`.
+        rows: How many have a vector in it.
         vectors: How many.
         seconds: Time to write and index them.
         num_bytes: Size on disk, the vectors included.
     """
 
     kind: str
+    rows: int
     vectors: int
     seconds: float
     num_bytes: int
@@ -191,7 +194,7 @@ def build_approximate(table: Table, fingerprint: str, kind: ann.Kind = "IVF_PQ")
     start = time.perf_counter()
     table.refresh()
     entries = _entries(table, fingerprint)
-    pool = table.pool(fingerprint)
+    pool = gather(table, fingerprint, None)
     if len(pool.rows) < ann.MIN_VECTORS:
         raise TableError(
             f"{len(pool.rows)} vectors are too few for an approximate index, it takes {ann.MIN_VECTORS}; "
@@ -211,7 +214,7 @@ def build_approximate(table: Table, fingerprint: str, kind: ann.Kind = "IVF_PQ")
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return Built(kind, len(pool.rows), time.perf_counter() - start, size)
+    return Built(kind, len(np.unique(pool.rows)), len(pool.rows), time.perf_counter() - start, size)
 
 
 def open_approximate(table: Table, fingerprint: str) -> ApproximatePool:
@@ -270,8 +273,8 @@ def measure_recall(table: Table, fingerprint: str, *, num_queries: int = 100, se
         NotFoundError: If there is no index.
         TableError: If it is stale.
     """
-    exact, approximate = table.pool(fingerprint), open_approximate(table, fingerprint)
-    queries, what = _queries(table, fingerprint, num_queries, np.random.default_rng(seed))
+    exact, approximate = gather(table, fingerprint, None), open_approximate(table, fingerprint)
+    queries, what = _queries(table, fingerprint, exact, num_queries, np.random.default_rng(seed))
     found, times = [], []
     for index in (exact.index, approximate.index):
         index.search(queries[:1], 10)
@@ -286,9 +289,8 @@ def measure_recall(table: Table, fingerprint: str, *, num_queries: int = 100, se
 
 
 def _queries(
-    table: Table, fingerprint: str, num: int, random: np.random.Generator
+    table: Table, fingerprint: str, pool: Pool, num: int, random: np.random.Generator
 ) -> tuple[Float32[np.ndarray, "q E"], str]:
-    pool = table.pool(fingerprint)
     if "text" in table.fields_embedded()[fingerprint]:
         rows, vectors = table.vectors("text", fingerprint)
         apart = np.flatnonzero(~np.isin(rows, pool.rows[pool.fields == FIELDS.index("text")]))

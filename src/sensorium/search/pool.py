@@ -1,10 +1,8 @@
-"""Search in a media table: a text, a file, opened media or a vector in, the best rows out.
+"""Vectors of several fields as one pool, and the rows of a pool that are nearest to a query vector.
 
-A row counts by the best of its vectors. Fields that show the thing (image, video, audio) are searched
-where they are embedded; a caption's vector (text, speech) counts only for rows that have none of these,
-since captions lie nearer to captions than to pictures of the same things and would push all pictures
-down. So that captions of the others are searched too, rows that a text quotes (`data.quotes`) come first.
-Scores are cosines.
+The score of a row is the greatest cosine between the query and one of its vectors. Image, video and audio
+vectors are searched where the model embedded them. Text and speech vectors count only for rows that have none
+of these: captions are nearer to captions than to pictures, and would rank above all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from sensorium.data.table.table import Table
     from sensorium.search.approximate import ApproximatePool
     from sensorium.search.exact import ExactIndex
-    from sensorium.search.relevance import Background
 
 SHOWN = frozenset({"image", "video", "audio"})
 """Fields that show the thing itself; `text` and `speech` are captions of it."""
@@ -128,60 +125,6 @@ def no_vectors(table: Table, what: str = "no vectors") -> NotFoundError:
             "then: sensorium embed"
         )
     return NotFoundError(f"{table.path} has {what}; run: sensorium embed {table.path} --model RUN")
-
-
-class Pools:
-    """What searches of one table look through: read once, kept until it is cleared."""
-
-    def __init__(self) -> None:
-        self._exact: dict[tuple[str, tuple[str, ...] | None], Pool] = {}
-        self._approximate: dict[str, ApproximatePool] = {}
-        self._backgrounds: dict[int, Background] = {}
-
-    def clear(self) -> None:
-        """Forget them, as vectors were written."""
-        self._exact.clear()
-        self._approximate.clear()
-        self._backgrounds.clear()
-
-    def exact(self, table: Table, fingerprint: str, fields: Sequence[str] | None) -> Pool:
-        """Vectors in memory (see `gather`)."""
-        key = (fingerprint, None if fields is None else tuple(fields))
-        if key not in self._exact:
-            self._exact[key] = gather(table, *key)
-        return self._exact[key]
-
-    def pick(
-        self, table: Table, fingerprint: str, fields: Sequence[str] | None, ann: bool
-    ) -> Pool | ApproximatePool:
-        """Vectors in memory, or the approximate index if `ann`, which holds the default fields alone.
-
-        Raises:
-            UsageError: If `fields` and `ann` are both given.
-            NotFoundError: If there are no such vectors or no index.
-            TableError: If the index is stale.
-        """
-        if not ann:
-            return self.exact(table, fingerprint, fields)
-        if fields is not None:
-            raise UsageError("an approximate index holds the default fields; give fields or ann, not both")
-        from sensorium.search.approximate import open_approximate  # imports numba, as `gather` does
-
-        if fingerprint not in self._approximate:
-            self._approximate[fingerprint] = open_approximate(table, fingerprint)
-        return self._approximate[fingerprint]
-
-    def background(self, table: Table, pool: Pool | ApproximatePool, model: Embedder) -> Background:
-        """How other queries do in a pool that this object gave: asked once.
-
-        Raises:
-            UsageError: If there are too few rows.
-        """
-        from sensorium.search.relevance import build_background
-
-        if id(pool) not in self._backgrounds:
-            self._backgrounds[id(pool)] = build_background(table, pool, model)
-        return self._backgrounds[id(pool)]
 
 
 def embed_query(query: Query, model: Embedder) -> Float32[np.ndarray, " E"]:

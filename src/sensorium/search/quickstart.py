@@ -21,8 +21,8 @@ from sensorium.core.runtime import Progress, quiet
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 from sensorium.models.checkpoint import WEIGHTS, load
+from sensorium.models.embed import embed_table
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.search.embed import embed_table
 from sensorium.search.embedding_log import note_model
 from sensorium.search.gallery import write_gallery
 from sensorium.search.parse import Term

@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Float32, Int64
 
 from sensorium.core.errors import NotFoundError, TableError, UsageError
+from sensorium.core.registry import Registry
 from sensorium.core.runtime import Progress, quiet
 from sensorium.core.types import FIELDS, Embedder
 from sensorium.data.table import schema as rows_schema
@@ -26,12 +27,14 @@ from sensorium.data.table.intake import Seen, batches
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.store import Store, one_error
 from sensorium.data.table.vectors import Ragged, VectorFolder, by_row
-from sensorium.media import Text
-from sensorium.search.pool import Hit, Pool, Pools, Query, embed_query, search
-from sensorium.search.quotes import Quotes
-from sensorium.search.relevance import check_share, keep_relevant
+
+if TYPE_CHECKING:
+    from sensorium.search.pool import Hit, Query
+    from sensorium.search.searcher import Searcher
 
 ROWS = "rows.lance"
+SEARCHERS: Registry[Searcher] = Registry("searcher")
+"""Who searches a table: `search` registers itself by an entry point, since a table does not import it."""
 
 
 class Table:
@@ -39,6 +42,7 @@ class Table:
 
     Attributes:
         path: Its folder.
+        num_vector_writes: How often vectors were written or read anew here; caches compare it.
 
     Example:
         >>> import tempfile
@@ -55,8 +59,8 @@ class Table:
         self._store = store
         self._beside = VectorFolder(path)
         self._seen = Seen()
-        self._pools = Pools()
-        self._quotes = Quotes()
+        self._searchers: dict[str, Searcher] = {}
+        self.num_vector_writes = 0
 
     @classmethod
     def create(cls, path: str | Path, *, description: str = "", licence: str = "") -> Table:
@@ -156,7 +160,7 @@ class Table:
     def refresh(self) -> None:
         """See the rows that other processes have added since."""
         self._store.refresh()
-        self._pools.clear()
+        self.num_vector_writes += 1  # others may have written vectors, too
 
     def rows(self, numbers: Sequence[int] | np.ndarray, columns: Sequence[str] | None = None) -> list[Sample]:
         """Read rows by number, in the order asked; repeats are allowed.
@@ -275,7 +279,7 @@ class Table:
         rows = np.asarray(row_numbers, dtype=np.int64)
         self._check_range(rows)
         name = self._vector_name(field, model_fingerprint)
-        self._pools.clear()
+        self.num_vector_writes += 1
         self._beside.append("vectors", name, *by_row(rows, values))
 
     def vectors(
@@ -339,38 +343,30 @@ class Table:
         fields: Sequence[str] | None = None,
         ann: bool = False,
     ) -> list[Hit]:
-        """Find the rows nearest to a query of any modality, exactly unless `ann` is asked for, best first.
+        """Find the rows nearest to a query, best first: a short cut of `sensorium.search.Searcher`.
 
         Args:
-            query: A text (`str`), a file (`Path`), opened media, or a vector (E,). Rows with a caption that a
-                text quotes come first (see `data.quotes`), unless `fields` leaves captions out.
-            model: Embeds the query; the table must hold vectors of the same model (`sensorium embed`).
-            k: How many rows at most.
+            query: A text (`str`), a file (`Path`), opened media, or a vector (E,).
+            model: Embeds the query; the table holds vectors of the same model (`sensorium embed`).
+            k: Maximum number of rows.
             where: SQL filter, as for `where`.
-            min_score: Least relevance, 0..1, which means the same for every query (see `data.relevance`).
-            fields: Only these; None: what shows the thing (image, video, audio), or else the captions.
-            ann: Search the approximate index (`sensorium data index`), for very many rows; scores stay exact.
+            min_score: Minimum relevance, 0..1, comparable between queries.
+            fields: Fields to search. None: image, video and audio, or captions of rows without these.
+            ann: Search the approximate index (`sensorium data index`).
 
         Raises:
             NotFoundError: If the table holds no vectors of this model, or no such index.
             TableError: If the index is older than the vectors.
-            UsageError: If the filter does not parse, `min_score` is no share, `ann` comes with `fields`, or a
-                `str` names a file.
+            UsageError: If the filter does not parse, `min_score` is not in 0..1, `ann` comes with `fields`,
+                or a `str` names a file.
         """
-        check_share(min_score)
-        pool = self._pools.pick(self, model.fingerprint, fields, ann)
-        vector = embed_query(query, model)
-        words = query.text if isinstance(query, Text) else query if isinstance(query, str) else ""
-        has_captions = words != "" and (fields is None or "text" in fields)
-        quoted = self._quotes.find(self, words) if has_captions else []
-        hits = search(self, pool, vector, k=k, where=where, quoted=quoted)
-        if min_score is None:
-            return hits
-        return keep_relevant(vector, hits, pool, self._pools.background(self, pool, model), min_score)
-
-    def pool(self, fingerprint: str, fields: Sequence[str] | None = None) -> Pool:
-        """What `search` looks through: read once and kept while no vectors are written here."""
-        return self._pools.exact(self, fingerprint, fields)
+        searcher = self._searchers.get(model.fingerprint)
+        if searcher is None:
+            searcher = self._searchers[model.fingerprint] = SEARCHERS.build(
+                "default", table=self, model=model
+            )
+        searcher.model = model  # another object with the same weights, or with none
+        return searcher.search(query, k, where, min_score, ann, fields=fields)
 
     def _vector_name(self, field: str, fingerprint: str) -> str:
         if field not in FIELDS:
