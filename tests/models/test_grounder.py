@@ -11,10 +11,10 @@ from region_world import config_values, small_grounder, square_sample
 from sensorium.core.errors import CheckpointError, ConfigError
 from sensorium.core.types import Padded
 from sensorium.data.table.sample import Region
+from sensorium.grounding.batches import collate, prepare_row
 from sensorium.models.checkpoint import load, save
 from sensorium.models.grounder import Found, Grounder, GrounderConfig, PhraseBatch, centres
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.training.grounding.batches import collate, prepare_row
 from sensorium.training.grounding.criterion import Grounding
 
 

@@ -5,11 +5,11 @@ import torch
 from multimodal_world import BPE
 from region_world import small_grounder, square_sample
 from sensorium.core.types import MediaBatch
+from sensorium.grounding.batches import collate, prepare_row
 from sensorium.models.handover import from_grounder
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
 from sensorium.nn.matching import phrase_vectors
 from sensorium.training.generative.build import take_over
-from sensorium.training.grounding.batches import collate, prepare_row
 
 
 def test_the_memory_is_what_the_grounder_reads_its_scores_from() -> None:

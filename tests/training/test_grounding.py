@@ -16,12 +16,7 @@ from sensorium.core.types import Tokens
 from sensorium.data.table.sample import Region
 from sensorium.data.table.table import Table
 from sensorium.data.transforms import ImageInput
-from sensorium.grounding.predict import locate
-from sensorium.losses.word_presence import distinct_words, word_presence
-from sensorium.media import Image
-from sensorium.models.checkpoint import load
-from sensorium.models.grounder import Grounder, centres
-from sensorium.training.grounding.batches import (
+from sensorium.grounding.batches import (
     RegionBatches,
     collate,
     fit_of,
@@ -29,6 +24,11 @@ from sensorium.training.grounding.batches import (
     prepare_row,
     token_span,
 )
+from sensorium.grounding.predict import locate
+from sensorium.losses.word_presence import distinct_words, word_presence
+from sensorium.media import Image
+from sensorium.models.checkpoint import load
+from sensorium.models.grounder import Grounder, centres
 from sensorium.training.grounding.criterion import (
     Grounding,
     GroundingRecipe,

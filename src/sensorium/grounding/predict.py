@@ -22,11 +22,11 @@ from torch import Tensor
 from sensorium import media
 from sensorium.core.errors import UsageError
 from sensorium.data.table.sample import Region
+from sensorium.grounding.batches import Prepared, collate, prepare_image
 from sensorium.grounding.saliency import boxes_of, things
 from sensorium.models.grounder import Found, Grounder, PhraseBatch
 from sensorium.nn.boxes import iou, suppress
 from sensorium.nn.matching import best_window, named_parts, sinkhorn
-from sensorium.training.grounding.batches import Prepared, collate, prepare_image
 
 NUM_BOXES = 10
 MIN_SCORE = 0.5
