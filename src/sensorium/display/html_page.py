@@ -28,7 +28,7 @@ def draw_page(strips: Sequence[Strip], *, title: str = "", footer: str = "") -> 
         title: Heading.
         footer: Small print.
     """
-    style = resources.files("sensorium.tasks").joinpath("page.css").read_text(encoding="utf-8")
+    style = resources.files("sensorium.display").joinpath("page.css").read_text(encoding="utf-8")
     name = _escaped(title or "sensorium search")
     sections = "\n".join(_section(strip) for strip in strips)
     return (
