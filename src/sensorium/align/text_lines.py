@@ -94,6 +94,16 @@ def passages(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
         yield line.text[begin:end]
 
 
+def as_sentence(text: str) -> str:
+    """A text with a capital letter and a full stop.
+
+    Example:
+        >>> as_sentence("two"), as_sentence("Is it red?")
+        ('Two.', 'Is it red?')
+    """
+    return text[:1].upper() + text[1:] + ("" if text[-1:] in ("", ".", "!", "?") else ".")
+
+
 def stop_of(word: str) -> Stop:
     """What a word's punctuation says about the pause after it.
 

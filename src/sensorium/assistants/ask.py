@@ -16,7 +16,7 @@ import numpy as np
 
 from sensorium import media
 from sensorium.assistants.assistant import PLAIN, Assistant, Generation, Output, Part, Turn, WriteConfig
-from sensorium.assistants.capabilities import check_skill, warn_of_language
+from sensorium.assistants.capabilities import check_capability, warn_of_language
 from sensorium.core.errors import UsageError
 from sensorium.media.audio_blocks import HOURS_LIMITS, audio_blocks
 from sensorium.media.frames import STREAM_LIMITS, frames_at
@@ -50,9 +50,9 @@ def ask(
     Raises:
         UsageError: If the model was not taught the task, the text is empty, or text or media do not fit.
     """
-    check_skill(assistant.name, assistant.skills, task, language)
+    check_capability(assistant.name, assistant.capabilities, task, language)
     if task in ("ask", "text", "draw"):  # longer texts are looked at as a whole, not by the sentence
-        warn_of_language(assistant.name, assistant.skills, task, text)
+        warn_of_language(assistant.name, assistant.capabilities, task, text)
     asked = instruction(task, text.strip(), language)
     return assistant.reply([Turn("user", (*parts, asked))], config, to=cast(Output, WRITER_OF[task]))
 

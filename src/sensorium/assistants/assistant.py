@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sensorium import media
-from sensorium.assistants.capabilities import Skills
+from sensorium.assistants.capabilities import Capabilities
 from sensorium.codecs import Codec
 from sensorium.codecs.chat import Role
 from sensorium.codecs.contract import StreamingCodec
@@ -236,12 +236,12 @@ class Assistant(Protocol):
     Attributes:
         name: What it is called in messages.
         outputs: What it can answer with.
-        skills: What it was taught.
+        capabilities: What it was taught.
     """
 
     name: str
     outputs: tuple[Output, ...]
-    skills: Skills
+    capabilities: Capabilities
 
     def generate(
         self,

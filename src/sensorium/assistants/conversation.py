@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sensorium import media
+from sensorium.align.text_lines import as_sentence
 from sensorium.assistants.ask import ask
 from sensorium.assistants.assistant import Assistant, Generation, Part, Turn, WriteConfig
-from sensorium.assistants.chunked_transcribe import WindowedTranscriber
+from sensorium.assistants.chunked_transcribe import ChunkedTranscriber
 from sensorium.assistants.multimodal_assistant import MultimodalAssistant
-from sensorium.assistants.router import doing
+from sensorium.assistants.router import member_for
 from sensorium.assistants.synthesize import USUAL, Speech
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.media.frames import STREAM_LIMITS
 from sensorium.models.prompts import Task
-from sensorium.tasks.sentences import as_sentence
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Conversation:
         path = _file(recording, "the recording of a question")
         who = self.able_to("transcribe")
         if isinstance(who, MultimodalAssistant):
-            text = WindowedTranscriber(who).transcribe(path).text
+            text = ChunkedTranscriber(who).transcribe(path).text
         else:
             text = ask(who, "transcribe", [path]).text.strip()
         if not text:
@@ -116,8 +116,8 @@ class Conversation:
         Raises:
             NotFoundError: If there is none; the message names the recipe that makes one.
         """
-        if task in self.assistant.skills:
-            return doing(self.assistant, task)
+        if task in self.assistant.capabilities:
+            return member_for(self.assistant, task)
         if task not in self._others:
             self._others[task] = self.find(task)
         return self._others[task]

@@ -13,31 +13,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
 
 from sensorium.assistants.assistant import Assistant
 from sensorium.assistants.capabilities import NOT_PACKAGED, members_of, shipped_assistant
 from sensorium.assistants.multimodal_assistant import with_codecs
-from sensorium.assistants.router import ComposedAssistant
+from sensorium.assistants.router import AssistantRouter
 from sensorium.assistants.text_assistant import TextAssistant
-from sensorium.core.errors import CheckpointError, FetchError, NotFoundError, UsageError
-from sensorium.core.runtime import Progress, quiet, require
+from sensorium.assistants.transcription import TranscriptionAssistant
+from sensorium.core.errors import CheckpointError, NotFoundError, UsageError
+from sensorium.core.runtime import Progress, quiet
 from sensorium.models import checkpoint
 from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.pretrained import hub
 from sensorium.models.pretrained.folder import read_json
 from sensorium.models.pretrained.library import open_text_model
 from sensorium.models.pretrained.llama import FAMILIES
 from sensorium.models.pretrained.settings import shown
+from sensorium.speech.transcribe import load_transcriber
 
 if TYPE_CHECKING:
     from sensorium.models.grounder import Grounder
     from sensorium.models.joint_embedding import JointEmbedding
-    from sensorium.speech.transcribe import Transcriber
 
-    Model: TypeAlias = JointEmbedding | Grounder | Assistant | Transcriber
+    Model: TypeAlias = JointEmbedding | Grounder | Assistant
 
 M = TypeVar("M")
-_HUB, _HUB_FILES = "hf:", ("*.json", "*.safetensors", "*.jinja")
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def load(name: str | Path, kind: type = object, *, progress: Progress = quiet) -
 
 def _load(name: str | Path, progress: Progress) -> object:
     path = Path(name).expanduser()
-    if isinstance(name, str) and name.startswith(_HUB):
-        path = from_hub(name.removeprefix(_HUB))
+    if isinstance(name, str) and name.startswith(hub.PREFIX):
+        path = hub.from_hub(name)
     elif isinstance(name, str) and name in PRESETS and not path.exists():
         module, _, function = PRESETS[name].loader.partition(":")
         model: object = getattr(importlib.import_module(module), function)(progress)
@@ -116,7 +117,7 @@ def _load(name: str | Path, progress: Progress) -> object:
     if not path.is_dir():
         raise NotFoundError(f"no model '{name}'{_hint(str(name))}; give a folder, a .gguf file or a preset")
     if (members := members_of(path)) and not (path / checkpoint.WEIGHTS).exists():
-        return ComposedAssistant(path.name, [load_assistant(one, progress=progress) for one in members])
+        return AssistantRouter(path.name, [load_assistant(one, progress=progress) for one in members])
     found = checkpoint.load(path)
     return with_codecs(found, path) if isinstance(found, MultimodalLM) else found
 
@@ -153,11 +154,9 @@ def load_shipped_assistant(progress: Progress = quiet) -> Assistant:
     return load_assistant(folder, progress=progress)
 
 
-def load_whisper_tiny(progress: Progress = quiet) -> Transcriber:
+def load_whisper_tiny(progress: Progress = quiet) -> TranscriptionAssistant:
     """Whisper tiny.en, fetched on first use."""
-    from sensorium.speech.transcribe import load_transcriber
-
-    return load_transcriber(progress=progress)
+    return TranscriptionAssistant(load_transcriber(progress=progress))
 
 
 def _from_folder(folder: Path) -> object:
@@ -166,31 +165,8 @@ def _from_folder(folder: Path) -> object:
     if family in FAMILIES:
         return TextAssistant(open_text_model(folder), folder.name)
     if family == "whisper" or (family is None and (folder / "model.bin").is_file()):
-        from sensorium.speech.transcribe import load_transcriber
-
-        return load_transcriber(folder)
+        return TranscriptionAssistant(load_transcriber(folder), folder.name)
     raise CheckpointError(f"{folder} holds a {shown(family)}; supported: {', '.join((*FAMILIES, 'whisper'))}")
-
-
-def from_hub(name: str) -> Path:
-    """Return the folder of a model on the hub, from the local cache of its client if it is there.
-
-    Args:
-        name: OWNER/NAME.
-
-    Raises:
-        FetchError: If it cannot be fetched.
-        MissingExtraError: If the client is not installed.
-    """
-    hub = require("huggingface_hub", "hub")
-    for is_local in (True, False):
-        try:
-            found = hub.snapshot_download(name, local_files_only=is_local, allow_patterns=list(_HUB_FILES))
-            return Path(cast(str, found))
-        except (OSError, ValueError) as error:  # the client's errors are OSErrors, a wrong name a ValueError
-            failure = error
-    line = " ".join(str(failure).split())
-    raise FetchError(f"cannot fetch {name} from the hub: {line}; is the name right, the network there?")
 
 
 def _hint(name: str) -> str:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sensorium.assistants.assistant import PLAIN, Generation, Output, Turn, WriteConfig, answer_once, opened
-from sensorium.assistants.capabilities import Skills, skills_of
+from sensorium.assistants.capabilities import Capabilities, capabilities_of
 from sensorium.codecs import Codec
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.runtime import Progress, quiet
@@ -45,7 +45,7 @@ class MultimodalAssistant:
         name: What it is called in messages.
         codecs: What makes media of the codes of each kind of output.
         context: Most ids of a sequence.
-        skills: What it was taught; None: all that it has decoders for.
+        capabilities: What it was taught; None: all that it has decoders for.
         precision: Of a finished language model's weights while it writes; writers of our own are small.
 
     Attributes:
@@ -62,7 +62,7 @@ class MultimodalAssistant:
         name: str,
         codecs: Mapping[str, Codec[Any]],
         *,
-        skills: Skills | None = None,
+        capabilities: Capabilities | None = None,
         context: int = ROOM,
         precision: Precision = "bf16",
     ) -> None:
@@ -72,8 +72,10 @@ class MultimodalAssistant:
         self.outputs = tuple(
             one for one in kinds if one in model.decoders and (one == "text" or one in codecs)
         )
-        taught: Skills = dict.fromkeys(TEMPLATES, ()) if skills is None else skills
-        self.skills: Skills = {task: taught[task] for task in taught if WRITER_OF[task] in model.decoders}
+        taught: Capabilities = dict.fromkeys(TEMPLATES, ()) if capabilities is None else capabilities
+        self.capabilities: Capabilities = {
+            task: taught[task] for task in taught if WRITER_OF[task] in model.decoders
+        }
         self.hears_s = hears_s(model)
         self._engines: dict[str, Engine] = {}
 
@@ -83,7 +85,7 @@ class MultimodalAssistant:
             self.model,
             self.name,
             self._codecs,
-            skills=self.skills,
+            capabilities=self.capabilities,
             context=self._context,
             precision=precision,
         )
@@ -248,7 +250,7 @@ def with_codecs(model: MultimodalLM, folder: Path) -> MultimodalAssistant:
                 continue
             codecs[name] = found
             break
-    return MultimodalAssistant(model, folder.name, codecs, skills=skills_of(folder))
+    return MultimodalAssistant(model, folder.name, codecs, capabilities=capabilities_of(folder))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sensorium import media
+from sensorium.align.text_lines import as_sentence
 from sensorium.assistants.ask import ask
 from sensorium.assistants.assistant import (
     PLAIN,
@@ -30,14 +31,13 @@ from sensorium.assistants.assistant import (
     answer_once,
     write_config,
 )
-from sensorium.assistants.capabilities import Skills, check_skill, warn_of_language
+from sensorium.assistants.capabilities import Capabilities, check_capability, warn_of_language
 from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.generation import Guide, Precision
 from sensorium.media.frames import STREAM_LIMITS
 from sensorium.media.types import Audio, Image, Text, Video
 from sensorium.models.prompts import TEMPLATES, Task
-from sensorium.tasks.sentences import as_sentence
 
 _QUESTION = write_config(200, 0.0)
 """How a spoken question is written down."""
@@ -46,7 +46,7 @@ _TRANSLATION = re.compile(TEMPLATES["translate"].format(language=r"[\w-]+", text
 _KIND = {Image: "image", Audio: "audio", Video: "video", Text: "text", str: "text"}
 
 
-class ComposedAssistant:
+class AssistantRouter:
     """Models that answer, as one.
 
     Args:
@@ -61,9 +61,11 @@ class ComposedAssistant:
         self._members = tuple(members)
         self._by_task: dict[Task, Assistant] = {}
         for one in members:
-            for task in one.skills:
+            for task in one.capabilities:
                 self._by_task.setdefault(task, one)
-        self.skills: Skills = {task: one.skills[task] for task, one in self._by_task.items()}
+        self.capabilities: Capabilities = {
+            task: one.capabilities[task] for task, one in self._by_task.items()
+        }
         self.outputs = tuple(dict.fromkeys(output for one in members for output in one.outputs))
 
     def member(self, task: Task) -> Assistant:
@@ -72,7 +74,7 @@ class ComposedAssistant:
         Raises:
             UsageError: If nobody was taught it.
         """
-        check_skill(self.name, self.skills, task)
+        check_capability(self.name, self.capabilities, task)
         return self._by_task[task]
 
     def reply(
@@ -93,7 +95,7 @@ class ComposedAssistant:
         task = self._task(turns, to)
         if task in ("ask", "draw", "speak"):
             said = " ".join(part for part in turns[-1].parts if isinstance(part, str))
-            warn_of_language(self.name, self.skills, task, said)
+            warn_of_language(self.name, self.capabilities, task, said)
         if task in ("ask", "caption") and to == "audio":
             answer = self.member(task).reply(turns, config, guide=guide).text
             return ask(self.member("speak"), "speak", text=as_sentence(answer), config=config)
@@ -111,9 +113,9 @@ class ComposedAssistant:
         """Build what writes, in each member that does; see `Assistant.prepare`."""
         return [one.prepare(to, progress) for one in self._members if to in one.outputs]
 
-    def with_precision(self, precision: Precision) -> ComposedAssistant:
+    def with_precision(self, precision: Precision) -> AssistantRouter:
         """The same models, writing with weights of another precision."""
-        return ComposedAssistant(self.name, [one.with_precision(precision) for one in self._members])
+        return AssistantRouter(self.name, [one.with_precision(precision) for one in self._members])
 
     def _written_down(self, turns: Sequence[Turn]) -> Sequence[Turn]:
         """Turns without spoken questions: the last one's is written down, for those before are answered.
@@ -151,12 +153,12 @@ class ComposedAssistant:
                 return task
         if seen:
             return "ask" if text else "transcribe" if seen == {"audio"} else "caption"
-        return "translate" if "translate" in self.skills and _TRANSLATION.match(text) else "text"
+        return "translate" if "translate" in self.capabilities and _TRANSLATION.match(text) else "text"
 
 
-def doing(assistant: Assistant, task: Task) -> Assistant:
+def member_for(assistant: Assistant, task: Task) -> Assistant:
     """Who of an assistant does a task: a member where there are several, else the assistant itself."""
-    return assistant.member(task) if isinstance(assistant, ComposedAssistant) else assistant
+    return assistant.member(task) if isinstance(assistant, AssistantRouter) else assistant
 
 
 def kind_of(part: Part) -> str:

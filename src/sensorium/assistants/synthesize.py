@@ -15,7 +15,7 @@ import numpy as np
 from sensorium.align.text_lines import passages
 from sensorium.assistants.ask import ask
 from sensorium.assistants.assistant import Assistant, Generation, WriteConfig, write_config
-from sensorium.assistants.capabilities import check_skill, warn_of_language
+from sensorium.assistants.capabilities import check_capability, warn_of_language
 from sensorium.core.errors import UsageError
 from sensorium.media.types import Audio
 
@@ -42,8 +42,8 @@ class Speech:
     """
 
     def __init__(self, assistant: Assistant, text: str, config: WriteConfig) -> None:
-        check_skill(assistant.name, assistant.skills, "speak")
-        warn_of_language(assistant.name, assistant.skills, "speak", text)
+        check_capability(assistant.name, assistant.capabilities, "speak")
+        warn_of_language(assistant.name, assistant.capabilities, "speak", text)
         self._parts = list(passages(text, lambda part: assistant.fits(part, "audio")))
         if not self._parts:
             raise UsageError("nothing to say: the text is empty; give some words")

@@ -22,7 +22,7 @@ from sensorium.assistants.assistant import (
     answer_once,
     opened,
 )
-from sensorium.assistants.capabilities import Skills
+from sensorium.assistants.capabilities import Capabilities
 from sensorium.codecs.chat import Message
 from sensorium.codecs.pieces import ids_of
 from sensorium.core.errors import UsageError
@@ -49,12 +49,12 @@ class TextAssistant:
         model: The decoder.
         tokenizer: Text to ids and back.
         outputs: ("text",).
-        skills: Questions in words.
+        capabilities: Questions in words.
         context: Tokens of prompt and answer together.
     """
 
     outputs: tuple[Output, ...] = ("text",)
-    skills: Skills = MappingProxyType({"text": ()})
+    capabilities: Capabilities = MappingProxyType({"text": ()})
     generate = answer_once
 
     def __init__(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from sensorium.align.text_lines import passages
 from sensorium.assistants.ask import ask
 from sensorium.assistants.assistant import PLAIN, Assistant, Generation, WriteConfig
-from sensorium.assistants.capabilities import check_skill, warn_of_language
+from sensorium.assistants.capabilities import check_capability, warn_of_language
 from sensorium.core.errors import UsageError
 from sensorium.generation import Completion, Piece
 from sensorium.generation.request import Reason
@@ -33,8 +33,10 @@ def translate(assistant: Assistant, text: str, language: str, config: WriteConfi
     Raises:
         UsageError: If there is nothing to translate, or the model was not taught to, or not into this.
     """
-    check_skill(assistant.name, assistant.skills, "translate", language)
-    warn_of_language(assistant.name, assistant.skills, "translate", text, given=_sources(assistant, language))
+    check_capability(assistant.name, assistant.capabilities, "translate", language)
+    warn_of_language(
+        assistant.name, assistant.capabilities, "translate", text, given=_sources(assistant, language)
+    )
     if not text.strip():
         raise UsageError("nothing to translate: the text is empty; give some words")
 
@@ -56,7 +58,7 @@ def translate(assistant: Assistant, text: str, language: str, config: WriteConfi
 
 def _sources(assistant: Assistant, language: str) -> Sequence[str]:
     """Languages that a model translates from into this one."""
-    others = [code for code in assistant.skills["translate"] if code != SOURCE]
+    others = [code for code in assistant.capabilities["translate"] if code != SOURCE]
     return others if language == SOURCE else [SOURCE]
 
 

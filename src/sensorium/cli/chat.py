@@ -108,7 +108,7 @@ def _opened(name: str, precision: str) -> Assistant:
 
     with TerminalProgress() as progress:
         assistant = load_assistant(name, progress=progress)
-    if not {"text", "ask"} & set(assistant.skills):
+    if not {"text", "ask"} & set(assistant.capabilities):
         raise UsageError(f"{name} does not converse; try --model {_USUAL}")
     assistant = assistant.with_precision(read_precision(precision))
     prepare(assistant)
@@ -185,7 +185,7 @@ def _answer(
 ) -> None:
     from sensorium.assistants.capabilities import warn_of_language
 
-    warn_of_language(talk.assistant.name, talk.assistant.skills, "text", message)
+    warn_of_language(talk.assistant.name, talk.assistant.capabilities, "text", message)
     start = time.perf_counter()
     answer = talk.ask(message)
     if not is_json:

@@ -92,9 +92,9 @@ def _request(
     captioner: Captioner | None = None
     if table is not None and model is not None:
         from sensorium.data.table.table import Table
-        from sensorium.video.captions import NearestCaptions
+        from sensorium.video.captions import NearestCaptioner
 
-        captioner = NearestCaptions(Table.open(table), model)
+        captioner = NearestCaptioner(Table.open(table), model)
     return SummaryRequest(length, query, model, _writer(writer, captioner), _detector(shots, device))
 
 
@@ -105,9 +105,9 @@ def _writer(name: str, otherwise: Captioner | None) -> Captioner | None:
     """
     if not name:
         return otherwise
-    from sensorium.video.captions import WrittenCaptions
+    from sensorium.assistants.captioner import AssistantCaptioner
 
-    return WrittenCaptions(open_model("caption", name), otherwise)
+    return AssistantCaptioner(open_model("caption", name), otherwise)
 
 
 def _detector(name: str, device: str) -> Detector | None:

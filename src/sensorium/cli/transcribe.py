@@ -22,7 +22,7 @@ from sensorium.cli.output import (
 from sensorium.core.errors import SensoriumError, UsageError
 
 if TYPE_CHECKING:
-    from sensorium.assistants.chunked_transcribe import WindowedTranscriber
+    from sensorium.assistants.chunked_transcribe import ChunkedTranscriber
     from sensorium.core.runtime import Progress
     from sensorium.speech.transcribe import TranscribeConfig, Transcriber, Transcript
 
@@ -176,24 +176,24 @@ def _opened(
     device: str,
     precision: Literal["auto", "fp32", "mixed", "bf16"],
     progress: Progress,
-) -> Transcriber | WindowedTranscriber:
+) -> Transcriber | ChunkedTranscriber:
     """A Whisper, or a model of ours that was taught to transcribe."""
     from sensorium.assistants.capabilities import is_run
-    from sensorium.assistants.chunked_transcribe import WindowedTranscriber
+    from sensorium.assistants.chunked_transcribe import ChunkedTranscriber
     from sensorium.assistants.load import load_assistant
     from sensorium.assistants.multimodal_assistant import MultimodalAssistant
-    from sensorium.assistants.router import doing
+    from sensorium.assistants.router import member_for
     from sensorium.speech.transcribe import load_transcriber
 
     if not is_run(model):
         return load_transcriber(model, config, precision=precision, device=device, progress=progress)
     if device != "cpu" or config.is_conditioned:
         raise UsageError("--device and --condition are for Whisper models; leave them out")
-    assistant = cast(MultimodalAssistant, doing(load_assistant(model, progress=progress), "transcribe"))
+    assistant = cast(MultimodalAssistant, member_for(load_assistant(model, progress=progress), "transcribe"))
     if precision in ("fp32", "bf16"):
         assistant = assistant.with_precision("fp32" if precision == "fp32" else "bf16")
     assistant.prepare("text", progress)
-    return WindowedTranscriber(assistant, config.language)
+    return ChunkedTranscriber(assistant, config.language)
 
 
 def _print(done: dict[Path, Transcript], ending: str, *, is_one: bool) -> None:

@@ -14,16 +14,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from sensorium import media
-from sensorium.assistants.ask import ask
-from sensorium.assistants.assistant import Assistant, write_config
-from sensorium.assistants.capabilities import check_skill
 from sensorium.core.errors import NotFoundError
 from sensorium.core.types import Embedder
 from sensorium.data.table.table import Table
 from sensorium.video.features import Film
 
-_BRIEF = write_config(48, 0.0)
-"""A caption is a sentence."""
 _LIVELY, _STILL = 9.0, 2.5
 _DARK, _BRIGHT = 60.0, 170.0
 _SPEECH, _QUIET_DB = 0.5, -45.0
@@ -37,7 +32,7 @@ class Captioner(Protocol):
         """Describe pictures of one part of a film, in the order of time."""
 
 
-class NearestCaptions:
+class NearestCaptioner:
     """Borrows the caption of a table's row that is nearest to the pictures in the joint space.
 
     Args:
@@ -65,29 +60,6 @@ class NearestCaptions:
         hits = self._table.search(vector, model=self._model, k=1, fields=self._fields)
         texts = hits[0].texts if hits else {}
         return texts.get(self._language) or next(iter(texts.values()), "")
-
-
-class WrittenCaptions:
-    """Says what a model sees in each of the pictures, each thing once.
-
-    Args:
-        assistant: Was taught to describe media.
-        otherwise: Asked where the model writes nothing.
-
-    Raises:
-        UsageError: If the model was not taught it.
-    """
-
-    def __init__(self, assistant: Assistant, otherwise: Captioner | None = None) -> None:
-        check_skill(assistant.name, assistant.skills, "caption")
-        self._assistant, self._otherwise = assistant, otherwise
-
-    def caption(self, pictures: Sequence[media.Image]) -> str:
-        """Describe pictures one by one; what was said already is left out."""
-        said = [ask(self._assistant, "caption", [one], config=_BRIEF).text for one in pictures]
-        lines = dict.fromkeys(" ".join(one.split()).rstrip(".") for one in said)
-        text = "; ".join(filter(None, lines))
-        return text if text or self._otherwise is None else self._otherwise.caption(pictures)
 
 
 def measured(film: Film, start_s: float, end_s: float) -> str:

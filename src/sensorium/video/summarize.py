@@ -20,7 +20,7 @@ from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet, track
 from sensorium.core.types import Embedder
 from sensorium.media.frames import frames_at
-from sensorium.video.captions import Captioner, NearestCaptions, measured
+from sensorium.video.captions import Captioner, NearestCaptioner, measured
 from sensorium.video.chapters import Chapter, find_chapters, titled
 from sensorium.video.features import Film, watch
 from sensorium.video.highlights import Clip, Weights, choose, clips_of, read_length, score
@@ -190,7 +190,7 @@ def _joined(
 def _source_of(captioner: Captioner | None) -> Literal["measured", "nearest", "written"]:
     if captioner is None:
         return "measured"
-    return "nearest" if isinstance(captioner, NearestCaptions) else "written"
+    return "nearest" if isinstance(captioner, NearestCaptioner) else "written"
 
 
 def _title(
