@@ -1,8 +1,7 @@
-"""`sensorium.load`: any model by its name or place.
+"""`sensorium.load`: loads any model by name or path.
 
-In: a preset, a folder, a `.gguf` file, or `hf:OWNER/NAME`. Out: the model, ready for use: a joint embedding,
-a grounder, an assistant. What a folder holds is told by its files. A preset's loader is imported when it is
-asked for.
+A name is a preset, a run folder, a folder in Hugging Face layout, a `.gguf` file, or `hf:OWNER/NAME`. The
+result is a joint embedding, a grounder or an assistant; the folder's files tell which.
 """
 
 from __future__ import annotations
@@ -43,11 +42,11 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class Preset:
-    """A model that is known by name.
+    """A model with a name.
 
     Attributes:
         loader: "module:function"; the function takes a `Progress`.
-        summary: What it is, for lists.
+        summary: One line for lists.
     """
 
     loader: str
@@ -85,16 +84,16 @@ def load(name: str | Path, kind: type = object, *, progress: Progress = quiet) -
 
     Args:
         name: A preset (`sensorium models` lists them); a folder that `sensorium train` wrote, one of several
-            such folders whose models answer as one, or one that is laid out as on Hugging Face; a `.gguf`
-            file; or `hf:OWNER/NAME`, from the local cache of the hub's client if it is there, else by it.
-        kind: The class that is needed; a model of another is refused.
+            such folders whose models answer as one, or one in Hugging Face layout; a `.gguf` file; or
+            `hf:OWNER/NAME`, from the hub client's local cache if it is there.
+        kind: The expected class; a model of another is refused.
         progress: Told what is being fetched.
 
     Raises:
         NotFoundError: If there is nothing of this name.
-        CheckpointError: If it is damaged or of a kind that is not supported; the message says what.
+        CheckpointError: If it is damaged or of an unsupported kind.
         FetchError: If it cannot be fetched.
-        MissingExtraError: If `hf:` is asked for without its client.
+        MissingExtraError: If a `hf:` name is given without the hub's client.
     """
     model = _load(name, progress)
     if not isinstance(model, kind):
@@ -123,7 +122,7 @@ def _load(name: str | Path, progress: Progress) -> object:
 
 
 def load_assistant(name: str | Path, *, progress: Progress = quiet) -> Assistant:
-    """Load a model that answers.
+    """Load an assistant.
 
     Raises:
         UsageError: If the model is of another kind; what `load` raises.
@@ -140,10 +139,10 @@ def load_smollm2(progress: Progress = quiet) -> TextAssistant:
 
 
 def load_shipped_assistant(progress: Progress = quiet) -> Assistant:
-    """The assistant that comes with sensorium.
+    """The assistant of the repository.
 
     Raises:
-        NotFoundError: If it is not here, as in an installed wheel; the message says how to get one.
+        NotFoundError: If it is not there, as in an installed wheel; the message says how to get one.
     """
     folder = shipped_assistant()
     if not folder.is_dir():
@@ -160,7 +159,7 @@ def load_whisper_tiny(progress: Progress = quiet) -> TranscriptionAssistant:
 
 
 def _from_folder(folder: Path) -> object:
-    """What Hugging Face lays out: `config.json` says of which family it is."""
+    """Load a folder in Hugging Face layout by the family in its `config.json`."""
     family = read_json(folder / "config.json").get("model_type")
     if family in FAMILIES:
         return TextAssistant(open_text_model(folder), folder.name)

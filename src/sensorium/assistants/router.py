@@ -1,10 +1,8 @@
-"""Several models as one assistant: each does what it was taught, and one goes on where another ends.
+"""Combines several models into one assistant that routes each turn to the member trained for its task.
 
-In: turns, as for any `Assistant`. Out: the answer of the member that was taught what is asked for. What is
-asked for follows from what is given and what is wanted: an image and a question are for whoever answers
-questions, a text to be heard for whoever speaks. A question that is itself a recording is written down first,
-and an answer about media that is to be heard is written first and then spoken. Does not know how models are
-found (`tasks.load`).
+The task follows from the media in view and the kind of answer wanted: an image with a question goes to
+visual question answering, a text with audio wanted to speech synthesis. A spoken question is transcribed
+first. A spoken answer about media is generated as text first and then synthesized.
 """
 
 from __future__ import annotations
@@ -40,18 +38,18 @@ from sensorium.media.types import Audio, Image, Text, Video
 from sensorium.models.prompts import TEMPLATES, Task
 
 _QUESTION = write_config(200, 0.0)
-"""How a spoken question is written down."""
+"""Options for transcribing a spoken question."""
 _SEEN = {"image", "video"}
 _TRANSLATION = re.compile(TEMPLATES["translate"].format(language=r"[\w-]+", text=""))
 _KIND = {Image: "image", Audio: "audio", Video: "video", Text: "text", str: "text"}
 
 
 class AssistantRouter:
-    """Models that answer, as one.
+    """Several models as one `Assistant`.
 
     Args:
-        name: What it is called in messages.
-        members: What one was taught before another, the first one does.
+        name: Its name in messages.
+        members: The first that was trained for a task does it.
     """
 
     generate = answer_once
@@ -69,10 +67,10 @@ class AssistantRouter:
         self.outputs = tuple(dict.fromkeys(output for one in members for output in one.outputs))
 
     def member(self, task: Task) -> Assistant:
-        """Who does a task.
+        """The member for a task.
 
         Raises:
-            UsageError: If nobody was taught it.
+            UsageError: If no member was trained for it.
         """
         check_capability(self.name, self.capabilities, task)
         return self._by_task[task]
@@ -88,10 +86,10 @@ class AssistantRouter:
         """Answer the last turn of a conversation; see `Assistant.reply`.
 
         Raises:
-            UsageError: If no member was taught what is asked for, it does not take such media, or a spoken
-                question is not understood.
+            UsageError: If no member was trained for the task, it does not support the media, or the
+                transcript of a spoken question is empty.
         """
-        turns = self._written_down(turns)
+        turns = self._transcribe_question(turns)
         task = self._task(turns, to)
         if task in ("ask", "draw", "speak"):
             said = " ".join(part for part in turns[-1].parts if isinstance(part, str))
@@ -102,25 +100,25 @@ class AssistantRouter:
         return self.member(task).reply(turns, config, to=to, guide=guide)
 
     def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
-        """Score every id of the first member's text writer as the next one."""
+        """Score every id as the next one, by the first member that generates text."""
         return next(one for one in self._members if "text" in one.outputs).logits(ids)
 
     def fits(self, text: str, to: Output = "text") -> bool:
-        """Whether a text is read to its end by whoever would answer it."""
+        """Whether a text fits the member that would answer it."""
         return self.member(self._task([Turn("user", (text,))], to)).fits(text, to)
 
     def prepare(self, to: Output = "text", progress: Progress = quiet) -> object:
-        """Build what writes, in each member that does; see `Assistant.prepare`."""
+        """Build the decoders of all members with this output; see `Assistant.prepare`."""
         return [one.prepare(to, progress) for one in self._members if to in one.outputs]
 
     def with_precision(self, precision: Precision) -> AssistantRouter:
-        """The same models, writing with weights of another precision."""
+        """The same members with decoder weights of another precision."""
         return AssistantRouter(self.name, [one.with_precision(precision) for one in self._members])
 
-    def _written_down(self, turns: Sequence[Turn]) -> Sequence[Turn]:
-        """Turns without spoken questions: the last one's is written down, for those before are answered.
+    def _transcribe_question(self, turns: Sequence[Turn]) -> Sequence[Turn]:
+        """Transcribe the spoken question of the last turn, and drop those of earlier turns.
 
-        A recording is a question where no text stands beside it and there is something to be seen.
+        A recording is a question if its turn has no text and an image or video is in view.
         """
         if not _SEEN & _in_view(turns):
             return turns
@@ -132,18 +130,18 @@ class AssistantRouter:
                 parts = [part for part, kind in zip(parts, kinds, strict=True) if kind != "audio"]
                 if turn is turns[-1]:
                     asked = turn.parts[kinds.index("audio")]
-                    parts.append(self._heard(asked))
+                    parts.append(self._transcribe(asked))
             changed.append(Turn(turn.role, tuple(parts)))
         return changed
 
-    def _heard(self, recording: Part) -> str:
+    def _transcribe(self, recording: Part) -> str:
         text = ask(self.member("transcribe"), "transcribe", [recording], config=_QUESTION).text.strip()
         if not text:
             raise UsageError(f"nothing was understood in {recording}; say it again, or type it")
         return text
 
     def _task(self, turns: Sequence[Turn], to: Output) -> Task:
-        """What is asked for."""
+        """The task of the last turn."""
         seen, said = _in_view(turns), [part for part in turns[-1].parts if isinstance(part, str)]
         text = "\n".join(said)
         if to == "image" or (to == "audio" and not seen & _SEEN):
@@ -157,12 +155,12 @@ class AssistantRouter:
 
 
 def member_for(assistant: Assistant, task: Task) -> Assistant:
-    """Who of an assistant does a task: a member where there are several, else the assistant itself."""
+    """The member of a router for a task, or the assistant itself."""
     return assistant.member(task) if isinstance(assistant, AssistantRouter) else assistant
 
 
 def kind_of(part: Part) -> str:
-    """Of which modality a part is; a `str` is always a text.
+    """Modality of a part; a `str` is always a text.
 
     Raises:
         NotFoundError: If a file is not there.
@@ -174,6 +172,6 @@ def kind_of(part: Part) -> str:
 
 
 def _in_view(turns: Sequence[Turn]) -> set[str]:
-    """Modalities of all that was given."""
+    """Modalities in the user's turns, except text."""
     given = (part for turn in turns if turn.role == "user" for part in turn.parts)
     return {kind_of(part) for part in given} - {"text"}

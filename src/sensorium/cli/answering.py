@@ -127,7 +127,7 @@ def answer_media(
     Args:
         assistant: Who answers.
         task: What is asked.
-        paths: Files; see `tasks.asking.together` for which are looked at together.
+        paths: Files; `assistants.ask.together` groups them into turns.
         config: How answers are written.
         text: The question.
         every_s: Ask of each part of this length of the one file.

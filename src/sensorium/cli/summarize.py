@@ -1,4 +1,4 @@
-"""`sensorium summarize`: a video in short, as a reel, keyframes, chapters and text."""
+"""`sensorium summarize`: a highlight reel, keyframes, chapters and text for a video."""
 
 from __future__ import annotations
 
@@ -99,9 +99,9 @@ def _request(
 
 
 def _writer(name: str, otherwise: Captioner | None) -> Captioner | None:
-    """Who titles chapters: a model that is named, else the captions of a table, else nobody.
+    """Captioner of chapters: a named model, else the captions of a table, else none.
 
-    What came along is asked only by its name: it knows composed scenes, and few films show one.
+    The shipped assistant is used only if it is named: it was trained on composed scenes.
     """
     if not name:
         return otherwise

@@ -1,4 +1,4 @@
-"""`sensorium transcribe`: what is said in recordings."""
+"""`sensorium transcribe`: recordings to text with word times."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def transcribe(
 
 
 def _targets(audio: list[Path], output: Path | None, ending: str) -> dict[Path, Path]:
-    """Where each transcript goes; refused before any work where that is not clear."""
+    """Output path of each transcript; ambiguous ones are refused before any work."""
     from sensorium.speech.transcript_formats import writer_of
 
     if output is None:
@@ -125,9 +125,9 @@ def _transcribe_all(
     precision: Literal["auto", "fp32", "mixed", "bf16"],
     targets: Mapping[Path, Path],
 ) -> dict[Path, Transcript]:
-    """Transcripts of those that can be read, each written to its target as soon as it is done.
+    """Transcribe the files that can be read, and write each to its target as soon as it is done.
 
-    What is wrong with the rest is said, of a single one raised.
+    Errors of other files are printed; that of a single file is raised.
     """
     from sensorium.speech.transcript_formats import write_transcript
 
@@ -150,7 +150,7 @@ def _transcribe_all(
 
 
 def _warn_of_language(path: Path, transcript: Transcript) -> None:
-    """Warn where what is said is surely of another language, or the recogniser's doubt lets it seem so."""
+    """Warn if the text is surely in another language, or its confidence is low."""
     from sensorium.core.errors import warn
     from sensorium.data.curation.language import surely_other
 
@@ -177,7 +177,7 @@ def _opened(
     precision: Literal["auto", "fp32", "mixed", "bf16"],
     progress: Progress,
 ) -> Transcriber | ChunkedTranscriber:
-    """A Whisper, or a model of ours that was taught to transcribe."""
+    """Load a Whisper, or a multimodal model that was trained to transcribe."""
     from sensorium.assistants.capabilities import is_run
     from sensorium.assistants.chunked_transcribe import ChunkedTranscriber
     from sensorium.assistants.load import load_assistant

@@ -41,8 +41,8 @@ DEFAULT = "whisper-tiny.en"
 RATE_HZ = 16_000
 _MIN_DOUBTFUL_WORDS, _DOUBTFUL_CONFIDENCE = 8, 0.6
 """A transcript of so many words is doubtful below this confidence. On sentences spoken by espeak-ng,
-Whisper tiny.en has .68 to .89 for English and .24 to .65 for French, German, Spanish and Chinese. Shorter texts
-do not separate."""
+Whisper tiny.en has .68 to .89 for English and .24 to .65 for French, German, Spanish and Chinese. Shorter
+texts do not separate."""
 _SILENT_LOG_MEL = -8.0
 _MAX_CONDITION_TEMPERATURE = 0.5
 """Text sampled at a higher temperature is not given to the next window as context."""

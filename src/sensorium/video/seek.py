@@ -1,8 +1,7 @@
-"""Playheads: going forward over the pictures or the sound of a video, with jumps.
+"""Forward-only cursors over the frames or the sound of a video, with seeking.
 
-In: an open video and times that only grow. Out: the picture that is on screen then and those that follow, or
-the blocks of sound. Short gaps are read through, long ones are sought over; where a seek lands too late it
-starts farther back, and where a file cannot seek everything is read. One frame or block is in memory.
+Times must ascend. Short gaps are decoded, long ones are skipped by a seek. A seek that lands too late is
+repeated from farther back; a file that cannot seek is decoded throughout. One frame or block is in memory.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ _JITTER_S = 0.02
 _ROUNDING_S = 1e-6
 
 
-class Screen:
-    """Goes forward over the pictures of a movie and knows which one is on screen.
+class FrameCursor:
+    """Moves forward over the frames of a video and holds the one on display.
 
     Args:
         movie: Open, at its start; nothing else reads it.
@@ -42,7 +41,7 @@ class Screen:
         self.picture: av.video.frame.VideoFrame | None = None
 
     def go_to(self, time_s: float) -> None:
-        """Put on screen what is shown at a time."""
+        """Move to the frame on display at a time."""
         is_far = self._next is not None and time_s - self._next[0] > _WORTH_SEEKING_S
         if is_far and self._movie.can_seek and self._next is not None and self._next[2].pts is not None:
             self._seek(time_s)
@@ -50,7 +49,7 @@ class Screen:
             pass
 
     def until(self, end_s: float) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
-        """Show what comes before a time."""
+        """Yield the frames before a time."""
         while self._next is not None and self._next[0] < end_s:
             time_s, _, self.picture = self._next
             self._next = next(self._frames, None)
@@ -70,13 +69,13 @@ class Screen:
                 return
 
 
-class Ear:
-    """Goes forward over a sound track: blocks (C, T), float32, with the times at which they begin.
+class SoundCursor:
+    """Moves forward over a sound track: blocks (C, T), float32, with their start times.
 
     Args:
         movie: Open, at its start; nothing else reads it.
         track: One of its sound tracks.
-        rate_hz: Samples a second to give.
+        rate_hz: Sample rate of the blocks.
         layout: `mono` or `stereo`.
     """
 
@@ -87,13 +86,13 @@ class Ear:
         self._next = next(self._blocks, None)
 
     def between(self, start_s: float, end_s: float) -> Iterator[tuple[float, np.ndarray]]:
-        """Blocks that have a part in a stretch."""
+        """Yield the blocks that overlap a time span."""
         is_far = self._next is not None and start_s - self._next[0] > _WORTH_SEEKING_S
         if is_far and self._movie.can_seek:
             self._seek(start_s)
         while self._next is not None and self._next[0] < end_s:
             time_s, block = self._next
-            if time_s + block.shape[1] / self._rate_hz > end_s:  # the next stretch may begin within it
+            if time_s + block.shape[1] / self._rate_hz > end_s:  # the next span may begin within it
                 yield time_s, block
                 return
             self._next = next(self._blocks, None)
