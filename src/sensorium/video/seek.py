@@ -6,8 +6,8 @@ repeated from farther back; a file that cannot seek is decoded throughout. One f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import av.audio.stream
     import av.stream
     import av.video.frame
+
+Timed = TypeVar("Timed", bound=tuple[Any, ...])
+"""A frame or block as a tuple that begins with its time."""
 
 _WORTH_SEEKING_S = 4.0
 _MARGINS_S = (0.5, 8.0, 60.0)
@@ -56,17 +59,11 @@ class FrameCursor:
             yield time_s, self.picture
 
     def _seek(self, time_s: float) -> None:
-        import av
-
-        for margin_s in (*_MARGINS_S, time_s):
-            try:
-                _seek(self._movie, self._movie.stream, max(0.0, time_s - margin_s))
-            except av.error.FFmpegError:  # no index: go on in order
-                return
-            self._frames = timed_frames(self._movie, is_sought=True)
-            self._next = next(self._frames, None)
-            if self._next is not None and self._next[0] <= time_s:
-                return
+        found = _seek_before(
+            self._movie, self._movie.stream, time_s, lambda: timed_frames(self._movie, is_sought=True)
+        )
+        if found is not None:
+            self._frames, self._next = found
 
 
 class SoundCursor:
@@ -99,17 +96,9 @@ class SoundCursor:
             yield time_s, block
 
     def _seek(self, start_s: float) -> None:
-        import av
-
-        for margin_s in (*_MARGINS_S, start_s):
-            try:
-                _seek(self._movie, self._track, max(0.0, start_s - margin_s))
-            except av.error.FFmpegError:
-                return
-            self._blocks = self._decoded(is_sought=True)
-            self._next = next(self._blocks, None)
-            if self._next is not None and self._next[0] <= start_s:
-                return
+        found = _seek_before(self._movie, self._track, start_s, lambda: self._decoded(is_sought=True))
+        if found is not None:
+            self._blocks, self._next = found
 
     def _decoded(self, *, is_sought: bool = False) -> Iterator[tuple[float, np.ndarray]]:
         clock, convert = (
@@ -129,6 +118,26 @@ class SoundCursor:
             yield time_s, np.nan_to_num(samples.T)
 
 
-def _seek(movie: Movie, stream: av.stream.Stream, time_s: float) -> None:
+def _seek_before(
+    movie: Movie, stream: av.stream.Stream, time_s: float, read: Callable[[], Iterator[Timed]]
+) -> tuple[Iterator[Timed], Timed | None] | None:
+    """Seek to an item that begins at a time or before; returns the items from there, and the first.
+
+    None: the file cannot seek, go on in order.
+    """
+    import av
+
+    found: tuple[Iterator[Timed], Timed | None] | None = None
     step_s = float(stream.time_base or 1e-6)
-    movie.container.seek(int((time_s + start_of(movie.container)) / step_s), stream=stream)
+    for margin_s in (*_MARGINS_S, time_s):
+        target_s = max(0.0, time_s - margin_s) + start_of(movie.container)
+        try:
+            movie.container.seek(int(target_s / step_s), stream=stream)
+        except av.error.FFmpegError:
+            return found
+        items = read()
+        first = next(items, None)
+        found = items, first
+        if first is not None and first[0] <= time_s:
+            break
+    return found
