@@ -25,10 +25,10 @@ from sensorium.encoders import ENCODERS
 from sensorium.evals.bootstrap import bootstrap_interval
 from sensorium.evals.captioning import cider_d, nearest_captions, rouge_l
 from sensorium.models.checkpoint import load
+from sensorium.models.embed import embed_rows
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.recollection import _told
-from sensorium.models.embed import embed_rows
 from sensorium.training.evaluate import held_out
 from sensorium.training.generative.recipe import GenerativeRecipe
 from sensorium.training.generative.text_metrics import write_answers

@@ -28,7 +28,7 @@ from machine import RESULTS, machine, write
 from sensorium.data.collections.packages import fetch_pip
 from sensorium.evals.ranks import spearman
 from sensorium.media.frames import frames, sound
-from sensorium.video.features import watch
+from sensorium.video.features import extract_features
 from sensorium.video.reel import write_reel
 from sensorium.video.summarize import SummaryRequest, summarize
 from sensorium.video.summary_files import write_summary
@@ -141,7 +141,7 @@ def looped(path: Path, duration_s: float) -> Path:
 def child(film: str, out: str) -> None:
     """Summarise, and tell CPU seconds and peak memory."""
     start = time.process_time()
-    watch(Path(film))
+    extract_features(Path(film))
     watch_s = time.process_time() - start
     start = time.process_time()
     summary = summarize(Path(film))

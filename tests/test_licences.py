@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import sensorium as sm
-from sensorium.assistants import capabilities as skills
+from sensorium.assistants import capabilities
 from sensorium.assistants.capabilities import first_model
 from sensorium.core.errors import NotFoundError
 
@@ -82,7 +82,7 @@ def test_the_text_of_the_licence_is_there() -> None:
 def test_without_a_checkout_one_line_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(skills, "shipped_dir", lambda name: tmp_path / name)
+    monkeypatch.setattr(capabilities, "shipped_dir", lambda name: tmp_path / name)
     monkeypatch.chdir(tmp_path)
     for ask in (lambda: sm.load("assistant"), lambda: first_model("draw")):
         with pytest.raises(NotFoundError, match="give --model checkpoints/assistant of a checkout") as caught:

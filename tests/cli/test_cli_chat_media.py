@@ -38,7 +38,7 @@ def test_a_spoken_question_about_a_picture_is_answered_in_speech(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sensorium.assistants.conversation.USUAL", write_config(5, 0.0))
-    monkeypatch.setattr("sensorium.assistants.chunked_transcribe._WINDOW", write_config(17, 0.0))
+    monkeypatch.setattr("sensorium.assistants.chunked_transcribe._CHUNK_CONFIG", write_config(17, 0.0))
     (tmp_path / "answer-001.wav").write_text("kept")
     spoken = ["--speak", "-o", tmp_path, "--json", "-a", world / "a.png"]
     assert chat(monkeypatch, f"/voice {world / 'q.wav'}\nthe sun\n", "-m", world / "all", *spoken) == 0

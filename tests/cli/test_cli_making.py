@@ -145,8 +145,8 @@ def test_of_several_pictures_the_one_is_kept_that_a_judge_tells_best(
     assert np.array_equal(media.open(tmp_path / "best.png").pixels, pictures[best].pixels)
     for name, message in (("blind", "looks at no pictures"), ("mute", "for a model that describes media")):
         text = {"text": config().model_dump()["sources"]["text"]}
-        skills = {"ask": ["en"]} | ({"caption": ["en"]} if name == "blind" else {})
-        write_run(tmp_path / name, skills, **({"sources": text} if name == "blind" else {}))
+        tasks = {"ask": ["en"]} | ({"caption": ["en"]} if name == "blind" else {})
+        write_run(tmp_path / name, tasks, **({"sources": text} if name == "blind" else {}))
         capsys.readouterr()
         assert main([*chosen[:-4], "--judge", str(tmp_path / name), "-o", str(tmp_path / "no.png")]) == 2
         said = capsys.readouterr().err

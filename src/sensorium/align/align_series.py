@@ -1,7 +1,7 @@
-"""Which moment of one recording or video is which moment of another.
+"""Aligns two recordings, videos or tables of numbers in time by exact DTW.
 
-In: two files that show or sound alike at different paces. Out: their common clock: for each moment of A the
-moment of B, with a confidence. Exact dynamic time warping (`align.dtw`) of what `tasks.series` reads.
+Input: two files with the same content at different paces. Output: for each moment of A the moment of B, with
+a confidence. `series` reads the vectors that are compared.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class SeriesAlignment:
     """Two series on one clock.
 
     Attributes:
-        a: The first, whose clock counts.
+        a: The first, whose times are the reference.
         b: The second.
-        alignment: How they were paired.
+        alignment: Their DTW alignment.
     """
 
     a: TimedSeries
@@ -40,7 +40,7 @@ class SeriesAlignment:
 
     @cached_property
     def times_b_s(self) -> Float64[np.ndarray, " n"]:
-        """For each moment `a.times_s` the moment of B: the mean of its partners, never going back."""
+        """Time in B of each `a.times_s`: the mean over its pairs, made monotone."""
         places = self.alignment.places()
         times_s = np.interp(places, np.arange(len(self.b.times_s)), self.b.times_s)
         ascending: np.ndarray = np.maximum.accumulate(times_s)
@@ -57,9 +57,9 @@ class SeriesAlignment:
         return mean
 
     def clock(self) -> tuple[Float64[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
-        """Knots of a smooth clock, moments of A and of B: the path without its steps.
+        """Knots of a smooth map from times of A to times of B.
 
-        Averages over half a second; the ends stay where they are.
+        The path is averaged over half a second; its ends are fixed.
         """
         step_s = max(float(np.median(np.diff(self.a.times_s))) if len(self.a.times_s) > 1 else 1.0, 1e-6)
         width = max(1, round(_SMOOTH_S / step_s)) if self.a.kind != "numbers" else 1
@@ -73,12 +73,12 @@ class SeriesAlignment:
 
     @property
     def unpaired(self) -> str:
-        """Columns that were left out, as one line; empty if none were."""
+        """Names of ignored columns in one line; empty if there are none."""
         sides = [f"{one.path.name}: {', '.join(one.unpaired)}" for one in (self.a, self.b) if one.unpaired]
         return "; ".join(sides)
 
     def report(self) -> dict[str, object]:
-        """What the command prints: both files, cost, confidence, and the pairs of moments."""
+        """The alignment as plain values for JSON: files, distance, confidence, and pairs of times."""
         path = self.alignment.path
         assert path is not None, "the path was asked for"
         rows = zip(self.a.times_s.tolist(), self.times_b_s.tolist(), self.confidence.tolist(), strict=True)
@@ -108,7 +108,7 @@ def align_series(
     """Align two recordings, videos or tables of numbers.
 
     Args:
-        a: The file whose clock counts.
+        a: The file whose times are the reference.
         b: The other.
         by: Compare videos by `sound` or `picture`; auto: by picture if both have one.
         open_begin: A may begin anywhere in B.
@@ -117,8 +117,8 @@ def align_series(
 
     Raises:
         NotFoundError: If a file is not there.
-        MediaError: If a file does not decode, or lacks what it is compared by.
-        UsageError: If the two are not of a kind.
+        MediaError: If a file does not decode, or lacks the sound or picture to compare.
+        UsageError: If the files are of different kinds.
     """
     from sensorium.dtw.warping import dtw
 

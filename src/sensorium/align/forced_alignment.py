@@ -1,10 +1,8 @@
-"""When each word of a text is said in a recording.
+"""Forced alignment: finds when each word of a text is said in a sound file or video of any length.
 
-In: a sound file (or video) of any length, and its text. Out: each word with its start, end and a confidence.
-Two routes lead there. Without a model, espeak-ng speaks the text and the recording is warped onto that
-(`align.speech`). With the emissions of a CTC recogniser, saved by whoever ran it, the words are found in
-those (`align.ctc`). Neither the recording nor the synthetic speech is ever whole in memory: an
-hour takes some 300 MB more than minutes do.
+Without a model, espeak-ng synthesizes the text and the recording is warped onto it (`synthetic_speech`). With
+saved emissions of a CTC recogniser, the words are aligned to those (`ctc`). Sound is processed in blocks; an
+hour takes about 300 MB more than a few minutes.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from sensorium.media.timed_text import TimedWord
 
 if TYPE_CHECKING:
     from sensorium.align.ctc import WordSpan
-    from sensorium.align.mfcc import Heard
+    from sensorium.align.mfcc import AudioFeatures
     from sensorium.align.synthetic_speech import Script
 
 DEFAULT_LANGUAGE = "en"
@@ -46,16 +44,16 @@ def align_speech(
     Args:
         audio: A sound file, or a video with sound.
         text: The words, or a text file that holds them.
-        language: BCP 47 tag; empty: told from the text, or English where that fails.
-        emissions: A `.npz` file with what a CTC recogniser heard in `audio`: see `read_emissions`. Without
-            it, espeak-ng speaks the text.
+        language: BCP 47 tag; empty: detected from the text, or English where that fails.
+        emissions: A `.npz` file with CTC emissions for `audio`, see `read_emissions`. Without it, espeak-ng
+            synthesizes the text.
         progress: Told what is being done.
 
     Raises:
         NotFoundError: If a file is not there.
         MediaError: If there is no sound in `audio`, or nothing but silence.
         UsageError: If there are no words, more words than the sound has room for, or no such language.
-        FetchError: If espeak-ng is not to be had.
+        FetchError: If espeak-ng cannot be fetched.
     """
     lines = split_lines(read_text(text))
     if not lines:
@@ -78,10 +76,10 @@ def align_speech(
 
 
 def read_text(text: str | Path) -> str:
-    """The words themselves, or those in a file.
+    """Read a text file; a `str` is returned as it is.
 
     Raises:
-        NotFoundError: If a path leads nowhere.
+        NotFoundError: If there is no such file.
         MediaError: If the file is no text.
     """
     if isinstance(text, str):
@@ -96,7 +94,7 @@ def read_text(text: str | Path) -> str:
 
 
 def text_argument(argument: str) -> str | Path:
-    """What a command line means by TEXT: a path where it is a file or is called like one, else words.
+    """Interpret the command-line argument TEXT: a path if it is a file or named like one, else words.
 
     Raises:
         UsageError: If it looks like a path (see `media.names`), and no such file is there.
@@ -110,7 +108,7 @@ def text_argument(argument: str) -> str | Path:
 
 
 def guess_language(text: str | Path) -> tuple[str, bool]:
-    """The language of a text and True, or English and False where it cannot be told.
+    """The detected language of a text and True, or English and False if it is unknown.
 
     Example:
         >>> guess_language("die Katze und der Hund"), guess_language("42")
@@ -121,7 +119,7 @@ def guess_language(text: str | Path) -> tuple[str, bool]:
 
 
 def read_emissions(path: Path) -> tuple[Float32[np.ndarray, "T V"], list[str], float, int, int | None]:
-    """Read what a CTC recogniser heard.
+    """Read the emissions of a CTC recogniser.
 
     The archive (`numpy.savez`) holds `log_probs` (T, V), normalised; `labels`, V strings, one character each
     where they spell; `frame_s`, seconds from one row to the next; and, where they are not 0 and none,
@@ -167,7 +165,7 @@ def _by_emissions(lines: list[Line], path: Path) -> tuple[list[WordSpan], float]
 def _by_synthesis(
     audio: Path, lines: list[Line], language: str, progress: Progress
 ) -> tuple[list[WordSpan], float]:
-    from sensorium.align.mfcc import FRAMES_A_SECOND, listen, silence
+    from sensorium.align.mfcc import FRAMES_A_SECOND, audio_features, silence
     from sensorium.align.synthetic_speech import align_speech as warp
     from sensorium.data.collections import espeak
     from sensorium.media.audio_blocks import audio_blocks
@@ -175,14 +173,14 @@ def _by_synthesis(
     espeak.prepare(progress)
     progress(0, None, f"listening to {audio.name}")
     try:
-        recording = listen(audio_blocks(audio), tell_speech=True)
+        recording = audio_features(audio_blocks(audio), tell_speech=True)
         progress(0, None, f"speaking {len(lines):,} lines ({language})")
-        script = speak_script(lines, language, espeak.DEFAULT_WPM)
+        script = synthesize_script(lines, language, espeak.DEFAULT_WPM)
         active_frames = int((silence(recording.level_db) < 0.5).sum())
         pace = int((script.word_of >= 0).sum()) / max(active_frames, 1)
         wanted_wpm = int(np.clip(espeak.DEFAULT_WPM * pace, _SLOWEST_WPM, _FASTEST_WPM))
         if abs(wanted_wpm - espeak.DEFAULT_WPM) > 10:
-            script = speak_script(lines, language, wanted_wpm)
+            script = synthesize_script(lines, language, wanted_wpm)
         progress(0, None, "aligning")
         return warp(recording, script), FRAMES_A_SECOND
     except UsageError as error:
@@ -190,33 +188,35 @@ def _by_synthesis(
         raise kind(f"{audio}: {error}") from error
 
 
-def speak_script(lines: list[Line], language: str, words_per_minute: int) -> Script:
-    """Let espeak-ng say each line, and mark which frames belong to which word."""
-    from sensorium.align.mfcc import Heard
+def synthesize_script(lines: list[Line], language: str, words_per_minute: int) -> Script:
+    """Synthesize each line by espeak-ng; returns its features with the word of each frame."""
+    from sensorium.align.mfcc import AudioFeatures
     from sensorium.align.synthetic_speech import Script
 
     mels, levels, marks = [], [], []
     done = 0
     for line in lines:
-        heard, word_of = _speak_line(line, language, words_per_minute)
-        mels.append(heard.mels)
-        levels.append(heard.level_db)
+        features, word_of = _synthesize_line(line, language, words_per_minute)
+        mels.append(features.mels)
+        levels.append(features.level_db)
         marks.append(np.where(word_of >= 0, word_of + done, -1))
         done += len(line.words)
     stops = [word.stop for line in lines for word in line.words]
-    return Script(Heard(np.concatenate(mels), np.concatenate(levels)), np.concatenate(marks), stops)
+    return Script(AudioFeatures(np.concatenate(mels), np.concatenate(levels)), np.concatenate(marks), stops)
 
 
-def _speak_line(line: Line, language: str, words_per_minute: int) -> tuple[Heard, np.ndarray]:
-    """Frames of a line, and the word of each, -1 where none is."""
-    from sensorium.align.mfcc import FRAMES_A_SECOND, RATE_HZ, listen
+def _synthesize_line(line: Line, language: str, words_per_minute: int) -> tuple[AudioFeatures, np.ndarray]:
+    """Features of a line, and the word of each frame, -1 in a pause."""
+    from sensorium.align.mfcc import FRAMES_A_SECOND, RATE_HZ, audio_features
     from sensorium.data.collections.espeak import speak
     from sensorium.media import Audio
 
     speech = speak(line.text, language, words_per_minute=words_per_minute)
     samples = speech.samples if len(speech.samples) else np.zeros(speech.rate_hz // 10, np.float32)
-    heard = listen([np.pad(Audio(samples[:, None], speech.rate_hz).mono(RATE_HZ), (0, RATE_HZ // 50))])
-    word_of = np.full(len(heard), -1)
+    features = audio_features(
+        [np.pad(Audio(samples[:, None], speech.rate_hz).mono(RATE_HZ), (0, RATE_HZ // 50))]
+    )
+    word_of = np.full(len(features), -1)
     places = [word.place for word in line.words]
     for spoken in speech.words:
         word = int(np.searchsorted(places, spoken.place, side="right")) - 1
@@ -224,4 +224,4 @@ def _speak_line(line: Line, language: str, words_per_minute: int) -> tuple[Heard
         stop = max(round(spoken.stop_s * FRAMES_A_SECOND), start + 1)
         if 0 <= word and word >= word_of.max():
             word_of[start:stop] = np.where(word_of[start:stop] < 0, word, word_of[start:stop])
-    return heard, word_of
+    return features, word_of

@@ -1,10 +1,10 @@
-"""What is left of speech when the speaker is taken out: normalised cepstra, and where there is sound at all.
+"""Computes speaker-normalised MFCCs and sound activity, 50 frames a second.
 
-In: a mono signal at 16 kHz, piece by piece. Out: 50 frames a second of 20 numbers in which a word sounds
-alike from a person and from a synthesiser: 10 mel cepstral coefficients, each with the mean and spread of its
-own speaker taken out, and their slopes. Loudness (the first coefficient) is left out of them and told
-apart: a frame is *active* where it is 10 dB above the quietest of the half minute around it and within 30 dB
-of the loudest of the second around it. Activity is not speech: music is active too.
+Input: a mono signal at 16 kHz, in blocks. `mfcc` returns 20 numbers a frame: 10 mel cepstral coefficients
+normalised by the speaker's mean and deviation, and their slopes. They are similar for a person and for a
+synthesizer. The first coefficient (loudness) is left out. A frame is *active* if it is 10 dB above the
+quietest frame of the half minute around it and within 30 dB of the loudest of the second around it; music is
+active too.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _FADE_DB = 6.0
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
-    """A signal, 50 frames a second.
+class AudioFeatures:
+    """Features of a signal, 50 frames a second.
 
     Attributes:
         mels: log10 mel energies, (T, 40).
-        level_db: Power of each frame, decibels below full scale, (T,).
-        speech: How likely somebody speaks, 0 to 1, (T,); None: not asked, as for a synthesiser.
+        level_db: Power of each frame relative to full scale, (T,).
+        speech: Speech probability, 0 to 1, (T,); None if it was not computed.
     """
 
     mels: Float32[np.ndarray, "T 40"]
@@ -51,18 +51,20 @@ class Heard:
         return len(self.level_db)
 
 
-def listen(blocks: Iterable[Float32[np.ndarray, " _"]], *, tell_speech: bool = False) -> Heard:
-    """Describe a signal that comes in blocks of any size, mono at 16 kHz; what is kept is 9 kB a second.
+def audio_features(
+    blocks: Iterable[Float32[np.ndarray, " _"]], *, tell_speech: bool = False
+) -> AudioFeatures:
+    """Compute features of a mono signal at 16 kHz in blocks of any size; they take 9 kB a second.
 
     Args:
         blocks: The signal.
-        tell_speech: Whether to tell speech from other sounds too (`media.listening`).
+        tell_speech: Whether to compute the speech probability (`media.loudness`).
 
     Raises:
         UsageError: If it is shorter than one frame.
 
     Example:
-        >>> len(listen([np.zeros(8000, np.float32), np.zeros(8000, np.float32)]))
+        >>> len(audio_features([np.zeros(8000, np.float32), np.zeros(8000, np.float32)]))
         50
     """
     mels: list[np.ndarray] = []
@@ -88,11 +90,11 @@ def listen(blocks: Iterable[Float32[np.ndarray, " _"]], *, tell_speech: bool = F
         raise UsageError(f"a sound of {len(rest)} samples; expected at least {_FRAME} (20 ms)")
     level_db = np.concatenate(levels)
     speech = None if listener is None else _stretched(listener.finish().speech, len(level_db))
-    return Heard(np.concatenate(mels), level_db, speech)
+    return AudioFeatures(np.concatenate(mels), level_db, speech)
 
 
 def silence(level_db: Float32[np.ndarray, " T"]) -> Float32[np.ndarray, " T"]:
-    """How silent each frame is: 0 in sound, 1 in silence, between them over 6 dB.
+    """Silence of each frame: 0 in sound, 1 in silence, linear over 6 dB between them.
 
     Example:
         >>> level = np.float32([-90] * 50 + [-20] * 50)
@@ -109,14 +111,12 @@ def silence(level_db: Float32[np.ndarray, " T"]) -> Float32[np.ndarray, " T"]:
     return share
 
 
-def cepstra(
-    mels: Float32[np.ndarray, "T 40"], of_speaker: Bool[np.ndarray, " T"]
-) -> Float32[np.ndarray, "T D"]:
-    """Cepstra and slopes, normalised by the mean and spread over the frames in which somebody speaks.
+def mfcc(mels: Float32[np.ndarray, "T 40"], of_speaker: Bool[np.ndarray, " T"]) -> Float32[np.ndarray, "T D"]:
+    """MFCCs and their slopes, normalised by mean and deviation over the speaker's frames.
 
     Args:
-        mels: From `listen`.
-        of_speaker: Which frames to take mean and spread from; at least one.
+        mels: From `audio_features`.
+        of_speaker: True for frames that mean and deviation are taken from; at least one.
     """
     floor = np.quantile(mels[of_speaker].max(axis=1), 0.95) - _FLOOR_BELOW_LOUD
     orders = np.arange(1, _NUM_CEPSTRA)[:, None]
@@ -133,7 +133,7 @@ def cepstra(
 
 
 def _stretched(speech: np.ndarray, num_frames: int) -> np.ndarray:
-    """Ten values a second as fifty."""
+    """Repeat ten values a second to fifty."""
     repeated = np.repeat(speech, FRAMES_A_SECOND // 10)[:num_frames]
     return np.pad(repeated, (0, num_frames - len(repeated)), mode="edge").astype(np.float32)
 
@@ -152,7 +152,7 @@ def _normalised(values: np.ndarray, of_speaker: np.ndarray) -> np.ndarray:
 
 
 def _slopes(values: np.ndarray) -> np.ndarray:
-    """Regression over the frames around each."""
+    """Slope of a linear regression over the frames around each."""
     reach = np.arange(-_SLOPE_REACH, _SLOPE_REACH + 1)
     padded = np.pad(values, ((_SLOPE_REACH, _SLOPE_REACH), (0, 0)), mode="edge")
     shifted = np.lib.stride_tricks.sliding_window_view(padded, len(reach), axis=0)
@@ -161,7 +161,7 @@ def _slopes(values: np.ndarray) -> np.ndarray:
 
 
 def _around(values: np.ndarray, width: int, best: np.ufunc) -> np.ndarray:
-    """Least or greatest value within `width` places around each, from running extremes of blocks."""
+    """Running minimum or maximum over `width` frames, in linear time (van Herk)."""
     fill = np.inf if best is np.minimum else -np.inf
     before = width // 2
     size = -(-(len(values) + 2 * width) // width) * width

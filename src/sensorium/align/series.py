@@ -1,10 +1,9 @@
-"""A recording, video or table of numbers as a series of vectors with times: what two of them are compared by.
+"""Reads a recording, video or table of numbers as a series of vectors with times, for alignment.
 
-In: a file. Out: vectors and the moment of each. Sound becomes normalised cepstra and level, 50 a second; a
-moving picture becomes each frame at 16 x 12 pixels, colours and all, at the frame's own time; numbers
-(`.npy`, or `.csv` with a column a variable) are brought to mean 0 and spread 1, and their time is their
-place. Columns of two tables are paired by name where both have names, else by place. Series longer than
-`MOST_STEPS` are thinned evenly, so that a pair of hours is aligned in seconds.
+Sound: normalised MFCCs and level, 50 a second. Video: each frame at 16 x 12 RGB pixels, at its own time.
+Numbers (`.npy`, or `.csv` with one variable a column): standardised, with the row index as time. Columns of
+two tables are paired by name if both have names, else by position. Longer series are thinned evenly to
+`MOST_STEPS`.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ class TimedSeries:
 
     Attributes:
         values: (n, D).
-        times_s: When each is, ascending; for numbers, its place.
+        times_s: Time of each vector, ascending; for numbers, the row index.
         duration_s: When the last one ends.
-        kind: What the vectors describe.
-        path: Where it came from.
-        columns: Names of the columns, for numbers that have some.
-        unpaired: Names of columns that were left out, for the other file has none of that name.
+        kind: Of the source.
+        path: The file.
+        columns: Names of the columns of numbers, if they have names.
+        unpaired: Names of ignored columns, which the other file lacks.
     """
 
     values: Float32[np.ndarray, "n D"]
@@ -54,7 +53,7 @@ class TimedSeries:
 
 @dataclass(frozen=True)
 class _Cells:
-    """A table of numbers as it was read: rows of cells, and the names above them."""
+    """Cells of a table of numbers, and its header."""
 
     path: Path
     rows: list[list[str]] | np.ndarray
@@ -62,7 +61,7 @@ class _Cells:
 
 
 def which_by(name: str) -> By:
-    """Check a name given as text.
+    """Parse a value of `By`.
 
     Raises:
         UsageError: If it is none of `By`.
@@ -97,25 +96,25 @@ def read_pair(a: Path, b: Path, by: By = "auto") -> tuple[TimedSeries, TimedSeri
 
 
 def read_sound(path: Path) -> TimedSeries:
-    """Cepstra and level of a sound or of a video's sound track, 50 a second or fewer."""
-    from sensorium.align.mfcc import FRAMES_A_SECOND, cepstra, listen, silence
+    """MFCCs and level of a sound or of a video's sound track, 50 a second or fewer."""
+    from sensorium.align.mfcc import FRAMES_A_SECOND, audio_features, mfcc, silence
     from sensorium.media.audio_blocks import audio_blocks
 
     try:
-        heard = listen(audio_blocks(path))
+        features = audio_features(audio_blocks(path))
     except UsageError as error:
         raise MediaError(f"{path}: {error}") from error
-    active = silence(heard.level_db) < 0.5
+    active = silence(features.level_db) < 0.5
     if not active.any():
         raise MediaError(f"{path}: silent; nothing to align")
-    level = (heard.level_db - heard.level_db[active].mean()) / _LEVEL_SPREAD_DB
-    values = np.concatenate([cepstra(heard.mels, active), np.maximum(level, -2)[:, None]], axis=1)
+    level = (features.level_db - features.level_db[active].mean()) / _LEVEL_SPREAD_DB
+    values = np.concatenate([mfcc(features.mels, active), np.maximum(level, -2)[:, None]], axis=1)
     times_s = np.arange(len(values)) / FRAMES_A_SECOND
     return _thinned(values, times_s, len(values) / FRAMES_A_SECOND, "sound", path)
 
 
 def read_picture(path: Path) -> TimedSeries:
-    """Colours of each frame of a video or animation at 16 x 12 pixels."""
+    """RGB values of each frame of a video or animation at 16 x 12 pixels."""
     from sensorium.media import Limits, Video
     from sensorium.media import open as open_media
     from sensorium.media.frames import frames
@@ -134,7 +133,7 @@ def read_picture(path: Path) -> TimedSeries:
 
 
 def read_numbers(path: Path) -> TimedSeries:
-    """Columns of a table of numbers, each brought to mean 0 and spread 1.
+    """Standardised columns of a table of numbers.
 
     Raises:
         UsageError: If it is not a table of finite numbers.
@@ -144,7 +143,7 @@ def read_numbers(path: Path) -> TimedSeries:
 
 
 def _paired(a: _Cells, b: _Cells) -> tuple[TimedSeries, TimedSeries]:
-    """Columns of the same name in the order of A; all of them by place where a file has no names."""
+    """Pair columns by name in the order of A, or by position where a file has no names."""
     if a.names and b.names:
         common = tuple(name for name in a.names if name in b.names)
         if not common:
@@ -161,7 +160,7 @@ def _paired(a: _Cells, b: _Cells) -> tuple[TimedSeries, TimedSeries]:
 
 
 def _cells(path: Path) -> _Cells:
-    """Read a file without looking at its numbers.
+    """Read the cells of a file as text, or a `.npy` array.
 
     Raises:
         NotFoundError: If it is not there.
@@ -189,7 +188,7 @@ def _cells(path: Path) -> _Cells:
 
 
 def _numbers(cells: _Cells, chosen: tuple[str, ...]) -> TimedSeries:
-    """The chosen columns (all where there are no names), scaled.
+    """The chosen columns (all if there are no names), standardised.
 
     Raises:
         UsageError: If they do not hold finite numbers, one a row.
@@ -217,7 +216,7 @@ def _numbers(cells: _Cells, chosen: tuple[str, ...]) -> TimedSeries:
 
 
 def _standardised(values: Float64[np.ndarray, "n D"]) -> Float64[np.ndarray, "n D"]:
-    """Columns of mean 0 and spread 1; 0 where a column does not change. Numbers may be of any size."""
+    """Columns of mean 0 and deviation 1; constant columns become 0. Safe for any magnitude."""
     _, exponents = np.frexp(np.abs(values).max(axis=0))
     values = np.ldexp(values, -exponents)
     spread = np.where(values.min(axis=0) < values.max(axis=0), values.std(axis=0), 0)

@@ -1,7 +1,6 @@
-"""An alignment as a picture: both series along the edges, how unlike their moments are, and the path.
+"""Plots a series alignment as a PNG: the cost matrix with the path, both series, and the local tempo.
 
-In: an alignment. Out: a PNG. Colour says how much two moments differ (dark: alike); the path is drawn over
-it; below, how much of B goes by in a second of A (2: B is half as fast).
+Dark cells are similar moments. The tempo below is seconds of B per second of A (2: B is half as fast).
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _NOUN = {"sound": "seconds", "picture": "seconds", "numbers": "steps"}
 
 
 def draw_alignment(found: SeriesAlignment, path: Path) -> None:
-    """Draw an alignment; the file is whole or absent.
+    """Plot an alignment; the file is complete or absent.
 
     Raises:
         UsageError: If `path` does not end in .png.
@@ -89,7 +88,7 @@ def _draw_costs(axes: Axes, found: SeriesAlignment) -> None:
 
 
 def _draw_profile(axes: Axes, series: TimedSeries, is_upright: bool) -> None:
-    """How loud, bright or high a series is over time."""
+    """Plot the level, brightness or first column of a series over time."""
     values = series.values[:, -1] if series.kind == "sound" else series.values.mean(axis=1)
     if series.kind == "numbers":
         values = series.values[:, 0]

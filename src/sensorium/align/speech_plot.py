@@ -1,7 +1,7 @@
-"""An alignment of words as a picture: the loudness of the recording in rows, and each word where it is said.
+"""Plots timed words over the loudness of their recording as a PNG.
 
-In: a recording and its timed words. Out: a PNG. A word's colour says how sure it is: blue to orange. Long
-recordings are drawn as far as `MOST_ROWS` rows go.
+The colour of a word is its confidence, from orange (0) to blue (1). At most `MOST_ROWS` rows of 10 s are
+drawn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sensorium.media.timed_text import TimedWord
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sensorium.align.mfcc import Heard
+    from sensorium.align.mfcc import AudioFeatures
 
 MOST_ROWS = 12
 _ROW_S = 10.0
@@ -30,7 +30,7 @@ _WIDTH_A_CHARACTER_S = 0.075
 
 
 def draw_words(audio: Path, words: Sequence[TimedWord], path: Path) -> None:
-    """Draw words over the loudness of their recording; the file is whole or absent.
+    """Plot words over the loudness of their recording; the file is complete or absent.
 
     Raises:
         UsageError: If `path` does not end in .png.
@@ -41,11 +41,11 @@ def draw_words(audio: Path, words: Sequence[TimedWord], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from sensorium.align.mfcc import FRAMES_A_SECOND, listen
+    from sensorium.align.mfcc import FRAMES_A_SECOND, audio_features
     from sensorium.media.audio_blocks import audio_blocks
 
-    heard = listen(audio_blocks(audio))
-    num_rows = min(MOST_ROWS, max(1, int(np.ceil(len(heard) / FRAMES_A_SECOND / _ROW_S))))
+    features = audio_features(audio_blocks(audio))
+    num_rows = min(MOST_ROWS, max(1, int(np.ceil(len(features) / FRAMES_A_SECOND / _ROW_S))))
     figure = Figure(figsize=(11, 0.55 + 1.05 * num_rows), dpi=110, facecolor="white")
     FigureCanvasAgg(figure)
     rows = figure.subplots(num_rows, 1, squeeze=False)[:, 0]
@@ -60,14 +60,14 @@ def draw_words(audio: Path, words: Sequence[TimedWord], path: Path) -> None:
     title = f"{audio.name} · {len(words)} words · mean confidence {sure:.2f}"
     figure.text(0.02, 1 - 0.28 / figure.get_figheight(), title, fontsize=12, color=_INK, weight="bold")
     for number, axes in enumerate(rows):
-        _draw_row(axes, heard, words, number * _ROW_S)
+        _draw_row(axes, features, words, number * _ROW_S)
     replace_atomic(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
-def _draw_row(axes: Axes, heard: Heard, words: Sequence[TimedWord], begin_s: float) -> None:
+def _draw_row(axes: Axes, features: AudioFeatures, words: Sequence[TimedWord], begin_s: float) -> None:
     from sensorium.align.mfcc import FRAMES_A_SECOND
 
-    level = heard.level_db[int(begin_s * FRAMES_A_SECOND) :][: int(_ROW_S * FRAMES_A_SECOND)]
+    level = features.level_db[int(begin_s * FRAMES_A_SECOND) :][: int(_ROW_S * FRAMES_A_SECOND)]
     height = np.clip(1 - level / _QUIETEST_DB, 0, 1)
     times_s = begin_s + np.arange(len(level)) / FRAMES_A_SECOND
     axes.fill_between(times_s, -height, height, color=_SOUND, linewidth=0)

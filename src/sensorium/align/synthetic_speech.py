@@ -1,19 +1,18 @@
-"""Words to speech without a trained model: a recording warped onto synthetic speech of its text.
+"""Aligns words to a recording without a trained model, by DTW to synthetic speech of the text.
 
-In: both as `Heard` frames, and which word each synthetic frame belongs to. Out: first and last frame of each
-word in the recording, with a confidence. Distances are cosines of normalised cepstra (`align.cepstra`).
+Input: features of both signals, and the word of each synthetic frame. Output: first and last frame of each
+word in the recording, with a confidence. Local distances are cosines of normalised MFCCs (`mfcc`).
 
-The chain of states is the synthetic speech without its pauses, and between words places to wait. A word goes
-at any pace down to twice the synthesiser's. Waiting is free in silence and dear in sound; it has to be
-entered, at a price where the text has no stop. Where a passage ends there is a second place to wait that
-costs less than a wrong word in any sound, least where it is unlike speech (`media.listening`): music,
-applause, somebody else. What a frame costs there is what an arbitrary frame of speech would cost, so that the
-prices need not know how noisy the recording is.
+The state sequence is the synthetic speech without its pauses, with wait states between words. A word may be
+up to twice as fast as the synthesizer. Waiting is free in silence and costly in sound; entering a wait state
+costs where the text has no stop. After a passage there is also a noise state for music, applause or other
+speakers. It costs less than a wrong word, least where the sound is unlike speech (`media.loudness`). Costs
+are relative to the distance of an arbitrary speech frame, so they adapt to the noise of the recording.
 
-Long recordings are walked at 12 frames a second first, and at 50 within 20 s of synthetic speech around that
-path. After Malfrere & Dutoit 1997 (alignment to synthetic speech), with silence and noise modelled as in a
-recogniser. Knows nothing of text, languages or files. Where a text skips or repeats what was said, the words
-there are wrong and their confidence is low.
+Long recordings are aligned at 12 frames a second first, then at 50 in a band of 20 s around that path. Words
+are wrong, with low confidence, where the text skips or repeats what was said.
+
+Reference: Malfrere & Dutoit 1997, with silence and noise states as in a recogniser.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from sensorium.align.ctc import WordSpan
-from sensorium.align.mfcc import Heard, cepstra, silence
+from sensorium.align.mfcc import AudioFeatures, mfcc, silence
 from sensorium.align.viterbi import TILE_STEPS, Band, best_path
 from sensorium.core.errors import UsageError
 
 Stop = Literal["none", "short", "long"]
-"""What follows a word: nothing, a comma or the like, or the end of a sentence or line."""
+"""Pause after a word: none, a comma or the like, or the end of a sentence or line."""
 
 _WAIT, _NOISE = -1, -2
 _SKIP_COST, _SILENT_WORD_COST = 2.0, 2.0
@@ -54,26 +53,26 @@ class Script:
     """Synthetic speech of a text.
 
     Attributes:
-        heard: Its frames.
-        word_of: The word that each frame belongs to, ascending; -1 in a pause, (M,).
-        stops: What follows each word.
+        features: Its frames.
+        word_of: Word of each frame, ascending; -1 in a pause, (M,).
+        stops: Pause after each word.
     """
 
-    heard: Heard
+    features: AudioFeatures
     word_of: Int64[np.ndarray, " M"]
     stops: list[Stop]
 
 
-def align_speech(recording: Heard, script: Script) -> list[WordSpan]:
+def align_speech(recording: AudioFeatures, script: Script) -> list[WordSpan]:
     """Find when each word of `script` is said in `recording`.
 
-    The confidence is the share of arbitrary frames of speech that would fit the sound worse than the frames
-    of the word do, from 0 where half would (chance) to 1 where nearly all would; a word that the synthesiser
-    did not say has no frames, lies where its neighbours meet, and has confidence 0.
+    The confidence is based on the share of arbitrary speech frames that fit the sound worse than the word's
+    frames: 0 where half do (chance), 1 where nearly all do. A word without synthetic frames lies where its
+    neighbours meet and has confidence 0.
 
     Args:
         recording: Speech of the text, with or without silence and other sounds between its passages.
-        script: The text as a synthesiser says it.
+        script: Synthetic speech of the text.
 
     Raises:
         UsageError: If there is no word, the recording is silent, or it is too short for the text.
@@ -84,24 +83,24 @@ def align_speech(recording: Heard, script: Script) -> list[WordSpan]:
     spoken = script.word_of >= 0
     if not spoken.any():
         raise UsageError("the text has no word that can be spoken; expected letters or digits")
-    reference = cepstra(script.heard.mels, spoken)[spoken]
+    reference = mfcc(script.features.mels, spoken)[spoken]
     no_speech = _unlike_speech(recording, active)
-    sound = _unit(cepstra(recording.mels, active))
+    sound = _unit(mfcc(recording.mels, active))
     task = _Warp(sound, silence(recording.level_db), no_speech, _unit(reference))
     states = _States.build(script.word_of[spoken], script.stops, 1)
     if len(recording) * len(states.frames) <= _EXACT_CELLS:
         band = None
     else:
         band = _coarse_band(task, script.word_of[spoken], script.stops, states)
-    frames = states.frames[task.walk(states, band)]
+    frames = states.frames[task.align(states, band)]
     return _spans(task, frames, script.word_of[spoken], len(script.stops))
 
 
 @dataclass(frozen=True, eq=False)
 class _States:
-    """The chain: for each state the synthetic frame that it stands for, or `_WAIT` or `_NOISE`.
+    """The state sequence: for each state its synthetic frame, or `_WAIT` or `_NOISE`.
 
-    `words` is the word that it belongs to or follows; `moves` as in `best_path`.
+    `words` is the word that a state belongs to or follows; `moves` as in `best_path`.
     """
 
     frames: np.ndarray
@@ -110,7 +109,7 @@ class _States:
 
     @staticmethod
     def build(word_of: Int64[np.ndarray, " M"], stops: list[Stop], frame_weight: int) -> _States:
-        """The chain of frames that stand for `frame_weight` frames of the recording each."""
+        """Build the states; each synthetic frame stands for `frame_weight` frames of the recording."""
         free, never = 0.0, -np.inf
         enter_noise = -_ENTER_NOISE_COST / frame_weight
         skip = -_SKIP_COST
@@ -134,14 +133,14 @@ class _States:
 
 @dataclass(frozen=True, eq=False)
 class _Warp:
-    """The recording and the synthetic speech as unit vectors; how silent and how unlike speech it is."""
+    """Unit features of the recording and the synthetic speech; silence and non-speech of the recording."""
 
     sound: Float32[np.ndarray, "T D"]
     silence: Float32[np.ndarray, " T"]
     no_speech: Float32[np.ndarray, " T"]
     reference: Float32[np.ndarray, "M D"]
 
-    def walk(self, states: _States, band: Band | None) -> Int64[np.ndarray, " T"]:
+    def align(self, states: _States, band: Band | None) -> Int64[np.ndarray, " T"]:
         """State at each frame of the recording."""
         background = self.background()
         sounding = 1 - self.silence
@@ -164,36 +163,36 @@ class _Warp:
         return found
 
     def background(self) -> Float32[np.ndarray, " T"]:
-        """What an arbitrary frame of speech would cost at each frame: a low quantile over some of them."""
-        place = int(_BACKGROUND_SHARE * (len(self._crowd) - 1))
-        parts = [np.partition(part, place, axis=1)[:, place] for _, part in self._to_crowd()]
+        """Distance of an arbitrary speech frame at each frame: a low quantile over a sample of them."""
+        place = int(_BACKGROUND_SHARE * (len(self._sample) - 1))
+        parts = [np.partition(part, place, axis=1)[:, place] for _, part in self._sample_distances()]
         background: np.ndarray = np.concatenate(parts)
         return background
 
     def fits(self, frames: Int64[np.ndarray, " T"]) -> Float32[np.ndarray, " T"]:
-        """Share of arbitrary frames that fit worse at each frame than the one it is paired with, if any."""
+        """Share of arbitrary speech frames that fit worse than the paired one, at each frame."""
         shares = np.zeros(len(self.sound), np.float32)
-        for part, distances in self._to_crowd():
+        for part, distances in self._sample_distances():
             paired = self.reference[np.maximum(frames[part], 0)]
             own = _DISTANCE_SCALE * (1 - np.einsum("td,td->t", self.sound[part], paired))
             shares[part] = np.where(frames[part] >= 0, (distances > own[:, None]).mean(axis=1), 0)
         return shares
 
     @property
-    def _crowd(self) -> Float32[np.ndarray, "B D"]:
+    def _sample(self) -> Float32[np.ndarray, "B D"]:
         count = min(_NUM_BACKGROUND, len(self.reference))
-        crowd: np.ndarray = self.reference[np.linspace(0, len(self.reference) - 1, count).astype(int)]
-        return crowd
+        sample: np.ndarray = self.reference[np.linspace(0, len(self.reference) - 1, count).astype(int)]
+        return sample
 
-    def _to_crowd(self) -> Iterator[tuple[slice, Float32[np.ndarray, "t B"]]]:
-        """Distances to some frames of speech, a few thousand frames at a time."""
-        crowd = self._crowd.T
+    def _sample_distances(self) -> Iterator[tuple[slice, Float32[np.ndarray, "t B"]]]:
+        """Distances to a sample of speech frames, a block of frames at a time."""
+        sample = self._sample.T
         for start in range(0, len(self.sound), _BLOCK_FRAMES):
             part = slice(start, start + _BLOCK_FRAMES)
-            yield part, _DISTANCE_SCALE * (1 - self.sound[part] @ crowd)
+            yield part, _DISTANCE_SCALE * (1 - self.sound[part] @ sample)
 
     def pooled(self, groups: Int64[np.ndarray, " M"]) -> _Warp:
-        """The same at a fraction of the frames; `groups` numbers the synthetic frames that become one."""
+        """Pool to a fraction of the frames; `groups` gives the pooled frame of each synthetic frame."""
         places = np.arange(0, len(self.sound), _COARSE_FRAMES)
         counts = np.diff(np.append(places, len(self.sound)))
         sound = np.add.reduceat(self.sound, places, axis=0)
@@ -206,8 +205,8 @@ class _Warp:
         return _Warp(_unit(sound), quiet, no_speech, _unit(reference))
 
 
-def _unlike_speech(recording: Heard, active: Bool[np.ndarray, " T"]) -> Float32[np.ndarray, " T"]:
-    """How unlike speech each frame is, 0 to 1; in noise everything is, so by what is likely here."""
+def _unlike_speech(recording: AudioFeatures, active: Bool[np.ndarray, " T"]) -> Float32[np.ndarray, " T"]:
+    """Non-speech of each frame, 0 to 1, relative to the recording's own speech probabilities."""
     if recording.speech is None:
         return np.zeros(len(recording), np.float32)
     likely = float(np.quantile(recording.speech[active], _LIKELY_SHARE))
@@ -217,13 +216,13 @@ def _unlike_speech(recording: Heard, active: Bool[np.ndarray, " T"]) -> Float32[
 
 
 def _coarse_band(task: _Warp, word_of: np.ndarray, stops: list[Stop], states: _States) -> Band:
-    """Where the path at a quarter of the frames leads, in states of the full chain, some seconds wider."""
+    """Band around the path at a quarter of the frames, in states of the full resolution."""
     starts = np.flatnonzero(np.diff(word_of, prepend=-1))
     within = np.arange(len(word_of)) - np.repeat(starts, np.diff(np.append(starts, len(word_of))))
     is_first = (within % _COARSE_FRAMES) == 0
     groups = np.cumsum(is_first) - 1
     coarse = _States.build(word_of[is_first], stops, _COARSE_FRAMES)
-    words = coarse.words[task.pooled(groups).walk(coarse, None)]
+    words = coarse.words[task.pooled(groups).align(coarse, None)]
     tiles = range(0, len(words), TILE_STEPS // _COARSE_FRAMES)
     first_words = words[list(tiles)]
     last_words = words[[min(tile + TILE_STEPS // _COARSE_FRAMES, len(words)) - 1 for tile in tiles]]

@@ -1,8 +1,7 @@
-"""A text as it will be spoken: its words, and where a speaker may pause.
+"""Splits a text into lines for speech synthesis and alignment, and lines into words with pauses.
 
-In: a text. Out: lines (what is synthesised at once: sentences, or lines of a poem) of words. Words are what
-stands between spaces; in scripts without spaces each character is one. Punctuation stays with its word, and
-says how long the stop after it is.
+A line is a sentence, or a line of the text. Words are separated by spaces; in scripts without spaces each
+character is a word. Punctuation belongs to the word before it and determines the pause after it.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ class Word:
 
     Attributes:
         text: Its characters.
-        place: Where it begins in its line.
-        stop: What follows it.
+        place: Its offset in the line.
+        stop: Pause after it.
     """
 
     text: str
@@ -44,14 +43,14 @@ class Word:
 
 @dataclass(frozen=True)
 class Line:
-    """What is spoken in one breath, more or less."""
+    """A unit of synthesis, at most `_LONGEST_LINE` words."""
 
     text: str
     words: tuple[Word, ...]
 
 
 def split_lines(text: str) -> list[Line]:
-    """Cut a text into lines and words.
+    """Split a text into lines and words.
 
     Example:
         >>> [[word.text for word in line.words] for line in split_lines("Stop, Dr. Who! 你好。")]
@@ -72,7 +71,7 @@ def split_lines(text: str) -> list[Line]:
 
 
 def passages(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
-    """Cut a text into sentences, and one that does not fit between its words.
+    """Split a text into sentences, and sentences that do not fit between words.
 
     Raises:
         UsageError: If a single word does not fit.
@@ -94,8 +93,18 @@ def passages(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
         yield line.text[begin:end]
 
 
+def as_sentence(text: str) -> str:
+    """Capitalize a text and add a full stop.
+
+    Example:
+        >>> as_sentence("two"), as_sentence("Is it red?")
+        ('Two.', 'Is it red?')
+    """
+    return text[:1].upper() + text[1:] + ("" if text[-1:] in ("", ".", "!", "?") else ".")
+
+
 def stop_of(word: str) -> Stop:
-    """What a word's punctuation says about the pause after it.
+    """Pause after a word by its punctuation.
 
     Example:
         >>> [stop_of(word) for word in ("end.”", "first,", "e.g.", "word")]
@@ -108,7 +117,7 @@ def stop_of(word: str) -> Stop:
 
 
 def _with_punctuation(row: str) -> list[Word]:
-    """Words of a row; a mark that stands alone (French puts a space before it) belongs to the word before."""
+    """Words of a row; a separate mark (French puts a space before it) joins the word before."""
     spans: list[tuple[int, int]] = []
     for match in _WORD.finditer(row):
         if spans and all(char in _MARKS for char in match.group()):

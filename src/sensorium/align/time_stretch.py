@@ -1,9 +1,8 @@
-"""B on A's clock: a sound at another pace and the same pitch, a video whose frames come at other times.
+"""Warps the second file of an alignment to the times of the first, and writes it.
 
-In: an alignment. Out: a file as long as A. Sound is stretched by WSOLA (Verhelst & Roelands 1993): windows
-of 40 ms are laid every 20 ms, each taken from where the clock points, moved by up to 10 ms to where it
-continues best what was laid before. Frames of a video keep their pixels and get new time stamps. Numbers are
-interpolated.
+Sound is stretched at constant pitch by WSOLA (Verhelst & Roelands 1993): windows of 40 ms every 20 ms, each
+shifted by up to 10 ms to the best continuation of the window before. Video frames get new time stamps.
+Numbers are interpolated.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ _AAC_FRAME = 1024
 
 
 def check_target(path: Path, kind: str) -> None:
-    """Refuse an ending that the kind of series cannot be written as.
+    """Refuse a file extension that does not suit the kind of series.
 
     Raises:
-        UsageError: If it cannot.
+        UsageError: If it does not.
     """
     known = {"sound": (*_SOUND, *_MOVIE), "picture": _MOVIE, "numbers": _NUMBERS}[kind]
     if path.suffix.lower() not in known:
@@ -38,10 +37,10 @@ def check_target(path: Path, kind: str) -> None:
 
 
 def write_warped(found: SeriesAlignment, path: Path, progress: Progress = quiet) -> None:
-    """Write B on A's clock; the file is whole or absent.
+    """Write B with the times of A; the file is complete or absent.
 
     Raises:
-        UsageError: If the ending is not one that B can be written as.
+        UsageError: If the extension does not suit B.
         MediaError: If B does not decode.
     """
     check_target(path, found.b.kind)
@@ -60,12 +59,12 @@ def stretch(
     clock: tuple[Float64[np.ndarray, " k"], Float64[np.ndarray, " k"]],
     duration_s: float,
 ) -> Float32[np.ndarray, "U C"]:
-    """Stretch a sound along a clock, keeping its pitch.
+    """Time-stretch a sound by WSOLA, keeping its pitch.
 
     Args:
         samples: The sound.
-        rate_hz: Its rate.
-        clock: Knots: moments of the result, and the moments of the sound to be heard then, both ascending.
+        rate_hz: Its sample rate.
+        clock: Knots: times of the result and the matching times of the sound, both ascending.
         duration_s: Length of the result.
 
     Returns:

@@ -1,14 +1,14 @@
-"""The best way through a chain of states, one state a time step: what both aligners of speech run on.
+"""Viterbi algorithm over a left-to-right chain of states, in the memory of about sqrt(T) steps.
 
-In: for each time step and state a score (a log-probability, or a negated distance), given in tiles. Out: the
-state at each step of the path with the greatest sum. A path starts in one of the first two states, ends in
-one of the last two, and from one step to the next it stays, goes on by one state, or by two; each
-of these moves has a score for each state. That is the graph of CTC (Graves et al. 2006: every second state is
-the blank) and that of an asymmetric time warp with pauses that may be left out.
+Input: a score of each time step and state (a log-probability, or a negated distance), in tiles. Output: the
+state at each step of the path with the greatest sum. A path starts in one of the first two states and ends in
+one of the last two. At each step it stays or advances by one or two states; each move has a score. This is
+the graph of CTC (Graves et al. 2006, where every second state is the blank), and that of asymmetric time
+warping with optional pauses.
 
-Memory: scores at the first step of every block of about sqrt(T) steps, and two bits (in a byte) for
-each cell of one block; the blocks are then run again from the last to the first (Hirschberg's idea with one
-level). A band keeps the states of each tile to a window. Sums are in float64, so an hour loses nothing.
+Scores are kept at the first step of each block of about sqrt(T) steps, and back pointers for one block. Then
+the blocks are computed again from the last to the first (Hirschberg's algorithm with one level). A band
+limits the states of each tile. Sums are in float64.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sensorium.core.errors import UsageError
 from sensorium.core.jit import compiled, unreached
 
 TILE_STEPS = 64
-"""Time steps whose scores are asked for at once; a band may move between tiles, not within one."""
+"""Time steps of a tile of scores; a band may move between tiles, not within one."""
 
 _MEMORY_BYTES = 64 << 20
 _REACH = 2
@@ -33,7 +33,7 @@ _LEAST_SCORE = -1e30
 
 @runtime_checkable
 class Scores(Protocol):
-    """Where scores come from, tile by tile, so that the whole matrix never is."""
+    """Computes tiles of scores, so that the whole matrix is never in memory."""
 
     def __call__(self, start: int, stop: int, low: int, high: int) -> Float32[np.ndarray, "steps states"]:
         """Scores of the time steps start..stop-1 in the states low..high-1."""
@@ -41,7 +41,7 @@ class Scores(Protocol):
 
 @dataclass(frozen=True)
 class Band:
-    """Which states each tile of `TILE_STEPS` steps may be in.
+    """Allowed states of each tile of `TILE_STEPS` steps.
 
     Attributes:
         lows: First state of each tile, ascending, (ceil(T / TILE_STEPS),).
@@ -71,14 +71,14 @@ def best_path(
     """Find the path with the greatest sum of scores (Viterbi).
 
     Args:
-        scores: Gives tiles of scores; asked twice for all but the last steps of long inputs.
+        scores: Computes tiles of scores; called twice for all but the last block of long inputs.
         num_steps: Time steps T.
-        moves: What it scores to stay in each state, to enter it from the one before, and from two before; 0
-            for a free move, -inf for a forbidden one.
+        moves: Score of staying in each state, of entering it from the one before, and from two before; -inf
+            forbids a move.
         band: Windows of states; None: all states at every step.
 
     Raises:
-        UsageError: If there are no steps or states, or no path leads through.
+        UsageError: If there are no steps or states, or no path exists.
 
     Example:
         >>> table = np.log(np.float32([[0.9, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1]]))
@@ -92,11 +92,11 @@ def best_path(
             f"a path of {num_steps} steps through {num_states} states; expected at least one each"
         )
     whole = Band(np.zeros(-(-num_steps // TILE_STEPS), np.int64), num_states)
-    return _Walk(scores, num_steps, moves, band or whole).run()
+    return _Search(scores, num_steps, moves, band or whole).run()
 
 
-class _Walk:
-    """One search: forward over blocks keeping the scores at their starts, then back through them."""
+class _Search:
+    """One search: forward over the blocks, keeping the scores at their starts, then back."""
 
     def __init__(self, scores: Scores, num_steps: int, moves: np.ndarray, band: Band) -> None:
         self.scores, self.num_steps = scores, num_steps
@@ -127,7 +127,7 @@ class _Walk:
         return BestPath(states, score)
 
     def _first_row(self) -> np.ndarray:
-        """A virtual step before the first, in a state before the first, from where a path starts."""
+        """Scores of a virtual step before the first, in a virtual state before the first."""
         row = np.full(self.width + _REACH, _NEVER)
         row[_REACH - 1] = 0.0 if self.lows[0] == 0 else _NEVER
         return row
@@ -168,7 +168,7 @@ class _Walk:
 
 
 def _moved(row: np.ndarray, shift: int) -> np.ndarray:
-    """Scores of a band that went on by `shift` states."""
+    """Shift the scores to a band that advanced by `shift` states."""
     if shift == 0:
         return row
     moved = np.full_like(row, _NEVER)

@@ -1,8 +1,7 @@
-"""A task asked of a model that answers: the one way from what a person wants to a turn of a conversation.
+"""Builds the chat turn for a task (caption, ask, translate...) from its media and text, and asks a model.
 
-In: a task, media, a text. Out: a `Generation`. The instruction is that which the model was trained with
-(`models.instructions`), and what it was not taught is refused first. Long films and sounds are taken apart
-into moments, several media of one kind into groups that fit a turn. Does not know how models are found.
+The instruction is that of training (`models.prompts`). A task that the model was not trained for is refused.
+`moments` splits a long video or sound into parts; `together` groups files into turns.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 
 from sensorium import media
 from sensorium.assistants.assistant import PLAIN, Assistant, Generation, Output, Part, Turn, WriteConfig
-from sensorium.assistants.capabilities import check_skill, warn_of_language
+from sensorium.assistants.capabilities import check_capability, warn_of_language
 from sensorium.core.errors import UsageError
 from sensorium.media.audio_blocks import HOURS_LIMITS, audio_blocks
 from sensorium.media.frames import STREAM_LIMITS, frames_at
@@ -37,31 +36,31 @@ def ask(
     language: str = "",
     config: WriteConfig = PLAIN,
 ) -> Generation:
-    """Ask for a task to be done; nothing is written before the answer is iterated over or read.
+    """Ask a model to do a task; nothing is generated before the answer is iterated over or read.
 
     Args:
-        assistant: Who answers.
-        task: What is to be done.
-        parts: Media that it is about.
-        text: The question, or the text to translate, to draw or to speak.
+        assistant: The model.
+        task: The task.
+        parts: Its media.
+        text: The question, or the text to translate, draw or speak.
         language: Code of the language to translate into.
-        config: How the answer is written.
+        config: Options of generation.
 
     Raises:
-        UsageError: If the model was not taught the task, the text is empty, or text or media do not fit.
+        UsageError: If the model was not trained for the task, the text is empty, or text or media do not fit.
     """
-    check_skill(assistant.name, assistant.skills, task, language)
-    if task in ("ask", "text", "draw"):  # longer texts are looked at as a whole, not by the sentence
-        warn_of_language(assistant.name, assistant.skills, task, text)
+    check_capability(assistant.name, assistant.capabilities, task, language)
+    if task in ("ask", "text", "draw"):  # longer texts are checked as a whole, not by the sentence
+        warn_of_language(assistant.name, assistant.capabilities, task, text)
     asked = instruction(task, text.strip(), language)
     return assistant.reply([Turn("user", (*parts, asked))], config, to=cast(Output, WRITER_OF[task]))
 
 
 def together(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
-    """Group files into turns: those of different kinds are looked at together, several of one kind in turn.
+    """Group files into turns: files of different kinds share a turn, several of one kind get one each.
 
     Args:
-        paths: Media; of one kind there may be several, of each other kind one.
+        paths: Media; several of at most one kind.
 
     Raises:
         NotFoundError: If a file is not there.
@@ -84,17 +83,17 @@ def together(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
 
 
 def is_long(path: Path) -> bool:
-    """Whether a film or a sound is so long that reading it takes a while."""
+    """Whether a video or a sound is longer than a minute."""
     return (media.probe(path, limits=STREAM_LIMITS).duration_s or 0) > _LONG_S
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A part of a film or a sound.
+    """A part of a video or a sound.
 
     Attributes:
         start_s: When it begins.
-        medium: The frame in its middle, or its sound.
+        medium: Its middle frame, or its sound.
     """
 
     start_s: float
@@ -102,14 +101,14 @@ class Moment:
 
 
 def moments(path: Path, every_s: int | float) -> tuple[Iterator[Moment], int | None]:
-    """Take a film or a sound of any length apart, in the memory of one part.
+    """Split a video or a sound of any length; one part is in memory.
 
     Args:
         path: A video or a sound.
         every_s: Length of a part.
 
     Returns:
-        The parts in order of time, and how many there will be, where the file tells.
+        The parts in order of time, and their number, if the file's header gives its duration.
 
     Raises:
         NotFoundError: If there is no such file.

@@ -1,8 +1,7 @@
-"""What people talk to: turns of text and media in, text, an image or speech out.
+"""The `Assistant` interface of generative models: turns of text and media in; text, an image or speech out.
 
-`Assistant` says what every such model can be asked: a language model (`tasks.text_assistant`), a multimodal
-one (`tasks.multimodal_assistant`), a recogniser (`tasks.transcribe`). What they share stands here. A
-`Generation` is what comes back, whole or while it is being written. Does not know terminals or networks.
+Implementations: `text_assistant` (language models), `multimodal_assistant`, `transcription` (speech
+recognisers) and `router` (several models as one). A `Generation` is an answer, complete or streaming.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sensorium import media
-from sensorium.assistants.capabilities import Skills
+from sensorium.assistants.capabilities import Capabilities
 from sensorium.codecs import Codec
 from sensorium.codecs.chat import Role
 from sensorium.codecs.contract import StreamingCodec
@@ -34,11 +33,11 @@ Part: TypeAlias = str | Path | Media
 
 @dataclass(frozen=True)
 class Turn:
-    """What one side said.
+    """One message of a conversation.
 
     Attributes:
-        role: Who.
-        parts: Texts and media, in their order.
+        role: Of the speaker.
+        parts: Texts and media, in order.
     """
 
     role: Role
@@ -46,12 +45,12 @@ class Turn:
 
 
 class WriteConfig(Config):
-    """How an answer is written.
+    """Options of generation.
 
     Attributes:
-        max_tokens: Most new ids.
-        sampling: How ids are chosen, with the seed; the default is greedy.
-        stops: Texts that end the answer; they are not part of it.
+        max_tokens: Most new tokens.
+        sampling: Sampling options and seed; the default is greedy.
+        stops: Stop strings; they are not part of the answer.
     """
 
     max_tokens: int = Field(default=512, ge=1)
@@ -69,7 +68,7 @@ def write_config(
     stops: Sequence[str] = (),
     repetition_penalty: float = 1.0,
 ) -> WriteConfig:
-    """How answers are written unless more is said: at a temperature, the unlikeliest 5 % are left out."""
+    """Build a `WriteConfig`; above temperature 0, top-p is 0.95."""
     sampling = Sampling(
         temperature=temperature,
         top_p=0.95 if temperature else 1.0,
@@ -81,24 +80,24 @@ def write_config(
 
 @runtime_checkable
 class Pieces(Protocol):
-    """What comes while something is written, as the engine's `Stream`."""
+    """A stream of generated pieces, such as the engine's `Stream`."""
 
     def __iter__(self) -> Iterator[Piece]:
-        """Yield what each step adds."""
+        """Yield the piece that each step adds."""
 
     def cancel(self) -> None:
-        """Stop; what is written stays."""
+        """Stop; the pieces so far stay."""
 
     def result(self) -> Completion:
         """Wait for the end and return all of it."""
 
 
 class Generation:
-    """An answer. Iterate for its text while it is being written; every attribute waits for the end.
+    """An answer. Iterating streams its text; every attribute waits for the end.
 
     Args:
-        stream: Where the ids come from.
-        codec: Makes the image or sound of codes; None where the answer is text.
+        stream: Source of the pieces.
+        codec: Decodes codes to an image or sound; None where the answer is text.
     """
 
     def __init__(self, stream: Pieces, codec: Codec[Any] | None = None) -> None:
@@ -108,49 +107,49 @@ class Generation:
         self._media: Image | Audio | None = None
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the text as it becomes certain."""
+        """Yield the text as it becomes final."""
         return (piece.text for piece in self.pieces() if piece.text)
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield what each step adds: ids, and the text that became certain."""
+        """Yield the pieces: ids, and the text that became final."""
         return iter(self._stream)
 
     def sounds(self) -> Iterator[Audio]:
-        """Yield speech while it is being written; joined, the pieces are `audio`."""
+        """Stream speech; concatenated, the pieces are `audio`."""
         if not isinstance(self._codec, StreamingCodec):
             yield from filter(None, [self.audio])
             return
         yield from self._codec.decode_stream(choice.id for piece in self.pieces() for choice in piece.choices)
 
     def wait(self) -> Generation:
-        """Write to the end."""
+        """Generate to the end."""
         self._completion = self._done
         return self
 
     def cancel(self) -> None:
-        """Stop writing; what is written stays."""
+        """Stop generating; the text so far stays."""
         self._stream.cancel()
 
     @property
     def text(self) -> str:
-        """The text; empty where the answer is an image or speech."""
+        """The text; empty if the answer is an image or speech."""
         return "" if self._codec else self._done.text
 
     @property
     def image(self) -> Image | None:
-        """The image, where one was asked for."""
+        """The image, if one was asked for."""
         media = self._medium
         return media if isinstance(media, Image) else None
 
     @property
     def audio(self) -> Audio | None:
-        """The speech, where it was asked for."""
+        """The speech, if it was asked for."""
         media = self._medium
         return media if isinstance(media, Audio) else None
 
     @property
     def ids(self) -> list[int]:
-        """What was written."""
+        """The generated ids."""
         return self._done.ids
 
     @property
@@ -165,7 +164,7 @@ class Generation:
 
     @property
     def num_prompt(self) -> int:
-        """Tokens that were read."""
+        """Number of prompt tokens."""
         return self._done.num_prompt
 
     @property
@@ -183,7 +182,7 @@ class Generation:
 
 @runtime_checkable
 class Replying(Protocol):
-    """Whatever answers the last of some turns."""
+    """Answers the last of some turns."""
 
     def reply(
         self,
@@ -206,10 +205,10 @@ def answer_once(
     seed: int = 0,
     stream: bool = False,
 ) -> Generation:
-    """Answer one turn: the `generate` of every `Assistant`, where the arguments are explained.
+    """Answer one turn: the shared implementation of `Assistant.generate`.
 
     Raises:
-        UsageError: If a `str` names a file; such a name is easily meant as the file.
+        UsageError: If a `str` names a file, which was probably meant as the file.
     """
     for part in parts:
         if isinstance(part, str):
@@ -219,11 +218,11 @@ def answer_once(
 
 
 def opened(part: Part, target_px: int | None = None) -> str | Image | Audio | Video:
-    """A part as a model takes it: files are opened, and a text is a text wherever it came from.
+    """Convert a part to model input: files are opened, texts become `str`.
 
     Args:
         part: A text, a file, or an opened medium.
-        target_px: Short side in pixels that will be enough.
+        target_px: Sufficient short side in pixels.
     """
     found = media.open(part, target_px=target_px) if isinstance(part, Path) else part
     return found.text if isinstance(found, Text) else found
@@ -234,14 +233,14 @@ class Assistant(Protocol):
     """A model that answers.
 
     Attributes:
-        name: What it is called in messages.
-        outputs: What it can answer with.
-        skills: What it was taught.
+        name: Its name in messages.
+        outputs: Kinds of answers.
+        capabilities: Tasks that it was trained for.
     """
 
     name: str
     outputs: tuple[Output, ...]
-    skills: Skills
+    capabilities: Capabilities
 
     def generate(
         self,
@@ -257,14 +256,14 @@ class Assistant(Protocol):
 
         Args:
             parts: Texts and media.
-            to: What the answer is.
-            max_tokens: Most new ids.
-            temperature: 0: the likeliest answer; above, a random one.
-            seed: Names the random stream.
-            stream: Return at once, and write while the answer is iterated over.
+            to: Kind of the answer.
+            max_tokens: Most new tokens.
+            temperature: 0 is greedy; above, tokens are sampled.
+            seed: Of the random stream.
+            stream: Return at once, and generate while the answer is iterated over.
 
         Raises:
-            UsageError: If the model does not take or give such media, or the parts do not fit.
+            UsageError: If the model does not support the media, or the parts do not fit.
         """
 
     def reply(
@@ -275,23 +274,23 @@ class Assistant(Protocol):
         to: Output = "text",
         guide: Guide | None = None,
     ) -> Generation:
-        """Answer the last turn of a conversation, of which the oldest turns are left out if they do not fit.
+        """Answer the last turn of a conversation; the oldest turns are left out if they do not fit.
 
-        Nothing is written before the answer is iterated over or read.
+        Nothing is generated before the answer is iterated over or read.
         """
 
     def fits(self, text: str, to: Output = "text") -> bool:
-        """Whether a text is read to its end, with half of the room left for the answer."""
+        """Whether a text fits into half of the context; the other half is for the answer."""
 
     def prepare(self, to: Output = "text", progress: Progress = quiet) -> object:
-        """Build what writes now rather than at the first answer.
+        """Build the decoder now rather than at the first answer.
 
-        The first time on a machine, code is compiled for its processor, which takes some seconds; only then
-        `progress` is told.
+        The first time on a machine, kernels are compiled for its processor, which takes some seconds; only
+        then `progress` is told.
         """
 
     def with_precision(self, precision: Precision) -> Assistant:
-        """The same model, writing with weights of another precision: "fp32", "bf16", "int8" or "int4"."""
+        """The same model with decoder weights of another precision: "fp32", "bf16", "int8" or "int4"."""
 
     def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
         """Score every id as the next one, at each place of a text."""

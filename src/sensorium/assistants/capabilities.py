@@ -1,8 +1,7 @@
-"""What a model was taught, and which model to ask when none is named.
+"""Reads which tasks a model was trained for, and chooses a model for a task when none is named.
 
-In: the folder of a run, or a task. Out: the tasks that were practised, each with the languages of its
-answers, as the recipe beside the weights tells; the first model at hand that was taught a task. Weights are
-not read.
+Tasks and their languages come from the recipe beside the weights; weights are not read. `check_capability`
+refuses a task, `warn_of_language` warns of a language, that a model was not trained for.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from sensorium.models.prompts import TEMPLATES, WRITER_OF, Task
 from sensorium.training.recipe import recipes_dir
 from sensorium.training.runs import RECIPE
 
-Skills: TypeAlias = Mapping[Task, tuple[str, ...]]
-"""By task the languages of its answers, as recipes write them; none: all, or not known."""
+Capabilities: TypeAlias = Mapping[Task, tuple[str, ...]]
+"""Languages of the answers by task, as recipes write them; an empty tuple: all, or not known."""
 
-ABILITIES: Mapping[Task, str] = MappingProxyType(
+_DESCRIPTIONS: Mapping[Task, str] = MappingProxyType(
     {
         "ask": "answers questions about media",
         "caption": "describes media",
@@ -36,10 +35,10 @@ ABILITIES: Mapping[Task, str] = MappingProxyType(
         "speak": "speaks",
     }
 )
-_ALWAYS: Mapping[Task, str] = MappingProxyType({"text": "smollm2", "transcribe": "whisper-tiny.en"})
-"""Presets that are better at a task than what our recipes train."""
-_PRESETS_KNOW: Mapping[str, tuple[str, ...]] = MappingProxyType({"smollm2": ("en",)})
-"""Languages of presets whose skills name none."""
+_PREFERRED: Mapping[Task, str] = MappingProxyType({"text": "smollm2", "transcribe": "whisper-tiny.en"})
+"""Presets that are better at a task than models trained by our recipes."""
+_PRESET_LANGUAGES: Mapping[str, tuple[str, ...]] = MappingProxyType({"smollm2": ("en",)})
+"""Languages of presets, which have no recipe."""
 RUNS = Path("runs")
 NOT_PACKAGED = (
     "models derived from GPL-2.0 data are in the repository, not in the package; "
@@ -47,27 +46,27 @@ NOT_PACKAGED = (
 )
 
 
-def skills_of(folder: Path) -> Skills:
-    """What the model in a folder was taught.
+def capabilities_of(folder: Path) -> Capabilities:
+    """Read the capabilities of the model in a folder.
 
     Args:
-        folder: With `config.toml` and, where `sensorium train` wrote it, `recipe.toml`. Without a recipe, the
-            model is trusted with all that its decoders could have been taught.
+        folder: Holds `config.toml` and, where `sensorium train` wrote it, `recipe.toml`. Without a recipe,
+            all tasks count that the model's decoders could have been trained for.
     """
     decoders = _values(folder / CONFIG).get("decoders")
     if not isinstance(decoders, Mapping):
         return {}
-    practised = _practised(_values(folder / RECIPE))
+    trained = _recipe_tasks(_values(folder / RECIPE))
     known: dict[Task, tuple[str, ...]] = {}
-    for task, languages in practised:
+    for task, languages in trained:
         known[task] = tuple(dict.fromkeys([*known.get(task, ()), *languages]))
-    if not practised and decoders:
+    if not trained and decoders:
         known = dict.fromkeys(TEMPLATES, ())
     return {task: languages for task, languages in known.items() if WRITER_OF[task] in decoders}
 
 
-def _practised(recipe: Mapping[str, Any]) -> list[tuple[Task, list[str]]]:
-    """Tasks of a recipe with their languages; none where it tells none, or is not laid out as a recipe."""
+def _recipe_tasks(recipe: Mapping[str, Any]) -> list[tuple[Task, list[str]]]:
+    """Tasks of a recipe with their languages; none where it names none, or is malformed."""
     if recipe.get("task") != "generate":
         return []
     try:
@@ -79,79 +78,83 @@ def _practised(recipe: Mapping[str, Any]) -> list[tuple[Task, list[str]]]:
 
 
 def is_run(name: str | Path) -> bool:
-    """Whether a name is that of a folder which `sensorium train` wrote, of several, or of what came along."""
+    """Whether a name is that of a run folder, of a folder of such, or of the shipped assistant."""
     folder = _named(name)
     return _is_model(folder) or bool(members_of(folder))
 
 
 def members_of(folder: Path) -> list[Path]:
-    """Folders within one whose models answer, in the order of their names."""
-    return [one for one in sorted(folder.glob("*")) if _is_model(one) and skills_of(one)]
+    """Subfolders with generative models, sorted by name."""
+    return [one for one in sorted(folder.glob("*")) if _is_model(one) and capabilities_of(one)]
 
 
-def check_skill(name: str, skills: Skills, task: Task, language: str = "") -> None:
-    """Refuse what a model was not taught.
+def check_capability(name: str, capabilities: Capabilities, task: Task, language: str = "") -> None:
+    """Refuse a task or a language that a model was not trained for.
 
     Raises:
-        UsageError: With what it can do, and what to train.
+        UsageError: It names the model's tasks, and what to train.
     """
-    if task not in skills:
-        does = ", ".join(ABILITIES[one] for one in skills) or "answers nothing"
-        raise UsageError(f"{name} {does}; for a model that {ABILITIES[task]}, {_how_to_get(task)}")
-    if language and not is_asked(language, "text", skills[task]):
-        known = ", ".join(skills[task])
-        raise UsageError(f"{name} {ABILITIES[task]} into {known}, not into '{language}'; give one of these")
+    if task not in capabilities:
+        does = ", ".join(_DESCRIPTIONS[one] for one in capabilities) or "answers nothing"
+        raise UsageError(f"{name} {does}; for a model that {_DESCRIPTIONS[task]}, {_how_to_get(task)}")
+    if language and not is_asked(language, "text", capabilities[task]):
+        known = ", ".join(capabilities[task])
+        raise UsageError(
+            f"{name} {_DESCRIPTIONS[task]} into {known}, not into '{language}'; give one of these"
+        )
 
 
-def warn_of_language(name: str, skills: Skills, task: Task, text: str, *, given: Sequence[str] = ()) -> None:
-    """Warn of a text that is surely in a language which a model does not know.
+def warn_of_language(
+    name: str, capabilities: Capabilities, task: Task, text: str, *, given: Sequence[str] = ()
+) -> None:
+    """Warn if a text is surely in a language that a model does not know.
 
     Args:
         name: Of the model.
-        skills: What it was taught.
-        task: What it is to do.
-        text: A question, or what is to be spoken, drawn or translated.
-        given: Languages that it knows of such texts, where they are not those of the skill.
+        capabilities: Of the model.
+        task: What is asked for.
+        text: A question, or a text to speak, draw or translate.
+        given: Languages of its input, where they differ from those of its answers.
     """
-    known = given or asked_of("text", skills.get(task) or _PRESETS_KNOW.get(name, ()))
+    known = given or asked_of("text", capabilities.get(task) or _PRESET_LANGUAGES.get(name, ()))
     found = surely_other(text, known)
     if found:
         language = "another language" if found == "und" else f"the language '{found}'"
         warn(
-            f"the text seems to be in {language}, and {name}, which {ABILITIES[task]}, knows "
+            f"the text seems to be in {language}, and {name}, which {_DESCRIPTIONS[task]}, knows "
             f"{', '.join(known)} alone: expect little of the answer"
         )
 
 
 def first_model(task: Task) -> str:
-    """Name or place of the first model at hand that was taught a task.
+    """Name or path of the first available model for a task.
 
-    Looked through: presets that need no training, what is shipped, then `runs/` here.
+    Order: presets that need no training, shipped models, then `runs/` in the working directory.
 
     Raises:
         NotFoundError: If there is none; the message names the recipe that makes one.
     """
-    if task in _ALWAYS:
-        return _ALWAYS[task]
-    found = next((folder for folder in _folders() if task in skills_of(folder)), None)
+    if task in _PREFERRED:
+        return _PREFERRED[task]
+    found = next((folder for folder in _folders() if task in capabilities_of(folder)), None)
     if found is None:
         missing = "" if shipped_assistant().is_dir() else f"; {NOT_PACKAGED}"
-        raise NotFoundError(f"no trained model {ABILITIES[task]} yet; {_how_to_get(task)}{missing}")
+        raise NotFoundError(f"no trained model {_DESCRIPTIONS[task]} yet; {_how_to_get(task)}{missing}")
     return str(found)
 
 
 def shipped_assistant() -> Path:
-    """Where the assistant of the repository lies; a wheel has none, since it derives from GPL-2.0 data."""
+    """Folder of the repository's assistant; a wheel has none, since it derives from GPL-2.0 data."""
     return shipped_dir("checkpoints") / "assistant"
 
 
-def came_along(name: str) -> bool:
-    """Whether a name is that of the shipped assistant or of a part of it: each knows what the others do."""
+def is_shipped(name: str) -> bool:
+    """Whether a name is that of the shipped assistant or of one of its members."""
     return _named(name).resolve().is_relative_to(shipped_assistant().resolve())
 
 
 def _named(name: str | Path) -> Path:
-    """The folder of a name: one that is here goes before what came along."""
+    """The folder of a name; one in the working directory goes before the shipped one."""
     return shipped_assistant() if name == "assistant" and not Path(name).exists() else Path(name).expanduser()
 
 
@@ -166,8 +169,8 @@ def _is_model(folder: Path) -> bool:
 
 
 def _how_to_get(task: Task) -> str:
-    if task in _ALWAYS:
-        return f"take --model {_ALWAYS[task]}"
+    if task in _PREFERRED:
+        return f"take --model {_PREFERRED[task]}"
     names = [
         path.stem
         for path in sorted(recipes_dir().glob("*.toml"))
@@ -180,7 +183,7 @@ def _how_to_get(task: Task) -> str:
 
 
 def _values(path: Path) -> Mapping[str, Any]:
-    """A TOML file; nothing where there is none, or none that can be read."""
+    """Read a TOML file; an empty mapping if it is missing or cannot be read."""
     try:
         return read_toml(path)
     except (NotFoundError, ConfigError, OSError, RecursionError):

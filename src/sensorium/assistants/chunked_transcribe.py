@@ -1,8 +1,8 @@
-"""Recordings of any length, written down by a model that hears some seconds at a time.
+"""Transcribes recordings of any length with a trained model that reads a few seconds at a time.
 
-In: a model that was taught to transcribe, and a recording. Out: a `Transcript` with a segment for each
-window. Windows end where it is quietest in their second half, so that few words are cut; words have no times
-of their own. Memory is that of one window.
+The recording is cut into chunks. A chunk ends at the quietest tenth of a second in its second half, so that
+few words are cut. Each chunk becomes a segment of the `Transcript`; words have no times. Memory is that of
+one chunk.
 """
 
 from __future__ import annotations
@@ -15,66 +15,66 @@ from jaxtyping import Float32
 
 from sensorium.assistants.ask import ask
 from sensorium.assistants.assistant import write_config
-from sensorium.assistants.capabilities import check_skill
+from sensorium.assistants.capabilities import check_capability
 from sensorium.assistants.multimodal_assistant import MultimodalAssistant
 from sensorium.core.runtime import Progress, quiet
 from sensorium.media.audio_blocks import audio_blocks
 from sensorium.media.types import Audio
 from sensorium.speech.transcribe import RATE_HZ, Segment, Transcript, header_s
 
-_USUAL_S = 10.0
+_DEFAULT_CHUNK_S = 10.0
 _FRAME = RATE_HZ // 10
-_INAUDIBLE = 1e-4
-_WINDOW = write_config(256, 0.0)
+_SILENT_PEAK = 1e-4
+_CHUNK_CONFIG = write_config(256, 0.0)
 """Ten seconds of speech are some 40 words."""
 
 
-class WindowedTranscriber:
-    """A model of ours as a recogniser.
+class ChunkedTranscriber:
+    """A multimodal model as a speech recogniser.
 
     Args:
-        assistant: Who writes.
-        language: Of what is said; the model must know it.
+        assistant: The model.
+        language: Code of the spoken language; the model must know it.
 
     Raises:
         UsageError: If the model was not taught to transcribe, or not this language.
     """
 
     def __init__(self, assistant: MultimodalAssistant, language: str = "") -> None:
-        check_skill(assistant.name, assistant.skills, "transcribe", language)
+        check_capability(assistant.name, assistant.capabilities, "transcribe", language)
         self._assistant = assistant
-        self._language = language or next(iter(assistant.skills["transcribe"]), "")
+        self._language = language or next(iter(assistant.capabilities["transcribe"]), "")
 
     def transcribe(self, audio: Path, *, progress: Progress = quiet) -> Transcript:
-        """Write down what is said; see `Transcriber.transcribe`."""
+        """Transcribe a file; see `Transcriber.transcribe`."""
         total_s, end_s, segments = header_s(audio), 0.0, list[Segment]()
         message = f"listening to {audio.name}"
         progress(0, total_s, message)
-        for start_s, samples in windows(
-            audio_blocks(audio, rate_hz=RATE_HZ), self._assistant.hears_s or _USUAL_S
+        for start_s, samples in chunks(
+            audio_blocks(audio, rate_hz=RATE_HZ), self._assistant.hears_s or _DEFAULT_CHUNK_S
         ):
             end_s = start_s + len(samples) / RATE_HZ
-            text = "" if np.abs(samples).max() < _INAUDIBLE else self._write(samples)
+            text = "" if np.abs(samples).max() < _SILENT_PEAK else self._transcribe_chunk(samples)
             if text:
                 segments.append(Segment(text, round(start_s, 2), round(end_s, 2)))
             progress(int(end_s), total_s, message)
         whole = " ".join(one.text for one in segments)
         return Transcript(whole, tuple(segments), self._language, round(end_s, 2))
 
-    def _write(self, samples: Float32[np.ndarray, " T"]) -> str:
+    def _transcribe_chunk(self, samples: Float32[np.ndarray, " T"]) -> str:
         sound = Audio(samples[:, None], RATE_HZ)
-        return " ".join(ask(self._assistant, "transcribe", [sound], config=_WINDOW).text.split())
+        return " ".join(ask(self._assistant, "transcribe", [sound], config=_CHUNK_CONFIG).text.split())
 
 
-def windows(
+def chunks(
     blocks: Iterable[Float32[np.ndarray, " _"]], longest_s: int | float
 ) -> Iterator[tuple[float, Float32[np.ndarray, " S"]]]:
-    """Cut a sound at 16 kHz into windows of at most some seconds, each with its beginning.
+    """Cut a sound at 16 kHz into chunks of at most `longest_s`; yields each with its start in seconds.
 
     Example:
         >>> sound = np.ones(12 * 16_000, np.float32)
         >>> sound[7 * 16_000 : 8 * 16_000] = 0
-        >>> [(round(start, 1), round(len(part) / 16_000, 1)) for start, part in windows([sound], 10)]
+        >>> [(round(start, 1), round(len(part) / 16_000, 1)) for start, part in chunks([sound], 10)]
         [(0.0, 7.0), (7.0, 5.0)]
     """
     size, start = int(longest_s * RATE_HZ), 0

@@ -1,8 +1,7 @@
-"""A conversation: turns by text or by voice, media attached to them, answers that may be spoken.
+"""Keeps a conversation: text or voice messages, attached media, and answers that may be spoken.
 
-In: messages, files, recordings of questions. Out: answers, and speech of them. One model answers; what it was
-not taught, others at hand do: one that looks at media, one that writes speech down, one that speaks. They are
-opened when they are first needed. Does not know terminals.
+One model answers. Other models are loaded on first use for tasks that it was not trained for: questions
+about media, speech recognition, speech synthesis.
 """
 
 from __future__ import annotations
@@ -12,30 +11,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sensorium import media
+from sensorium.align.text_lines import as_sentence
 from sensorium.assistants.ask import ask
 from sensorium.assistants.assistant import Assistant, Generation, Part, Turn, WriteConfig
-from sensorium.assistants.chunked_transcribe import WindowedTranscriber
+from sensorium.assistants.chunked_transcribe import ChunkedTranscriber
 from sensorium.assistants.multimodal_assistant import MultimodalAssistant
-from sensorium.assistants.router import doing
+from sensorium.assistants.router import member_for
 from sensorium.assistants.synthesize import USUAL, Speech
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.media.frames import STREAM_LIMITS
 from sensorium.models.prompts import Task
-from sensorium.tasks.sentences import as_sentence
 
 
 @dataclass
 class Conversation:
-    """What was said so far.
+    """State of a conversation.
 
     Attributes:
-        assistant: Who answers.
-        config: How.
-        find: Opens a model that was taught a task.
-        is_alone: Whether the assistant answers about media too, or says why it cannot.
-        system: What the assistant is told about its part.
-        turns: What both sides said.
-        attached: What goes with the next message.
+        assistant: The model that answers.
+        config: Options of generation.
+        find: Loads a model for a task.
+        is_alone: Whether questions about media go to `assistant` too.
+        system: The system prompt.
+        turns: Messages of both sides.
+        attached: Media of the next message.
         has_media: Whether anything but texts was attached.
     """
 
@@ -50,11 +49,11 @@ class Conversation:
     _others: dict[Task, Assistant] = field(default_factory=dict)
 
     def ask(self, text: str) -> Generation:
-        """Begin an answer to a message; `note` takes note of it.
+        """Begin an answer to a message; call `note` with its text afterwards.
 
         Raises:
-            UsageError: If the model does not take what was attached.
-            NotFoundError: If media were attached and no model at hand was taught to look at them.
+            UsageError: If the model does not support the attached media.
+            NotFoundError: If media were attached and no model at hand answers questions about them.
         """
         asked = Turn("user", (*self.attached, text))
         self.attached = []
@@ -68,20 +67,20 @@ class Conversation:
         return answer
 
     def note(self, text: str) -> None:
-        """Take note of an answer."""
+        """Add an answer to the turns."""
         self.turns.append(Turn("assistant", (text,)))
 
     def listen(self, recording: str) -> str:
-        """What is asked in a recording.
+        """Transcribe a recorded question.
 
         Raises:
             NotFoundError: If there is no such file.
-            UsageError: If nothing is said in it.
+            UsageError: If its transcript is empty.
         """
         path = _file(recording, "the recording of a question")
         who = self.able_to("transcribe")
         if isinstance(who, MultimodalAssistant):
-            text = WindowedTranscriber(who).transcribe(path).text
+            text = ChunkedTranscriber(who).transcribe(path).text
         else:
             text = ask(who, "transcribe", [path]).text.strip()
         if not text:
@@ -89,15 +88,15 @@ class Conversation:
         return text
 
     def say(self, text: str) -> Speech:
-        """Speak an answer.
+        """Synthesize an answer.
 
         Raises:
-            NotFoundError: If no model at hand was taught to speak.
+            NotFoundError: If no model at hand synthesizes speech.
         """
         return Speech(self.able_to("speak"), as_sentence(text), USUAL)
 
     def attach(self, name: str) -> None:
-        """Let a file go with the next message.
+        """Attach a file to the next message.
 
         Raises:
             NotFoundError: If there is no such file.
@@ -107,17 +106,17 @@ class Conversation:
         self.attached.append(path)
 
     def clear(self) -> None:
-        """Forget what was said."""
+        """Remove all turns and attachments."""
         self.turns, self.attached, self.has_media = [], [], False
 
     def able_to(self, task: Task) -> Assistant:
-        """The assistant, if it was taught a task, else another that was.
+        """The assistant, if it was trained for a task, else another model.
 
         Raises:
             NotFoundError: If there is none; the message names the recipe that makes one.
         """
-        if task in self.assistant.skills:
-            return doing(self.assistant, task)
+        if task in self.assistant.capabilities:
+            return member_for(self.assistant, task)
         if task not in self._others:
             self._others[task] = self.find(task)
         return self._others[task]

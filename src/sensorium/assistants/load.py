@@ -1,8 +1,7 @@
-"""`sensorium.load`: any model by its name or place.
+"""`sensorium.load`: loads any model by name or path.
 
-In: a preset, a folder, a `.gguf` file, or `hf:OWNER/NAME`. Out: the model, ready for use: a joint embedding,
-a grounder, an assistant. What a folder holds is told by its files. A preset's loader is imported when it is
-asked for.
+A name is a preset, a run folder, a folder in Hugging Face layout, a `.gguf` file, or `hf:OWNER/NAME`. The
+result is a joint embedding, a grounder or an assistant; the folder's files tell which.
 """
 
 from __future__ import annotations
@@ -13,40 +12,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
 
 from sensorium.assistants.assistant import Assistant
 from sensorium.assistants.capabilities import NOT_PACKAGED, members_of, shipped_assistant
 from sensorium.assistants.multimodal_assistant import with_codecs
-from sensorium.assistants.router import ComposedAssistant
+from sensorium.assistants.router import AssistantRouter
 from sensorium.assistants.text_assistant import TextAssistant
-from sensorium.core.errors import CheckpointError, FetchError, NotFoundError, UsageError
-from sensorium.core.runtime import Progress, quiet, require
+from sensorium.assistants.transcription import TranscriptionAssistant
+from sensorium.core.errors import CheckpointError, NotFoundError, UsageError
+from sensorium.core.runtime import Progress, quiet
 from sensorium.models import checkpoint
 from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.pretrained import hub
 from sensorium.models.pretrained.folder import read_json
 from sensorium.models.pretrained.library import open_text_model
 from sensorium.models.pretrained.llama import FAMILIES
 from sensorium.models.pretrained.settings import shown
+from sensorium.speech.transcribe import load_transcriber
 
 if TYPE_CHECKING:
     from sensorium.models.grounder import Grounder
     from sensorium.models.joint_embedding import JointEmbedding
-    from sensorium.speech.transcribe import Transcriber
 
-    Model: TypeAlias = JointEmbedding | Grounder | Assistant | Transcriber
+    Model: TypeAlias = JointEmbedding | Grounder | Assistant
 
 M = TypeVar("M")
-_HUB, _HUB_FILES = "hf:", ("*.json", "*.safetensors", "*.jinja")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A model that is known by name.
+    """A model with a name.
 
     Attributes:
         loader: "module:function"; the function takes a `Progress`.
-        summary: What it is, for lists.
+        summary: One line for lists.
     """
 
     loader: str
@@ -84,16 +84,16 @@ def load(name: str | Path, kind: type = object, *, progress: Progress = quiet) -
 
     Args:
         name: A preset (`sensorium models` lists them); a folder that `sensorium train` wrote, one of several
-            such folders whose models answer as one, or one that is laid out as on Hugging Face; a `.gguf`
-            file; or `hf:OWNER/NAME`, from the local cache of the hub's client if it is there, else by it.
-        kind: The class that is needed; a model of another is refused.
+            such folders whose models answer as one, or one in Hugging Face layout; a `.gguf` file; or
+            `hf:OWNER/NAME`, from the hub client's local cache if it is there.
+        kind: The expected class; a model of another is refused.
         progress: Told what is being fetched.
 
     Raises:
         NotFoundError: If there is nothing of this name.
-        CheckpointError: If it is damaged or of a kind that is not supported; the message says what.
+        CheckpointError: If it is damaged or of an unsupported kind.
         FetchError: If it cannot be fetched.
-        MissingExtraError: If `hf:` is asked for without its client.
+        MissingExtraError: If a `hf:` name is given without the hub's client.
     """
     model = _load(name, progress)
     if not isinstance(model, kind):
@@ -103,8 +103,8 @@ def load(name: str | Path, kind: type = object, *, progress: Progress = quiet) -
 
 def _load(name: str | Path, progress: Progress) -> object:
     path = Path(name).expanduser()
-    if isinstance(name, str) and name.startswith(_HUB):
-        path = from_hub(name.removeprefix(_HUB))
+    if isinstance(name, str) and name.startswith(hub.PREFIX):
+        path = hub.from_hub(name)
     elif isinstance(name, str) and name in PRESETS and not path.exists():
         module, _, function = PRESETS[name].loader.partition(":")
         model: object = getattr(importlib.import_module(module), function)(progress)
@@ -116,13 +116,13 @@ def _load(name: str | Path, progress: Progress) -> object:
     if not path.is_dir():
         raise NotFoundError(f"no model '{name}'{_hint(str(name))}; give a folder, a .gguf file or a preset")
     if (members := members_of(path)) and not (path / checkpoint.WEIGHTS).exists():
-        return ComposedAssistant(path.name, [load_assistant(one, progress=progress) for one in members])
+        return AssistantRouter(path.name, [load_assistant(one, progress=progress) for one in members])
     found = checkpoint.load(path)
     return with_codecs(found, path) if isinstance(found, MultimodalLM) else found
 
 
 def load_assistant(name: str | Path, *, progress: Progress = quiet) -> Assistant:
-    """Load a model that answers.
+    """Load an assistant.
 
     Raises:
         UsageError: If the model is of another kind; what `load` raises.
@@ -139,10 +139,10 @@ def load_smollm2(progress: Progress = quiet) -> TextAssistant:
 
 
 def load_shipped_assistant(progress: Progress = quiet) -> Assistant:
-    """The assistant that comes with sensorium.
+    """The assistant of the repository.
 
     Raises:
-        NotFoundError: If it is not here, as in an installed wheel; the message says how to get one.
+        NotFoundError: If it is not there, as in an installed wheel; the message says how to get one.
     """
     folder = shipped_assistant()
     if not folder.is_dir():
@@ -153,44 +153,19 @@ def load_shipped_assistant(progress: Progress = quiet) -> Assistant:
     return load_assistant(folder, progress=progress)
 
 
-def load_whisper_tiny(progress: Progress = quiet) -> Transcriber:
+def load_whisper_tiny(progress: Progress = quiet) -> TranscriptionAssistant:
     """Whisper tiny.en, fetched on first use."""
-    from sensorium.speech.transcribe import load_transcriber
-
-    return load_transcriber(progress=progress)
+    return TranscriptionAssistant(load_transcriber(progress=progress))
 
 
 def _from_folder(folder: Path) -> object:
-    """What Hugging Face lays out: `config.json` says of which family it is."""
+    """Load a folder in Hugging Face layout by the family in its `config.json`."""
     family = read_json(folder / "config.json").get("model_type")
     if family in FAMILIES:
         return TextAssistant(open_text_model(folder), folder.name)
     if family == "whisper" or (family is None and (folder / "model.bin").is_file()):
-        from sensorium.speech.transcribe import load_transcriber
-
-        return load_transcriber(folder)
+        return TranscriptionAssistant(load_transcriber(folder), folder.name)
     raise CheckpointError(f"{folder} holds a {shown(family)}; supported: {', '.join((*FAMILIES, 'whisper'))}")
-
-
-def from_hub(name: str) -> Path:
-    """Return the folder of a model on the hub, from the local cache of its client if it is there.
-
-    Args:
-        name: OWNER/NAME.
-
-    Raises:
-        FetchError: If it cannot be fetched.
-        MissingExtraError: If the client is not installed.
-    """
-    hub = require("huggingface_hub", "hub")
-    for is_local in (True, False):
-        try:
-            found = hub.snapshot_download(name, local_files_only=is_local, allow_patterns=list(_HUB_FILES))
-            return Path(cast(str, found))
-        except (OSError, ValueError) as error:  # the client's errors are OSErrors, a wrong name a ValueError
-            failure = error
-    line = " ".join(str(failure).split())
-    raise FetchError(f"cannot fetch {name} from the hub: {line}; is the name right, the network there?")
 
 
 def _hint(name: str) -> str:

@@ -1,8 +1,7 @@
-"""An assistant over a multimodal model: text, images, sounds and films in; text, an image or speech out.
+"""An assistant over a `MultimodalLM`: text, images, sounds and videos in; text, an image or speech out.
 
-In: turns. Out: answers, written by the engine, codes among them made into media by their codecs. The texts
-of the last turn are the instruction; of each modality the latest medium is in view, also one of an earlier
-turn. Does not know how the model was found (`tasks.load`).
+The texts of the last turn are the instruction. Of each modality the latest medium is in view, also one of an
+earlier turn. Generated codes are decoded to media by their codecs.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sensorium.assistants.assistant import PLAIN, Generation, Output, Turn, WriteConfig, answer_once, opened
-from sensorium.assistants.capabilities import Skills, skills_of
+from sensorium.assistants.capabilities import Capabilities, capabilities_of
 from sensorium.codecs import Codec
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.runtime import Progress, quiet
@@ -33,7 +32,7 @@ from sensorium.models.prompts import TEMPLATES, WRITER_OF
 
 _ROUND_S = 0.1
 _PICTURES_AT_ONCE = 8
-"""They are short, and often several of one text are wanted."""
+"""Batch size of image generation: sequences are short, and often several per text are wanted."""
 _MODALITY: Mapping[type[Media], str] = {Image: "image", Audio: "audio", Video: "video"}
 
 
@@ -42,16 +41,16 @@ class MultimodalAssistant:
 
     Args:
         model: In evaluation mode.
-        name: What it is called in messages.
-        codecs: What makes media of the codes of each kind of output.
+        name: Its name in messages.
+        codecs: Codec of each kind of output that is not text.
         context: Most ids of a sequence.
-        skills: What it was taught; None: all that it has decoders for.
-        precision: Of a finished language model's weights while it writes; writers of our own are small.
+        capabilities: Tasks that it was trained for; None: all that it has decoders for.
+        precision: Of a pretrained decoder's weights; our own decoders are small and stay in fp32.
 
     Attributes:
         model: The model.
-        outputs: What it can answer with: text, and what it has a codec for.
-        hears_s: Seconds of sound that it takes in at a time; None: any.
+        outputs: Kinds of answers: text, and media that it has a codec for.
+        hears_s: Most seconds of sound in a request; None: any.
     """
 
     generate = answer_once
@@ -62,7 +61,7 @@ class MultimodalAssistant:
         name: str,
         codecs: Mapping[str, Codec[Any]],
         *,
-        skills: Skills | None = None,
+        capabilities: Capabilities | None = None,
         context: int = ROOM,
         precision: Precision = "bf16",
     ) -> None:
@@ -72,18 +71,20 @@ class MultimodalAssistant:
         self.outputs = tuple(
             one for one in kinds if one in model.decoders and (one == "text" or one in codecs)
         )
-        taught: Skills = dict.fromkeys(TEMPLATES, ()) if skills is None else skills
-        self.skills: Skills = {task: taught[task] for task in taught if WRITER_OF[task] in model.decoders}
+        taught: Capabilities = dict.fromkeys(TEMPLATES, ()) if capabilities is None else capabilities
+        self.capabilities: Capabilities = {
+            task: taught[task] for task in taught if WRITER_OF[task] in model.decoders
+        }
         self.hears_s = hears_s(model)
         self._engines: dict[str, Engine] = {}
 
     def with_precision(self, precision: Precision) -> MultimodalAssistant:
-        """The same model, its language model writing with weights of another precision."""
+        """The same model, its pretrained decoder with weights of another precision."""
         return MultimodalAssistant(
             self.model,
             self.name,
             self._codecs,
-            skills=self.skills,
+            capabilities=self.capabilities,
             context=self._context,
             precision=precision,
         )
@@ -99,7 +100,7 @@ class MultimodalAssistant:
         """Answer the last turn of a conversation; see `Assistant.reply`.
 
         Raises:
-            UsageError: If the model does not take or give such media, or the text is longer than it reads.
+            UsageError: If the model does not support the media, or the text is too long.
         """
         self._check(to)
         given, texts = self._read(turns)
@@ -132,15 +133,15 @@ class MultimodalAssistant:
         return Generation(self.prepare(to).submit(request), codec)
 
     def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
-        """Score every id of the text writer as the next one, without any medium in view."""
+        """Score every id as the next one by the text decoder, without any medium."""
         return self.model.decoder("text").model.score(ids)
 
     def fits(self, text: str, to: Output = "text") -> bool:
-        """Whether a text is read to its end; see `Assistant.fits`."""
+        """Whether a text fits; see `Assistant.fits`."""
         return reads_whole(self.model, to, as_read(self.model, to, text), self._context // 2)
 
     def prepare(self, to: Output = "text", progress: Progress = quiet) -> Engine:
-        """Build what writes, once; see `Assistant.prepare`."""
+        """Build the engine of an output, once; see `Assistant.prepare`."""
         if to not in self._engines:
             self._engines[to] = engine_of(
                 self.model,
@@ -158,7 +159,7 @@ class MultimodalAssistant:
         return spelling_of(self.model)
 
     def _check(self, to: Output) -> None:
-        """Refuse what the model does not write, or writes without a codec at hand."""
+        """Refuse an output that the model does not generate, or whose codec is missing."""
         if to in self.outputs:
             return
         if to in self.model.decoders:
@@ -197,10 +198,10 @@ class MultimodalAssistant:
         return given, texts
 
     def _views(self, medium: Media) -> dict[str, Media]:
-        """A medium by modality. Without an encoder of films, one is its middle frame and the sound there.
+        """A medium by modality; without a video encoder, a video is its middle frame and the sound there.
 
         Raises:
-            UsageError: If a sound is longer than what is heard at a time.
+            UsageError: If a sound is longer than `hears_s`.
         """
         sources = self.model.sources
         if isinstance(medium, Video) and "video" not in sources:
@@ -212,7 +213,7 @@ class MultimodalAssistant:
         if isinstance(medium, Audio) and heard_s is not None and medium.duration_s > heard_s + _ROUND_S:
             raise UsageError(
                 f"{self.name} hears {heard_s:g} s at a time, got {medium.duration_s:.0f} s; "
-                f"take the sound in parts: --every {heard_s:g}, or tasks.asking.moments"
+                f"take the sound in parts: --every {heard_s:g}, or assistants.ask.moments"
             )
         if isinstance(medium, Image) and "image" not in sources and "video" in sources:
             return {"video": medium}
@@ -220,7 +221,7 @@ class MultimodalAssistant:
 
 
 def _middle(sound: Audio, longest_s: float | None) -> Audio:
-    """The middle of a sound, so many seconds of it."""
+    """The middle `longest_s` of a sound."""
     surplus = 0 if longest_s is None else len(sound.samples) - int(longest_s * sound.sample_rate_hz)
     start = max(surplus, 0) // 2
     samples = sound.samples[start : len(sound.samples) - (max(surplus, 0) - start)]
@@ -228,12 +229,12 @@ def _middle(sound: Audio, longest_s: float | None) -> Audio:
 
 
 def with_codecs(model: MultimodalLM, folder: Path) -> MultimodalAssistant:
-    """Make an assistant of a trained model, with the codecs that it names.
+    """Build an assistant from a trained model and the codecs that its configuration names.
 
     Args:
         model: The model.
-        folder: Of its run. A codec is looked for within it first, then where the configuration says; without
-            one, the model does not write what it is for.
+        folder: Of its run. A codec is looked for in it, then at the configured path; without its codec an
+            output is not available.
 
     Raises:
         CheckpointError: If a codec is damaged.
@@ -248,23 +249,23 @@ def with_codecs(model: MultimodalLM, folder: Path) -> MultimodalAssistant:
                 continue
             codecs[name] = found
             break
-    return MultimodalAssistant(model, folder.name, codecs, skills=skills_of(folder))
+    return MultimodalAssistant(model, folder.name, codecs, capabilities=capabilities_of(folder))
 
 
 @dataclass(frozen=True)
 class CodesOnly:
-    """Rules out what no codec can decode: the start, and an end before the first or a fixed last code.
+    """Masks ids that no codec can decode: the start token, and an end token that comes too early.
 
     Attributes:
         num_codes: Of the codec; the start and the end are the two ids after them.
-        is_fixed: Whether the length is known, so that no end is ever written.
+        is_fixed: Whether the length is fixed, so that the end token is never generated.
     """
 
     num_codes: int
     is_fixed: bool
 
     def __call__(self, scores: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
-        """Scores with minus infinity where an id must not come next."""
+        """Set the scores of forbidden next ids to minus infinity."""
         changed = scores.clone()
         changed[self.num_codes] = -torch.inf
         if self.is_fixed or not written:

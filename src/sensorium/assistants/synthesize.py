@@ -1,8 +1,7 @@
-"""Speech of a text of any length, heard while it is being written.
+"""Synthesizes speech for a text of any length, and streams it.
 
-In: a model that speaks, and a text. Out: pieces of sound, sentence after sentence; each sentence is a request
-of its own, cut between words where the model does not read that far. The first piece comes before the first
-sentence is written to its end. Does not know files.
+Each sentence is a request of its own; one that is too long for the model is split between words. Sound is
+yielded in pieces, the first before the first sentence is complete.
 """
 
 from __future__ import annotations
@@ -15,35 +14,35 @@ import numpy as np
 from sensorium.align.text_lines import passages
 from sensorium.assistants.ask import ask
 from sensorium.assistants.assistant import Assistant, Generation, WriteConfig, write_config
-from sensorium.assistants.capabilities import check_skill, warn_of_language
+from sensorium.assistants.capabilities import check_capability, warn_of_language
 from sensorium.core.errors import UsageError
 from sensorium.media.types import Audio
 
 _PAUSE_S = 0.15
 USUAL = write_config(500, 0.7)
-"""How sentences are written unless more is said: ten seconds each at most, with some variety."""
+"""Default options: at most ten seconds a sentence, sampled."""
 
 
 class Speech:
-    """A text being spoken; iterate for pieces of sound, once.
+    """A stream of synthesized speech; iterate once for pieces of sound.
 
     Args:
-        assistant: Who speaks.
-        text: What.
-        config: How each sentence is written.
+        assistant: The model.
+        text: What to say.
+        config: Options of generation for each sentence.
 
     Attributes:
-        num_ids: Codes written so far.
-        is_cut: Whether a sentence had more to say than it was allowed.
-        first_s: Seconds from the start to the first piece.
+        num_ids: Codes generated so far.
+        is_cut: Whether a sentence reached `max_tokens`.
+        first_s: Latency of the first piece in seconds.
 
     Raises:
-        UsageError: If there is nothing to say, or the model does not speak.
+        UsageError: If the text is empty, or the model does not synthesize speech.
     """
 
     def __init__(self, assistant: Assistant, text: str, config: WriteConfig) -> None:
-        check_skill(assistant.name, assistant.skills, "speak")
-        warn_of_language(assistant.name, assistant.skills, "speak", text)
+        check_capability(assistant.name, assistant.capabilities, "speak")
+        warn_of_language(assistant.name, assistant.capabilities, "speak", text)
         self._parts = list(passages(text, lambda part: assistant.fits(part, "audio")))
         if not self._parts:
             raise UsageError("nothing to say: the text is empty; give some words")
@@ -64,7 +63,7 @@ class Speech:
                 yield Audio(np.zeros((round(_PAUSE_S * rate_hz), 1), np.float32), rate_hz)
 
     def audio(self) -> Audio:
-        """All of it, as one sound."""
+        """Synthesize to the end; return one sound."""
         return joined(list(self))
 
     def _note(self, answer: Generation) -> None:
@@ -73,5 +72,5 @@ class Speech:
 
 
 def joined(pieces: list[Audio]) -> Audio:
-    """Sounds of one rate, one after another."""
+    """Concatenate sounds of one sample rate."""
     return Audio(np.concatenate([one.samples for one in pieces]), pieces[0].sample_rate_hz)

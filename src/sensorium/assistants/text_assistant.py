@@ -1,7 +1,6 @@
-"""An assistant over a language model: text in, text out.
+"""An assistant over a language model: chat turns or a text to continue in, text out.
 
-In: turns, or a text to be continued. Out: answers, written by the engine. Files of text are read; other media
-are refused by a line that says what can take them. Does not know how the model was found (`tasks.load`).
+Text files are opened; other media are refused with a message that names an alternative.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from sensorium.assistants.assistant import (
     answer_once,
     opened,
 )
-from sensorium.assistants.capabilities import Skills
+from sensorium.assistants.capabilities import Capabilities
 from sensorium.codecs.chat import Message
 from sensorium.codecs.pieces import ids_of
 from sensorium.core.errors import UsageError
@@ -32,7 +31,7 @@ from sensorium.generation.constraint import Grammars
 from sensorium.models.pretrained.text_model import TextModel
 
 CONTEXT = 2048
-"""Tokens of a conversation that are kept, unless the model was trained on fewer."""
+"""Context length in tokens, unless the model's own is shorter."""
 
 
 class TextAssistant:
@@ -40,21 +39,21 @@ class TextAssistant:
 
     Args:
         source: The model with its tokenizer.
-        name: What it is called in messages.
-        num_rows: Most answers that are written at a time.
-        context: Most tokens of a conversation.
-        precision: Of the weights while writing.
+        name: Its name in messages.
+        num_rows: Most answers in a batch.
+        context: Context length in tokens.
+        precision: Of the decoder's weights.
 
     Attributes:
         model: The decoder.
         tokenizer: Text to ids and back.
         outputs: ("text",).
-        skills: Questions in words.
+        capabilities: Only "text".
         context: Tokens of prompt and answer together.
     """
 
     outputs: tuple[Output, ...] = ("text",)
-    skills: Skills = MappingProxyType({"text": ()})
+    capabilities: Capabilities = MappingProxyType({"text": ()})
     generate = answer_once
 
     def __init__(
@@ -72,17 +71,17 @@ class TextAssistant:
         self._engine: Engine | None = None
 
     def with_precision(self, precision: Precision) -> TextAssistant:
-        """The same model, writing with weights of another precision: "fp32", "bf16", "int8" or "int4"."""
+        """The same model with weights of another precision: "fp32", "bf16", "int8" or "int4"."""
         return TextAssistant(
             self._source, self.name, num_rows=self._num_rows, context=self.context, precision=precision
         )
 
     def fits(self, text: str, to: Output = "text") -> bool:
-        """Whether a text is read to its end; see `Assistant.fits`."""
+        """Whether a text fits; see `Assistant.fits`."""
         return len(self.tokenizer.encode(text)) <= self.context // 2
 
     def prepare(self, to: Output = "text", progress: Progress = quiet) -> Engine:
-        """Build what writes, once; see `Assistant.prepare`."""
+        """Build the engine, once; see `Assistant.prepare`."""
         if self._engine is None:
             decoder = fastest_decoder(
                 self.model, self._num_rows, self.context, self._precision, progress=progress
@@ -101,7 +100,7 @@ class TextAssistant:
         """Answer the last turn of a conversation; see `Assistant.reply`.
 
         Raises:
-            UsageError: If something but text comes or is asked for, or the last turn does not fit.
+            UsageError: If there is anything but text, or the last turn does not fit.
         """
         if to != "text":
             raise UsageError(f"{self.name} writes text, no {to}; {_ELSEWHERE}")
@@ -112,7 +111,7 @@ class TextAssistant:
         return self._write(ids_of(chat.within(messages, self._room(config))), config, guide)
 
     def complete(self, text: str, config: WriteConfig = PLAIN, *, guide: Guide | None = None) -> Generation:
-        """Continue a text as it stands, as code; nothing is written before the rest is iterated over or read.
+        """Continue a text without a chat template; nothing is generated before the answer is read.
 
         Raises:
             UsageError: If the text does not fit.
@@ -129,7 +128,7 @@ class TextAssistant:
         return self.model.score(ids)
 
     def grammars(self) -> Grammars:
-        """What makes guides for answers that must parse.
+        """Build grammars for constrained decoding.
 
         Raises:
             MissingExtraError: Without llguidance.
@@ -148,7 +147,7 @@ class TextAssistant:
         return Generation(self.prepare().submit(request))
 
     def _room(self, config: WriteConfig) -> int:
-        """Tokens that a conversation may take: half of the context at least, whatever the answer may take."""
+        """Most tokens of a prompt: the context without `max_tokens`, but at least half of the context."""
         return self.context - min(config.max_tokens, self.context // 2)
 
     def _read(self, part: Part) -> str:

@@ -1,7 +1,7 @@
-"""A text of any length in another language: passage after passage, as one answer.
+"""Translates a text of any length, sentence by sentence, as one `Generation`.
 
-In: a model that was taught to translate, a text, a language. Out: a `Generation`. Lines stay lines; each
-sentence is a request of its own, cut between words where the model does not read that far.
+Line breaks are kept. Each sentence is a request of its own; one that is too long for the model is split
+between words.
 """
 
 from __future__ import annotations
@@ -11,30 +11,32 @@ from collections.abc import Iterator, Sequence
 from sensorium.align.text_lines import passages
 from sensorium.assistants.ask import ask
 from sensorium.assistants.assistant import PLAIN, Assistant, Generation, WriteConfig
-from sensorium.assistants.capabilities import check_skill, warn_of_language
+from sensorium.assistants.capabilities import check_capability, warn_of_language
 from sensorium.core.errors import UsageError
 from sensorium.generation import Completion, Piece
 from sensorium.generation.request import Reason
 from sensorium.models.prompts import instruction
 
 SOURCE = "en"
-"""Language that our translators are taught to translate from; into it, from all others."""
+"""Pivot language: recipes train translation from it and into it."""
 
 
 def translate(assistant: Assistant, text: str, language: str, config: WriteConfig = PLAIN) -> Generation:
-    """Translate a text; nothing is written before the answer is iterated over or read.
+    """Translate a text; nothing is generated before the answer is iterated over or read.
 
     Args:
-        assistant: Who translates.
+        assistant: The model.
         text: Any number of lines.
         language: Code of the language to translate into.
-        config: How each passage is written.
+        config: Options of generation for each sentence.
 
     Raises:
-        UsageError: If there is nothing to translate, or the model was not taught to, or not into this.
+        UsageError: If the text is empty, or the model does not translate into this language.
     """
-    check_skill(assistant.name, assistant.skills, "translate", language)
-    warn_of_language(assistant.name, assistant.skills, "translate", text, given=_sources(assistant, language))
+    check_capability(assistant.name, assistant.capabilities, "translate", language)
+    warn_of_language(
+        assistant.name, assistant.capabilities, "translate", text, given=_sources(assistant, language)
+    )
     if not text.strip():
         raise UsageError("nothing to translate: the text is empty; give some words")
 
@@ -51,17 +53,17 @@ def translate(assistant: Assistant, text: str, language: str, config: WriteConfi
     def translated(part: str) -> Generation | None:
         return ask(assistant, "translate", text=part, language=language, config=config) if part else None
 
-    return Generation(_InTurn((before, translated(part)) for before, part in parts))
+    return Generation(_Concatenated((before, translated(part)) for before, part in parts))
 
 
 def _sources(assistant: Assistant, language: str) -> Sequence[str]:
-    """Languages that a model translates from into this one."""
-    others = [code for code in assistant.skills["translate"] if code != SOURCE]
+    """Languages from which a model translates into this one."""
+    others = [code for code in assistant.capabilities["translate"] if code != SOURCE]
     return others if language == SOURCE else [SOURCE]
 
 
-class _InTurn:
-    """Answers one after another, as the pieces of a single one; each is asked for when the last has ended."""
+class _Concatenated:
+    """Concatenates answers as the pieces of one; each is requested when the one before has ended."""
 
     def __init__(self, asked: Iterator[tuple[str, Generation | None]]) -> None:
         self._done: list[Piece] = []
@@ -73,7 +75,7 @@ class _InTurn:
         return self._pieces
 
     def cancel(self) -> None:
-        """Stop; what is written stays."""
+        """Stop; the text so far stays."""
         self._is_cancelled = True
 
     def result(self) -> Completion:

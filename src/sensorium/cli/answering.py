@@ -75,14 +75,14 @@ def open_model(task: Task, name: str = "", *, language: str = "", precision: str
         NotFoundError: If none is named and none was taught it.
         UsageError: If it was not taught it, or not for this language.
     """
-    from sensorium.assistants.capabilities import check_skill, first_model
+    from sensorium.assistants.capabilities import check_capability, first_model
     from sensorium.assistants.load import load_assistant
     from sensorium.models.prompts import WRITER_OF
 
     chosen, place = read_precision(precision), name or first_model(task)
     with TerminalProgress() as progress:
         assistant = load_assistant(place, progress=progress)
-    check_skill(assistant.name, assistant.skills, task, language)
+    check_capability(assistant.name, assistant.capabilities, task, language)
     if not name:
         note(f"model: {place}")
     assistant = assistant.with_precision(chosen)
@@ -127,7 +127,7 @@ def answer_media(
     Args:
         assistant: Who answers.
         task: What is asked.
-        paths: Files; see `tasks.asking.together` for which are looked at together.
+        paths: Files; `assistants.ask.together` groups them into turns.
         config: How answers are written.
         text: The question.
         every_s: Ask of each part of this length of the one file.

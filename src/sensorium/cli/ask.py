@@ -1,4 +1,4 @@
-"""`sensorium ask`: a question about images, sounds and videos, or about nothing but the world."""
+"""`sensorium ask`: answers a question about images, sounds and videos, or a question in words alone."""
 
 from __future__ import annotations
 

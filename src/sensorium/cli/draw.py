@@ -49,7 +49,7 @@ def draw(
     """
     from sensorium.assistants.ask import ask
     from sensorium.assistants.assistant import write_config
-    from sensorium.assistants.capabilities import came_along, first_model
+    from sensorium.assistants.capabilities import first_model, is_shipped
     from sensorium.media.encoding import PICTURE_FORMATS, check_target, write_medium
     from sensorium.tasks.choosing import draw_best
 
@@ -58,7 +58,7 @@ def draw(
     words = read_words(text, "nothing to draw; say what the picture shows")
     check_target(out, PICTURE_FORMATS)
     assistant = open_model("draw", model)
-    count = best_of or (_USUAL if judge or came_along(model or first_model("draw")) else 1)
+    count = best_of or (_USUAL if judge or is_shipped(model or first_model("draw")) else 1)
     start = time.perf_counter()
     config = write_config(512, temperature, seed)
     if count == 1:

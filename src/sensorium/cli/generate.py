@@ -79,7 +79,7 @@ def generate(
     assistant = assistant.with_precision(read_precision(precision))
     prepare(assistant)
     guide = _guide(assistant, form, choices or [])
-    warn_of_language(assistant.name, assistant.skills, "text", text)
+    warn_of_language(assistant.name, assistant.capabilities, "text", text)
     start = time.perf_counter()
     if is_raw:
         answer = assistant.complete(text, config, guide=guide)

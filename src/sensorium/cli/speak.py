@@ -1,4 +1,4 @@
-"""`sensorium speak`: a text read aloud."""
+"""`sensorium speak`: text to speech."""
 
 from __future__ import annotations
 

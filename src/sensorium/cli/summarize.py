@@ -1,4 +1,4 @@
-"""`sensorium summarize`: a video in short, as a reel, keyframes, chapters and text."""
+"""`sensorium summarize`: a highlight reel, keyframes, chapters and text for a video."""
 
 from __future__ import annotations
 
@@ -92,22 +92,22 @@ def _request(
     captioner: Captioner | None = None
     if table is not None and model is not None:
         from sensorium.data.table.table import Table
-        from sensorium.video.captions import NearestCaptions
+        from sensorium.video.captions import NearestCaptioner
 
-        captioner = NearestCaptions(Table.open(table), model)
+        captioner = NearestCaptioner(Table.open(table), model)
     return SummaryRequest(length, query, model, _writer(writer, captioner), _detector(shots, device))
 
 
 def _writer(name: str, otherwise: Captioner | None) -> Captioner | None:
-    """Who titles chapters: a model that is named, else the captions of a table, else nobody.
+    """Captioner of chapters: a named model, else the captions of a table, else none.
 
-    What came along is asked only by its name: it knows composed scenes, and few films show one.
+    The shipped assistant is used only if it is named: it was trained on composed scenes.
     """
     if not name:
         return otherwise
-    from sensorium.video.captions import WrittenCaptions
+    from sensorium.assistants.captioner import AssistantCaptioner
 
-    return WrittenCaptions(open_model("caption", name), otherwise)
+    return AssistantCaptioner(open_model("caption", name), otherwise)
 
 
 def _detector(name: str, device: str) -> Detector | None:

@@ -1,4 +1,4 @@
-"""`sensorium transcribe`: what is said in recordings."""
+"""`sensorium transcribe`: recordings to text with word times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sensorium.cli.output import (
 from sensorium.core.errors import SensoriumError, UsageError
 
 if TYPE_CHECKING:
-    from sensorium.assistants.chunked_transcribe import WindowedTranscriber
+    from sensorium.assistants.chunked_transcribe import ChunkedTranscriber
     from sensorium.core.runtime import Progress
     from sensorium.speech.transcribe import TranscribeConfig, Transcriber, Transcript
 
@@ -98,7 +98,7 @@ def transcribe(
 
 
 def _targets(audio: list[Path], output: Path | None, ending: str) -> dict[Path, Path]:
-    """Where each transcript goes; refused before any work where that is not clear."""
+    """Output path of each transcript; ambiguous ones are refused before any work."""
     from sensorium.speech.transcript_formats import writer_of
 
     if output is None:
@@ -125,9 +125,9 @@ def _transcribe_all(
     precision: Literal["auto", "fp32", "mixed", "bf16"],
     targets: Mapping[Path, Path],
 ) -> dict[Path, Transcript]:
-    """Transcripts of those that can be read, each written to its target as soon as it is done.
+    """Transcribe the files that can be read, and write each to its target as soon as it is done.
 
-    What is wrong with the rest is said, of a single one raised.
+    Errors of other files are printed; that of a single file is raised.
     """
     from sensorium.speech.transcript_formats import write_transcript
 
@@ -150,7 +150,7 @@ def _transcribe_all(
 
 
 def _warn_of_language(path: Path, transcript: Transcript) -> None:
-    """Warn where what is said is surely of another language, or the recogniser's doubt lets it seem so."""
+    """Warn if the text is surely in another language, or its confidence is low."""
     from sensorium.core.errors import warn
     from sensorium.data.curation.language import surely_other
 
@@ -176,24 +176,24 @@ def _opened(
     device: str,
     precision: Literal["auto", "fp32", "mixed", "bf16"],
     progress: Progress,
-) -> Transcriber | WindowedTranscriber:
-    """A Whisper, or a model of ours that was taught to transcribe."""
+) -> Transcriber | ChunkedTranscriber:
+    """Load a Whisper, or a multimodal model that was trained to transcribe."""
     from sensorium.assistants.capabilities import is_run
-    from sensorium.assistants.chunked_transcribe import WindowedTranscriber
+    from sensorium.assistants.chunked_transcribe import ChunkedTranscriber
     from sensorium.assistants.load import load_assistant
     from sensorium.assistants.multimodal_assistant import MultimodalAssistant
-    from sensorium.assistants.router import doing
+    from sensorium.assistants.router import member_for
     from sensorium.speech.transcribe import load_transcriber
 
     if not is_run(model):
         return load_transcriber(model, config, precision=precision, device=device, progress=progress)
     if device != "cpu" or config.is_conditioned:
         raise UsageError("--device and --condition are for Whisper models; leave them out")
-    assistant = cast(MultimodalAssistant, doing(load_assistant(model, progress=progress), "transcribe"))
+    assistant = cast(MultimodalAssistant, member_for(load_assistant(model, progress=progress), "transcribe"))
     if precision in ("fp32", "bf16"):
         assistant = assistant.with_precision("fp32" if precision == "fp32" else "bf16")
     assistant.prepare("text", progress)
-    return WindowedTranscriber(assistant, config.language)
+    return ChunkedTranscriber(assistant, config.language)
 
 
 def _print(done: dict[Path, Transcript], ending: str, *, is_one: bool) -> None:

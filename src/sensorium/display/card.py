@@ -1,7 +1,7 @@
-"""A card: how one sample or one query is shown, with a picture, a caption and a score.
+"""Builds the card of a sample or query: a picture, a caption and a score.
 
-In: media and texts. Out: a Pillow picture for each kind: the image itself, a video's first frame, a
-sound's spectrogram and wave, the words of a text. `sheet` puts cards on a PNG, `page` on an HTML page.
+The picture shows the image, a video's first frame, a sound's log-mel spectrogram and waveform, or a text.
+`contact_sheet` draws cards on a PNG, `html_page` on an HTML page.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _SOUND_RATE_HZ = 16000
 
 @dataclass(frozen=True)
 class Card:
-    """What is shown of one thing.
+    """The display of one sample or query.
 
     Attributes:
         caption: Its text, or its name.
         kind: Field that `picture` shows: image, video, audio, speech or text.
         picture: Square, `PICTURE_PX` wide.
-        score: Similarity with the query, or None for the query itself.
-        detail: A few quiet words, such as a length.
-        data: The encoded media behind the picture, where a page may play it.
-        words: The text that the picture shows.
+        score: Similarity to the query; None for the query itself.
+        detail: A short note, such as a duration.
+        data: Encoded media, which a page can play.
+        words: Text in the picture.
     """
 
     caption: str
@@ -53,13 +53,13 @@ class Card:
 
 
 def sample_card(sample: Sample, *, score: float | None = None, shown: str = "", language: str = "en") -> Card:
-    """Make the card of a row.
+    """Build the card of a row.
 
     Args:
         sample: The row.
-        score: Similarity with the query.
-        shown: Field to show; where the row lacks it, the first that it has.
-        language: Caption to prefer.
+        score: Similarity to the query.
+        shown: Field to show; if the row lacks it, the first that it has.
+        language: Preferred language of the caption.
     """
     caption = _caption(sample, language)
     kind, data = _choose(sample, shown)
@@ -74,10 +74,10 @@ def sample_card(sample: Sample, *, score: float | None = None, shown: str = "", 
 
 
 def query_card(query: object, caption: str) -> Card:
-    """Make the card of what was searched for.
+    """Build the card of a query.
 
     Args:
-        query: A text, a path, encoded media or opened media; anything else is shown by its caption.
+        query: A text, a path or encoded media; anything else is shown by its caption.
         caption: Its name.
     """
     if isinstance(query, Path | bytes):
@@ -90,7 +90,7 @@ def query_card(query: object, caption: str) -> Card:
 
 
 def _choose(sample: Sample, shown: str) -> tuple[str, bytes]:
-    """The field to show and its bytes: the one that was searched, else the first that there is."""
+    """The field to show and its bytes: the searched one, else the first that exists."""
     speech = sample.speech[0].data if sample.speech else None
     held = {"image": sample.image, "video": sample.video, "audio": sample.audio, "speech": speech}
     order = [shown, *held] if shown in held else list(held)
@@ -117,7 +117,7 @@ def _picture(opened: media.Image | media.Audio | media.Video | media.Text) -> tu
 
 
 def _square(image: Image.Image) -> Image.Image:
-    """Fit into a white square; small pictures grow, by whole factors so that pixels stay crisp."""
+    """Fit into a white square; small images are enlarged by integer factors."""
     side = max(image.size)
     if side * 2 <= PICTURE_PX:
         image = image.resize(
@@ -128,7 +128,7 @@ def _square(image: Image.Image) -> Image.Image:
 
 
 def _sound_picture(samples: Float32[np.ndarray, " T"]) -> Image.Image:
-    """Log-mel spectrogram, low notes at the bottom, with the wave drawn over its lower edge."""
+    """Log-mel spectrogram, low frequencies at the bottom, with the waveform below."""
     if len(samples) < _SOUND_RATE_HZ // 20:
         samples = np.pad(samples, (0, _SOUND_RATE_HZ // 20 - len(samples)))
     mel = log_mel(samples, num_mels=64, rate_hz=_SOUND_RATE_HZ).T[::-1]
@@ -142,7 +142,7 @@ def _sound_picture(samples: Float32[np.ndarray, " T"]) -> Image.Image:
 
 
 def _heat_map(values: Float32[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    """Colours of values in 0..1."""
+    """Colour map of values in 0..1."""
     steps = np.arange(len(_HEAT)) / (len(_HEAT) - 1)
     return np.stack([np.interp(values, steps, channel) for channel in _HEAT.T], axis=-1).astype(np.uint8)
 
@@ -159,7 +159,7 @@ def _draw_wave(picture: Image.Image, samples: Float32[np.ndarray, " T"]) -> None
 
 
 def _text_picture(text: str) -> Image.Image:
-    """Words on a card, as large as they fit on six lines."""
+    """Text in the largest size that fits on six lines."""
     picture = Image.new("RGB", (PICTURE_PX, PICTURE_PX), (243, 242, 238))
     canvas = ImageDraw.Draw(picture)
     width = PICTURE_PX - 56

@@ -1,8 +1,4 @@
-"""A contact sheet: for each query a strip of what was found, on one PNG.
-
-In: cards. Out: a Pillow picture, the query at the left of its strip and the hits in order of their score.
-Does not know how anything was found.
-"""
+"""Draws a contact sheet: one strip for each query, with its card at the left and the hits beside it."""
 
 from __future__ import annotations
 
@@ -29,7 +25,7 @@ KIND_NAMES = {"image": "image", "video": "video", "audio": "sound", "speech": "s
 
 @dataclass(frozen=True)
 class Strip:
-    """A query and what was found for it, best first."""
+    """A query and its hits, best first."""
 
     query: Card
     hits: Sequence[Card]
@@ -38,13 +34,13 @@ class Strip:
 def draw_sheet(
     strips: Sequence[Strip], *, title: str = "", footer: str = "", columns: int = 5
 ) -> Image.Image:
-    """Draw strips below each other.
+    """Draw strips one below another.
 
     Args:
         strips: One for each query; more hits than `columns` go on to further lines.
         title: Heading.
         footer: Small print.
-        columns: Hits beside each other.
+        columns: Hits in a line.
 
     Raises:
         UsageError: If there is nothing to draw.
@@ -107,7 +103,7 @@ def _draw_card(sheet: Image.Image, card: Card, corner: tuple[int, int], edge: tu
 
 
 def _draw_small_print(canvas: ImageDraw.ImageDraw, card: Card, corner: tuple[int, int]) -> None:
-    """Kind and detail at the left, the score at the right; a query says that it is one."""
+    """Draw kind and detail at the left, the score at the right; a query is labelled as one."""
     x, y = corner
     kind = KIND_NAMES.get(card.kind, card.kind)
     words = [f"query: {kind}" if card.score is None else kind, card.detail]

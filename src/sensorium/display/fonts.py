@@ -1,7 +1,7 @@
-"""Text in any script on a Pillow picture: for each character, the first font at hand that has it.
+"""Draws text in any script on a Pillow image, with font fallback for each character.
 
-DejaVu comes with matplotlib and covers European, Greek, Cyrillic, Arabic and Hebrew scripts; Chinese,
-Japanese, Korean and Indic ones are drawn where the system has a font for them, and as boxes elsewhere.
+DejaVu comes with matplotlib and covers Latin, Greek, Cyrillic, Arabic and Hebrew. Chinese, Japanese, Korean
+and Indic scripts need a system font; without one, characters are drawn as boxes.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ _NO_CHARACTER = "\U0010ffff"
 
 
 class Typeface:
-    """Fonts of one size, tried in turn for each character.
+    """A stack of fonts of one size; each character is drawn by the first font that has it.
 
     Args:
         size_px: Height of the letters.
-        is_bold: Whether DejaVu is bold; other fonts are drawn as they are.
+        is_bold: Whether DejaVu is bold; other fonts have one weight.
 
     Example:
         >>> Typeface(12).width("wide") > Typeface(12).width("i")
@@ -97,7 +97,7 @@ class Typeface:
         return lines
 
     def _fitting(self, text: str, width_px: Pixels) -> int:
-        """How many characters from the start fit, found by bisection."""
+        """Number of characters from the start that fit, by bisection."""
         low, high = 0, len(text)
         while low < high:
             middle = (low + high + 1) // 2
@@ -105,7 +105,7 @@ class Typeface:
         return low
 
     def _runs(self, text: str) -> Iterator[tuple[ImageFont.FreeTypeFont, str]]:
-        shown = visible(text)  # a letter of no encoding stops the drawing, a line break doubles it
+        shown = visible(text)  # Pillow fails on lone surrogates and draws line breaks as new lines
         for place, characters in itertools.groupby(
             shown.replace("\n", " "), lambda char: _font_with(char, self._is_bold)
         ):
@@ -121,7 +121,7 @@ def _font_with(character: str, is_bold: bool) -> Path:
 
 
 def _has(place: Path, character: str) -> bool:
-    """A font draws what it lacks as one and the same box."""
+    """Whether a font has a character; it draws missing ones as the same box."""
     font = _load(place, 16)
     return bytes(font.getmask(character)) != bytes(font.getmask(_NO_CHARACTER))
 

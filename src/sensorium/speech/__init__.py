@@ -1,1 +1,1 @@
-"""Sound to text with times."""
+"""Speech recognition: recordings to text with times."""

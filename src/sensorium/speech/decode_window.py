@@ -1,9 +1,11 @@
-"""What a recogniser writes for one window, and when it is not to be believed.
+"""Decodes one window of Whisper, and falls back to sampling where the result is not to be trusted.
 
-In: what was heard, and ids that were written before. Out: a draft: ids with times, and how sure they are. The
-likeliest ids are taken first; where they repeat themselves (their text compresses too well) or are unlikely,
-the window is written again with some chance, several times at each temperature, until a draft is good or the
-temperatures are used up (arXiv:2212.04356, section 4.5). Knows no files and no time but the window's.
+Input: an encoded window, and the ids of earlier text. Output: a `Hypothesis`, which holds ids of text and
+times with their log-probabilities. Greedy decoding comes first. Its text is rejected if it compresses too
+well (it repeats itself) or is unlikely. Then the window is sampled, several times at each temperature, until
+a text is good or the temperatures are used up.
+
+Reference: arXiv:2212.04356, section 4.5.
 """
 
 from __future__ import annotations
@@ -22,16 +24,16 @@ from sensorium.generation.timed_text import TimedIds, TimedText
 from sensorium.models.pretrained.whisper import Whisper
 
 
-class DictationConfig(Config):
-    """How a window is written.
+class DecodingConfig(Config):
+    """How a window is decoded.
 
     Attributes:
-        temperatures: Tried in this order; 0 takes the likeliest ids.
-        num_samples: Drafts at each temperature above 0, of which the likeliest is taken.
-        max_compression: A text that compresses better than this repeats itself.
-        min_logprob: Mean log-probability below which a draft is not believed.
-        max_no_speech: Odds of no speech above which an unlikely draft is taken for silence.
-        seed: Of what is drawn.
+        temperatures: Tried in this order; 0 is greedy.
+        num_samples: Samples at each temperature above 0, of which the likeliest is taken.
+        max_compression: Compression ratio above which a text repeats itself.
+        min_logprob: Mean log-probability below which a text is rejected.
+        max_no_speech: Probability of no speech above which an unlikely text is taken for silence.
+        seed: Of the random stream.
     """
 
     temperatures: tuple[float, ...] = Field(default=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), min_length=1)
@@ -43,17 +45,17 @@ class DictationConfig(Config):
 
 
 @dataclass(frozen=True)
-class Draft:
-    """What was written for a window.
+class Hypothesis:
+    """The decoded text of a window.
 
     Attributes:
-        ids: Text and times.
+        ids: Text and time tokens.
         language: Its code.
-        logprob: Mean log-probability of an id.
-        no_speech: Odds that nobody speaks.
+        logprob: Mean log-probability of a token.
+        no_speech: Probability that nobody speaks.
         compression: Bytes of the text over its bytes compressed.
-        temperature: At which it was written.
-        logprobs: Log-probability of each id.
+        temperature: At which it was sampled.
+        logprobs: Log-probability of each token.
     """
 
     ids: tuple[int, ...]
@@ -65,16 +67,16 @@ class Draft:
     logprobs: tuple[float, ...] = ()
 
 
-class Scribe:
-    """Writes windows down, one after another.
+class WindowDecoder:
+    """Decodes windows, one after another.
 
     Args:
-        whisper: The recogniser.
-        config: How.
-        progress: Told while machine code is compiled.
+        whisper: The model.
+        config: How to decode.
+        progress: Told while kernels are compiled.
     """
 
-    def __init__(self, whisper: Whisper, config: DictationConfig, progress: Progress = quiet) -> None:
+    def __init__(self, whisper: Whisper, config: DecodingConfig, progress: Progress = quiet) -> None:
         self._vocabulary, self._config = whisper.vocabulary, config
         self._most_ids = whisper.model.config.decoder.num_positions
         num_rows = config.num_samples if any(config.temperatures) else 1
@@ -93,35 +95,37 @@ class Scribe:
             words.first_suppressed,
         )
 
-    def write(self, memory: Memory, language: str = "", previous: Sequence[int] = ()) -> Draft:
-        """Write a window.
+    def decode(self, memory: Memory, language: str = "", previous: Sequence[int] = ()) -> Hypothesis:
+        """Decode a window.
 
         Args:
             memory: From `Recogniser.listen`.
-            language: Its code; empty: the model tells.
-            previous: Ids of what was said before, the last of which it is shown.
+            language: Its code; empty: the model detects it.
+            previous: Ids of earlier text, the last of which the decoder is given.
 
         Raises:
             UsageError: If the model does not know the language.
         """
-        drafts: list[Draft] = []
+        tried: list[Hypothesis] = []
         for temperature in self._config.temperatures:
-            drafts.append(self._try(memory, language, previous, temperature))
-            if self.is_silence(drafts[-1]) or self._is_good(drafts[-1]):
-                return drafts[-1]
-        varied = [draft for draft in drafts if draft.compression <= self._config.max_compression]
-        return max(varied or drafts, key=lambda draft: draft.logprob)
+            tried.append(self._decode_at(memory, language, previous, temperature))
+            if self.is_silence(tried[-1]) or self._is_good(tried[-1]):
+                return tried[-1]
+        varied = [one for one in tried if one.compression <= self._config.max_compression]
+        return max(varied or tried, key=lambda one: one.logprob)
 
-    def is_silence(self, draft: Draft) -> bool:
-        """Whether the window has no speech, whatever was written."""
-        is_likely = draft.logprob > self._config.min_logprob
-        return draft.no_speech > self._config.max_no_speech and not is_likely
+    def is_silence(self, found: Hypothesis) -> bool:
+        """Whether the window has no speech: no speech is probable and the text is unlikely."""
+        is_likely = found.logprob > self._config.min_logprob
+        return found.no_speech > self._config.max_no_speech and not is_likely
 
-    def _is_good(self, draft: Draft) -> bool:
-        is_varied = draft.compression <= self._config.max_compression
-        return is_varied and draft.logprob >= self._config.min_logprob
+    def _is_good(self, found: Hypothesis) -> bool:
+        is_varied = found.compression <= self._config.max_compression
+        return is_varied and found.logprob >= self._config.min_logprob
 
-    def _try(self, memory: Memory, language: str, previous: Sequence[int], temperature: float) -> Draft:
+    def _decode_at(
+        self, memory: Memory, language: str, previous: Sequence[int], temperature: float
+    ) -> Hypothesis:
         opening = self._vocabulary.opening(language)
         prompt = self._prompt(previous)
         room = self._most_ids - len(prompt)
@@ -139,16 +143,18 @@ class Scribe:
             for seed, rule in zip(seeds, rules, strict=True)
         ]
         written = self._engine.run(requests)
-        drafts = [
-            self._draft(one, rule, len(opening), temperature)
+        found = [
+            self._hypothesis(one, rule, len(opening), temperature)
             for one, rule in zip(written, rules, strict=True)
         ]
-        return max(drafts, key=lambda draft: draft.logprob)
+        return max(found, key=lambda one: one.logprob)
 
-    def _draft(self, written: Completion, rule: TimedText, num_marks: int, temperature: float) -> Draft:
+    def _hypothesis(
+        self, written: Completion, rule: TimedText, num_marks: int, temperature: float
+    ) -> Hypothesis:
         ids = tuple(written.ids[num_marks:])
         codes = {number: code for code, number in self._vocabulary.languages.items()}
-        return Draft(
+        return Hypothesis(
             ids=ids,
             language=codes[written.ids[0]] if num_marks else "en",
             logprob=rule.finish(ids, written.reason == "stop"),
@@ -159,7 +165,7 @@ class Scribe:
         )
 
     def _prompt(self, previous: Sequence[int]) -> list[int]:
-        """The last of what was said, in half of the room, and the mark that begins a transcript."""
+        """The end of the earlier text, at most half of the context, and the start-of-transcript token."""
         shown = list(previous)[-(self._most_ids // 2 - 1) :]
         return [*([self._vocabulary.previous, *shown] if shown else []), self._vocabulary.start]
 

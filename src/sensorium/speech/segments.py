@@ -1,7 +1,7 @@
-"""What was written for a window, cut into segments by the times in it.
+"""Cuts the decoded tokens of a window into segments at its time tokens.
 
-In: ids of text and times. Out: the ids of each segment with its times, how much of the window is done, and
-the words that belong to a segment. Knows no files and no time but the window's.
+Input: ids of text and times. Output: the ids and times of each segment, how many frames of the window are
+done, and the words of a segment. All times count from the beginning of the window.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Piece:
 
 
 def split(ids: Sequence[int], first_time: int, num_frames: int) -> tuple[list[Piece], int]:
-    """Cut what was written for a window at its pairs of times.
+    """Cut the ids of a window at its pairs of time tokens.
 
     Args:
         ids: Text and times; from `first_time` on they are times.
         first_time: Id of 0 s.
-        num_frames: Frames of the window that are sound.
+        num_frames: Frames of the window before its padding.
 
     Returns:
-        The segments, and how many frames are done: all, or up to the last pair where a segment goes on after.
+        The segments, and how many frames are done: all, or up to the last pair if a segment is unfinished.
 
     Example:
         >>> pieces, done = split([100, 7, 110, 110, 8, 120, 120, 9], 100, 3000)

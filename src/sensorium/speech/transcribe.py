@@ -1,9 +1,11 @@
-"""What is said in a recording, with times; recordings may be hours long.
+"""Transcribes recordings of any length with Whisper: text in segments, with word times.
 
-In: a sound file, or a video with sound. Out: text, in segments with words. A window of 30 s is heard and
-written down at a time; the next one begins where the last whole segment of it ended, so that no word is cut.
-Memory is that of one window. What Whisper makes of silence, noise and its own repetitions is refused by
-measures of the draft (`dictation`), and a window without any sound is not even heard.
+The recording is read in windows of 30 s. A window is encoded and decoded (`decode_window`), then cut into
+segments by its time tokens (`segments`). The next window begins where the last complete segment ended, so no
+word is cut. Windows without any sound are skipped; hallucinated and repeated text is rejected by
+`decode_window`. Memory is that of one window.
+
+Reference: arXiv:2212.04356, section 4.5.
 """
 
 from __future__ import annotations
@@ -14,53 +16,45 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor
 
-from sensorium.assistants.assistant import PLAIN as WRITE_PLAIN
-from sensorium.assistants.assistant import Generation, Output, Turn, WriteConfig, answer_once
-from sensorium.assistants.capabilities import Skills
-from sensorium.assistants.transcription import Dictated, the_sound
-from sensorium.core.errors import MediaError, UsageError
+from sensorium.core.errors import MediaError
 from sensorium.core.runtime import Progress, pick_device, quiet
 from sensorium.data.collections.packages import weights
-from sensorium.generation import Guide, Memory
-from sensorium.generation import Precision as WritePrecision
+from sensorium.generation import Memory
 from sensorium.generation.request import Choice
 from sensorium.media import probe
 from sensorium.media.audio_blocks import HOURS_LIMITS, audio_blocks
 from sensorium.media.logmel_windows import FRAMES_A_SECOND, FrameWindows, Window
 from sensorium.media.timed_text import TimedWord
 from sensorium.media.types import Audio
+from sensorium.models.pretrained import hub
 from sensorium.models.pretrained.whisper import Precision, Whisper, load_whisper
-from sensorium.models.prompts import TEMPLATES
-from sensorium.speech.decode_window import DictationConfig, Scribe
+from sensorium.speech.decode_window import DecodingConfig, WindowDecoder
 from sensorium.speech.segments import Piece, split, take_words
 from sensorium.speech.word_timestamps import longest_s, without_pause, word_times
 
 DEFAULT = "whisper-tiny.en"
 RATE_HZ = 16_000
-_SENTENCE, _SURE = 8, 0.6
-"""Words of a sentence, and the odds below which its transcript is doubtful. Of English sentences in voices of
-espeak-ng Whisper tiny.en is sure by .68 to .89, of French, German, Spanish and Chinese ones by .24 to .65;
-single words of people cannot be told apart so."""
-_INAUDIBLE = -8.0
-_WARM = 0.5
-"""What was written at a higher temperature is not shown to the next window."""
+_MIN_DOUBTFUL_WORDS, _DOUBTFUL_CONFIDENCE = 8, 0.6
+"""A transcript of so many words is doubtful below this confidence. On sentences spoken by espeak-ng,
+Whisper tiny.en has .68 to .89 for English and .24 to .65 for French, German, Spanish and Chinese. Shorter
+texts do not separate."""
+_SILENT_LOG_MEL = -8.0
+_MAX_CONDITION_TEMPERATURE = 0.5
+"""Text sampled at a higher temperature is not given to the next window as context."""
 
 
-class TranscribeConfig(DictationConfig):
-    """How a recording is written down.
+class TranscribeConfig(DecodingConfig):
+    """How a recording is transcribed.
 
     Attributes:
-        language: Code of what is spoken; empty: told by a multilingual model.
-        is_conditioned: Whether a window is shown what was written before: keeps spelling and style, but also
-            errors.
+        language: Code of the spoken language; empty: a multilingual model detects it.
+        is_conditioned: Whether the decoder is given the text of earlier windows. This keeps spelling and
+            style, but also repeats errors.
         has_words: Whether words are timed.
     """
 
@@ -74,7 +68,7 @@ PLAIN = TranscribeConfig()
 
 @dataclass(frozen=True)
 class Segment:
-    """A sentence or so.
+    """About a sentence.
 
     Attributes:
         text: What is said.
@@ -91,14 +85,14 @@ class Segment:
 
 @dataclass(frozen=True)
 class Transcript:
-    """All that is said in a recording.
+    """The text of a recording.
 
     Attributes:
         text: The whole text.
         segments: Its parts, in order of time.
-        language: Code of what is spoken.
+        language: Code of the spoken language.
         duration_s: Length of the recording.
-        confidence: Mean odds that the recogniser gave to what it wrote; 1 if they are not known.
+        confidence: Mean probability of the text's tokens; 1 if it is not known.
     """
 
     text: str
@@ -109,61 +103,48 @@ class Transcript:
 
     @property
     def words(self) -> list[TimedWord]:
-        """All words; each knows its segment by `line`."""
+        """All words; `line` is the number of the word's segment."""
         return [word for segment in self.segments for word in segment.words]
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the recogniser was unsure of a sentence or more: of noise, or of another language."""
-        return len(self.text.split()) >= _SENTENCE and self.confidence < _SURE
+        """Whether the text is long enough to judge and has a low confidence: noise, or another language."""
+        return len(self.text.split()) >= _MIN_DOUBTFUL_WORDS and self.confidence < _DOUBTFUL_CONFIDENCE
 
     @property
     def timed(self) -> list[TimedWord]:
-        """All words, or where words have no times of their own, whole segments."""
+        """All words; whole segments where words have no times."""
         return self.words or [
             TimedWord(one.text, one.start_s, one.end_s, line=line) for line, one in enumerate(self.segments)
         ]
 
 
 class Transcriber:
-    """A recogniser that is ready for recordings, one after another; as an `Assistant` it answers with text.
+    """A loaded Whisper that transcribes recordings, one after another.
 
     Args:
-        whisper: The recogniser.
-        config: How it writes.
-        name: What it is called in messages.
-        progress: Told while machine code is compiled.
+        whisper: The model.
+        config: How to transcribe.
+        progress: Told while kernels are compiled.
 
-    Attributes:
-        outputs: ("text",).
-        skills: To write down speech.
+    Raises:
+        UsageError: If the model does not know the language.
 
     Example:
         >>> transcriber = load_transcriber()                     # doctest: +SKIP
         >>> transcriber.transcribe(Path("talk.mp3")).text        # doctest: +SKIP
         'Good morning.'
-        >>> transcriber.generate([Path("talk.mp3")]).text        # doctest: +SKIP
-        'Good morning.'
     """
 
-    outputs: tuple[Output, ...] = ("text",)
-    skills: Skills = MappingProxyType({"transcribe": ()})
-    generate = answer_once
-
     def __init__(
-        self,
-        whisper: Whisper,
-        config: TranscribeConfig = PLAIN,
-        *,
-        name: str = DEFAULT,
-        progress: Progress = quiet,
+        self, whisper: Whisper, config: TranscribeConfig = PLAIN, progress: Progress = quiet
     ) -> None:
-        whisper.vocabulary.opening(config.language)  # a wrong language is told before any work
-        self.whisper, self.config, self.name = whisper, config, name
-        self._scribe = Scribe(whisper, config, progress)
+        whisper.vocabulary.opening(config.language)  # raises before any work
+        self.whisper, self.config = whisper, config
+        self._decoder = WindowDecoder(whisper, config, progress)
 
     def transcribe(self, audio: Path, *, progress: Progress = quiet) -> Transcript:
-        """Write down what is said.
+        """Transcribe a file.
 
         Args:
             audio: A sound file, or a video with sound.
@@ -173,69 +154,22 @@ class Transcriber:
             NotFoundError: If there is no such file.
             MediaError: If there is no sound in it.
         """
-        clerk, num_done, length_s = _Clerk(self.whisper, self._scribe, self.config), 0, header_s(audio)
+        running, num_done, length_s = self.start(audio), 0, header_s(audio)
         message = f"listening to {audio.name}"
         progress(0, length_s, message)
-        for num_done in self._hear(audio, clerk):
+        for num_done in running:
             progress(int(num_done / FRAMES_A_SECOND), length_s, message)
-        duration_s = round(num_done / FRAMES_A_SECOND, 2)
-        language = clerk.language or "en"
-        return Transcript(clerk.text.strip(), tuple(clerk.segments), language, duration_s, clerk.confidence)
+        return running.transcript(round(num_done / FRAMES_A_SECOND, 2))
 
-    def reply(
-        self,
-        turns: Sequence[Turn],
-        config: WriteConfig = WRITE_PLAIN,
-        *,
-        to: Output = "text",
-        guide: Guide | None = None,
-    ) -> Generation:
-        """Write down the one sound of the last turn, window by window; see `Assistant.reply`.
+    def start(self, sound: Path | Audio, *, has_words: bool | None = None) -> RunningTranscript:
+        """Begin a transcript; nothing is read before it is iterated over.
 
-        Raises:
-            UsageError: If there is no sound or something besides it, or it is to be written in another way.
+        Args:
+            sound: A file, or an opened sound.
+            has_words: Whether words are timed; None: as the configuration says.
         """
-        sampling = config.sampling
-        is_varied = sampling.temperature > 0 or sampling.repetition_penalty != 1
-        if to != "text" or guide is not None or config.stops or is_varied:
-            raise UsageError(
-                f"{self.name} writes down what is said as it judges best: text, no temperature, no form"
-            )
-        clerk = _Clerk(self.whisper, self._scribe, self.config.model_copy(update={"has_words": False}))
-        steps = self._hear(the_sound(turns[-1].parts, self.name), clerk)
-        return Generation(Dictated(steps, clerk, config.max_tokens, self.whisper.vocabulary.decode))
-
-    def fits(self, text: str, to: Output = "text") -> bool:
-        """Whether a text is read to its end: the instruction to write speech down, which says nothing new."""
-        return text == TEMPLATES["transcribe"]
-
-    def prepare(self, to: Output = "text", progress: Progress = quiet) -> None:
-        """Build what writes; a `Transcriber` is made with it."""
-
-    def with_precision(self, precision: WritePrecision) -> Transcriber:
-        """The same; precision is chosen where it is loaded.
-
-        Raises:
-            UsageError: If 8 or 4 bits are asked for.
-        """
-        if precision in ("int8", "int4"):
-            raise UsageError(f"{self.name} does not write with weights in {precision}; take bf16")
-        return self
-
-    def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
-        """Score every id as the next one, without anything heard."""
-        return self.whisper.model.decoder.score(ids)
-
-    def _hear(self, sound: Path | Audio, clerk: _Clerk) -> Iterator[int]:
-        """Let every window be written down; yields how many frames are done."""
-        model = self.whisper.model
-        heard = audio_blocks(sound) if isinstance(sound, Path) else iter([sound.mono(RATE_HZ)])
-        # Whisper was trained on 16-bit samples, which do not go beyond 1.
-        blocks = (np.clip(block, -1, 1) for block in heard)
-        windows, start = FrameWindows(blocks, model.config.encoder.num_mels, model.window_frames), 0
-        while (window := windows.window(start)).num_real:
-            start += clerk.take(window, start)
-            yield start
+        config = self.config if has_words is None else self.config.model_copy(update={"has_words": has_words})
+        return RunningTranscript(self.whisper, self._decoder, config, sound)
 
 
 def load_transcriber(
@@ -246,14 +180,13 @@ def load_transcriber(
     device: str = "cpu",
     progress: Progress = quiet,
 ) -> Transcriber:
-    """Load a recogniser.
+    """Load a Whisper.
 
     Args:
         name: "whisper-tiny.en", fetched on first use; a folder with a Whisper of any size; `hf:OWNER/NAME`.
-        config: How it writes.
-        precision: `mixed` (the decoder alone in bfloat16) writes what `fp32` writes; `bf16` is half as fast
-            again where the processor has products in bfloat16, and writes another word now and then. `auto`
-            is `mixed`.
+        config: How to transcribe.
+        precision: `mixed` (only the decoder in bfloat16) gives the text of `fp32`. `bf16` is half as fast
+            again on processors with bfloat16 products, and changes a word now and then. `auto` is `mixed`.
         device: "cpu", "cuda", "auto" ...
         progress: Told what is being done.
 
@@ -267,59 +200,83 @@ def load_transcriber(
     place = pick_device(device)
     whisper = load_whisper(folder, "mixed" if precision == "auto" else precision)
     whisper.model.to(place)
-    return Transcriber(whisper, config, name=Path(name).name, progress=progress)
+    return Transcriber(whisper, config, progress)
 
 
 def _folder(name: str | Path, progress: Progress) -> Path:
     if name == DEFAULT:
         return weights(DEFAULT, progress)
-    if isinstance(name, str) and name.startswith("hf:"):
-        from sensorium.assistants.load import from_hub
-
-        return from_hub(name.removeprefix("hf:"))
+    if isinstance(name, str) and name.startswith(hub.PREFIX):
+        return hub.from_hub(name)
     return Path(name)
 
 
-class _Clerk:
-    """Hears windows one after another and keeps what was said."""
+class RunningTranscript:
+    """A transcript in the making. Each step of its iterator decodes a window and yields the frames done.
 
-    def __init__(self, whisper: Whisper, scribe: Scribe, config: TranscribeConfig) -> None:
-        self._whisper, self._scribe, self._config = whisper, scribe, config
+    Args:
+        whisper: The model.
+        decoder: Decodes each window.
+        config: How to transcribe.
+        sound: What to transcribe.
+
+    Attributes:
+        segments: Segments so far.
+        choices: Tokens of the text so far.
+        text: Text so far; it begins with a space.
+        language: Its code; empty until it is known.
+    """
+
+    def __init__(
+        self, whisper: Whisper, decoder: WindowDecoder, config: TranscribeConfig, sound: Path | Audio
+    ) -> None:
+        self._whisper, self._decoder, self._config, self._sound = whisper, decoder, config, sound
         self._previous: list[int] = []
         self.segments: list[Segment] = []
         self.choices: list[Choice] = []
         self.text = ""
         self.language = config.language
 
-    def take(self, window: Window, start: int) -> int:
-        """Write down a window that begins at frame `start`; return how many frames of it are done."""
-        if window.peak < _INAUDIBLE:
+    def __iter__(self) -> Iterator[int]:
+        model, sound = self._whisper.model, self._sound
+        read = audio_blocks(sound) if isinstance(sound, Path) else iter([sound.mono(RATE_HZ)])
+        # Whisper was trained on 16-bit samples, which do not go beyond 1.
+        blocks = (np.clip(block, -1, 1) for block in read)
+        windows, start = FrameWindows(blocks, model.config.encoder.num_mels, model.window_frames), 0
+        while (window := windows.window(start)).num_real:
+            start += self._decode(window, start)
+            yield start
+
+    def transcript(self, duration_s: float) -> Transcript:
+        """The transcript so far."""
+        odds = [math.exp(choice.logprob) for choice in self.choices]
+        confidence = sum(odds) / len(odds) if odds else 1.0
+        language = self.language or "en"
+        return Transcript(self.text.strip(), tuple(self.segments), language, duration_s, confidence)
+
+    def _decode(self, window: Window, start: int) -> int:
+        """Decode a window that begins at frame `start`; return how many of its frames are done."""
+        if window.peak < _SILENT_LOG_MEL:
             return window.num_real
         with torch.inference_mode():
             memory = self._whisper.model.listen(torch.from_numpy(window.frames)[None])
-        draft = self._scribe.write(memory, self.language, self._previous)
-        if self._scribe.is_silence(draft):
+        found = self._decoder.decode(memory, self.language, self._previous)
+        if self._decoder.is_silence(found):
             return window.num_real
-        self.language = self.language or draft.language
+        self.language = self.language or found.language
         first_time = self._whisper.vocabulary.first_time
-        pieces, done = split(draft.ids, first_time, window.num_real)
-        written = zip(draft.ids, draft.logprobs, strict=True)
+        pieces, done = split(found.ids, first_time, window.num_real)
+        written = zip(found.ids, found.logprobs, strict=True)
         texts = iter([Choice(one, logprob) for one, logprob in written if one < first_time])
         kept = [(piece, list(islice(texts, len(piece.ids)))) for piece in pieces]
         kept = [(piece, choices) for piece, choices in kept if piece.end_s > piece.start_s]
         self.choices += [choice for _, choices in kept for choice in choices]
-        self._keep([piece for piece, _ in kept], memory, window, start)
-        if not self._config.is_conditioned or draft.temperature > _WARM:
+        self._add_segments([piece for piece, _ in kept], memory, window, start)
+        if not self._config.is_conditioned or found.temperature > _MAX_CONDITION_TEMPERATURE:
             self._previous = []
         return done
 
-    @property
-    def confidence(self) -> float:
-        """Mean odds of the ids of the text."""
-        odds = [math.exp(choice.logprob) for choice in self.choices]
-        return sum(odds) / len(odds) if odds else 1.0
-
-    def _keep(self, pieces: Sequence[Piece], memory: Memory, window: Window, start: int) -> None:
+    def _add_segments(self, pieces: Sequence[Piece], memory: Memory, window: Window, start: int) -> None:
         offset_s = start / FRAMES_A_SECOND
         words = self._words(pieces, memory, window)
         most_s = longest_s([word.end_s - word.start_s for word, _ in words])
@@ -353,7 +310,7 @@ class _Clerk:
 
 
 def header_s(audio: Path) -> int | None:
-    """Length by the file's header, for the progress alone."""
+    """Length in the file's header, for the progress bar; None if it is not known."""
     try:
         duration_s = probe(audio, limits=HOURS_LIMITS).duration_s
     except MediaError:

@@ -1,6 +1,6 @@
-"""Transcripts as text, JSON, subtitles, TextGrid; the file's ending chooses.
+"""Serializes transcripts as text, JSON, subtitles or TextGrid; the file's extension selects the format.
 
-In: a transcript. Out: text in that format. JSON is `{"text", "segments": [{"start_s", "end_s", "text",
+JSON is `{"text", "segments": [{"start_s", "end_s", "text",
 "words": [{"word", "start_s", "end_s", "confidence"}]}], "language", "duration_s"}`.
 """
 
@@ -19,7 +19,7 @@ from sensorium.speech.transcribe import Transcript
 
 
 def as_json(transcript: Transcript) -> dict[str, object]:
-    """A transcript as plain values."""
+    """Convert a transcript to plain values for JSON."""
     return {
         "text": transcript.text,
         "segments": [
@@ -48,7 +48,7 @@ WRITERS: Mapping[str, Callable[[Transcript], str]] = MappingProxyType(
 
 
 def writer_of(path: Path) -> Callable[[Transcript], str]:
-    """Return the function that writes for an ending, so that a wrong one is told before any work.
+    """Return the serializer of a file's extension; call it before any work to refuse a wrong one.
 
     Raises:
         UsageError: If there is none.
@@ -60,9 +60,9 @@ def writer_of(path: Path) -> Callable[[Transcript], str]:
 
 
 def write_transcript(transcript: Transcript, path: Path) -> None:
-    """Write in the format that the ending of `path` names; the file is whole or absent.
+    """Write in the format of the extension of `path`; the file is complete or absent.
 
     Raises:
-        UsageError: If the ending is none of those.
+        UsageError: If the extension is not known.
     """
     write_atomic(path, writer_of(path)(transcript))

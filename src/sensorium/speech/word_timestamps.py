@@ -1,9 +1,11 @@
-"""When each word of a transcript was said: where the decoder looked while it wrote it.
+"""Times the words of a window by DTW over Whisper's cross-attention.
 
-In: a window's memory and the ids of its text. Out: words with times within the window. Of the heads whose
-cross-attention follows the sound, the shares are made comparable over the ids of a moment (less mean, over
-deviation), smoothed by a median over .14 s, and averaged; the cheapest monotone path through their negative
-(`align.dtw`) says which moment each id belongs to (`whisper/timing.py` of Whisper's code).
+Input: an encoded window and the ids of its text. Output: words with times from the window's beginning. The
+attention weights of the model's alignment heads are standardised over ids, smoothed over time by a median
+filter of 0.14 s, and averaged over heads. The cheapest monotone path through their negative (`dtw`) assigns
+each moment to an id.
+
+Reference: `whisper/timing.py` of the reference code.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from sensorium.models.pretrained.whisper_vocabulary import WrittenWord
 _MEDIAN_WIDTH = 7
 _TOKENS_A_SECOND = 50
 _STEPS = StepPattern("moments", (((1, 0, 1.0),), ((1, 1, 1.0),), ((0, 1, 0.0),)), "n")
-"""Each moment is paid for once; an id may share its moment with the next."""
+"""Each moment costs once; an id may share its moment with the next."""
 _OPENING = "\"'“¿([{-"
 _CLOSING = "\"'.。,，!！?？:：”)]}、"
 _SENTENCE_ENDS = ".。!！?？"
@@ -38,11 +40,11 @@ def word_times(
     """Time the words of a window.
 
     Args:
-        whisper: The recogniser that wrote them.
-        memory: What it heard.
+        whisper: The model that decoded them.
+        memory: The encoded window.
         ids: Ids of text, without times.
         language: Its code.
-        num_frames: Log-mel frames of the window that are sound.
+        num_frames: Log-mel frames of the window before its padding.
 
     Returns:
         Each word with its times from the window's beginning, and how many of `ids` it has.
@@ -55,7 +57,7 @@ def word_times(
     whole = torch.tensor([[vocabulary.start, *opening, *ids]], device=device)
     with torch.inference_mode():
         shares, logits = whisper.model.shares(whole, memory, whisper.alignment_heads)
-    # The place of an id holds what the decoder looked at to write the next one.
+    # The query at an id's position predicts the next id.
     places = slice(len(opening), len(opening) + len(ids) + 1)
     edges = _edges(shares[0, :, places, : max(num_frames // 2, 1)].cpu().numpy())
     odds = logits[0, places][:-1].float().cpu().softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)].numpy()
@@ -80,7 +82,7 @@ def _edges(shares: Float32[np.ndarray, "A N S"]) -> Float64[np.ndarray, " N"]:
 
 
 def _median(values: Float32[np.ndarray, "A N S"]) -> Float32[np.ndarray, "A N S"]:
-    """Median over time, reflected at the ends; as it is where there is too little of it."""
+    """Median over time, reflected at the ends; a series shorter than the filter is returned as it is."""
     half = _MEDIAN_WIDTH // 2
     if values.shape[-1] <= half:
         return values
@@ -91,7 +93,7 @@ def _median(values: Float32[np.ndarray, "A N S"]) -> Float32[np.ndarray, "A N S"
 
 
 def longest_s(lengths_s: Sequence[float]) -> float:
-    """How long a word may be that begins or ends beside a pause: twice the median word, at most 1.4 s.
+    """Longest plausible word beside a pause: twice the median word, at most 1.4 s.
 
     Example:
         >>> longest_s([0.2, 0.3, 1.9])
@@ -102,7 +104,7 @@ def longest_s(lengths_s: Sequence[float]) -> float:
 
 
 def without_pause(words: Sequence[TimedWord], most_s: float) -> list[TimedWord]:
-    """Words of a segment, the pause before it cut off the first, which was looked at with it."""
+    """Shorten the first word of a segment to `most_s`: its attention includes the pause before it."""
     if not words or words[0].end_s - words[0].start_s <= most_s:
         return list(words)
     return [replace(words[0], start_s=words[0].end_s - most_s), *words[1:]]
@@ -112,7 +114,7 @@ _Timed = tuple[WrittenWord, float, float, float]
 
 
 def _shortened(words: Sequence[_Timed]) -> list[_Timed]:
-    """Cut pauses off long words at the ends of sentences: they are looked at with the stop or the next."""
+    """Shorten long words at the ends of sentences: their attention includes the pause there."""
     most_s = longest_s([end_s - start_s for _, start_s, end_s, _ in words])
     kept: list[_Timed] = []
     for place, (word, start_s, end_s, odds) in enumerate(words):
@@ -126,7 +128,7 @@ def _shortened(words: Sequence[_Timed]) -> list[_Timed]:
 
 
 def _joined(words: Sequence[_Timed]) -> list[tuple[TimedWord, int]]:
-    """Put signs to the words that they belong to: they take no time of their own."""
+    """Merge punctuation with the word that it belongs to; it takes no time of its own."""
     joined: list[tuple[TimedWord, int]] = []
     before: tuple[str, int] = ("", 0)
     for word, start_s, end_s, odds in words:

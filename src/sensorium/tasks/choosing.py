@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from sensorium.assistants.ask import ask
 from sensorium.assistants.assistant import PLAIN, Assistant, Generation, WriteConfig
-from sensorium.assistants.capabilities import check_skill
-from sensorium.assistants.router import ComposedAssistant
+from sensorium.assistants.capabilities import check_capability
+from sensorium.assistants.router import AssistantRouter
 from sensorium.core.errors import UsageError
 from sensorium.losses import IGNORED
 from sensorium.media.types import Image
@@ -43,8 +43,8 @@ def draw_best(
     Raises:
         UsageError: If one of the two was not taught its part.
     """
-    judge = judge.member("ask") if isinstance(judge, ComposedAssistant) else judge
-    check_skill(judge.name, judge.skills, "caption")
+    judge = judge.member("ask") if isinstance(judge, AssistantRouter) else judge
+    check_capability(judge.name, judge.capabilities, "caption")
     model = getattr(judge, "model", None)
     if not isinstance(model, MultimodalLM) or "image" not in model.sources:
         raise UsageError(f"{judge.name} looks at no pictures; name one that captions such pictures")

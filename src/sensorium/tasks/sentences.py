@@ -16,6 +16,7 @@ from sensorium.align.captions import caption, inventory
 from sensorium.align.questions import Asker, View, questions
 from sensorium.align.referring import Thing
 from sensorium.align.scenes import PALETTE
+from sensorium.align.text_lines import as_sentence
 from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.data import collections as packages
@@ -116,16 +117,6 @@ def _definitions(num: int, seed: int, progress: Progress) -> list[str]:
 def _shuffled(texts: Sequence[str], num: int, seed: int) -> list[str]:
     order = np.random.default_rng([seed, 29]).permutation(len(texts))
     return [texts[place] for place in islice(order, num)]
-
-
-def as_sentence(text: str) -> str:
-    """A text with a capital letter and a full stop.
-
-    Example:
-        >>> as_sentence("two"), as_sentence("Is it red?")
-        ('Two.', 'Is it red?')
-    """
-    return text[:1].upper() + text[1:] + ("" if text[-1:] in ("", ".", "!", "?") else ".")
 
 
 SOURCES: dict[str, Source] = {

@@ -1,9 +1,8 @@
-"""Words for a part of a film: written by a model, borrowed from a media table, or from what was measured.
+"""Captions for parts of a video: the `Captioner` interface, and captions retrieved or made from features.
 
-In: pictures of a part. Out: one line of text. `Captioner` is the interface: whatever looks at pictures and
-writes a line. A model writes what it sees; the nearest caption of a table is borrowed where there is no such
-model or it has no words; where there is neither, `measured` says what is known: shots, movement, light,
-sound.
+`NearestCaptioner` retrieves the caption of the nearest row of a media table. `measured` needs no model: it
+names shots, motion, brightness and sound. A captioner that asks a generative model is
+`assistants.captioner`.
 """
 
 from __future__ import annotations
@@ -14,16 +13,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from sensorium import media
-from sensorium.assistants.ask import ask
-from sensorium.assistants.assistant import Assistant, write_config
-from sensorium.assistants.capabilities import check_skill
 from sensorium.core.errors import NotFoundError
 from sensorium.core.types import Embedder
 from sensorium.data.table.table import Table
-from sensorium.video.features import Film
+from sensorium.video.features import VideoFeatures
 
-_BRIEF = write_config(48, 0.0)
-"""A caption is a sentence."""
 _LIVELY, _STILL = 9.0, 2.5
 _DARK, _BRIGHT = 60.0, 170.0
 _SPEECH, _QUIET_DB = 0.5, -45.0
@@ -31,18 +25,18 @@ _SPEECH, _QUIET_DB = 0.5, -45.0
 
 @runtime_checkable
 class Captioner(Protocol):
-    """Anything that says in a line what pictures show."""
+    """Captions images in one line."""
 
     def caption(self, pictures: Sequence[media.Image]) -> str:
-        """Describe pictures of one part of a film, in the order of time."""
+        """Caption the images of one part of a video, in order of time."""
 
 
-class NearestCaptions:
-    """Borrows the caption of a table's row that is nearest to the pictures in the joint space.
+class NearestCaptioner:
+    """Retrieves the caption of the table row that is nearest in the embedding space.
 
     Args:
         table: Rows with captions, embedded by `model`.
-        model: Puts pictures into the joint space.
+        model: Embeds images.
         language: Of the caption, where a row has several.
 
     Raises:
@@ -59,7 +53,7 @@ class NearestCaptions:
         self._fields = ("text",) if "text" in fields else None
 
     def caption(self, pictures: Sequence[media.Image]) -> str:
-        """Describe pictures by the caption nearest to their mean."""
+        """Caption images by the row nearest to their mean embedding."""
         mean = self._model.embed(list(pictures)).vectors.mean(axis=0)
         vector = (mean / np.linalg.norm(mean)).astype(np.float32)
         hits = self._table.search(vector, model=self._model, k=1, fields=self._fields)
@@ -67,42 +61,19 @@ class NearestCaptions:
         return texts.get(self._language) or next(iter(texts.values()), "")
 
 
-class WrittenCaptions:
-    """Says what a model sees in each of the pictures, each thing once.
-
-    Args:
-        assistant: Was taught to describe media.
-        otherwise: Asked where the model writes nothing.
-
-    Raises:
-        UsageError: If the model was not taught it.
-    """
-
-    def __init__(self, assistant: Assistant, otherwise: Captioner | None = None) -> None:
-        check_skill(assistant.name, assistant.skills, "caption")
-        self._assistant, self._otherwise = assistant, otherwise
-
-    def caption(self, pictures: Sequence[media.Image]) -> str:
-        """Describe pictures one by one; what was said already is left out."""
-        said = [ask(self._assistant, "caption", [one], config=_BRIEF).text for one in pictures]
-        lines = dict.fromkeys(" ".join(one.split()).rstrip(".") for one in said)
-        text = "; ".join(filter(None, lines))
-        return text if text or self._otherwise is None else self._otherwise.caption(pictures)
-
-
-def measured(film: Film, start_s: float, end_s: float) -> str:
-    """What the numbers say of a part of a film.
+def measured(features: VideoFeatures, start_s: float, end_s: float) -> str:
+    """Caption a part of a video from its features.
 
     Returns:
         Such as `3 shots, lively, dark, speech`.
     """
-    part = film.samples(start_s, end_s)
-    count = sum(start_s <= shot.start_s < end_s for shot in film.shots) or 1
-    motion, light = float(film.motion[part].mean()), float(film.brightness[part].mean())
+    part = features.samples(start_s, end_s)
+    count = sum(start_s <= shot.start_s < end_s for shot in features.shots) or 1
+    motion, light = float(features.motion[part].mean()), float(features.brightness[part].mean())
     words = [f"{count} shot{'s' * (count > 1)}"]
     words += ["lively"] * (motion >= _LIVELY) + ["still"] * (motion < _STILL)
     words += ["dark"] * (light < _DARK) + ["bright"] * (light > _BRIGHT)
-    if film.sound is not None:
-        level_db, speech = film.sound.between(start_s, end_s)
+    if features.sound is not None:
+        level_db, speech = features.sound.between(start_s, end_s)
         words += ["quiet"] if level_db < _QUIET_DB else ["speech"] if speech > _SPEECH else ["sound"]
     return ", ".join(words)

@@ -1,8 +1,8 @@
-"""Chapters of a film: where its content changes, and the files that players and editors read them from.
+"""Divides a video into chapters and serializes them as WebVTT, FFmetadata, JSON or EDL.
 
-In: a watched `Film`. Out: chapters that begin at cuts; WebVTT, FFmetadata, JSON (Podcasting 2.0) and an edit
-decision list (CMX 3600). Where they begin is found by kernel temporal segmentation (`evals.kts`) of what
-the film looks like. Titles are not made here (`captions`).
+Chapters begin at the cuts nearest to the change points of the frame features, found by kernel temporal
+segmentation (`kts`). JSON follows Podcasting 2.0, the edit decision list CMX 3600. Titles come from
+`captions`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float64
 
-from sensorium.video.features import Film
+from sensorium.video.features import VideoFeatures
 from sensorium.video.kts import kts
 
 _MOST_ROWS = 600
@@ -28,12 +28,12 @@ _PENALTY = 0.5
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of a film that belongs together.
+    """A part of a video.
 
     Attributes:
         start_s: Where it begins.
-        end_s: Where the next begins, or the film ends.
-        title: In a few words.
+        end_s: Where the next begins, or the video ends.
+        title: A few words.
     """
 
     start_s: int | float
@@ -41,28 +41,28 @@ class Chapter:
     title: str = ""
 
 
-def find_chapters(film: Film) -> list[Chapter]:
-    """Divide a film at cuts; one of a single view is one chapter.
+def find_chapters(features: VideoFeatures) -> list[Chapter]:
+    """Divide a video at cuts; a video without a change is one chapter.
 
-    A chapter lasts 12 seconds or a twenty-fifth of the film at least.
+    A chapter lasts at least 12 seconds or 4 % of the video.
     """
-    shortest_s = max(_SHORTEST_S, film.duration_s * _SHORTEST_SHARE)
-    cuts = np.array([shot.start_s for shot in film.shots[1:]])
-    most = min(_MOST_CHAPTERS - 1, int(film.duration_s / shortest_s) - 1)
+    shortest_s = max(_SHORTEST_S, features.duration_s * _SHORTEST_SHARE)
+    cuts = np.array([shot.start_s for shot in features.shots[1:]])
+    most = min(_MOST_CHAPTERS - 1, int(features.duration_s / shortest_s) - 1)
     if most < 1 or len(cuts) == 0:
-        return [Chapter(0.0, film.duration_s)]
-    rows, times_s = _thinned(film)
+        return [Chapter(0.0, features.duration_s)]
+    rows, times_s = _thinned(features)
     changes = kts(rows, max_changes=most, penalty=_PENALTY)
     edges = [0.0]
     for change_s in times_s[changes].tolist():
         cut = float(cuts[np.argmin(np.abs(cuts - change_s))])
-        if cut - edges[-1] >= shortest_s and film.duration_s - cut >= shortest_s:
+        if cut - edges[-1] >= shortest_s and features.duration_s - cut >= shortest_s:
             edges.append(cut)
-    return [Chapter(a, b) for a, b in pairwise([*edges, film.duration_s])]
+    return [Chapter(a, b) for a, b in pairwise([*edges, features.duration_s])]
 
 
 def titled(chapters: Sequence[Chapter], titles: Sequence[str]) -> list[Chapter]:
-    """Chapters with titles; an empty one becomes `Chapter 3`."""
+    """Add titles to chapters; an empty title becomes `Chapter 3`."""
     return [
         replace(chapter, title=" ".join(title.split()) or f"Chapter {number}")
         for number, (chapter, title) in enumerate(zip(chapters, titles, strict=True), start=1)
@@ -70,7 +70,7 @@ def titled(chapters: Sequence[Chapter], titles: Sequence[str]) -> list[Chapter]:
 
 
 def to_webvtt(chapters: Sequence[Chapter]) -> str:
-    """Chapters as a WebVTT file, for `<track kind="chapters">`.
+    """Serialize chapters as WebVTT, for `<track kind="chapters">`.
 
     Reference:
         W3C WebVTT, section 2.4: a cue's text holds no arrow, and `&` and `<` are escaped.
@@ -93,9 +93,9 @@ def to_webvtt(chapters: Sequence[Chapter]) -> str:
 
 
 def to_ffmetadata(chapters: Sequence[Chapter], title: str) -> str:
-    """Chapters as FFmpeg reads them.
+    """Serialize chapters as FFmetadata.
 
-    `ffmpeg -i film.mp4 -i chapters.ffmeta -map_metadata 1 -codec copy out.mp4` writes them into a film.
+    `ffmpeg -i film.mp4 -i chapters.ffmeta -map_metadata 1 -codec copy out.mp4` writes them into a video.
     """
     lines = [";FFMETADATA1", f"title={_escaped(title)}"]
     for chapter in chapters:
@@ -106,7 +106,7 @@ def to_ffmetadata(chapters: Sequence[Chapter], title: str) -> str:
 
 
 def to_json(chapters: Sequence[Chapter], title: str) -> str:
-    """Chapters as JSON.
+    """Serialize chapters as JSON.
 
     Reference:
         Podcasting 2.0, JSON chapters 1.2.
@@ -118,10 +118,10 @@ def to_json(chapters: Sequence[Chapter], title: str) -> str:
     return json.dumps({"version": "1.2.0", "title": title, "chapters": listed}, ensure_ascii=False, indent=1)
 
 
-def to_edl(stretches: Sequence[Chapter], title: str, frame_rate_hz: float, file_name: str) -> str:
-    """Stretches as an edit decision list (CMX 3600) that rebuilds them one after another.
+def to_edl(spans: Sequence[Chapter], title: str, frame_rate_hz: float, file_name: str) -> str:
+    """Serialize time spans as an edit decision list (CMX 3600) that plays them one after another.
 
-    Times are rounded to frames of the nearest whole rate, and counted without drop frames.
+    Times are rounded to frames of the nearest integer rate, in non-drop-frame timecode.
 
     Example:
         >>> print(to_edl([Chapter(2, 3.5, "frog")], "film", 25.0, "film.mp4").splitlines()[3])
@@ -129,18 +129,18 @@ def to_edl(stretches: Sequence[Chapter], title: str, frame_rate_hz: float, file_
     """
     rate = max(1, min(99, round(frame_rate_hz)))
     lines, position = [f"TITLE: {_ascii(title)}", "FCM: NON-DROP FRAME", ""], 0
-    for number, stretch in enumerate(stretches, start=1):
-        start, end = (int(time_s * rate + 0.5) for time_s in (stretch.start_s, stretch.end_s))
+    for number, span in enumerate(spans, start=1):
+        start, end = (int(time_s * rate + 0.5) for time_s in (span.start_s, span.end_s))
         end = max(end, start + 1)
         codes = (_timecode(at, rate) for at in (start, end, position, position + end - start))
         lines.append(f"{number:03d}  AX       B     C        {' '.join(codes)}")
-        lines += [f"* FROM CLIP NAME: {_ascii(file_name)}", f"* COMMENT: {_ascii(stretch.title)}"]
+        lines += [f"* FROM CLIP NAME: {_ascii(file_name)}", f"* COMMENT: {_ascii(span.title)}"]
         position += end - start
     return "\n".join(lines) + "\n"
 
 
 def clock(time_s: int | float, places: int = 0) -> str:
-    """Time of day since the start: `1:02:03`, or with `places` of a second `01:02:03.500`.
+    """Format seconds as `1:02:03`, or with `places` decimals as `01:02:03.500`.
 
     Example:
         >>> clock(62), clock(3723.5), clock(62, 3)
@@ -154,17 +154,17 @@ def clock(time_s: int | float, places: int = 0) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def _thinned(film: Film) -> tuple[Float64[np.ndarray, "n D"], Float64[np.ndarray, " n"]]:
-    """Unit rows at even times, at most so many that their Gram matrix is small."""
-    count = min(len(film.times_s), _MOST_ROWS)
-    groups = np.array_split(np.arange(len(film.times_s)), count)
-    rows = np.stack([film.features[group].mean(axis=0, dtype=np.float64) for group in groups])
+def _thinned(features: VideoFeatures) -> tuple[Float64[np.ndarray, "n D"], Float64[np.ndarray, " n"]]:
+    """Unit frame features at even times, at most `_MOST_ROWS`, so that their Gram matrix is small."""
+    count = min(len(features.times_s), _MOST_ROWS)
+    groups = np.array_split(np.arange(len(features.times_s)), count)
+    rows = np.stack([features.vectors[group].mean(axis=0, dtype=np.float64) for group in groups])
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-    return rows, film.times_s[[group[0] for group in groups]]
+    return rows, features.times_s[[group[0] for group in groups]]
 
 
 def _escaped(text: str) -> str:
-    """FFmetadata: `=`, `;`, `#`, backslash and line breaks are special."""
+    """Escape `=`, `;`, `#` and backslash for FFmetadata, and remove line breaks."""
     return re.sub(r"([=;#\\])", r"\\\1", " ".join(text.split()))
 
 

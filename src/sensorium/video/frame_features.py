@@ -1,7 +1,7 @@
-"""What a tiny frame looks like, as a vector: colours, edges and motion, each by their place in the picture.
+"""Hand-made feature vector of a thumbnail: grids of colours, edge orientations and motion.
 
-In: a thumbnail and the one before it. Out: numbers whose cosine says how alike two moments look. No learned
-weights: this is what a summary compares where no model is given.
+The cosine of two vectors is the visual similarity of two moments. There are no learned weights; a summary
+uses these features where no embedding model is given.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ DIM = _COLOURS + _EDGES + _MOTION
 _WEIGHTS = (1.0, 0.7, 0.3)
 
 
-def appearance(
+def frame_features(
     pixels: UInt8[np.ndarray, "27 48 3"], before: UInt8[np.ndarray, "27 48 3"]
 ) -> Float32[np.ndarray, " D"]:
-    """Describe a frame.
+    """Compute the features of a frame.
 
     Args:
         pixels: The frame.
         before: The one before it, for the motion.
 
     Returns:
-        Three blocks of equal length each but for their weights; a block without content is zero.
+        Three concatenated blocks (colours, edges, motion), each of unit norm times its weight; an empty block
+        is zero.
 
     Example:
-        >>> appearance(np.zeros((27, 48, 3), np.uint8), np.zeros((27, 48, 3), np.uint8)).shape == (DIM,)
+        >>> frame_features(np.zeros((27, 48, 3), np.uint8), np.zeros((27, 48, 3), np.uint8)).shape == (DIM,)
         True
     """
     picture = pixels.astype(np.float32) / 255
@@ -49,13 +50,13 @@ def appearance(
 
 
 def sharpness(pixels: UInt8[np.ndarray, "H W 3"]) -> float:
-    """Mean strength of the edges, 0 to 255: a blurred or empty frame has little."""
+    """Mean gradient magnitude, 0 to 255; low for blurred or empty frames."""
     grey = pixels.astype(np.float32).mean(axis=2)
     return float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
 
 
 def _grid(values: Float32[np.ndarray, "H W C"], grid: tuple[int, int]) -> Float32[np.ndarray, " n"]:
-    """Means over the cells of a grid."""
+    """Mean of each cell of a grid."""
     height, width = values.shape[:2]
     rows, columns = (
         np.arange(count) * side // count for count, side in zip(grid, (height, width), strict=True)

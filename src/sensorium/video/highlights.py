@@ -1,13 +1,13 @@
-"""Which parts of a film are worth showing: clips, their scores, and the best that fit into a given time.
+"""Scores the clips of a video and selects highlights within a time budget.
 
-In: a `Film`, and vectors of its clips and of a query where a model is at hand. Out: scores of 0 to 1 and the
-chosen clips. A clip's score is the weighted mean of signals, each as the share of clips that lie below:
+Input: `VideoFeatures`, and embeddings of the clips and of a query where a model is given. A clip's score of
+0 to 1 is the weighted mean of these signals, each as a percentile among the clips:
 
-- **novelty**: how unlike it is to everything shown before it, so that a repeated view counts once;
-- **motion**, **level** of the sound and **speech**;
-- **relevance**: cosine with the query, where there is one, from the least to the greatest.
+- **novelty**: 1 less the greatest cosine with an earlier clip, so that a repeated view counts once;
+- **motion**, sound **level** and **speech** probability;
+- **relevance**: cosine with the query, scaled from the least to the greatest.
 
-Black or empty clips score 0. What is chosen maximises seconds times score, exactly (`evals.knapsack`).
+Black or empty clips score 0. The selection maximises seconds times score exactly (`knapsack`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jaxtyping import Float, Float64
 
 from sensorium.core.errors import UsageError
 from sensorium.evals.ranks import ranks
-from sensorium.video.features import Film
+from sensorium.video.features import VideoFeatures
 from sensorium.video.knapsack import knapsack
 
 _BLACK = 12.0
@@ -35,14 +35,14 @@ _UNITS = 50_000
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each signal counts; those that a film lacks are left out.
+    """Weights of the signals; signals that a video lacks are left out.
 
     Attributes:
-        novelty: Unlike what was shown before.
-        motion: Pictures that change.
+        novelty: Unlike earlier clips.
+        motion: Change between frames.
         level: Loudness.
-        speech: Somebody speaks.
-        relevance: Like the query.
+        speech: Speech probability.
+        relevance: Similarity to the query.
     """
 
     novelty: int | float = 1.0
@@ -80,10 +80,10 @@ class Clip:
 
 
 def read_length(text: str, duration_s: float) -> float:
-    """Seconds that `15%`, `30s`, `90`, `2m30s` or `1:30` mean in a film.
+    """Seconds that `15%`, `30s`, `90`, `2m30s` or `1:30` mean for a video.
 
     Raises:
-        UsageError: If it is none of these, or nothing.
+        UsageError: If it is none of these, or zero.
 
     Example:
         >>> read_length("15%", 200.0), read_length("1:30", 200.0), read_length("2m30s", 60.0)
@@ -104,29 +104,29 @@ def read_length(text: str, duration_s: float) -> float:
     return min(seconds, duration_s)
 
 
-def clips_of(film: Film, budget_s: float) -> list[Clip]:
-    """Split shots into equal parts short enough that several fit into `budget_s`."""
+def clips_of(features: VideoFeatures, budget_s: float) -> list[Clip]:
+    """Split each shot into equal clips, short enough that several fit into `budget_s`."""
     longest_s = max(_SHORTEST_S, min(_LONGEST_S, budget_s / 5))
     clips: list[Clip] = []
-    for number, shot in enumerate(film.shots):
+    for number, shot in enumerate(features.shots):
         count = max(1, math.ceil(shot.duration_s / longest_s - 1e-9))
         edges = np.linspace(shot.start_s, shot.end_s, count + 1).tolist()
         for start_s, end_s in pairwise(edges):
-            clips.append(Clip(start_s, end_s, number, key_time(film, start_s, end_s)))
+            clips.append(Clip(start_s, end_s, number, key_time(features, start_s, end_s)))
     return clips
 
 
-def key_time(film: Film, start_s: float, end_s: float) -> float:
-    """Time of the clearest frame: sharp and still, away from the cuts where there is room."""
+def key_time(features: VideoFeatures, start_s: float, end_s: float) -> float:
+    """Time of the key frame: sharp and still, away from the cuts where there is room."""
     margin_s = (end_s - start_s) * 0.15
-    part = film.samples(start_s + margin_s, end_s - margin_s)
-    clear = film.sharpness[part] - film.motion[part] - 1000 * (film.brightness[part] < _BLACK)
-    time_s = float(film.times_s[part][int(np.argmax(clear))])
+    part = features.samples(start_s + margin_s, end_s - margin_s)
+    clear = features.sharpness[part] - features.motion[part] - 1000 * (features.brightness[part] < _BLACK)
+    time_s = float(features.times_s[part][int(np.argmax(clear))])
     return time_s if start_s <= time_s < end_s else start_s
 
 
 def score(
-    film: Film,
+    features: VideoFeatures,
     clips: Sequence[Clip],
     *,
     vectors: Float[np.ndarray, "n E"] | None = None,
@@ -136,34 +136,34 @@ def score(
     """Score clips.
 
     Args:
-        film: That they are of.
+        features: Of the video.
         clips: Ascending.
-        vectors: Unit vectors of the clips in a joint space; None: by their appearance.
-        query: Unit vector of what is looked for.
-        weights: How much each signal counts.
+        vectors: Unit embeddings of the clips; None: their frame features are compared.
+        query: Unit embedding of the query.
+        weights: Of the signals.
 
     Returns:
-        Scores of 0 to 1, and the signals behind them by name.
+        Scores of 0 to 1, and the signals by name.
     """
     weights = weights or Weights()
-    looks = _looks(film, clips) if vectors is None else np.asarray(vectors, np.float64)
-    signals = {"novelty": _novelty(looks), "motion": _mean(film.motion, film, clips)}
-    if film.sound is not None:
-        heard = np.array([film.sound.between(clip.start_s, clip.end_s) for clip in clips])
+    looks = _looks(features, clips) if vectors is None else np.asarray(vectors, np.float64)
+    signals = {"novelty": _novelty(looks), "motion": _mean(features.motion, features, clips)}
+    if features.sound is not None:
+        heard = np.array([features.sound.between(clip.start_s, clip.end_s) for clip in clips])
         signals |= {"level": heard[:, 0], "speech": heard[:, 1]}
     if query is not None:
         signals["relevance"] = looks @ np.asarray(query, np.float64)
     signals = {name: np.round(values, 6) for name, values in signals.items()}
     scores = _weighted(signals, {name: getattr(weights, name) for name in signals})
-    is_black = _mean(film.brightness, film, clips) < _BLACK
-    is_empty = is_black | (_mean(film.sharpness, film, clips) < _EMPTY_SHARPNESS)
+    is_black = _mean(features.brightness, features, clips) < _BLACK
+    is_empty = is_black | (_mean(features.sharpness, features, clips) < _EMPTY_SHARPNESS)
     return np.where(is_empty, 0.0, scores), signals
 
 
 def choose(clips: Sequence[Clip], scores: Float[np.ndarray, " n"], budget_s: float) -> list[int]:
-    """Numbers of the clips of greatest worth (seconds times score) that last at most `budget_s`.
+    """Numbers of the clips with the greatest total of seconds times score that last at most `budget_s`.
 
-    Where not even one fits, or all score 0, the best one is taken: a summary is never empty.
+    If none fits or all score 0, the best clip is taken: a summary is never empty.
     """
     unit_s = max(0.001, budget_s / _UNITS)
     sizes = [math.ceil(clip.duration_s / unit_s - 1e-6) for clip in clips]
@@ -178,7 +178,7 @@ def choose(clips: Sequence[Clip], scores: Float[np.ndarray, " n"], budget_s: flo
 def _weighted(
     signals: Mapping[str, Float64[np.ndarray, " n"]], weights: Mapping[str, float]
 ) -> Float64[np.ndarray, " n"]:
-    """Weighted mean; a signal that is the same everywhere says nothing and is left out."""
+    """Weighted mean of the signals that vary."""
     telling = {name: weights[name] for name, values in signals.items() if np.ptp(values) > 0}
     count = len(next(iter(signals.values())))
     total = sum(telling.values())
@@ -190,7 +190,7 @@ def _weighted(
 
 
 def _scaled(name: str, values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """0 to 1: the share of clips that lie below; relevance by value, or what fits would not stand out."""
+    """Scale to 0..1 by rank; relevance by value, so that a good match stands out."""
     if name == "relevance":
         relative: np.ndarray = (values - values.min()) / np.ptp(values)
         return relative
@@ -198,7 +198,7 @@ def _scaled(name: str, values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray,
 
 
 def _novelty(looks: Float64[np.ndarray, "n D"]) -> Float64[np.ndarray, " n"]:
-    """1 less the greatest cosine with anything before; the first is as new as anything."""
+    """1 less the greatest cosine with an earlier clip; the first clip gets the maximum."""
     novelty = np.ones(len(looks))
     for at in range(1, len(looks)):
         novelty[at] = 1 - float((looks[:at] @ looks[at]).max())
@@ -207,11 +207,11 @@ def _novelty(looks: Float64[np.ndarray, "n D"]) -> Float64[np.ndarray, " n"]:
     return novelty
 
 
-def _looks(film: Film, clips: Sequence[Clip]) -> Float64[np.ndarray, "n D"]:
-    """Unit mean appearance of each clip."""
+def _looks(features: VideoFeatures, clips: Sequence[Clip]) -> Float64[np.ndarray, "n D"]:
+    """Normalised mean of the frame features of each clip."""
     means = np.stack(
         [
-            film.features[film.samples(clip.start_s, clip.end_s)].mean(axis=0, dtype=np.float64)
+            features.vectors[features.samples(clip.start_s, clip.end_s)].mean(axis=0, dtype=np.float64)
             for clip in clips
         ]
     )
@@ -220,5 +220,7 @@ def _looks(film: Film, clips: Sequence[Clip]) -> Float64[np.ndarray, "n D"]:
     return looks
 
 
-def _mean(values: Float[np.ndarray, " m"], film: Film, clips: Sequence[Clip]) -> Float64[np.ndarray, " n"]:
-    return np.array([float(values[film.samples(clip.start_s, clip.end_s)].mean()) for clip in clips])
+def _mean(
+    values: Float[np.ndarray, " m"], features: VideoFeatures, clips: Sequence[Clip]
+) -> Float64[np.ndarray, " n"]:
+    return np.array([float(values[features.samples(clip.start_s, clip.end_s)].mean()) for clip in clips])

@@ -1,6 +1,6 @@
-"""The 0/1 knapsack, solved exactly: which things to take so that their worth is greatest and they fit.
+"""Solves the 0/1 knapsack problem exactly: the items of greatest total value within a capacity.
 
-Dynamic programming over capacities, one vector operation a thing; what was taken is kept in one bit a cell.
+Dynamic programming over capacities, one vector operation an item; choices take one bit a cell.
 """
 
 from __future__ import annotations
@@ -20,23 +20,22 @@ def knapsack(
     sizes: Int[np.ndarray, " n"] | Sequence[int],
     capacity: int,
 ) -> list[int]:
-    """Choose things of greatest total value whose total size is at most `capacity`.
+    """Choose the items of greatest total value whose total size is at most `capacity`.
 
     Args:
-        values: Worth of each; one of no worth is never taken.
-        sizes: Whole numbers, at least 0.
+        values: Value of each item; items without value are never taken.
+        sizes: Integers, at least 0.
         capacity: At least 0.
 
     Returns:
-        Ascending numbers of those taken. O(n capacity) time, n capacity / 8 bytes.
+        Ascending indices of the items. O(n capacity) time, n capacity / 8 bytes.
 
     Raises:
-        UsageError: If the lengths differ, a size is negative or a value is not finite, or it is too large a
-            problem.
+        UsageError: If the lengths differ, a size is negative, a value is not finite, or the problem is too
+            large.
 
     Reference:
-        R. Bellman, Dynamic Programming (1957); the greedy choice by density, common in its place, can miss
-        half of the worth.
+        R. Bellman, Dynamic Programming (1957). The greedy choice by density can miss half of the value.
 
     Example:
         >>> knapsack([6.0, 10.0, 12.0], [1, 2, 3], 5)
@@ -63,7 +62,7 @@ def knapsack(
 
 
 def _trace(taken: list[np.ndarray], sizes: list[int], room: int) -> list[int]:
-    """Walk back from the last thing: a set bit says that it was taken with so much room."""
+    """Trace back from the last item: a set bit says that it was taken at this capacity."""
     chosen: list[int] = []
     for number in range(len(taken) - 1, -1, -1):
         if taken[number][room >> 3] >> (7 - (room & 7)) & 1:

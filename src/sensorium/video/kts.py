@@ -1,7 +1,7 @@
-"""Kernel temporal segmentation (KTS): where the content of a sequence changes.
+"""Kernel temporal segmentation (KTS): finds change points of a sequence of vectors.
 
-In: one vector for each moment. Out: change points. Segments are those whose vectors scatter least about their
-means, found exactly by dynamic programming; how many there are is decided by a penalty.
+The segments minimise the scatter of the vectors about their means, exactly, by dynamic programming. A penalty
+selects the number of segments.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def kts(
         features: (n, D); rows of length 1 make the kernel the cosine.
         max_changes: Most changes; at most n - 1 are used.
         penalty: Larger gives fewer segments (`vmax` of the reference code).
-        num_changes: Exactly so many, whatever the penalty.
+        num_changes: Exact number of changes; the penalty is then ignored.
 
     Returns:
         Ascending: at which rows a new segment begins (0 is not among them).

@@ -1,12 +1,12 @@
-"""Video summaries against what people chose, by the rules of SumMe and TVSum.
+"""Evaluates video summaries against human annotations by the protocols of SumMe and TVSum.
 
-In: importance scores at sampled frames and what people marked. Out: F-score and rank correlations, always
-beside those of random scores, evenly spread segments and the people themselves, since on these data sets
-random summaries come near to trained ones in F (Otani et al., CVPR 2019): read the rank correlations first.
+Input: importance scores at sampled frames, and annotations. Output: F-score and rank correlations, with the
+baselines `random`, `uniform` and `human`. On these data sets random summaries reach almost the F-score of
+trained ones (Otani et al., CVPR 2019): read the rank correlations first.
 
-Rules (Zhang et al. 2016, arXiv 1605.08110, section 4.1, and the `eccv16` files that others evaluate on):
-a score holds from its frame to the next sampled one; segments have the mean score of their frames; a 0/1
-knapsack fills 15 % of the frames; F against each person; SumMe takes the greatest, TVSum the mean.
+Protocol (Zhang et al. 2016, arXiv 1605.08110, section 4.1, and the `eccv16` files): a score holds from its
+frame to the next sampled one. A segment has the mean score of its frames. A 0/1 knapsack selects segments for
+15 % of the frames. F is computed against each annotator; SumMe takes the maximum, TVSum the mean.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _RANDOM_DRAWS = 100
 
 @dataclass(frozen=True, eq=False)
 class MarkedVideo:
-    """A video and what people marked in it; names are those of the `eccv16` files.
+    """An annotated video; names are those of the `eccv16` files.
 
     Attributes:
         change_points: First and last frame of each segment, (s, 2), both included.
         num_frames: Of the video.
         picks: Sampled frames, ascending, (p,).
-        user_summary: Whether each person took each frame, (users, num_frames).
-        user_scores: Importance by each person at `picks`, (users, p), as TVSum has it beside these files.
-        gtscore: Importance by all people together, (p,).
+        user_summary: Whether each annotator selected each frame, (users, num_frames).
+        user_scores: Importance by each annotator at `picks`, (users, p), from TVSum's own files.
+        gtscore: Importance by all annotators, (p,).
         name: Of the video.
     """
 
@@ -68,7 +68,7 @@ class MarkedVideo:
 
     @property
     def references(self) -> Float64[np.ndarray, "users p"]:
-        """Scores that ranks are compared with: each person's, else `gtscore`, else the share of people."""
+        """Reference scores: each annotator's, else `gtscore`, else the share of annotators."""
         if self.user_scores is not None:
             return self.user_scores.astype(np.float64)
         if self.gtscore is not None:
@@ -79,12 +79,12 @@ class MarkedVideo:
 
 @dataclass(frozen=True)
 class SummaryScore:
-    """How well scores agree with people.
+    """Agreement of scores with the annotators.
 
     Attributes:
         f: F-score of the summary, 0 to 1.
-        kendall: Tau-b of the scores, mean over people.
-        spearman: Rho of the scores, mean over people.
+        kendall: Tau-b of the scores, mean over annotators.
+        spearman: Rho of the scores, mean over annotators.
     """
 
     f: float
@@ -93,11 +93,11 @@ class SummaryScore:
 
 
 def evaluate_summary(scores: Float[np.ndarray, " p"], video: MarkedVideo, rule: Rule) -> SummaryScore:
-    """Measure importance scores at `video.picks`.
+    """Evaluate importance scores at `video.picks`.
 
     Args:
-        scores: Any scale.
-        video: What people marked.
+        scores: On any scale.
+        video: Annotated.
         rule: `max` for SumMe, `avg` for TVSum.
 
     Raises:
@@ -112,10 +112,10 @@ def evaluate_summary(scores: Float[np.ndarray, " p"], video: MarkedVideo, rule: 
 
 
 def baselines(video: MarkedVideo, rule: Rule, *, seed: int = 0) -> dict[str, SummaryScore]:
-    """Rows to stand beside every result: `random`, `uniform` and, of two or more people, `human`.
+    """Baseline scores: `random`, `uniform` and, with two or more annotators, `human`.
 
-    random: mean over 100 draws of scores. uniform: segments spread evenly up to 15 %, scores all equal, so
-    its correlations are 0. human: each person against the others, mean over people.
+    random: mean over 100 draws of scores. uniform: segments spread evenly up to 15 %; its correlations are 0.
+    human: each annotator against the others, mean over annotators.
     """
     rng = np.random.default_rng(seed)
     drawn = [evaluate_summary(rng.random(len(video.picks)), video, rule) for _ in range(_RANDOM_DRAWS)]
@@ -131,7 +131,7 @@ def baselines(video: MarkedVideo, rule: Rule, *, seed: int = 0) -> dict[str, Sum
 def evaluate_dataset(
     videos: list[MarkedVideo], predict: Callable[[MarkedVideo], Float[np.ndarray, " p"]], rule: Rule
 ) -> dict[str, SummaryScore]:
-    """Mean over videos of `model` and of the baselines; nothing is chosen on test videos."""
+    """Mean over videos of `model` and of the baselines; nothing is tuned on test videos."""
     if not videos:
         raise UsageError("no videos to evaluate; give at least one")
     rows: dict[str, list[SummaryScore]] = {}
@@ -145,7 +145,7 @@ def evaluate_dataset(
 def select_frames(
     scores: Float[np.ndarray, " p"], video: MarkedVideo, *, share: float = SHARE
 ) -> Bool[np.ndarray, " frames"]:
-    """The summary that scores mean: segments of greatest total score within a share of the frames."""
+    """Select the segments of greatest total score within a share of the frames."""
     by_frame = np.zeros(video.num_frames)
     ends = np.append(video.picks[1:], video.num_frames)
     for start, end, value in zip(video.picks, ends, scores, strict=True):
@@ -160,7 +160,7 @@ def select_frames(
 
 
 def uniform_frames(video: MarkedVideo, *, share: float = SHARE) -> Bool[np.ndarray, " frames"]:
-    """Segments spread evenly: halves, then quarters, ..., as long as they fit."""
+    """Select evenly spread segments: halves, then quarters, ..., as long as they fit."""
     room, taken = int(video.num_frames * share), list[int]()
     for number in _spread_order(len(video.change_points)):
         start, stop = video.change_points[number]
@@ -173,7 +173,7 @@ def uniform_frames(video: MarkedVideo, *, share: float = SHARE) -> Bool[np.ndarr
 def f_score(
     summary: Bool[np.ndarray, " frames"], users: Bool[np.ndarray, "users frames"], rule: Rule
 ) -> float:
-    """F of chosen frames against each person's; the greatest (`max`) or the mean (`avg`).
+    """F of selected frames against each annotator's; the maximum (`max`) or the mean (`avg`).
 
     Example:
         >>> users = np.array([[1, 1, 0, 0], [0, 0, 1, 1]], bool)
@@ -222,7 +222,7 @@ def _with_ranks(
 
 
 def _leave_one_out(video: MarkedVideo, person: int, rule: Rule) -> SummaryScore:
-    """One person as if a model: the summary and the scores against those of all others."""
+    """Evaluate one annotator's summary and scores against those of all others."""
     others = np.arange(len(video.user_summary)) != person
     f = f_score(video.user_summary[person], video.user_summary[others], rule)
     if video.user_scores is not None:
@@ -241,7 +241,7 @@ def _frames_of(segments: list[int], video: MarkedVideo) -> Bool[np.ndarray, " fr
 
 
 def _spread_order(count: int) -> list[int]:
-    """0 to count - 1 in an order whose beginnings are spread evenly (van der Corput)."""
+    """0 to count - 1 in van der Corput order: every prefix is spread evenly."""
     bits = max(1, (count - 1).bit_length())
     order = [int(f"{number:0{bits}b}"[::-1], 2) for number in range(1 << bits)]
     return [number for number in order if number < count]

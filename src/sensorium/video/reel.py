@@ -1,9 +1,9 @@
-"""A highlight reel: stretches of a video joined into one MP4, each with its own sound, in step.
+"""Writes a highlight reel: spans of a video concatenated into one MP4 (H.264, AAC) with synchronous sound.
 
-In: a video and stretches of it. Out: H.264 and AAC. Pictures keep the times that they had, so variable frame
-rates stay variable; what is on screen when a stretch begins is its first picture. Sound is placed by its time
-stamps to the sample, holes are silence, and both tracks count from the same clock: they cannot drift apart.
-Pictures are stored upright, with square pixels and even sides. One frame of each is in memory.
+Frames keep their times, so a variable frame rate stays variable. The first frame of a span is the one on
+display when it begins. Sound is placed by its time stamps to the sample, gaps are silent. Both tracks use one
+clock and cannot drift apart. Frames are stored upright, with square pixels and even sides. One frame and one
+block are in memory.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from sensorium.core.runtime import Progress, quiet
 from sensorium.media.frames import Movie, Painter, opened_movie
 from sensorium.media.orientation import UPRIGHT
 from sensorium.media.video import fit, frame_orientation, pixel_aspect
-from sensorium.video.seek import Ear, Screen
+from sensorium.video.seek import FrameCursor, SoundCursor
 
 if TYPE_CHECKING:
     import av.audio.frame
     import av.container
     import av.video.frame
 
-Stretch = tuple[float, float]
+Span = tuple[float, float]
 
 _CLOCK_HZ = 90_000
 _AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -44,12 +44,12 @@ _EDGE_S = 0.005
 
 @dataclass(frozen=True)
 class Reel:
-    """What was written.
+    """A written reel.
 
     Attributes:
         path: The file.
-        duration_s: Sum of the stretches.
-        num_frames: Pictures in it.
+        duration_s: Sum of the spans.
+        num_frames: Number of frames.
         has_sound: Whether the video had sound.
     """
 
@@ -61,49 +61,45 @@ class Reel:
 
 def write_reel(
     video: Path,
-    stretches: Sequence[Stretch],
+    spans: Sequence[Span],
     path: Path,
     *,
     titles: Sequence[str] = (),
     max_px: int = 720,
     progress: Progress = quiet,
 ) -> Reel:
-    """Join stretches of a video; the file is whole or absent.
+    """Concatenate spans of a video; the file is complete or absent.
 
     Args:
-        video: What to cut from.
-        stretches: Start and end in seconds, ascending and apart.
+        video: The source.
+        spans: Start and end in seconds, ascending and disjoint.
         path: Where the reel goes.
-        titles: Chapter marks in it, one for each stretch.
-        max_px: Most that its short side has.
-        progress: Told the seconds that were written.
+        titles: Chapter titles in it, one for each span.
+        max_px: Longest allowed short side.
+        progress: Told the seconds that are done.
 
     Raises:
-        UsageError: If the stretches are none, empty, or out of order.
-        MediaError: If not one picture of them decodes.
+        UsageError: If there are no spans, or they are empty or out of order.
+        MediaError: If none of their frames decodes.
     """
-    if (
-        not stretches
-        or any(b <= a for a, b in stretches)
-        or any(c < b for (_, b), (c, _) in pairwise(stretches))
-    ):
-        raise UsageError(f"stretches {list(stretches)[:3]}...: expected start before end, in order and apart")
-    if titles and len(titles) != len(stretches):
-        raise UsageError(f"{len(titles)} titles for {len(stretches)} stretches; expected one for each")
+    if not spans or any(b <= a for a, b in spans) or any(c < b for (_, b), (c, _) in pairwise(spans)):
+        raise UsageError(f"stretches {list(spans)[:3]}...: expected start before end, in order and apart")
+    if titles and len(titles) != len(spans):
+        raise UsageError(f"{len(titles)} titles for {len(spans)} stretches; expected one for each")
     made: list[Reel] = []
 
     def write(temporary: Path) -> None:
         with opened_movie(video, will_seek=True) as pictures, opened_movie(video) as sounds:
             sounds = replace(sounds, can_seek=pictures.can_seek)
             writer = _Writer(pictures, sounds, temporary, max_px)
-            made.append(writer.write(stretches, titles, path, progress))
+            made.append(writer.write(spans, titles, path, progress))
 
     replace_atomic(path, write)
     return made[0]
 
 
 class _Writer:
-    """One reel in the making."""
+    """Encodes one reel."""
 
     def __init__(self, pictures: Movie, sounds: Movie, path: Path, max_px: int) -> None:
         self._pictures, self._sounds, self._path = pictures, sounds, path
@@ -113,13 +109,11 @@ class _Writer:
         self._last_stamp = -1
         self._num_frames = 0
 
-    def write(
-        self, stretches: Sequence[Stretch], titles: Sequence[str], path: Path, progress: Progress
-    ) -> Reel:
+    def write(self, spans: Sequence[Span], titles: Sequence[str], path: Path, progress: Progress) -> Reel:
         import av
 
-        total_s = sum(end - start for start, end in stretches)
-        frames = _shown(self._pictures, stretches)
+        total_s = sum(end - start for start, end in spans)
+        frames = _shown(self._pictures, spans)
         first = next(frames, None)
         if first is None:
             raise MediaError(f"{self._pictures.source.name}: not one picture of the reel could be decoded")
@@ -132,10 +126,10 @@ class _Writer:
                 layout = "mono" if tracks[0].codec_context.channels == 1 else "stereo"
                 sound = out.add_stream("aac", rate=rate_hz, layout=layout)
                 sound.options = {"aac_coder": "fast"}
-                ear = Ear(self._sounds, tracks[0], rate_hz, layout)
-                heard = _heard(ear, stretches, rate_hz, 1 if layout == "mono" else 2)
+                cursor = SoundCursor(self._sounds, tracks[0], rate_hz, layout)
+                heard = _sound_blocks(cursor, spans, rate_hz, 1 if layout == "mono" else 2)
                 merged = heapq.merge(merged, _audio_frames(heard, rate_hz, layout), key=lambda item: item[0])
-            _mark_chapters(out, stretches, titles)
+            _mark_chapters(out, spans, titles)
             told_s = -1
             for time_s, frame in merged:
                 stream = picture if isinstance(frame, av.VideoFrame) else sound
@@ -165,7 +159,7 @@ class _Writer:
         rest: Iterator[tuple[float, av.video.frame.VideoFrame, bool]],
         total_s: float,
     ) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
-        """Pictures as the encoder takes them; the last comes again where the track would end too soon."""
+        """Frames for the encoder; the last is repeated where the track would end too soon."""
         last = first
         yield from self._one(*first)
         for last in rest:
@@ -198,30 +192,30 @@ class _Writer:
         return av.VideoFrame.from_ndarray(upright).reformat(width, height, "yuv420p")
 
 
-def _shown(
-    movie: Movie, stretches: Sequence[Stretch]
-) -> Iterator[tuple[float, av.video.frame.VideoFrame, bool]]:
-    """Time in the reel, picture, and whether it begins a stretch."""
-    screen, offset_s = Screen(movie), 0.0
-    for start_s, end_s in stretches:
-        screen.go_to(start_s)
-        is_first = screen.picture is None
-        if screen.picture is not None:
-            yield offset_s, screen.picture, True
-        for time_s, picture in screen.until(end_s - 1e-6):
+def _shown(movie: Movie, spans: Sequence[Span]) -> Iterator[tuple[float, av.video.frame.VideoFrame, bool]]:
+    """Yield the time in the reel, the frame, and whether it begins a span."""
+    cursor, offset_s = FrameCursor(movie), 0.0
+    for start_s, end_s in spans:
+        cursor.go_to(start_s)
+        is_first = cursor.picture is None
+        if cursor.picture is not None:
+            yield offset_s, cursor.picture, True
+        for time_s, picture in cursor.until(end_s - 1e-6):
             yield offset_s if is_first else offset_s + time_s - start_s, picture, is_first
             is_first = False
         offset_s += end_s - start_s
 
 
-def _heard(ear: Ear, stretches: Sequence[Stretch], rate_hz: int, channels: int) -> Iterator[np.ndarray]:
-    """Sound of the stretches, (C, T) block after block, together as long as they are to the sample."""
+def _sound_blocks(
+    cursor: SoundCursor, spans: Sequence[Span], rate_hz: int, channels: int
+) -> Iterator[np.ndarray]:
+    """Yield the sound of the spans in blocks (C, T); their total length is exact to the sample."""
     done, offset_s = 0, 0.0
-    for start_s, end_s in stretches:
+    for start_s, end_s in spans:
         offset_s += end_s - start_s
         length = round(offset_s * rate_hz) - done
         at = 0
-        for time_s, block in ear.between(start_s, end_s):
+        for time_s, block in cursor.between(start_s, end_s):
             place = round((time_s - start_s) * rate_hz)
             yield from _silence(channels, min(place, length) - at, rate_hz)
             at = max(at, min(place, length))
@@ -238,7 +232,7 @@ def _silence(channels: int, length: int, rate_hz: int) -> Iterator[np.ndarray]:
 
 
 def _edges(at: int, count: int, length: int, rate_hz: int) -> Float32[np.ndarray, " T"]:
-    """Gain of some samples of a stretch: 1, but for its first and last milliseconds."""
+    """Fade gain of some samples of a span: 1, except in its first and last milliseconds."""
     places = np.arange(at, at + count)
     ramp = max(1.0, _EDGE_S * rate_hz)
     gain: np.ndarray = np.clip(np.minimum(places + 1, length - places) / ramp, 0, 1).astype(np.float32)
@@ -248,7 +242,7 @@ def _edges(at: int, count: int, length: int, rate_hz: int) -> Float32[np.ndarray
 def _audio_frames(
     blocks: Iterator[np.ndarray], rate_hz: int, layout: str
 ) -> Iterator[tuple[float, av.audio.frame.AudioFrame]]:
-    """Blocks as the encoder takes them: so many samples each, but for the last."""
+    """Frames of `_AAC_FRAME` samples for the encoder; the last may be shorter."""
     import av
 
     def made(samples: np.ndarray) -> tuple[float, av.audio.frame.AudioFrame]:
@@ -270,16 +264,14 @@ def _audio_frames(
 
 
 def _nearest_rate(rate_hz: int) -> int:
-    """A rate that AAC has: the same, else the next above, else the highest."""
+    """Nearest rate that AAC supports: the same, else the next above, else the highest."""
     return next((rate for rate in _AAC_RATES_HZ if rate >= rate_hz), _AAC_RATES_HZ[-1])
 
 
-def _mark_chapters(
-    out: av.container.OutputContainer, stretches: Sequence[Stretch], titles: Sequence[str]
-) -> None:
+def _mark_chapters(out: av.container.OutputContainer, spans: Sequence[Span], titles: Sequence[str]) -> None:
     start_s = 0.0
     marks: list[Any] = []
-    for number, (title, (begin_s, end_s)) in enumerate(zip(titles, stretches, strict=False)):
+    for number, (title, (begin_s, end_s)) in enumerate(zip(titles, spans, strict=False)):
         stop_s = start_s + end_s - begin_s
         marks.append(
             {

@@ -1,14 +1,13 @@
-"""Playheads: going forward over the pictures or the sound of a video, with jumps.
+"""Forward-only cursors over the frames or the sound of a video, with seeking.
 
-In: an open video and times that only grow. Out: the picture that is on screen then and those that follow, or
-the blocks of sound. Short gaps are read through, long ones are sought over; where a seek lands too late it
-starts farther back, and where a file cannot seek everything is read. One frame or block is in memory.
+Times must ascend. Short gaps are decoded, long ones are skipped by a seek. A seek that lands too late is
+repeated from farther back; a file that cannot seek is decoded throughout. One frame or block is in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     import av.stream
     import av.video.frame
 
+Timed = TypeVar("Timed", bound=tuple[Any, ...])
+"""A frame or block as a tuple that begins with its time."""
+
 _WORTH_SEEKING_S = 4.0
 _MARGINS_S = (0.5, 8.0, 60.0)
 # Blocks whose stamps are off by less follow each other: stamps are rounded.
@@ -28,8 +30,8 @@ _JITTER_S = 0.02
 _ROUNDING_S = 1e-6
 
 
-class Screen:
-    """Goes forward over the pictures of a movie and knows which one is on screen.
+class FrameCursor:
+    """Moves forward over the frames of a video and holds the one on display.
 
     Args:
         movie: Open, at its start; nothing else reads it.
@@ -42,7 +44,7 @@ class Screen:
         self.picture: av.video.frame.VideoFrame | None = None
 
     def go_to(self, time_s: float) -> None:
-        """Put on screen what is shown at a time."""
+        """Move to the frame on display at a time."""
         is_far = self._next is not None and time_s - self._next[0] > _WORTH_SEEKING_S
         if is_far and self._movie.can_seek and self._next is not None and self._next[2].pts is not None:
             self._seek(time_s)
@@ -50,33 +52,27 @@ class Screen:
             pass
 
     def until(self, end_s: float) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
-        """Show what comes before a time."""
+        """Yield the frames before a time."""
         while self._next is not None and self._next[0] < end_s:
             time_s, _, self.picture = self._next
             self._next = next(self._frames, None)
             yield time_s, self.picture
 
     def _seek(self, time_s: float) -> None:
-        import av
-
-        for margin_s in (*_MARGINS_S, time_s):
-            try:
-                _seek(self._movie, self._movie.stream, max(0.0, time_s - margin_s))
-            except av.error.FFmpegError:  # no index: go on in order
-                return
-            self._frames = timed_frames(self._movie, is_sought=True)
-            self._next = next(self._frames, None)
-            if self._next is not None and self._next[0] <= time_s:
-                return
+        found = _seek_before(
+            self._movie, self._movie.stream, time_s, lambda: timed_frames(self._movie, is_sought=True)
+        )
+        if found is not None:
+            self._frames, self._next = found
 
 
-class Ear:
-    """Goes forward over a sound track: blocks (C, T), float32, with the times at which they begin.
+class SoundCursor:
+    """Moves forward over a sound track: blocks (C, T), float32, with their start times.
 
     Args:
         movie: Open, at its start; nothing else reads it.
         track: One of its sound tracks.
-        rate_hz: Samples a second to give.
+        rate_hz: Sample rate of the blocks.
         layout: `mono` or `stereo`.
     """
 
@@ -87,30 +83,22 @@ class Ear:
         self._next = next(self._blocks, None)
 
     def between(self, start_s: float, end_s: float) -> Iterator[tuple[float, np.ndarray]]:
-        """Blocks that have a part in a stretch."""
+        """Yield the blocks that overlap a time span."""
         is_far = self._next is not None and start_s - self._next[0] > _WORTH_SEEKING_S
         if is_far and self._movie.can_seek:
             self._seek(start_s)
         while self._next is not None and self._next[0] < end_s:
             time_s, block = self._next
-            if time_s + block.shape[1] / self._rate_hz > end_s:  # the next stretch may begin within it
+            if time_s + block.shape[1] / self._rate_hz > end_s:  # the next span may begin within it
                 yield time_s, block
                 return
             self._next = next(self._blocks, None)
             yield time_s, block
 
     def _seek(self, start_s: float) -> None:
-        import av
-
-        for margin_s in (*_MARGINS_S, start_s):
-            try:
-                _seek(self._movie, self._track, max(0.0, start_s - margin_s))
-            except av.error.FFmpegError:
-                return
-            self._blocks = self._decoded(is_sought=True)
-            self._next = next(self._blocks, None)
-            if self._next is not None and self._next[0] <= start_s:
-                return
+        found = _seek_before(self._movie, self._track, start_s, lambda: self._decoded(is_sought=True))
+        if found is not None:
+            self._blocks, self._next = found
 
     def _decoded(self, *, is_sought: bool = False) -> Iterator[tuple[float, np.ndarray]]:
         clock, convert = (
@@ -130,6 +118,26 @@ class Ear:
             yield time_s, np.nan_to_num(samples.T)
 
 
-def _seek(movie: Movie, stream: av.stream.Stream, time_s: float) -> None:
+def _seek_before(
+    movie: Movie, stream: av.stream.Stream, time_s: float, read: Callable[[], Iterator[Timed]]
+) -> tuple[Iterator[Timed], Timed | None] | None:
+    """Seek to an item that begins at a time or before; returns the items from there, and the first.
+
+    None: the file cannot seek, go on in order.
+    """
+    import av
+
+    found: tuple[Iterator[Timed], Timed | None] | None = None
     step_s = float(stream.time_base or 1e-6)
-    movie.container.seek(int((time_s + start_of(movie.container)) / step_s), stream=stream)
+    for margin_s in (*_MARGINS_S, time_s):
+        target_s = max(0.0, time_s - margin_s) + start_of(movie.container)
+        try:
+            movie.container.seek(int(target_s / step_s), stream=stream)
+        except av.error.FFmpegError:
+            return found
+        items = read()
+        first = next(items, None)
+        found = items, first
+        if first is not None and first[0] <= time_s:
+            break
+    return found

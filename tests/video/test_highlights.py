@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sensorium.core.errors import UsageError
 from sensorium.evals.ranks import spearman
 from sensorium.media.loudness import SoundTrack
-from sensorium.video.features import Film, watch
+from sensorium.video.features import VideoFeatures, extract_features
 from sensorium.video.frame_features import DIM
 from sensorium.video.highlights import Clip, Weights, choose, clips_of, read_length, score
 from sensorium.video.shots import Shot
@@ -21,20 +21,20 @@ from tiny_films import highlight_film
 
 def film_of(
     shots: list[tuple[float, float]], *, motion=None, brightness=120.0, sound=None, looks=None
-) -> Film:
+) -> VideoFeatures:
     """A film that was never seen: every sample of one shot alike, four a second."""
     end_s = shots[-1][1]
     times_s = np.arange(0, end_s, 0.25)
     of_shot = np.searchsorted([b for _, b in shots], times_s, side="right")
     looks = np.eye(len(shots), DIM) if looks is None else looks
     per_sample = np.full(len(times_s), 5.0) if motion is None else np.asarray(motion)[of_shot]
-    return Film(
+    return VideoFeatures(
         path=Path("film.mp4"),
         duration_s=end_s,
         frame_rate_hz=25.0,
         shots=[Shot(a, b) for a, b in shots],
         times_s=times_s,
-        features=looks[of_shot].astype(np.float16),
+        vectors=looks[of_shot].astype(np.float16),
         motion=per_sample.astype(np.float32),
         sharpness=np.full(len(times_s), 20.0, np.float32),
         brightness=np.broadcast_to(np.asarray(brightness, np.float32), len(times_s)).copy(),
@@ -54,16 +54,16 @@ def test_composed_highlights_are_ranked(tmp_path, seed):
     taken = [worth[min(int((one.start_s + 0.1) / 2.4), len(grades) - 1)] for one in summary.chosen]
     assert np.mean(taken) > 2
     total_s = sum(one.end_s - one.start_s for one in summary.chosen)
-    assert total_s <= 0.2 * summary.film.duration_s + 1e-6
+    assert total_s <= 0.2 * summary.features.duration_s + 1e-6
 
 
 def test_watching_tells_what_there_is(tmp_path):
     highlight_film(tmp_path / "film.mp4", 1, num_segments=4)
-    film = watch(tmp_path / "film.mp4")
+    film = extract_features(tmp_path / "film.mp4")
     assert film.duration_s == pytest.approx(9.6, abs=0.11)
     assert film.frame_rate_hz == pytest.approx(10, abs=0.2)
-    assert len(film.times_s) == len(film.features) == len(film.motion) >= 32
-    assert film.features.shape[1] == DIM
+    assert len(film.times_s) == len(film.vectors) == len(film.motion) >= 32
+    assert film.vectors.shape[1] == DIM
     assert film.sound is not None
     assert len(film.sound.level_db) == pytest.approx(96, abs=3)
 

@@ -10,13 +10,10 @@ import soundfile
 import torch
 
 import tiny_whisper
-from sensorium.assistants.ask import ask
-from sensorium.assistants.assistant import Assistant
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
-from sensorium.media import open as open_media
 from sensorium.media.timed_text import TimedWord
 from sensorium.models.pretrained.whisper import Whisper, load_whisper
-from sensorium.speech.decode_window import DictationConfig, Draft, Scribe
+from sensorium.speech.decode_window import DecodingConfig, Hypothesis, WindowDecoder
 from sensorium.speech.segments import split, take_words
 from sensorium.speech.transcribe import (
     Segment,
@@ -27,6 +24,7 @@ from sensorium.speech.transcribe import (
 )
 from sensorium.speech.transcript_formats import as_json, write_transcript
 from sensorium.speech.word_timestamps import without_pause, word_times
+from tiny_whisper import record
 
 GREEDY = TranscribeConfig(temperatures=(0.0,), language="en", min_logprob=-99)
 
@@ -35,12 +33,6 @@ GREEDY = TranscribeConfig(temperatures=(0.0,), language="en", min_logprob=-99)
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Whisper:
     folder = tmp_path_factory.mktemp("whisper")
     return load_whisper(tiny_whisper.write_hf(folder, tiny_whisper.random_state()))
-
-
-def record(path: Path, seconds: float, level: float = 0.1) -> Path:
-    samples = np.random.default_rng(3).normal(0, level, int(16_000 * seconds)).astype(np.float32)
-    soundfile.write(path, samples, 16_000)
-    return path
 
 
 def memory(tiny: Whisper, seed: int = 0) -> list:
@@ -97,38 +89,40 @@ def test_errors_name_the_file(tiny: Whisper, tmp_path: Path) -> None:
 
 
 def test_a_language_is_told_where_none_is_given(tiny: Whisper) -> None:
-    scribe = Scribe(tiny, DictationConfig(temperatures=(0.0,)))
-    told = scribe.write(memory(tiny))
+    decoder = WindowDecoder(tiny, DecodingConfig(temperatures=(0.0,)))
+    told = decoder.decode(memory(tiny))
     assert told.language in tiny_whisper.LANGUAGES
-    assert told.ids == scribe.write(memory(tiny), told.language).ids
+    assert told.ids == decoder.decode(memory(tiny), told.language).ids
 
 
 def test_drafts_that_are_no_good_are_written_again(tiny: Whisper) -> None:
     tried: list[float] = []
 
-    class Watched(Scribe):
-        def _try(self, memory: list, language: str, previous: list[int], temperature: float) -> Draft:
+    class Watched(WindowDecoder):
+        def _decode_at(
+            self, memory: list, language: str, previous: list[int], temperature: float
+        ) -> Hypothesis:
             tried.append(temperature)
-            return super()._try(memory, language, previous, temperature)
+            return super()._decode_at(memory, language, previous, temperature)
 
-    strict = DictationConfig(temperatures=(0.0, 0.8), num_samples=2, min_logprob=0.0, max_no_speech=1)
-    best = Watched(tiny, strict).write(memory(tiny), "en")
+    strict = DecodingConfig(temperatures=(0.0, 0.8), num_samples=2, min_logprob=0.0, max_no_speech=1)
+    best = Watched(tiny, strict).decode(memory(tiny), "en")
     assert tried == [0.0, 0.8]
     assert best.temperature in tried
     tried.clear()
     lenient = strict.model_copy(update={"min_logprob": -99.0, "max_compression": 99.0})
-    Watched(tiny, lenient).write(memory(tiny), "en")
+    Watched(tiny, lenient).decode(memory(tiny), "en")
     assert tried == [0.0]
-    again = Watched(tiny, strict).write(memory(tiny), "en")
+    again = Watched(tiny, strict).decode(memory(tiny), "en")
     assert again == best  # chance is seeded
 
 
 def test_unlikely_words_over_no_speech_are_silence(tiny: Whisper) -> None:
-    scribe = Scribe(tiny, DictationConfig(temperatures=(0.0,)))
-    draft = Draft((), "en", logprob=-1.5, no_speech=0.7, compression=1.0, temperature=0.0)
-    assert scribe.is_silence(draft)
-    assert not scribe.is_silence(Draft((), "en", -0.5, 0.7, 1.0, 0.0))
-    assert not scribe.is_silence(Draft((), "en", -1.5, 0.5, 1.0, 0.0))
+    decoder = WindowDecoder(tiny, DecodingConfig(temperatures=(0.0,)))
+    draft = Hypothesis((), "en", logprob=-1.5, no_speech=0.7, compression=1.0, temperature=0.0)
+    assert decoder.is_silence(draft)
+    assert not decoder.is_silence(Hypothesis((), "en", -0.5, 0.7, 1.0, 0.0))
+    assert not decoder.is_silence(Hypothesis((), "en", -1.5, 0.5, 1.0, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -219,37 +213,3 @@ def test_files_by_their_ending(tmp_path: Path) -> None:
     assert "Now &amp; then." in texts["vtt"]
     with pytest.raises(UsageError, match=r"a\.doc"):
         write_transcript(TRANSCRIPT, tmp_path / "a.doc")
-
-
-def test_a_recogniser_answers_as_other_models_do(tiny: Whisper, tmp_path: Path) -> None:
-    transcriber, path = Transcriber(tiny, GREEDY, name="tiny"), record(tmp_path / "a.wav", 2.3)
-    assert isinstance(transcriber, Assistant)
-    whole = transcriber.transcribe(path).text
-    answer = transcriber.generate([path], max_tokens=999)
-    assert (answer.text, answer.reason, answer.image, answer.audio) == (whole, "stop", None, None)
-    assert tiny.vocabulary.decode(answer.ids).strip() == whole
-    assert len(answer.logprobs) == len(answer.ids) > 5
-    assert max(answer.logprobs) <= 0
-    assert "".join(transcriber.generate([open_media(path)], stream=True)) == whole
-    short = transcriber.generate([path, "What is said?"], max_tokens=5)
-    assert (short.ids, short.reason) == (answer.ids[:5], "length")
-    ids = torch.tensor([[3, 5, 7]])
-    assert transcriber.logits(ids).shape == (1, 3, tiny.vocabulary.vocab_size)
-
-
-def test_what_a_recogniser_does_not_do_is_refused(tiny: Whisper, tmp_path: Path) -> None:
-    transcriber, path = Transcriber(tiny, GREEDY, name="tiny"), record(tmp_path / "a.wav", 0.3)
-    for parts, options, message in (
-        (["hello"], {}, "tiny writes down one sound, got a text"),
-        ([path, path], {}, "writes down one sound, got"),
-        ([], {}, "got nothing"),
-        ([path], {"to": "audio"}, "tiny writes down what is said as it judges best"),
-        ([path], {"temperature": 0.5}, "no temperature"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            transcriber.generate(parts, **options)
-    with pytest.raises(UsageError, match="int4"):
-        transcriber.with_precision("int4")
-    with pytest.raises(UsageError, match="for a model that answers questions, take --model smollm2"):
-        ask(transcriber, "text", text="Who are you?")
-    assert ask(transcriber, "transcribe", [path]).text == transcriber.transcribe(path).text

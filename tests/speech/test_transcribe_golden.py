@@ -8,27 +8,29 @@ import pytest
 import soundfile
 
 from sensorium.assistants.load import load
+from sensorium.assistants.transcription import TranscriptionAssistant
 from sensorium.cli import main
 from sensorium.data.collections.espeak import speak
 from sensorium.data.collections.packages import fetch
 from sensorium.data.collections.stamps import PACKAGE
-from sensorium.speech.transcribe import Transcriber
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
 TEXT = "A pair of blue jeans with patches."
 
 
 @pytest.fixture(scope="module")
-def whisper() -> Transcriber:
-    return load("whisper-tiny.en", Transcriber)
+def whisper() -> TranscriptionAssistant:
+    return load("whisper-tiny.en", TranscriptionAssistant)
 
 
-def test_a_recording_of_the_stamps(whisper: Transcriber) -> None:
+def test_a_recording_of_the_stamps(whisper: TranscriptionAssistant) -> None:
     [path] = fetch(PACKAGE).rglob("blackbird_desc.ogg")
     assert whisper.transcribe(path).text == "Blackbird."
 
 
-def test_a_synthetic_sentence_and_the_times_of_its_words(whisper: Transcriber, tmp_path: Path) -> None:
+def test_a_synthetic_sentence_and_the_times_of_its_words(
+    whisper: TranscriptionAssistant, tmp_path: Path
+) -> None:
     speech = speak(TEXT, "en-us", variant="f3")
     soundfile.write(tmp_path / "a.wav", speech.samples, speech.rate_hz)
     found = whisper.transcribe(tmp_path / "a.wav")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sensorium.align import synthetic_speech as speech
-from sensorium.align.mfcc import FRAMES_A_SECOND, Heard, cepstra, listen, silence
+from sensorium.align.mfcc import FRAMES_A_SECOND, AudioFeatures, audio_features, mfcc, silence
 from sensorium.align.synthetic_speech import Script, Stop, align_speech
 from sensorium.core.errors import UsageError
 
@@ -20,26 +20,28 @@ def sounds(count: int, number: int = 0) -> np.ndarray:
 
 def say(
     shapes: np.ndarray, lengths: np.ndarray, tilt: float = 0.0, noise: float = 0.05, number: int = 0
-) -> Heard:
+) -> AudioFeatures:
     """One sound after another, each for so many frames, by a voice of its own."""
     frames = np.repeat(shapes, lengths, axis=0) + tilt * np.linspace(-1, 1, MELS)
     frames = frames + noise * np.random.default_rng(number).standard_normal(frames.shape)
-    return Heard(frames.astype(np.float32), np.full(len(frames), -20.0, np.float32))
+    return AudioFeatures(frames.astype(np.float32), np.full(len(frames), -20.0, np.float32))
 
 
-def hush(num_frames: int) -> Heard:
-    return Heard(np.full((num_frames, MELS), -9.0, np.float32), np.full(num_frames, QUIET_DB, np.float32))
+def hush(num_frames: int) -> AudioFeatures:
+    return AudioFeatures(
+        np.full((num_frames, MELS), -9.0, np.float32), np.full(num_frames, QUIET_DB, np.float32)
+    )
 
 
-def joined(*parts: Heard) -> Heard:
-    return Heard(
+def joined(*parts: AudioFeatures) -> AudioFeatures:
+    return AudioFeatures(
         np.concatenate([part.mels for part in parts]), np.concatenate([part.level_db for part in parts])
     )
 
 
 def case(
-    num_words: int, stops: list[Stop], gaps: dict[int, Heard], pace: float = 1.4, number: int = 0
-) -> tuple[Heard, Script, np.ndarray]:
+    num_words: int, stops: list[Stop], gaps: dict[int, AudioFeatures], pace: float = 1.4, number: int = 0
+) -> tuple[AudioFeatures, Script, np.ndarray]:
     """A script of words of five sounds of four frames, its recording, and where each word lies in it."""
     shapes = sounds(5 * num_words, number).reshape(num_words, 5, MELS)
     spoken = say(shapes.reshape(-1, MELS), np.full(5 * num_words, 4))
@@ -55,7 +57,7 @@ def case(
     return joined(*parts, hush(29)), script, np.array(truth)
 
 
-def errors(recording: Heard, script: Script, truth: np.ndarray) -> np.ndarray:
+def errors(recording: AudioFeatures, script: Script, truth: np.ndarray) -> np.ndarray:
     found = align_speech(recording, script)
     return np.abs(np.array([(word.start, word.stop) for word in found]) - truth)
 
@@ -83,7 +85,7 @@ def test_sounds_that_are_told_from_speech_are_left_out_even_where_words_could_hi
     speech = np.ones(len(recording), np.float32)
     begin = truth[3, 1] + 5
     speech[begin : begin + len(hum)] = 0
-    told = Heard(recording.mels, recording.level_db, speech)
+    told = AudioFeatures(recording.mels, recording.level_db, speech)
     assert errors(told, script, truth).max() <= 4
 
 
@@ -103,7 +105,7 @@ def test_a_coarse_walk_first_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_loudness_of_the_recording_changes_nothing() -> None:
     recording, script, _ = case(7, long_stops(7, 3), {2: hush(30)})
-    louder = Heard(recording.mels + np.float32(0.8), recording.level_db + np.float32(8))
+    louder = AudioFeatures(recording.mels + np.float32(0.8), recording.level_db + np.float32(8))
     assert align_speech(louder, script) == align_speech(recording, script)
 
 
@@ -118,7 +120,7 @@ def test_another_text_has_low_confidence() -> None:
 def test_a_word_that_was_not_synthesised_lies_between_its_neighbours() -> None:
     recording, script, _ = case(5, long_stops(5, 5), {})
     skipped = Script(
-        script.heard, np.where(script.word_of > 1, script.word_of + 1, script.word_of), ["none"] * 6
+        script.features, np.where(script.word_of > 1, script.word_of + 1, script.word_of), ["none"] * 6
     )
     found = align_speech(recording, skipped)
     assert found[2].start == found[2].stop == found[1].stop
@@ -130,8 +132,8 @@ def test_what_cannot_be_aligned_is_told() -> None:
     with pytest.raises(UsageError, match="silent"):
         align_speech(hush(200), script)
     with pytest.raises(UsageError, match="no word"):
-        align_speech(recording, Script(script.heard, np.full(len(script.heard), -1), []))
-    short = Heard(recording.mels[:50], recording.level_db[:50])
+        align_speech(recording, Script(script.features, np.full(len(script.features), -1), []))
+    short = AudioFeatures(recording.mels[:50], recording.level_db[:50])
     with pytest.raises(UsageError, match="longer than the sound"):
         align_speech(short, script)
 
@@ -160,19 +162,19 @@ def test_extremes_around_each_place_equal_the_plain_ones() -> None:
 
 def test_blocks_of_any_size_are_heard_alike() -> None:
     samples = (0.1 * np.random.default_rng(0).standard_normal(16_000 * 3 + 77)).astype(np.float32)
-    whole = listen([samples])
-    parts = listen(np.split(samples, [1, 999, 30_011]))
+    whole = audio_features([samples])
+    parts = audio_features(np.split(samples, [1, 999, 30_011]))
     np.testing.assert_array_equal(whole.mels, parts.mels)
     assert len(whole) == 3 * FRAMES_A_SECOND
     with pytest.raises(UsageError, match="20 ms"):
-        listen([samples[:300]])
+        audio_features([samples[:300]])
 
 
 def test_cepstra_do_not_hear_the_voice() -> None:
     mels = say(sounds(31), np.full(31, 3)).mels
     everything = np.ones(len(mels), bool)
-    louder = cepstra(mels + np.float32(1), everything)
-    np.testing.assert_allclose(louder, cepstra(mels, everything), atol=1e-3)
+    louder = mfcc(mels + np.float32(1), everything)
+    np.testing.assert_allclose(louder, mfcc(mels, everything), atol=1e-3)
     other = (mels + 0.7 * np.cos(np.linspace(0, 3, MELS)) + 0.3).astype(np.float32)
-    difference = np.abs(cepstra(mels, everything) - cepstra(other, everything)).mean()
-    assert difference < 0.3 * np.abs(cepstra(mels, everything)).mean()  # not 0: what is faint is cut
+    difference = np.abs(mfcc(mels, everything) - mfcc(other, everything)).mean()
+    assert difference < 0.3 * np.abs(mfcc(mels, everything)).mean()  # not 0: what is faint is cut

@@ -7,13 +7,13 @@ import torch
 
 import sensorium
 from gguf_files import CONTEXT, write_model
-from sensorium.assistants import load as loading
 from sensorium.assistants.assistant import Assistant, Turn, WriteConfig, write_config
 from sensorium.assistants.load import load, load_assistant
 from sensorium.assistants.text_assistant import TextAssistant
 from sensorium.core.errors import CheckpointError, MissingExtraError, NotFoundError, UsageError
 from sensorium.media import Image
 from sensorium.models.joint_embedding import JointEmbedding
+from sensorium.models.pretrained import hub
 
 SHORT = WriteConfig(max_tokens=7)
 
@@ -151,7 +151,7 @@ def test_the_hub_is_asked_for_what_is_not_cached(
             (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
             return str(tmp_path)
 
-    monkeypatch.setattr(loading, "require", lambda module, extra: Hub)
+    monkeypatch.setattr(hub, "require", lambda module, extra: Hub)
     with pytest.raises(CheckpointError, match="mamba"):
         load("hf:pond/frog")
     assert asked == [("pond/frog", True), ("pond/frog", False)]

@@ -9,7 +9,7 @@ import soundfile
 
 from sensorium import media
 from sensorium.assistants.assistant import write_config
-from sensorium.assistants.chunked_transcribe import WindowedTranscriber, windows
+from sensorium.assistants.chunked_transcribe import ChunkedTranscriber, chunks
 from sensorium.assistants.load import load
 from sensorium.assistants.multimodal_assistant import MultimodalAssistant
 from sensorium.cli import main
@@ -33,7 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_windows_are_the_whole_and_end_where_it_is_quiet(world: Path) -> None:
-    found = list(windows(audio_blocks(world / "long.wav"), 10.0))
+    found = list(chunks(audio_blocks(world / "long.wav"), 10.0))
     whole = np.concatenate(list(audio_blocks(world / "long.wav")))
     assert np.array_equal(np.concatenate([part for _, part in found]), whole)
     assert all(len(part) <= 10 * RATE_HZ for _, part in found)
@@ -45,10 +45,10 @@ def test_windows_are_the_whole_and_end_where_it_is_quiet(world: Path) -> None:
 def test_a_transcript_is_what_is_written_for_each_window(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sensorium.assistants.chunked_transcribe._WINDOW", write_config(7, 0.0))
+    monkeypatch.setattr("sensorium.assistants.chunked_transcribe._CHUNK_CONFIG", write_config(7, 0.0))
     assistant = load(world / "run", MultimodalAssistant)
-    found = WindowedTranscriber(assistant).transcribe(world / "long.wav")
-    parts = list(windows(audio_blocks(world / "long.wav"), 10.0))
+    found = ChunkedTranscriber(assistant).transcribe(world / "long.wav")
+    parts = list(chunks(audio_blocks(world / "long.wav"), 10.0))
     expected = [
         " ".join(
             assistant.generate([Audio(part[:, None], RATE_HZ), "What is said?"], max_tokens=7).text.split()

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sensorium import media
+from sensorium.assistants.captioner import AssistantCaptioner
 from sensorium.assistants.load import load_assistant
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
 from sensorium.data.table.table import Table
@@ -16,7 +17,7 @@ from sensorium.evals.ranks import spearman
 from sensorium.media.frames import frames
 from sensorium.models.embed import embed_table
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.video.captions import Captioner, NearestCaptions, WrittenCaptions
+from sensorium.video.captions import Captioner, NearestCaptioner
 from sensorium.video.summarize import SummaryRequest, summarize
 from sensorium.video.summary_files import write_summary
 from tiny_assistants import write_picture, write_run
@@ -80,12 +81,12 @@ def test_a_query_finds_what_it_names(tmp_path, tiny_model: JointEmbedding, name:
 
 def test_chapters_borrow_the_nearest_captions(tmp_path, tiny_model: JointEmbedding, tiny_table: Table):
     with pytest.raises(NotFoundError, match="no vectors"):
-        NearestCaptions(tiny_table, tiny_model)
+        NearestCaptioner(tiny_table, tiny_model)
     embed_table(tiny_table, tiny_model)
-    captions = NearestCaptions(tiny_table, tiny_model)
+    captions = NearestCaptioner(tiny_table, tiny_model)
     assert isinstance(captions, Captioner)
     assert captions.caption([media.open(draw_shape("a green circle"))]) == "a green circle"
-    german = NearestCaptions(tiny_table, tiny_model, language="de")
+    german = NearestCaptioner(tiny_table, tiny_model, language="de")
     assert german.caption([media.open(draw_shape("a red circle"))]) == "nummer 0"
     film = shape_film(tmp_path / "film.mp4", ("a green circle",))
     summary = summarize(film, SummaryRequest(model=tiny_model, captioner=captions))
@@ -109,15 +110,15 @@ class Counting:
 def test_a_model_says_what_it_sees_each_thing_once(tmp_path, monkeypatch):
     assistant = load_assistant(write_run(tmp_path / "seeing", {"caption": ["en"]}))
     one, other = (media.open(write_picture(tmp_path / f"{n}.png", n)) for n in (1, 2))
-    captions, counting = WrittenCaptions(assistant), Counting()
+    captions, counting = AssistantCaptioner(assistant), Counting()
     alone = [captions.caption([picture]) for picture in (one, other)]
     assert alone[0] != alone[1]
     assert captions.caption([one, one, other]) == "; ".join(alone)
     with pytest.raises(UsageError, match="for a model that describes media, train one"):
-        WrittenCaptions(load_assistant(write_run(tmp_path / "blind", {"translate": ["fr"]})))
-    monkeypatch.setattr("sensorium.video.captions.ask", lambda *_, **__: SimpleNamespace(text=" "))
+        AssistantCaptioner(load_assistant(write_run(tmp_path / "blind", {"translate": ["fr"]})))
+    monkeypatch.setattr("sensorium.assistants.captioner.ask", lambda *_, **__: SimpleNamespace(text=" "))
     assert captions.caption([one]) == ""
-    assert WrittenCaptions(assistant, counting).caption([one, other]) == "  two\nlines "
+    assert AssistantCaptioner(assistant, counting).caption([one, other]) == "  two\nlines "
     assert counting.seen == 2
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 import sensorium as sm
+from sensorium.align.text_lines import as_sentence
 from sensorium.assistants import router as composed
 from sensorium.assistants.ask import ask
 from sensorium.assistants.assistant import Assistant, Turn, write_config
-from sensorium.assistants.chunked_transcribe import WindowedTranscriber
-from sensorium.assistants.router import ComposedAssistant, doing
+from sensorium.assistants.chunked_transcribe import ChunkedTranscriber
+from sensorium.assistants.router import AssistantRouter, member_for
 from sensorium.cli import main
 from sensorium.core.errors import CheckpointError, UsageError
-from sensorium.tasks.sentences import as_sentence
 from tiny_assistants import write_picture, write_run, write_sound
 
 
@@ -32,19 +32,19 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(home: Path) -> ComposedAssistant:
+def whole(home: Path) -> AssistantRouter:
     found = sm.load(home)
-    assert isinstance(found, ComposedAssistant)
+    assert isinstance(found, AssistantRouter)
     assert isinstance(found, Assistant)
     return found
 
 
-def test_it_can_what_any_of_them_can(whole: ComposedAssistant) -> None:
-    assert set(whole.skills) == {"transcribe", "ask", "caption", "draw", "speak"}
+def test_it_can_what_any_of_them_can(whole: AssistantRouter) -> None:
+    assert set(whole.capabilities) == {"transcribe", "ask", "caption", "draw", "speak"}
     assert set(whole.outputs) == {"text", "image", "audio"}
     assert whole.member("caption").name == "eyes"  # the first by name that was taught it
-    assert doing(whole, "speak").name == "mouth"
-    assert doing(whole.member("draw"), "draw") is whole.member("draw")
+    assert member_for(whole, "speak").name == "mouth"
+    assert member_for(whole.member("draw"), "draw") is whole.member("draw")
     with pytest.raises(
         UsageError, match=r"all writes down speech, answers .*; for a model that translates, train"
     ):
@@ -53,7 +53,7 @@ def test_it_can_what_any_of_them_can(whole: ComposedAssistant) -> None:
         whole.generate(["What is left?"])  # of nothing that is in view
 
 
-def test_each_is_asked_what_it_was_taught(whole: ComposedAssistant, home: Path, tmp_path: Path) -> None:
+def test_each_is_asked_what_it_was_taught(whole: AssistantRouter, home: Path, tmp_path: Path) -> None:
     picture, sound = write_picture(tmp_path / "a.png"), write_sound(tmp_path / "a.wav", 0.4)
     few = {"max_tokens": 6}
     for name, parts, to in (
@@ -69,7 +69,7 @@ def test_each_is_asked_what_it_was_taught(whole: ComposedAssistant, home: Path, 
 
 
 def test_spoken_questions_are_answered_aloud(
-    whole: ComposedAssistant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: AssistantRouter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(composed, "_QUESTION", write_config(5, 0.0))  # random models do not stop
     picture, sound = write_picture(tmp_path / "a.png"), write_sound(tmp_path / "q.wav", 0.4)
@@ -115,8 +115,8 @@ def test_what_came_along_is_found_by_each_command(
     picture = write_picture(tmp_path / "a.png")
     assert main(["ask", str(picture), "What is left?", "--max-tokens", "4"]) == 0
     assert "assistant/eyes" in capsys.readouterr().err.replace("\n", "")
-    assert isinstance(sm.load("assistant"), ComposedAssistant)
-    assert WindowedTranscriber(doing(sm.load("assistant"), "transcribe"))
+    assert isinstance(sm.load("assistant"), AssistantRouter)
+    assert ChunkedTranscriber(member_for(sm.load("assistant"), "transcribe"))
 
 
 def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
