@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 import sensorium as sm
 from sensorium.data.loading.split import split
 from sensorium.data.table.sample import Caption, Sample
-from sensorium.search.embed import embed_table
+from sensorium.models.embed import embed_table
 from sensorium.training.recipe import Recipe
 from sensorium.training.train import train
 
