@@ -30,6 +30,7 @@ check: $(READY) $(DOCS)  ## formatting, lint, types, layers, spelling, doctests,
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir .import_linter_cache
+	$(BIN)/python docs/draw_imports.py --check
 	$(BIN)/codespell src tests docs benchmarks recipes examples README.md CHANGELOG.md CONTRIBUTING.md
 	$(BIN)/python -m pytest -q --doctest-modules src/sensorium -p no:cacheprovider
 	$(BIN)/python benchmarks/render.py --check
