@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import sensorium as sm
+from sensorium.align.text_lines import as_sentence
 from sensorium.assistants import router as composed
 from sensorium.assistants.ask import ask
 from sensorium.assistants.assistant import Assistant, Turn, write_config
@@ -14,7 +15,6 @@ from sensorium.assistants.chunked_transcribe import WindowedTranscriber
 from sensorium.assistants.router import ComposedAssistant, doing
 from sensorium.cli import main
 from sensorium.core.errors import CheckpointError, UsageError
-from sensorium.tasks.sentences import as_sentence
 from tiny_assistants import write_picture, write_run, write_sound
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sensorium import media
+from sensorium.align.text_lines import as_sentence
 from sensorium.assistants.ask import ask
 from sensorium.assistants.assistant import Assistant, Generation, Part, Turn, WriteConfig
 from sensorium.assistants.chunked_transcribe import WindowedTranscriber
@@ -21,7 +22,6 @@ from sensorium.assistants.synthesize import USUAL, Speech
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.media.frames import STREAM_LIMITS
 from sensorium.models.prompts import Task
-from sensorium.tasks.sentences import as_sentence
 
 
 @dataclass

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sensorium import media
+from sensorium.align.text_lines import as_sentence
 from sensorium.assistants.ask import ask
 from sensorium.assistants.assistant import (
     PLAIN,
@@ -37,7 +38,6 @@ from sensorium.generation import Guide, Precision
 from sensorium.media.frames import STREAM_LIMITS
 from sensorium.media.types import Audio, Image, Text, Video
 from sensorium.models.prompts import TEMPLATES, Task
-from sensorium.tasks.sentences import as_sentence
 
 _QUESTION = write_config(200, 0.0)
 """How a spoken question is written down."""
