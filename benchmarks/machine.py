@@ -29,15 +29,16 @@ LOAD_AT_START = os.getloadavg()[0]
 """Runnable processes, mean of the minute before the benchmark began."""
 
 MEASURED_CODE: dict[str, tuple[str, ...]] = {
-    "baselines": ("align/questions.py", "align/scenes.py", "tasks/question_bias.py", "tasks/scenes.py"),
+    "baselines": ("questions.py", "scenes.py", "question_bias.py", "scenes_table.py"),
     "captions": (
         "models",
-        "generation/recalled.py",
+        "knn_captions.py",
+        "knn_mixture.py",
         "generation/multimodal.py",
         "assistants/multimodal_assistant.py",
     ),
     "codecs": ("codecs", "evals/reconstruction.py"),
-    "drawing": ("generation", "tasks/choosing.py", "align/scenes.py"),
+    "drawing": ("generation", "rerank.py", "scenes.py"),
     "dtw": (
         "dtw/costs.py",
         "dtw/batched.py",
@@ -65,7 +66,7 @@ MEASURED_CODE: dict[str, tuple[str, ...]] = {
         "losses/tiles.py",
         "losses/positives.py",
     ),
-    "questions": ("models/multimodal_lm.py", "generation/multimodal.py", "align/questions.py"),
+    "questions": ("models/multimodal_lm.py", "generation/multimodal.py", "questions.py"),
     "quickstart": ("search/quickstart.py", "training", "encoders", "models/joint_embedding.py"),
     "search": ("search/exact.py", "search/scan.py", "search/ann.py"),
     "shots": ("video/shots.py", "media/frames.py", "video/transnet.py"),
@@ -75,9 +76,9 @@ MEASURED_CODE: dict[str, tuple[str, ...]] = {
     ),
     "speech": (
         "models/recogniser.py",
-        "generation/spelled.py",
-        "models/lexicon.py",
-        "models/pronunciation.py",
+        "lexicon_decoding.py",
+        "lexicon.py",
+        "pronunciation.py",
     ),
     "speech_alignment": (
         "align/synthetic_speech.py",
@@ -106,9 +107,9 @@ MEASURED_CODE: dict[str, tuple[str, ...]] = {
         "assistants/chunked_transcribe.py",
         "models/pretrained/whisper.py",
     ),
-    "translation": ("models/multimodal_lm.py", "generation/multimodal.py", "models/glossary.py"),
+    "translation": ("models/multimodal_lm.py", "generation/multimodal.py", "phrase_table.py"),
 }
-"""Code under `src/sensorium` that a result measures: files, folders or patterns."""
+"""Code of the core and of the plug-in that a result measures: files, folders or patterns."""
 
 Value = TypeVar("Value")
 
@@ -195,10 +196,10 @@ def code_hash(name: str) -> str:
 
 def code_files(name: str) -> list[Path]:
     """Files whose change makes a result old, each once, in the order of their names."""
-    source = ROOT / "src" / "sensorium"
+    sources = (ROOT / "src" / "sensorium", ROOT / "contrib" / "composed_world" / "src" / "composed_world")
     found: set[Path] = set()
     for pattern in MEASURED_CODE[name]:
-        paths = list(source.glob(pattern))
+        paths = [path for source in sources for path in source.glob(pattern)]
         if not paths:
             raise FileNotFoundError(f"MEASURED_CODE of '{name}' names {pattern}, which is not there")
         for path in paths:
@@ -221,7 +222,7 @@ def _is_docstring(one: ast.stmt) -> bool:
 
 
 def _is_own_import(one: ast.stmt) -> bool:
-    return isinstance(one, ast.ImportFrom) and (one.module or "").startswith("sensorium")
+    return isinstance(one, ast.ImportFrom) and (one.module or "").startswith(("sensorium", "composed_world"))
 
 
 def _cpu_model() -> str:

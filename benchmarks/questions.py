@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from composed_world.question_bias import ALL, question_bias
 from machine import machine, write
 from sensorium.core.config import parse, read_toml
 from sensorium.core.errors import ConfigError
@@ -27,7 +28,6 @@ from sensorium.data.table.table import Table
 from sensorium.evals.vqa import by_type
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.tasks.question_bias import ALL, question_bias
 from sensorium.training.generative.batches import whole_lessons
 from sensorium.training.generative.evaluate import marks
 from sensorium.training.generative.recipe import GenerativeRecipe

@@ -46,7 +46,7 @@ def test_the_wheel_is_code_and_recipes_under_one_licence(wheel: zipfile.ZipFile)
 
 
 def test_nothing_in_the_wheel_is_a_caption_of_the_stamps(wheel: zipfile.ZipFile) -> None:
-    packed = REPOSITORY / "checkpoints" / "captions" / "recall.texts.txt.gz"
+    packed = REPOSITORY / "checkpoints" / "captions" / "extensions.knn_captions.texts.txt.gz"
     captions = {text for text in json.loads(gzip.decompress(packed.read_bytes())) if len(text) > 24}
     assert len(captions) > 100
     whole = "\n".join(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from composed_world.rerank import told_of
 from multimodal_world import config
 from sensorium import media
 from sensorium.assistants.load import load_assistant
@@ -17,7 +18,6 @@ from sensorium.generation import Feed, PlainDecoder
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.processor import batch_of, prepare
-from sensorium.tasks.choosing import told_of
 from tiny_assistants import write_picture, write_run
 
 

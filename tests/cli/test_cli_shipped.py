@@ -13,9 +13,10 @@ import pytest
 import soxr
 
 import sensorium as sm
+from composed_world.questions import TYPES
+from composed_world.scenes_table import Plan, make_scenes
 from effort import NUM_SPOKEN_QUESTIONS
 from sensorium import media
-from sensorium.align.questions import TYPES
 from sensorium.align.text_lines import as_sentence
 from sensorium.assistants.assistant import Assistant
 from sensorium.assistants.capabilities import members_of, shipped_assistant
@@ -28,7 +29,6 @@ from sensorium.data.questions import questions_of
 from sensorium.data.table.sample import normalise
 from sensorium.evals.speech import evaluate_transcripts
 from sensorium.media.encoding import write_medium
-from sensorium.tasks.scenes import Plan, make_scenes
 
 RATE_HZ = 16_000
 MOST_BYTES = 30_000_000

@@ -152,7 +152,7 @@ class Pond:
 def pond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pond:
     monkeypatch.setenv("SENSORIUM_CACHE", str(tmp_path))
     pond = Pond()
-    monkeypatch.setitem(packages._COLLECTIONS, "pond", pond)
+    monkeypatch.setitem(packages.COLLECTIONS._builders, "pond", lambda: pond)
     return pond
 
 

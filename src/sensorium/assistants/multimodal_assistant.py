@@ -22,8 +22,14 @@ from sensorium.codecs import Codec
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.generation import Engine, Guide, Precision
-from sensorium.generation.multimodal import ROOM, engine_of, requests, spelling_of
-from sensorium.generation.spelled import Spelled, Spelling
+from sensorium.generation.multimodal import (
+    ROOM,
+    DecodedStream,
+    TextDecoder,
+    engine_of,
+    requests,
+    text_decoder_of,
+)
 from sensorium.media.types import Audio, Image, Media, Video
 from sensorium.models import checkpoint
 from sensorium.models.multimodal_lm import MultimodalLM
@@ -118,13 +124,14 @@ class MultimodalAssistant:
             )
         codec = None if to == "text" else self._codecs[to]
         if codec is None:
-            if self.model.lexicon is not None and (guide is not None or config.stops):
+            decoder = self._text_decoder
+            if decoder is not None and (guide is not None or config.stops):
                 raise UsageError(
-                    f"{self.name} writes sounds and finds their words at the end; give no stops, no form"
+                    f"{self.name} writes symbols and finds their words at the end; give no stops, no form"
                 )
             request = replace(request, max_tokens=room, stops=config.stops, guide=guide)
             stream = self.prepare(to).submit(request)
-            return Generation(stream if self._spelling is None else Spelled(stream, self._spelling))
+            return Generation(stream if decoder is None else DecodedStream(stream, decoder))
         if guide is not None or config.stops:
             raise UsageError(f"what stops a text or gives it a form has no meaning for {to}; leave it out")
         length = int(codec.rate) if to == "image" and codec.rate is not None else None
@@ -154,9 +161,9 @@ class MultimodalAssistant:
         return self._engines[to]
 
     @cached_property
-    def _spelling(self) -> Spelling | None:
-        """How words are found for sounds."""
-        return spelling_of(self.model)
+    def _text_decoder(self) -> TextDecoder | None:
+        """What finds the text of an answer at its end."""
+        return text_decoder_of(self.model)
 
     def _check(self, to: Output) -> None:
         """Refuse an output that the model does not generate, or whose codec is missing."""

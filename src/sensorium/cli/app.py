@@ -23,6 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 from sensorium import __version__
 from sensorium.cli.output import note
 from sensorium.cli.parameters import apply_rules
+from sensorium.cli.plugins import app_of, root_commands
 from sensorium.core.errors import NotFoundError, SensoriumError, SensoriumWarning
 from sensorium.core.printable import one_line
 
@@ -88,9 +89,10 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
+        plugins = {name: Entry("", "Of a plug-in.", "Plug-ins") for name in root_commands()}
         self.commands = {
             name: TyperCommand(name, help=entry.summary, rich_help_panel=entry.panel)
-            for name, entry in COMMANDS.items()
+            for name, entry in {**plugins, **COMMANDS}.items()
         }
         apply_rules(self)
 
@@ -102,10 +104,13 @@ class LazyGroup(TyperGroup):
 
 def load_command(name: str) -> TyperCommand | TyperGroup:
     """Import a command's module and build the command from the module's `app`."""
-    module = importlib.import_module(f"sensorium.cli.{COMMANDS[name].module}")
-    command = typer.main.get_command(module.app)
+    if name in COMMANDS:
+        app = importlib.import_module(f"sensorium.cli.{COMMANDS[name].module}").app
+    else:
+        app = app_of(name)
+    command = typer.main.get_command(app)
     command.name = name
-    command.help = command.help or COMMANDS[name].summary
+    command.help = command.help or (COMMANDS[name].summary if name in COMMANDS else None)
     apply_rules(command)
     return command  # type: ignore[return-value]
 

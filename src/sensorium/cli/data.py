@@ -20,18 +20,14 @@ from sensorium.cli.output import (
     emit_table,
     note,
 )
-from sensorium.cli.questions import questions
-from sensorium.cli.scenes import scenes
-from sensorium.cli.spoken import spoken
+from sensorium.cli.plugins import add_commands
 from sensorium.core.errors import UsageError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.command()(dedup)
 app.command("filter")(filter_command)
 app.command()(index)
-app.command()(questions)
-app.command()(scenes)
-app.command()(spoken)
+add_commands(app, "data")
 
 
 @app.command()

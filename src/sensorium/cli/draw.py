@@ -50,15 +50,17 @@ def draw(
     from sensorium.assistants.ask import ask
     from sensorium.assistants.assistant import write_config
     from sensorium.assistants.capabilities import first_model, is_shipped
+    from sensorium.assistants.rerank import best_of as draw_best
+    from sensorium.assistants.rerank import can_rerank
     from sensorium.media.encoding import PICTURE_FORMATS, check_target, write_medium
-    from sensorium.tasks.choosing import draw_best
 
     if judge and best_of == 1:
         raise UsageError("--judge chooses among several pictures; leave it out, or give --best-of 8")
     words = read_words(text, "nothing to draw; say what the picture shows")
     check_target(out, PICTURE_FORMATS)
     assistant = open_model("draw", model)
-    count = best_of or (_USUAL if judge or is_shipped(model or first_model("draw")) else 1)
+    is_usual = judge or (can_rerank() and is_shipped(model or first_model("draw")))
+    count = best_of or (_USUAL if is_usual else 1)
     start = time.perf_counter()
     config = write_config(512, temperature, seed)
     if count == 1:

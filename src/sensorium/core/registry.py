@@ -1,14 +1,16 @@
-"""Names to builders: how encoders, losses, heads and sources are found from a recipe.
+"""Names to builders: how a recipe or a command finds encoders, losses, sources, commands and the like.
 
-A plug-in package adds its own through the entry-point group `sensorium.<kind>`, e.g. `sensorium.encoder`;
-entry points are read on the first name that is not built in.
+A plug-in package adds its own through the entry-point group `sensorium.<kind>`, e.g. `sensorium.encoder`.
+The names of entry points are read when a name is not built in, or when all are listed; the code of an entry
+point is imported when it is asked for. See docs/guides/plug-ins.md.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 from sensorium.core.errors import NotFoundError, UsageError
@@ -36,7 +38,6 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._builders: dict[str, Callable[..., T]] = {}
-        self._plugins_read = False
 
     def register(self, name: str) -> Callable[[Builder], Builder]:
         """Return a decorator that adds a builder under `name`.
@@ -58,15 +59,14 @@ class Registry(Generic[T]):
 
         Raises:
             NotFoundError: If no such name is known; the message holds the nearest one.
+            UsageError: If a plug-in does not import.
         """
         if name not in self._builders:
-            self._read_plugins()
-        if name not in self._builders:
-            near = difflib.get_close_matches(name, self._builders, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ";"
-            raise NotFoundError(
-                f"unknown {self.kind} '{name}'{hint} known: {', '.join(sorted(self._builders))}"
-            )
+            if name not in self._plugins:
+                near = difflib.get_close_matches(name, list(self), n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else ";"
+                raise NotFoundError(f"unknown {self.kind} '{name}'{hint} known: {', '.join(self) or 'none'}")
+            self._builders[name] = self._loaded(self._plugins[name])
         return self._builders[name]
 
     def build(self, name: str, /, **options: object) -> T:
@@ -85,14 +85,19 @@ class Registry(Generic[T]):
             raise
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._builders))
+        return iter(sorted({*self._builders, *self._plugins}))
 
     def __contains__(self, name: str) -> bool:
-        return name in self._builders
+        return name in self._builders or name in self._plugins
 
-    def _read_plugins(self) -> None:
-        if self._plugins_read:
-            return
-        self._plugins_read = True
-        for entry in entry_points(group=f"sensorium.{self.kind}"):
-            self._builders.setdefault(entry.name, entry.load())
+    @cached_property
+    def _plugins(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in entry_points(group=f"sensorium.{self.kind}")}
+
+    def _loaded(self, entry: EntryPoint) -> Callable[..., T]:
+        try:
+            found: Callable[..., T] = entry.load()
+        except (ImportError, AttributeError) as error:
+            package = entry.dist.name if entry.dist else entry.module
+            raise UsageError(f"{self.kind} '{entry.name}' of package {package} fails: {error}") from error
+        return found

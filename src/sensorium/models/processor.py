@@ -15,8 +15,8 @@ from sensorium.core.errors import UsageError
 from sensorium.core.types import MediaBatch, Padded, Tokens, pad
 from sensorium.data.transforms import TextInput
 from sensorium.media.types import Media
+from sensorium.models.extensions import PromptTransform
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.prompts import drafted
 
 Prepared = Mapping[str, np.ndarray | Tokens]
 """By modality: an encoder's input, not padded, or the tokens (1, N, D) that a frozen encoder gave."""
@@ -57,13 +57,11 @@ def reads_whole(model: MultimodalLM, to: str, text: str, most: int) -> bool:
 
 
 def as_read(model: MultimodalLM, to: str, instruction: str) -> str:
-    """An instruction as the model reads it.
-
-    With a lexicon, what is to be spoken in sounds; with glossaries, what is to be translated with a draft.
-    """
-    if model.lexicon is not None and to == "audio":
-        return model.lexicon.sounds(instruction)
-    return drafted(instruction, model.glossaries)
+    """An instruction as the model reads it: after the prompt transforms among its extensions."""
+    for one in model.extensions.values():
+        if isinstance(one, PromptTransform):
+            instruction = one.transform(to, instruction)
+    return instruction
 
 
 def batch_of(

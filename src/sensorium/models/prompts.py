@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Literal
 
 from sensorium.core.errors import UsageError
-from sensorium.models.glossary import Glossary
 
 Task = Literal["ask", "caption", "transcribe", "text", "translate", "draw", "speak"]
 
@@ -36,7 +35,7 @@ WRITER_OF: Mapping[Task, str] = MappingProxyType(
 
 
 _TRANSLATE = re.compile(r"(?:.* \| )?To (?P<language>[\w-]+): (?P<text>.*)", re.DOTALL)
-"""The template of `translate`, a draft before it or none."""
+"""The template of `translate`, with or without what a prompt transform put before it."""
 
 
 def instruction(task: Task, text: str = "", language: str = "") -> str:
@@ -62,7 +61,7 @@ def instruction(task: Task, text: str = "", language: str = "") -> str:
 
 
 def to_translate(instruction: str) -> tuple[str, str] | None:
-    """The language and the text of an instruction to translate, without a draft; None of any other.
+    """The language and the text of an instruction to translate, without a prefix; None of any other.
 
     Example:
         >>> to_translate("un frog | To fr: a frog"), to_translate("What is there?")
@@ -70,25 +69,3 @@ def to_translate(instruction: str) -> tuple[str, str] | None:
     """
     found = _TRANSLATE.fullmatch(instruction)
     return None if found is None else (found["language"], found["text"])
-
-
-def drafted(instruction: str, glossaries: Mapping[str, Glossary], without: str = "") -> str:
-    """An instruction to translate with the draft that a glossary makes; any other as it is.
-
-    The draft comes first: so a writer with a `pace` reads along it.
-
-    Args:
-        instruction: Of any task.
-        glossaries: By language translated into.
-        without: The translation to be learned: the draft is made as if it were not known (`Glossary`).
-
-    Example:
-        >>> known = {"fr": Glossary([("frog", "grenouille"), ("a frog", "une grenouille")])}
-        >>> drafted("To fr: a frog", known), drafted("To fr: a frog", known, "une grenouille.")
-        ('une grenouille | To fr: a frog', 'a grenouille | To fr: a frog')
-    """
-    found = to_translate(instruction)
-    if found is None or found[0] not in glossaries:
-        return instruction
-    language, text = found
-    return f"{glossaries[language](text, without=without)} | To {language}: {text}"

@@ -127,7 +127,7 @@ def open_corpus(data: DataConfig, fields: Sequence[str], seed: int, progress: Pr
 
 def open_table(name: str, progress: Progress = quiet) -> Table:
     """Open a table by path, or a packaged one by name, which is built on first use."""
-    if not Path(name).exists() and name in packages.NAMES:
+    if not Path(name).exists() and name in packages.COLLECTIONS:
         return packages.get(name, progress=progress)
     return Table.open(name)
 

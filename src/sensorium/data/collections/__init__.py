@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from sensorium.core.errors import NotFoundError
+from sensorium.core.registry import Registry
 from sensorium.core.runtime import Progress, cache_dir, quiet
 from sensorium.data.collections import clipart, emoji, stamps, translations
 from sensorium.data.collections.packages import fetch_deb, fetch_npm, fetch_pip, weights
@@ -22,12 +23,12 @@ from sensorium.data.curation.measure import with_measures
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 
-__all__ = ["NAMES", "fetch_deb", "fetch_npm", "fetch_pip", "get", "samples", "weights"]
+__all__ = ["COLLECTIONS", "fetch_deb", "fetch_npm", "fetch_pip", "get", "samples", "weights"]
 
 
 @runtime_checkable
 class Collection(Protocol):
-    """What a module of this folder offers."""
+    """What a module of this folder, or of a plug-in, offers."""
 
     NAME: str
     DESCRIPTION: str
@@ -37,33 +38,31 @@ class Collection(Protocol):
         """Fetch what is needed and yield the samples, in an order that stays."""
 
 
-_COLLECTIONS: dict[str, Collection] = {
-    module.NAME: module for module in (stamps, clipart, emoji, translations)
-}
-
-NAMES = tuple(sorted(_COLLECTIONS))
-"""Collections that `samples` and `get` know."""
+COLLECTIONS: Registry[Collection] = Registry("collection")
+"""What `samples` and `get` know, by name."""
+for _module in (stamps, clipart, emoji, translations):
+    COLLECTIONS.register(_module.NAME)(partial(lambda module: module, _module))
 
 
 def samples(name: str, progress: Progress = quiet) -> Iterator[Sample]:
     """Fetch a collection and yield its samples.
 
     Args:
-        name: One of `NAMES`.
+        name: One of `COLLECTIONS`.
         progress: Told about the downloads, then after each sample.
 
     Raises:
         NotFoundError: If no such collection is known.
         FetchError: If one of its packages cannot be fetched.
     """
-    return _find(name).read(progress)
+    return COLLECTIONS.build(name).read(progress)
 
 
 def get(name: str, path: Path | None = None, progress: Progress = quiet) -> Table:
     """Make the media table of a collection, or open it where it is finished.
 
     Args:
-        name: One of `NAMES`.
+        name: One of `COLLECTIONS`.
         path: Where the table goes; the user's cache if None. A table that exists there gets what it lacks.
         progress: Told about the downloads, then after each sample.
 
@@ -71,7 +70,7 @@ def get(name: str, path: Path | None = None, progress: Progress = quiet) -> Tabl
         NotFoundError: If no such collection is known.
         FetchError: If one of its packages cannot be fetched.
     """
-    collection = _find(name)
+    collection = COLLECTIONS.build(name)
     target = cache_dir("tables") / f"{name}.lance" if path is None else path
     if path is None and target.exists():
         return Table.open(target)
@@ -94,9 +93,3 @@ def _build(collection: Collection, target: Path, progress: Progress) -> Table:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Table.open(target)
-
-
-def _find(name: str) -> Collection:
-    if name not in _COLLECTIONS:
-        raise NotFoundError(f"no collection '{name}'; known: {', '.join(NAMES)}")
-    return _COLLECTIONS[name]

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
+from sensorium.core.registry import Registry
 from sensorium.core.runtime import Progress, quiet
 from sensorium.data.ingest.errors import Quarantine
 from sensorium.data.ingest.sources import (
@@ -141,8 +142,17 @@ def list_items(src: str | Path, options: Options) -> Iterator[Item | Failure]:
         raise UsageError(f"cannot read {src}: {reason}; check its path and rights") from error
 
 
+SOURCES: Registry[Iterator[Item | Failure]] = Registry("source")
+"""Sources of plug-ins: `NAME:PLACE` is listed by the source of that name."""
+
+
 def _source(src: str | Path, options: Options) -> Iterator[Item | Failure]:
     path = Path(src)
+    name, colon, place = str(src).partition(":")
+    if colon and not path.exists() and name in SOURCES:
+        if options.columns or options.root is not None:
+            raise UsageError(f"--map and --root are for table files, and {src} is none; leave them out")
+        return SOURCES.build(name, place=place, source=options.source or name)
     boxed = next((read for is_one, read in _BOXED if is_one(path)), None)
     if boxed is not None and not options.columns:
         return boxed(path, root=options.root, source=options.source)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from zlib import crc32
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ from sensorium.data.table.table import Table
 from sensorium.data.table.vectors import Ragged
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.processor import Prepared, batch_of, prepare, target_px
-from sensorium.models.prompts import WRITER_OF, drafted
-from sensorium.models.pronunciation import unbroken
+from sensorium.models.prompts import WRITER_OF
 from sensorium.models.sequences import Lesson, Sequel, packed, padded
 from sensorium.training.generative.examples import COLUMNS, Exercise, exercises
 from sensorium.training.generative.recipe import TaskConfig
@@ -87,6 +86,18 @@ class Course:
             )
 
 
+@runtime_checkable
+class TransformsExamples(Protocol):
+    """An extension of a model that changes what is read and written in training."""
+
+    def example(self, exercise: Exercise, config: TaskConfig) -> Exercise:
+        """A training example of a task as the model reads and writes it.
+
+        Raises:
+            ConfigError: If the example lacks what the extension learns from.
+        """
+
+
 @dataclass
 class Teacher:
     """Makes lessons of exercises, as a model reads them.
@@ -110,7 +121,8 @@ class Teacher:
         answers: list[list[int]] = []
         writer = self.model.decoder(WRITER_OF[course.config.task])
         for row, one in ((row, one) for row, of_row in zip(rows, asked, strict=True) for one in of_row):
-            answer = self._answer(course, row, one)
+            read = self._transformed(course, one)
+            answer = self._answer(course, row, read)
             if answer is None:
                 continue
             try:
@@ -121,7 +133,7 @@ class Teacher:
                 continue
             ids = writer.answer_ids(answer)
             if len(ids) <= course.config.max_tokens:
-                kept.append((row, replace(one, instruction=self._instruction(course, one))))
+                kept.append((row, replace(one, instruction=read.instruction)))
                 answers.append(ids)
         if not kept:
             return None, []
@@ -135,28 +147,20 @@ class Teacher:
         lesson = Lesson(media_batch, WRITER_OF[course.config.task], writing, course.config.task)
         return lesson, [one for _, one in kept]
 
-    def _instruction(self, course: Course, exercise: Exercise) -> str:
-        """An instruction as the model reads it: in sounds, or with the draft of a translation.
-
-        Three of four, told from the text, are drafted with their own pair known: so it learns to copy what is
-        right. From the others alone it had not learned that after 1,000 steps; from half and half it soon
-        wrote German and Chinese of its own, worse than its drafts.
-        """
-        known, answer = self.model.glossaries, exercise.answer
-        if self.model.lexicon is not None and course.config.task == "speak":
-            return _sounds(course, exercise)
-        if not known or not isinstance(answer, str):
-            return exercise.instruction
-        is_known = crc32(f"{exercise.instruction}{answer}".encode()) % 4 > 0
-        return drafted(exercise.instruction, known, "" if is_known else answer)
+    def _transformed(self, course: Course, exercise: Exercise) -> Exercise:
+        """An exercise as the model reads and writes it: after the transforms among its extensions."""
+        for one in self.model.extensions.values():
+            if isinstance(one, TransformsExamples):
+                exercise = one.example(exercise, course.config)
+        return exercise
 
     def _answer(self, course: Course, row: int, exercise: Exercise) -> str | list[int] | None:
-        """A text, in sounds where the model has a lexicon; the codes of a medium.
+        """A text, or the codes of a medium.
 
         None where no codes were made: it is not the first clip, or could not be read.
         """
         if isinstance(exercise.answer, str):
-            return exercise.answer if self.model.lexicon is None else _sounds(course, exercise)
+            return exercise.answer
         if course.codes is None or exercise.key or not len(course.codes[row]):
             return None
         return [int(code) for code in course.codes[row][:, 0]]
@@ -173,16 +177,6 @@ class Teacher:
                 opened = media.open(data, target_px=target_px(self.model, name))
                 ready |= prepare(self.model, {name: opened})
         return ready
-
-
-def _sounds(course: Course, exercise: Exercise) -> str:
-    """Raises ConfigError where the table has none."""
-    if not exercise.sounds:
-        raise ConfigError(
-            f"{course.config.table} has no sounds, which a model with a lexicon learns from; make the table "
-            "with `sensorium data spoken`, or leave [model.lexicon] out"
-        )
-    return unbroken(exercise.sounds)
 
 
 def _seconds(course: Course) -> Float64[np.ndarray, " n"] | None:

@@ -1,8 +1,8 @@
 """A multimodal language model as a run of it begins: what training texts and an earlier run give at first.
 
-In: a recipe and its opened tasks. Out: the recipe's model with word pieces, glossaries and lexicon of the
-training texts, with the weights of the run that it starts from, and with the pictures that it is to remember.
-Does not train.
+In: a recipe and its opened tasks. Out: the recipe's model with word pieces of the training texts, with the
+weights of the run that it starts from, and with what its extensions learn from the training data. Does not
+train.
 """
 
 from __future__ import annotations
@@ -10,26 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sensorium.codecs import Codec, train_bpe
 from sensorium.core.errors import CheckpointError, ConfigError
-from sensorium.core.runtime import Progress, quiet, track
-from sensorium.data.collections import espeak
-from sensorium.data.collections.words import words
+from sensorium.core.registry import Registry
+from sensorium.core.runtime import Progress, quiet
 from sensorium.data.questions import questions_of
 from sensorium.data.table.sample import is_asked
 from sensorium.models.checkpoint import load
-from sensorium.models.glossary import Glossary
-from sensorium.models.grounder import Grounder
-from sensorium.models.handover import from_grounder
-from sensorium.models.lexicon import Lexicon
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
-from sensorium.models.prompts import instruction, to_translate
+from sensorium.models.prompts import instruction
 from sensorium.training.generative.batches import Course
 from sensorium.training.generative.recipe import GenerativeRecipe
 
@@ -41,7 +35,6 @@ def build_multimodal(
     recipe: GenerativeRecipe,
     courses: Sequence[Course],
     codecs: Mapping[str, Codec[Any]] | None = None,
-    progress: Progress = quiet,
 ) -> tuple[MultimodalLM, set[str]]:
     """Build the recipe's model as it starts; word pieces that it lacks are learned from training texts.
 
@@ -50,10 +43,6 @@ def build_multimodal(
     """
     first = open_first(recipe.start) if recipe.start else None
     config = with_word_pieces(recipe.model, courses, recipe.data.vocab_size, first)
-    config = config.model_copy(update={"glossaries": glossaries(courses)})
-    if config.lexicon is not None and not config.lexicon.entries:
-        filled = config.lexicon.model_copy(update={"entries": lexicon(courses, progress).to_json()})
-        config = config.model_copy(update={"lexicon": filled})
     for name, codec in ({} if codecs is None else codecs).items():
         known = {"num_codes": codec.vocab_size, "num_places": _num_places(codec)}
         writer = config.decoders[name].model_copy(update=known)  # type: ignore[index]
@@ -111,66 +100,24 @@ def with_word_pieces(
     return MultimodalLMConfig.model_validate(values)
 
 
-def glossaries(courses: Sequence[Course]) -> dict[str, str]:
-    """Glossaries of the training texts of the courses that ask for drafts, by language, in JSON."""
-    pairs: dict[str, list[tuple[str, str]]] = {}
-    for course in courses:
-        for sample in course.read(course.train) if course.config.drafts else ():
-            for one in course.exercises(sample):
-                if (found := to_translate(one.instruction)) is not None:
-                    pairs.setdefault(found[0], []).append((found[1], str(one.answer)))
-    return {language: Glossary.learned(own).to_json() for language, own in sorted(pairs.items())}
+@runtime_checkable
+class Learns(Protocol):
+    """An extension that learns from training data before the run begins."""
+
+    def learn(self, courses: Sequence[Course], progress: Progress) -> None:
+        """Learn from the training rows of tasks, which hold the tokens of frozen encoders.
+
+        Raises:
+            ConfigError: If there is nothing to learn from.
+        """
 
 
-def lexicon(courses: Sequence[Course], progress: Progress = quiet) -> Lexicon:
-    """Words and sounds of what the training rows say, and those of a list of words, in the same voices.
-
-    Raises:
-        ConfigError: If a table has no sounds.
-        FetchError: If espeak-ng or the list is not to be had.
-    """
-    spoken: list[tuple[str, str]] = []
-    varieties: set[str] = set()
-    for course in courses:
-        for sample in course.read(course.train, words_only=True):
-            texts = [one for one in sample.texts if is_asked(one.language, "text", course.config.languages)]
-            spoken += [(one.text, str(sample.meta.get("sounds", ""))) for one in texts]
-            varieties.add(str(sample.meta.get("voice", "en")).partition("+")[0])
-    listed = [(variety, word) for word in words(progress) for variety in sorted(varieties)]
-    alone = [
-        (word, espeak.sounds(word, variety))
-        for variety, word in track(listed, len(listed), "pronouncing words", progress)
-    ]
-    is_heard = any(course.config.task == "transcribe" for course in courses)
-    return Lexicon.learned(spoken, alone, is_ordered=is_heard)
-
-
-def remember(model: MultimodalLM, courses: Sequence[Course]) -> None:
-    """Let a model with `recall` remember the training pictures of the tasks that say so, with their texts.
-
-    Args:
-        model: With `recall`, or this does nothing.
-        courses: With the tokens of its image encoder.
-
-    Raises:
-        ConfigError: If no task gives it anything to remember.
-    """
-    if model.recollection is None:
-        return
-    vectors: list[np.ndarray] = []
-    texts: list[str] = []
-    for course in courses:
-        known = course.tokens.get("image") if course.config.recall else None
-        if known is None:
-            continue
-        for row, sample in zip(course.train, course.read(course.train), strict=True):
-            tokens = known[int(row)]
-            for one in course.exercises(sample) if len(tokens) else ():
-                vectors.append(np.mean(tokens, axis=0))
-                texts.append(str(one.answer))
-    if not texts:
-        raise ConfigError("[model.recall] has nothing to remember; set recall = true in a task of captions")
-    model.remember(torch.from_numpy(np.stack(vectors)).float(), texts)
+def learn_extensions(model: MultimodalLM, courses: Sequence[Course], progress: Progress = quiet) -> None:
+    """Let the extensions of a model learn, and keep what they learned in its configuration."""
+    for one in model.extensions.values():
+        if isinstance(one, Learns):
+            one.learn(courses, progress)
+    model.keep_extensions()
 
 
 @dataclass(frozen=True)
@@ -186,21 +133,28 @@ class First:
     tokenizer_json: str
 
 
-def open_first(folder: str) -> First:
-    """Open the run to start from: a multimodal model, or a grounder.
+STARTS: Registry[First] = Registry("start")
+"""What gives the start of a run, by the class of the model that it starts from."""
 
-    Raises:
-        CheckpointError: If it is of another kind.
-    """
-    model = load(Path(folder).expanduser())
-    if isinstance(model, Grounder):
-        return First(from_grounder(model), str(model.config.text.options.get("tokenizer_json", "")))
-    if not isinstance(model, MultimodalLM):
-        kind = type(model).__name__
-        raise CheckpointError(f"{folder} holds a {kind}; start from a multimodal model or a grounder")
+
+@STARTS.register("MultimodalLM")
+def _from_multimodal(model: MultimodalLM) -> First:
     encoder, writer = model.config.sources.get("text"), model.config.decoders.get("text")
     found = "" if encoder is None else str(encoder.options.get("tokenizer_json", ""))
     return First(model.state_dict(), found or ("" if writer is None else writer.tokenizer_json))
+
+
+def open_first(folder: str) -> First:
+    """Open the run to start from.
+
+    Raises:
+        CheckpointError: If nothing installed starts from a model of its kind.
+    """
+    model: nn.Module = load(Path(folder).expanduser())
+    kind = type(model).__name__
+    if kind not in STARTS:
+        raise CheckpointError(f"{folder} holds a {kind}; a run starts from {' or '.join(STARTS)}")
+    return STARTS.get(kind)(model)
 
 
 @torch.no_grad()

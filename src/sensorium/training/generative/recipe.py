@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os.path import normpath
+from typing import Protocol, runtime_checkable
 
 from pydantic import Field, model_validator
 
 from sensorium.core.config import Config
 from sensorium.losses import next_id_loss
+from sensorium.models.extensions import Options, find
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig, Written
 from sensorium.models.prompts import WRITER_OF, Task
 from sensorium.models.sequences import Lesson
@@ -22,6 +24,14 @@ from sensorium.training.recipe import HeldOut, TrainConfig
 
 LETTERS = 260
 """Word pieces where each is a letter (a byte), with those that mark start and end."""
+
+
+@runtime_checkable
+class ChecksRecipe(Protocol):
+    """A builder of extensions that refuses recipes."""
+
+    def check_recipe(self, options: Options, recipe: GenerativeRecipe) -> None:
+        """Raise a `ValueError` if the extension does not fit the recipe's tasks."""
 
 
 class TaskConfig(Config):
@@ -35,8 +45,7 @@ class TaskConfig(Config):
         languages: Of answers; of texts and clips where the answer is none; empty: all.
         source_language: What translations are from.
         types: Of questions; empty: all. What is learned last can be practised more.
-        drafts: Put what a glossary of the training texts makes of it beside each text to translate.
-        recall: Remember the training pictures of this task with their captions (`[model.recall]`).
+        extensions: Those of the model that learn from this task.
         per_row: Most exercises of a row in a batch, drawn anew in each epoch; they share its media.
         max_tokens: Longest answer in ids; exercises beyond it are left out.
     """
@@ -48,8 +57,7 @@ class TaskConfig(Config):
     languages: list[str] = Field(default_factory=lambda: ["en"])
     source_language: str = "en"
     types: list[str] = Field(default_factory=list)
-    drafts: bool = False
-    recall: bool = False
+    extensions: list[str] = Field(default_factory=list)
     per_row: int = Field(default=1, ge=1)
     max_tokens: int = Field(default=64, ge=1)
 
@@ -57,18 +65,6 @@ class TaskConfig(Config):
     def _only_questions_have_types(self) -> TaskConfig:
         if self.types and self.task not in ("ask", "text"):
             raise ValueError(f"types are those of questions; leave them out of task '{self.task}'")
-        return self
-
-    @model_validator(mode="after")
-    def _only_translations_are_drafted(self) -> TaskConfig:
-        if self.drafts and self.task != "translate":
-            raise ValueError(f"drafts are for texts to translate; leave it out of task '{self.task}'")
-        return self
-
-    @model_validator(mode="after")
-    def _only_captions_are_recalled(self) -> TaskConfig:
-        if self.recall and self.task != "caption":
-            raise ValueError(f"captions are recalled; leave recall out of task '{self.task}'")
         return self
 
     @property
@@ -94,14 +90,6 @@ class GenerativeData(Config):
     max_measured: int = Field(default=100, ge=1)
     max_written: int = Field(default=32, ge=0)
     pack: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _all_are_drafted_or_none(self) -> GenerativeData:
-        """A model has one glossary, and drafts whatever it translates."""
-        drafted = {one.drafts for one in self.tasks if one.task == "translate"}
-        if len(drafted) > 1:
-            raise ValueError("some tasks to translate have drafts and some do not; set it in all or in none")
-        return self
 
     @model_validator(mode="after")
     def _hold_out_the_same(self) -> GenerativeData:
@@ -140,14 +128,17 @@ class GenerativeRecipe(Config):
     train: TrainConfig
 
     @model_validator(mode="after")
-    def _only_speech_has_sounds(self) -> GenerativeRecipe:
-        others = {one.task for one in self.data.tasks} - {"transcribe", "speak"}
-        if self.model.lexicon is not None and others:
-            raise ValueError(
-                f"[model.lexicon] is for transcribe and speak; leave out task '{min(others)}', or it"
-            )
-        if self.model.lexicon is not None and self.data.vocab_size != LETTERS:
-            raise ValueError(f"sounds are written letter by letter; set data.vocab_size = {LETTERS}")
+    def _extensions_fit(self) -> GenerativeRecipe:
+        for one in self.data.tasks:
+            for name in one.extensions:
+                if name not in self.model.extensions:
+                    raise ValueError(
+                        f"task '{one.task}' teaches '{name}', but there is no [model.extensions.{name}]"
+                    )
+        for name, options in self.model.extensions.items():
+            builder = find(name, options)
+            if isinstance(builder, ChecksRecipe):
+                builder.check_recipe(options, self)
         return self
 
     @model_validator(mode="after")
@@ -163,8 +154,6 @@ class GenerativeRecipe(Config):
                 raise ValueError(
                     f"task '{one.task}' needs model.decoders.{WRITER_OF[one.task]}.codec: a codec's folder"
                 )
-        if self.model.recall is None and any(one.recall for one in self.data.tasks):
-            raise ValueError("a task is to be remembered, but there is no [model.recall]")
         if self.data.pack and any(writer.pace for writer in writers.values()):
             raise ValueError("a writer with a pace needs a memory of its own: leave data.pack out")
         if self.data.pack and self.model.mode == "prefix":

@@ -1,8 +1,8 @@
 """Answers written in full, and how they are measured: captions, transcripts and translations.
 
 In: a model and held-out rows. Out: what greedy decoding writes for each, and the measure of the task beside
-that of a baseline that needs no model: for a translation, the text itself and a glossary of the training
-texts; for a caption, the commonest one. Measures: `evals.captioning`, `evals.speech`, `evals.translation`.
+that of a baseline that needs no model: for a translation, the text itself and what plug-ins make of it; for a
+caption, the commonest one. Measures: `evals.captioning`, `evals.speech`, `evals.translation`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sensorium.core.registry import Registry
 from sensorium.evals.captioning import evaluate_captions
 from sensorium.evals.speech import evaluate_transcripts
 from sensorium.evals.translation import evaluate_translations
-from sensorium.generation.multimodal import engine_of, requests, spelling_of
-from sensorium.models.glossary import Glossary
+from sensorium.generation.multimodal import engine_of, requests, text_decoder_of
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.prompts import to_translate
 from sensorium.training.generative.batches import Course, whole_lessons
@@ -25,6 +25,8 @@ from sensorium.training.generative.examples import Exercise
 
 _ROWS_READ = 4000
 """Training rows that baselines learn from."""
+BASELINES: Registry[Callable[[str], str]] = Registry("translation_baseline")
+"""Translators that learn from pairs of a text and its translation; a figure is named after each."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,12 @@ def write_answers(
         num_rows: Answers that are written at a time.
     """
     found: list[Answer] = []
-    engine, spelling = engine_of(model, "text", num_rows=num_rows), spelling_of(model)
+    engine, decoder = engine_of(model, "text", num_rows=num_rows), text_decoder_of(model)
     for lesson, asked in whole_lessons(model, course, rows):
         instructions = [one.instruction for one in asked]
         most = course.config.max_tokens
         done = engine.run(requests(model, "text", lesson.media, instructions, max_tokens=most))
-        done = done if spelling is None else [spelling(one) for one in done]
+        done = done if decoder is None else [decoder(one) for one in done]
         found += [
             Answer(row, one, each.text.strip())
             for row, one, each in zip(lesson.rows.tolist(), asked, done, strict=True)
@@ -98,17 +100,18 @@ def _transcripts(course: Course, answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def _translations(course: Course, answers: Sequence[Answer]) -> dict[str, float]:
-    """ChrF into each language, with that of the text as it is and of a glossary of the training texts."""
+    """ChrF into each language, with that of the text as it is and of baselines that plug-ins bring."""
     figures: dict[str, float] = {}
     trained = _trained(course)
     for language in sorted({one.exercise.type for one in answers}):
         own = [one for one in answers if one.exercise.type == language]
         texts, expected = [_text(one.exercise) for one in own], [str(one.exercise.answer) for one in own]
-        glossary = Glossary((_text(one), str(one.answer)) for one in trained if one.type == language)
+        pairs = [(_text(one), str(one.answer)) for one in trained if one.type == language]
+        known = {name: BASELINES.build(name, pairs=pairs) for name in BASELINES}
         for name, written in (
             (f"chrF {language}", [one.text for one in own]),
             (f"chrF {language} copied", texts),
-            (f"chrF {language} looked up", [glossary(text) for text in texts]),
+            *((f"chrF {language} {name}", [one(text) for text in texts]) for name, one in known.items()),
         ):
             found = evaluate_translations(written, expected, language=language, num_resamples=2)
             figures[name] = found.chrf.mean

@@ -28,7 +28,7 @@ from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
 from sensorium.models.prompts import WRITER_OF
 from sensorium.training.corpus import open_table
 from sensorium.training.generative.batches import Course, Lessons, Teacher
-from sensorium.training.generative.build import build_multimodal, remember
+from sensorium.training.generative.build import build_multimodal, learn_extensions
 from sensorium.training.generative.evaluate import evaluate
 from sensorium.training.generative.examples import media_of, rows_for
 from sensorium.training.generative.recipe import GenerativeRecipe, NextId, TaskConfig
@@ -52,10 +52,10 @@ def train_generative(
     """
     courses = [open_course(one, recipe.seed, progress) for one in recipe.data.tasks]
     codecs = open_codecs(recipe.model)
-    model, brought = build_multimodal(recipe, courses, codecs, progress)
+    model, brought = build_multimodal(recipe, courses, codecs)
     teacher = Teacher(model, recipe.data.pack)
     courses = [fill_shelves(one, model, codecs, teacher.failures, progress) for one in courses]
-    remember(model, courses)
+    learn_extensions(model, courses, progress)
     if not (folder / STATE).exists():
         write_atomic(folder / "recipe.toml", to_toml(recipe.model_dump(mode="json", exclude_none=True)))
     tables = {f"{n}.{one.config.table}": _digest(one) for n, one in enumerate(courses)}
