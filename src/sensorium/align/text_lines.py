@@ -133,13 +133,3 @@ def _line(row: str, found: list[Word], is_end: bool) -> Line:
     if is_end:
         words[-1] = Word(words[-1].text, words[-1].place, "long")
     return Line(row[begin : found[-1].place + len(found[-1].text)], tuple(words))
-
-
-def as_sentence(text: str) -> str:
-    """A text with a capital letter and a full stop.
-
-    Example:
-        >>> as_sentence("two"), as_sentence("Is it red?")
-        ('Two.', 'Is it red?')
-    """
-    return text[:1].upper() + text[1:] + ("" if text[-1:] in ("", ".", "!", "?") else ".")
