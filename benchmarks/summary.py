@@ -147,7 +147,7 @@ def child(film: str, out: str) -> None:
     summary = summarize(Path(film))
     write_summary(summary, Path(out))
     figures = {
-        "film_s": summary.film.duration_s,
+        "film_s": summary.features.duration_s,
         "watch_s": watch_s,
         "cpu_s": time.process_time() - start,
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),

@@ -8,7 +8,7 @@ import av
 import numpy as np
 from test_highlights import film_of
 
-from sensorium.video.captions import measured
+from sensorium.video.captions import measured_caption
 from sensorium.video.chapters import (
     Chapter,
     clock,
@@ -110,6 +110,6 @@ def test_titles_and_measured_words():
     assert [c.title for c in titled(AWKWARD, ["", " a\n b ", "c"])] == ["Chapter 1", "a b", "c"]
     shots = [(0.0, 4.0), (4.0, 8.0)]
     film = film_of(shots, motion=[12, 1], brightness=np.repeat([30.0, 200.0], 16))
-    assert measured(film, 0.0, 4.0) == "1 shot, lively, dark"
-    assert measured(film, 4.0, 8.0) == "1 shot, still, bright"
-    assert measured(film, 0.0, 8.0) == "2 shots"
+    assert measured_caption(film, 0.0, 4.0) == "1 shot, lively, dark"
+    assert measured_caption(film, 4.0, 8.0) == "1 shot, still, bright"
+    assert measured_caption(film, 0.0, 8.0) == "2 shots"

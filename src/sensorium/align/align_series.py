@@ -9,16 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64
 
 from sensorium.align.series import By, TimedSeries, read_pair
 from sensorium.core.runtime import Progress, quiet
-
-if TYPE_CHECKING:
-    from sensorium.dtw.warping import Alignment
+from sensorium.dtw.warping import Alignment, dtw
 
 _METRIC = {"sound": "cosine", "picture": "euclidean", "numbers": "euclidean"}
 _SMOOTH_S = 0.5
@@ -120,8 +117,6 @@ def align_series(
         MediaError: If a file does not decode, or lacks the sound or picture to compare.
         UsageError: If the files are of different kinds.
     """
-    from sensorium.dtw.warping import dtw
-
     progress(0, None, f"reading {a.name} and {b.name}")
     first, second = read_pair(a, b, by)
     progress(0, None, f"aligning {len(first.times_s):,} by {len(second.times_s):,} steps")

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32
 
+from sensorium.align.ctc import WordSpan, ctc_align, spell
+from sensorium.align.mfcc import FRAMES_A_SECOND, RATE_HZ, AudioFeatures, audio_features, silence
+from sensorium.align.synthetic_speech import Script
+from sensorium.align.synthetic_speech import align_speech as warp
 from sensorium.align.text_lines import Line, split_lines
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
 from sensorium.core.runtime import Progress, quiet
+from sensorium.data.collections import espeak
 from sensorium.data.curation.language import detect_language
+from sensorium.media import Audio, Limits, Text
+from sensorium.media import open as open_media
+from sensorium.media.audio_blocks import audio_blocks
 from sensorium.media.names import file_or_text
 from sensorium.media.timed_text import TimedWord
-
-if TYPE_CHECKING:
-    from sensorium.align.ctc import WordSpan
-    from sensorium.align.mfcc import AudioFeatures
-    from sensorium.align.synthetic_speech import Script
 
 DEFAULT_LANGUAGE = "en"
 _SLOWEST_WPM, _FASTEST_WPM = 110, 300
@@ -84,9 +86,6 @@ def read_text(text: str | Path) -> str:
     """
     if isinstance(text, str):
         return text
-    from sensorium.media import Limits, Text
-    from sensorium.media import open as open_media
-
     found = open_media(text, limits=Limits(text_bytes=_TEXT_BYTES))
     if not isinstance(found, Text):
         raise MediaError(f"{text}: {type(found).__name__.lower()}, expected a text file")
@@ -154,8 +153,6 @@ def read_emissions(path: Path) -> tuple[Float32[np.ndarray, "T V"], list[str], f
 
 
 def _by_emissions(lines: list[Line], path: Path) -> tuple[list[WordSpan], float]:
-    from sensorium.align.ctc import ctc_align, spell
-
     log_probs, labels, frame_s, blank, separator = read_emissions(path)
     usable = ["" if place in (blank, separator) else label for place, label in enumerate(labels)]
     words = spell([word.text for line in lines for word in line.words], usable)
@@ -165,11 +162,6 @@ def _by_emissions(lines: list[Line], path: Path) -> tuple[list[WordSpan], float]
 def _by_synthesis(
     audio: Path, lines: list[Line], language: str, progress: Progress
 ) -> tuple[list[WordSpan], float]:
-    from sensorium.align.mfcc import FRAMES_A_SECOND, audio_features, silence
-    from sensorium.align.synthetic_speech import align_speech as warp
-    from sensorium.data.collections import espeak
-    from sensorium.media.audio_blocks import audio_blocks
-
     espeak.prepare(progress)
     progress(0, None, f"listening to {audio.name}")
     try:
@@ -190,9 +182,6 @@ def _by_synthesis(
 
 def synthesize_script(lines: list[Line], language: str, words_per_minute: int) -> Script:
     """Synthesize each line by espeak-ng; returns its features with the word of each frame."""
-    from sensorium.align.mfcc import AudioFeatures
-    from sensorium.align.synthetic_speech import Script
-
     mels, levels, marks = [], [], []
     done = 0
     for line in lines:
@@ -207,11 +196,7 @@ def synthesize_script(lines: list[Line], language: str, words_per_minute: int) -
 
 def _synthesize_line(line: Line, language: str, words_per_minute: int) -> tuple[AudioFeatures, np.ndarray]:
     """Features of a line, and the word of each frame, -1 in a pause."""
-    from sensorium.align.mfcc import FRAMES_A_SECOND, RATE_HZ, audio_features
-    from sensorium.data.collections.espeak import speak
-    from sensorium.media import Audio
-
-    speech = speak(line.text, language, words_per_minute=words_per_minute)
+    speech = espeak.speak(line.text, language, words_per_minute=words_per_minute)
     samples = speech.samples if len(speech.samples) else np.zeros(speech.rate_hz // 10, np.float32)
     features = audio_features(
         [np.pad(Audio(samples[:, None], speech.rate_hz).mono(RATE_HZ), (0, RATE_HZ // 50))]

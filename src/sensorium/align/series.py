@@ -17,7 +17,13 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float32, Float64
 
+from sensorium.align.mfcc import FRAMES_A_SECOND, audio_features, mfcc, silence
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
+from sensorium.media import Limits, Video, probe
+from sensorium.media import open as open_media
+from sensorium.media.audio_blocks import audio_blocks
+from sensorium.media.frames import frames
+from sensorium.media.sniff import sniff
 
 By = Literal["auto", "sound", "picture"]
 Kind = Literal["sound", "picture", "numbers"]
@@ -97,9 +103,6 @@ def read_pair(a: Path, b: Path, by: By = "auto") -> tuple[TimedSeries, TimedSeri
 
 def read_sound(path: Path) -> TimedSeries:
     """MFCCs and level of a sound or of a video's sound track, 50 a second or fewer."""
-    from sensorium.align.mfcc import FRAMES_A_SECOND, audio_features, mfcc, silence
-    from sensorium.media.audio_blocks import audio_blocks
-
     try:
         features = audio_features(audio_blocks(path))
     except UsageError as error:
@@ -115,10 +118,6 @@ def read_sound(path: Path) -> TimedSeries:
 
 def read_picture(path: Path) -> TimedSeries:
     """RGB values of each frame of a video or animation at 16 x 12 pixels."""
-    from sensorium.media import Limits, Video
-    from sensorium.media import open as open_media
-    from sensorium.media.frames import frames
-
     if _is_container(path):
         shown = [(frame.pixels, frame.time_s, frame.end_s) for frame in frames(path, size=_FRAME_SIZE)]
         pixels, times, ends = (list(part) for part in zip(*shown, strict=True))
@@ -240,8 +239,6 @@ def _thinned(
 
 
 def _kind_of(path: Path) -> Kind:
-    from sensorium.media import Limits, probe
-
     if path.suffix.lower() in _NUMBERS:
         return "numbers"
     kind = probe(path, limits=Limits(file_bytes=1 << 36, seconds=24 * 3600, frames=20_000_000)).kind
@@ -251,8 +248,6 @@ def _kind_of(path: Path) -> Kind:
 
 
 def _is_container(path: Path) -> bool:
-    from sensorium.media.sniff import sniff
-
     with path.open("rb") as file:
         return sniff(file.read(4096), path.name).reader == "container"
 

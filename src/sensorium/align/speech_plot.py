@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sensorium.align.mfcc import FRAMES_A_SECOND, AudioFeatures, audio_features
 from sensorium.core.errors import UsageError
 from sensorium.core.files import replace_atomic
+from sensorium.media.audio_blocks import audio_blocks
 from sensorium.media.timed_text import TimedWord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from sensorium.align.mfcc import AudioFeatures
 
 MOST_ROWS = 12
 _ROW_S = 10.0
@@ -40,9 +40,6 @@ def draw_words(audio: Path, words: Sequence[TimedWord], path: Path) -> None:
         raise UsageError(f"{path.name}: expected a name that ends in .png")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-
-    from sensorium.align.mfcc import FRAMES_A_SECOND, audio_features
-    from sensorium.media.audio_blocks import audio_blocks
 
     features = audio_features(audio_blocks(audio))
     num_rows = min(MOST_ROWS, max(1, int(np.ceil(len(features) / FRAMES_A_SECOND / _ROW_S))))
@@ -65,8 +62,6 @@ def draw_words(audio: Path, words: Sequence[TimedWord], path: Path) -> None:
 
 
 def _draw_row(axes: Axes, features: AudioFeatures, words: Sequence[TimedWord], begin_s: float) -> None:
-    from sensorium.align.mfcc import FRAMES_A_SECOND
-
     level = features.level_db[int(begin_s * FRAMES_A_SECOND) :][: int(_ROW_S * FRAMES_A_SECOND)]
     height = np.clip(1 - level / _QUIETEST_DB, 0, 1)
     times_s = begin_s + np.arange(len(level)) / FRAMES_A_SECOND

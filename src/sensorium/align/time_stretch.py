@@ -14,9 +14,13 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from sensorium.align.align_series import SeriesAlignment
-from sensorium.core.errors import UsageError
+from sensorium.core.errors import LimitError, MediaError, UsageError
 from sensorium.core.files import replace_atomic
 from sensorium.core.runtime import Progress, quiet
+from sensorium.media import Audio
+from sensorium.media import open as open_media
+from sensorium.media.audio_blocks import audio_blocks
+from sensorium.media.frames import frames
 
 _SOUND, _MOVIE, _NUMBERS = (".wav", ".flac", ".ogg"), (".mp4", ".mov", ".mkv"), (".npy",)
 _WINDOW_S, _SEARCH_S = 0.04, 0.01
@@ -128,11 +132,6 @@ def _write_sound(found: SeriesAlignment, path: Path, container: str) -> None:
 
 def _sound_of(path: Path) -> tuple[Float32[np.ndarray, "T C"], int]:
     """All of a sound track: as it is where `open` takes it, else mixed down in blocks."""
-    from sensorium.core.errors import LimitError
-    from sensorium.media import Audio
-    from sensorium.media import open as open_media
-    from sensorium.media.audio_blocks import audio_blocks
-
     try:
         found = open_media(path)
         if isinstance(found, Audio):
@@ -145,10 +144,6 @@ def _sound_of(path: Path) -> tuple[Float32[np.ndarray, "T C"], int]:
 def _write_movie(found: SeriesAlignment, path: Path, ending: str) -> None:
     """Frames of B with new stamps, and its sound, stretched, if it has any."""
     import av
-
-    from sensorium.core.errors import MediaError
-    from sensorium.media.audio_blocks import audio_blocks
-    from sensorium.media.frames import frames
 
     clock_a, clock_b = found.clock()
     try:

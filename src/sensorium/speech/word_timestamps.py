@@ -66,7 +66,7 @@ def word_times(
         stop = done + len(word.ids)
         timed.append((word, edges[done], edges[stop], float(odds[done:stop].mean())))
         done = stop
-    return _joined(_shortened(timed))
+    return _merge_punctuation(_shortened(timed))
 
 
 def _edges(shares: Float32[np.ndarray, "A N S"]) -> Float64[np.ndarray, " N"]:
@@ -127,7 +127,7 @@ def _shortened(words: Sequence[_Timed]) -> list[_Timed]:
     return kept
 
 
-def _joined(words: Sequence[_Timed]) -> list[tuple[TimedWord, int]]:
+def _merge_punctuation(words: Sequence[_Timed]) -> list[tuple[TimedWord, int]]:
     """Merge punctuation with the word that it belongs to; it takes no time of its own."""
     joined: list[tuple[TimedWord, int]] = []
     before: tuple[str, int] = ("", 0)

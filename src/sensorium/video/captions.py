@@ -1,8 +1,7 @@
 """Captions for parts of a video: the `Captioner` interface, and captions retrieved or made from features.
 
-`NearestCaptioner` retrieves the caption of the nearest row of a media table. `measured` needs no model: it
-names shots, motion, brightness and sound. A captioner that asks a generative model is
-`assistants.captioner`.
+`NearestCaptioner` retrieves the caption of the nearest row of a media table. `measured_caption` needs no
+model: it names shots, motion, brightness and sound. `assistants.captioner` asks a generative model.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class NearestCaptioner:
         return texts.get(self._language) or next(iter(texts.values()), "")
 
 
-def measured(features: VideoFeatures, start_s: float, end_s: float) -> str:
+def measured_caption(features: VideoFeatures, start_s: float, end_s: float) -> str:
     """Caption a part of a video from its features.
 
     Returns:

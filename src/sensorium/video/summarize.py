@@ -20,7 +20,7 @@ from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet, track
 from sensorium.core.types import Embedder
 from sensorium.media.frames import frames_at
-from sensorium.video.captions import Captioner, NearestCaptioner, measured
+from sensorium.video.captions import Captioner, NearestCaptioner, measured_caption
 from sensorium.video.chapters import Chapter, find_chapters, titled
 from sensorium.video.features import VideoFeatures, extract_features
 from sensorium.video.highlights import Clip, Weights, choose, clips_of, read_length, score
@@ -39,7 +39,7 @@ class SummaryRequest:
         length: Of the reel: `15%`, `30s`, `1:30`.
         query: A text to look for; needs a model.
         model: Embeds images and texts; None: frame features are compared.
-        captioner: Captions chapters; None: `measured` does.
+        captioner: Captions chapters; None: `measured_caption` does.
         detector: Finds the shots; None: `ShotDetector`.
         weights: Of the signals.
     """
@@ -130,7 +130,7 @@ def summarize(video: Path, request: SummaryRequest | None = None, *, progress: P
         if request.query is not None:
             query = request.model.embed([request.query]).vectors[0]
     scores, signals = score(features, clips, vectors=vectors, query=query, weights=request.weights)
-    chosen = _joined(clips, scores, signals, choose(clips, scores, budget_s), budget_s)
+    chosen = _merge_clips(clips, scores, signals, choose(clips, scores, budget_s), budget_s)
     chapters = find_chapters(features)
     titles = [
         _title(features, chapter, request.captioner, clips, scores)
@@ -160,7 +160,7 @@ def _embed(
     return vectors[np.clip(np.searchsorted(found_s, times_s + 1e-6, side="right") - 1, 0, None)]
 
 
-def _joined(
+def _merge_clips(
     clips: Sequence[Clip],
     scores: Float64[np.ndarray, " n"],
     signals: dict[str, Float64[np.ndarray, " n"]],
@@ -201,7 +201,7 @@ def _title(
     scores: Float64[np.ndarray, " n"],
 ) -> str:
     if captioner is None:
-        return measured(features, chapter.start_s, chapter.end_s)
+        return measured_caption(features, chapter.start_s, chapter.end_s)
     inside = [n for n, clip in enumerate(clips) if chapter.start_s <= clip.start_s < chapter.end_s]
     best = sorted(sorted(inside, key=lambda number: -scores[number])[:_PICTURES_PER_CHAPTER])
     shown = frames_at(features.path, [clips[number].key_s for number in best], target_px=_EMBED_PX)

@@ -19,7 +19,7 @@ from sensorium.core.runtime import Progress, quiet
 from sensorium.display.card import PICTURE_PX, Card, query_card
 from sensorium.display.contact_sheet import Strip, draw_sheet
 from sensorium.media.frames import frames_at
-from sensorium.video.captions import measured
+from sensorium.video.captions import measured_caption
 from sensorium.video.chapters import Chapter, clock, to_edl, to_ffmetadata, to_json, to_webvtt
 from sensorium.video.reel import write_reel
 from sensorium.video.summarize import Chosen, Summary
@@ -104,7 +104,7 @@ def to_text(summary: Summary) -> str:
         shown = [one for one in summary.chosen if chapter.start_s <= one.start_s < chapter.end_s]
         line = f"- **{clock(chapter.start_s)} to {clock(chapter.end_s)}** {chapter.title}"
         if summary.captions != "measured":
-            line += f" ({measured(features, chapter.start_s, chapter.end_s)})"
+            line += f" ({measured_caption(features, chapter.start_s, chapter.end_s)})"
         if shown:
             line += f"; in the reel: {', '.join(clock(one.start_s) for one in shown)}"
         lines.append(line)
