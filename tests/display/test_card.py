@@ -64,6 +64,15 @@ def test_a_sound_can_be_played_on_the_page() -> None:
     assert "data:audio/wav;base64," in page
 
 
+def test_the_page_escapes_what_strangers_wrote() -> None:
+    text = "<script>\u202e\"'&"
+    page = draw_page([Strip(query_card(text, text), [query_card(TONE, text)])], title=text, footer=text)
+    assert "<script>" not in page
+    assert "\u202e" not in page
+    assert page.count("&lt;script&gt;\\u202e&#34;&#39;&amp;") == 6
+    assert "nothing found" in draw_page([Strip(query_card("a frog", ""), [])])
+
+
 def test_more_hits_than_columns_go_on_below() -> None:
     card = query_card("a frog", "")
     one = draw_sheet([Strip(card, [card] * 5)], columns=5)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
+import tomli_w
 
 from sensorium.core.errors import ConfigError, NotFoundError
 
@@ -127,45 +128,18 @@ def to_toml(values: Mapping[str, Any]) -> str:
     Example:
         >>> print(to_toml({"lr": 0.1, "train": {"name": "a"}, "pairs": [{"a": 1}]}))
         lr = 0.1
-        pairs = [{a = 1}]
+        pairs = [
+            { a = 1 },
+        ]
         <BLANKLINE>
         [train]
         name = "a"
         <BLANKLINE>
     """
-    return _section(values, ())
+    return tomli_w.dumps(_without_none(values))
 
 
-def _section(values: Mapping[str, Any], path: tuple[str, ...]) -> str:
-    plain = {
-        key: value for key, value in values.items() if value is not None and not isinstance(value, Mapping)
-    }
-    sections = {key: value for key, value in values.items() if isinstance(value, Mapping)}
-    lines = [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in plain.items()]
-    if path and (lines or not sections):
-        lines.insert(0, f"[{'.'.join(map(_toml_key, path))}]")
-    own = "".join(f"{line}\n" for line in lines)
-    parts = [own] if own else []
-    return "\n".join([*parts, *(_section(value, (*path, key)) for key, value in sections.items())])
-
-
-def _toml_key(key: str) -> str:
-    is_bare = key.isascii() and key.replace("-", "a").replace("_", "a").isalnum()
-    return key if is_bare else json.dumps(key)
-
-
-def _toml_value(value: Any) -> str:
+def _without_none(value: Any) -> Any:
     if isinstance(value, Mapping):
-        inner = ", ".join(
-            f"{_toml_key(key)} = {_toml_value(part)}" for key, part in value.items() if part is not None
-        )
-        return "{" + inner + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml_value(part) for part in value) + "]"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return repr(value) if value == value and abs(value) != float("inf") else str(value)
-    return str(value)
+        return {key: _without_none(part) for key, part in value.items() if part is not None}
+    return [_without_none(part) for part in value] if isinstance(value, list | tuple) else value

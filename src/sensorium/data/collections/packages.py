@@ -10,8 +10,6 @@ is its reader's business (`data.sources.packages`).
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
 import subprocess
@@ -19,12 +17,14 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Literal
 from urllib.parse import unquote
+
+from filelock import FileLock
 
 from sensorium.core.errors import FetchError, NotFoundError
 from sensorium.core.files import sha256
@@ -161,7 +161,7 @@ def fetch(package: Package, progress: Progress = quiet) -> Path:
     folder = root / package.label
     if folder.is_dir():
         return folder
-    with _locked(root / f".{package.label}.lock"):
+    with FileLock(root / f".{package.label}.lock"):
         if not folder.is_dir():
             archive = _archive(package, root / ".archives" / package.label, progress)
             progress(0, None, f"unpacking {package.name}")
@@ -328,11 +328,3 @@ def _unpack_tar(stream: IO[bytes], mode: Literal["r|", "r|gz"], target: Path, ke
 
 def _is_kept(name: str, keep: tuple[str, ...]) -> bool:
     return not keep or name.removeprefix("./").startswith(keep)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock that the system frees when the process ends, however it ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
