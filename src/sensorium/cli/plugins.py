@@ -6,11 +6,32 @@ function is imported when its group is; its parameters are Typer's.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 import typer
 
 from sensorium.core.registry import Registry
 
 COMMANDS: Registry[None] = Registry("command")
+F = TypeVar("F", bound=Callable[..., None])
+_TOLD = "told_when_interrupted"
+
+
+def when_interrupted(text: str) -> Callable[[F], F]:
+    """Decorate a command with what a person is told who stops it: "TEXT: COMMAND"."""
+
+    def add(command: F) -> F:
+        command.__dict__[_TOLD] = text
+        return command
+
+    return add
+
+
+def told_when_interrupted(words: Sequence[str]) -> str | None:
+    """What a person is told who stops a command of a plug-in; None where it says nothing."""
+    name = next((one for one in (".".join(words[:2]), *words[:1]) if one in COMMANDS), None)
+    return None if name is None else getattr(COMMANDS.get(name), _TOLD, None)
 
 
 def add_commands(app: typer.Typer, group: str) -> None:

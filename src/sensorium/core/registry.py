@@ -10,10 +10,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sensorium.core.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 Builder = TypeVar("Builder", bound=Callable[..., object])
@@ -92,6 +94,8 @@ class Registry(Generic[T]):
 
     @cached_property
     def _plugins(self) -> dict[str, EntryPoint]:
+        from importlib.metadata import entry_points  # takes 25 ms, which most commands do not need
+
         return {entry.name: entry for entry in entry_points(group=f"sensorium.{self.kind}")}
 
     def _loaded(self, entry: EntryPoint) -> Callable[..., T]:

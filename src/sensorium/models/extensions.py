@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias, cast, runtime_checkable
 from pydantic import JsonValue
 from torch import nn
 
-from sensorium.core.errors import ConfigError, NotFoundError
+from sensorium.core.errors import NotFoundError
 from sensorium.core.registry import Registry
 from sensorium.encoders import Encoder
 
@@ -52,10 +52,10 @@ def find(name: str, options: Mapping[str, JsonValue]) -> Callable[..., Extension
     """What builds an extension.
 
     Raises:
-        ConfigError: If no installed package brings it; the message says what to install.
+        NotFoundError: If no installed package brings it; the message says what to install.
     """
     try:
         return EXTENSIONS.get(name)
     except NotFoundError as error:
         package = options.get("package") or "the package that brings it"
-        raise ConfigError(f"the model has an extension '{name}'; to use it, install {package}") from error
+        raise NotFoundError(f"the model has an extension '{name}'; to use it, install {package}") from error

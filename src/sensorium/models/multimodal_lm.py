@@ -140,7 +140,8 @@ class MultimodalLM(nn.Module):
         extensions: Parts that plug-ins bring, by name.
 
     Raises:
-        ConfigError: If an encoder is of another modality, or an extension is not installed.
+        ConfigError: If an encoder is of another modality.
+        NotFoundError: If an extension is not installed.
     """
 
     def __init__(self, config: MultimodalLMConfig, *, pretrained: bool = True) -> None:

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_pairs, note
+from sensorium.cli.plugins import when_interrupted
 from sensorium.core.errors import UsageError
 
 
+@when_interrupted("remove the --out table, which is not whole, then")
 def scenes(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="TABLE", help="The media table to make.")],
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="Training scenes.")] = 20_000,

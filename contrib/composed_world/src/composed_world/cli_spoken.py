@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, emit_json, emit_pairs, note
+from sensorium.cli.plugins import when_interrupted
 
 
+@when_interrupted("what is done is kept, and this goes on")
 def spoken(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="TABLE", help="The media table; made if it is not there.")
