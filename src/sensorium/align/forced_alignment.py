@@ -20,7 +20,7 @@ from sensorium.align.text_lines import Line, split_lines
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.data.curation.language import detect_language
-from sensorium.media.names import file_or_text
+from sensorium.media.path_or_text import file_or_text
 from sensorium.media.timed_text import TimedWord
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ _HOME: dict[str, str] = {
     "Alignment": "warping",
     "Barycentre": "barycentre",
     "Itakura": "windows",
-    "Match": "occurrences",
+    "Match": "subsequence_search",
     "Neighbours": "pairwise",
     "OnlineAligner": "online",
     "SakoeChiba": "windows",
@@ -25,8 +25,8 @@ _HOME: dict[str, str] = {
     "soft_dtw_barycentre": "barycentre",
     "soft_dtw_divergence": "soft_warping",
     "soft_dtw_from_costs": "soft_warping",
-    "subsequence": "occurrences",
-    "warm_up": "warming",
+    "subsequence": "subsequence_search",
+    "warm_up": "precompile",
 }
 
 __all__ = sorted(_HOME)

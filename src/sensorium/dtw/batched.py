@@ -92,7 +92,7 @@ class Lanes:
 
     def distances(self, pairs: Int64[np.ndarray, "P 2"], limit: float) -> Float64[np.ndarray, " P"]:
         """Distances; infinite above the limit, or beyond float64."""
-        from sensorium.dtw.kernels_value import MANY_PAIRS, many_pairs
+        from sensorium.dtw.distance_kernels import MANY_PAIRS, many_pairs
 
         number = self._dtype.type
         big = unreached(self._dtype)
@@ -144,7 +144,7 @@ class Lanes:
 
     def bounds(self, pairs: Int64[np.ndarray, "P 2"], limit: float) -> Float64[np.ndarray, " P"]:
         """Keogh's bound of each pair, from both sides; at least `limit` where it exceeds that."""
-        from sensorium.dtw.kernels_value import BOUNDS, bounds
+        from sensorium.dtw.distance_kernels import BOUNDS, bounds
 
         kernel = compiled(bounds, BOUNDS, self._dtype)
         out = np.zeros(len(pairs), self._dtype)
@@ -186,7 +186,7 @@ class Lanes:
         return self._envelope(self._x), self._envelope(self._y)
 
     def _envelope(self, packed: Packed) -> _Envelope:
-        from sensorium.dtw.kernels_value import ENVELOPES, envelopes
+        from sensorium.dtw.distance_kernels import ENVELOPES, envelopes
 
         lengths = np.minimum(packed.sizes + self._radius, self._longest)
         places = np.cumsum(lengths) - lengths

@@ -21,7 +21,7 @@ from jaxtyping import Float, Float64, Int64
 
 from sensorium.core.errors import UsageError
 from sensorium.core.jit import compiled, unreached
-from sensorium.dtw.kernels_cost import DIFFERENCES, FROM_PRODUCTS, differences, from_products
+from sensorium.dtw.cost_kernels import DIFFERENCES, FROM_PRODUCTS, differences, from_products
 from sensorium.dtw.scaling import can_vanish, exponent_of, floor_of, scaled
 
 NEAR = 1e-2

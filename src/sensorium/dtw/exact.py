@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from sensorium.core.jit import compiled, unreached
-from sensorium.dtw import kernels_path as source
+from sensorium.dtw import path_kernels as source
 from sensorium.dtw.costs import Costs, Differences
 from sensorium.dtw.scaling import times_power_of_two
 from sensorium.dtw.steps import StepPattern
@@ -143,7 +143,7 @@ def _has_numbers(problem: Problem) -> bool:
 
 
 def _of_numbers(problem: Problem) -> float:
-    from sensorium.dtw.kernels_value import ONE_PAIR, one_pair
+    from sensorium.dtw.distance_kernels import ONE_PAIR, one_pair
 
     costs, dtype = problem.costs, problem.costs.dtype
     assert isinstance(costs, Differences)

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from sensorium.core.errors import UsageError
 from sensorium.core.jit import usable
-from sensorium.dtw import soft_plain
 from sensorium.dtw.windows import Ranges, Window, impossible, ranges
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from sensorium.core.jit import compiled
-from sensorium.dtw.kernels_path import TRACE, trace
+from sensorium.dtw.path_kernels import TRACE, trace
 from sensorium.dtw.steps import StepPattern
 
 

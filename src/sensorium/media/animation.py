@@ -18,8 +18,8 @@ from sensorium.media import gif, image
 from sensorium.media.container import opened_container
 from sensorium.media.container_header import chunks
 from sensorium.media.limits import Limits
-from sensorium.media.silence import silence
 from sensorium.media.source import Source
+from sensorium.media.suppress_output import silence
 from sensorium.media.types import Header, Image, Video
 from sensorium.media.video import fit, spread
 

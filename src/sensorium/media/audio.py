@@ -17,15 +17,15 @@ import numpy as np
 from jaxtyping import Float32
 
 from sensorium.core.errors import LimitError, MediaError
+from sensorium.media.audio_track import AudioConverter, frame_of, layout_of, packets_of, timed_blocks
 from sensorium.media.clock import Clock, is_joinable, is_stamped_in_decoding_order
 from sensorium.media.container import duration_of, opened_container, sound_stream
+from sensorium.media.declared_length import has_correct_length
 from sensorium.media.limits import Limits
 from sensorium.media.ogg import links
 from sensorium.media.sndfile import UnreadableError, check_sound, opened_sndfile, samples_of
 from sensorium.media.source import Source
-from sensorium.media.track import Converter, frame_of, layout_of, packets_of, timed_blocks
 from sensorium.media.types import Audio, Header
-from sensorium.media.unfinished import says_its_length
 
 if TYPE_CHECKING:
     import av.container
@@ -146,7 +146,7 @@ def container_header(
 def has_true_length(source: Source, format_name: str, container: av.container.InputContainer) -> bool:
     """Whether the length that the header says can be believed."""
     is_joined = is_joinable(container) and source.num_bytes <= _COUNTED_BYTES
-    return not is_joined and says_its_length(source, format_name)
+    return not is_joined and has_correct_length(source, format_name)
 
 
 def counted(
@@ -293,7 +293,7 @@ def _like(sound: Audio, rate_hz: int, channels: int) -> Float32[np.ndarray, "T C
     """Samples at another rate, in other channels."""
     if (sound.sample_rate_hz, sound.samples.shape[1]) == (rate_hz, channels):
         return sound.samples
-    convert = Converter(rate_hz, layout_of(channels), keeps_level=True)
+    convert = AudioConverter(rate_hz, layout_of(channels), keeps_level=True)
     parts = [*convert(frame_of(sound.samples, sound.sample_rate_hz)), *convert.rest()]
     return np.concatenate(parts) if parts else np.empty((0, channels), np.float32)
 

@@ -15,13 +15,13 @@ import numpy as np
 from jaxtyping import Float32
 
 from sensorium.core.errors import MediaError
+from sensorium.media.audio_track import AudioConverter, frame_of, timed_blocks
 from sensorium.media.container import opened_container, sound_stream
 from sensorium.media.limits import Limits
 from sensorium.media.ogg import links
 from sensorium.media.sndfile import UnreadableError, blocks_of, check_sound, opened_sndfile
 from sensorium.media.sniff import Format, identify
 from sensorium.media.source import Source, SourceLike, opened
-from sensorium.media.track import Converter, frame_of, timed_blocks
 
 HOURS_LIMITS = Limits(file_bytes=1 << 36, seconds=24 * 3600)
 """Bounds on files that are heard block by block: a day, since nothing of them is kept."""
@@ -77,7 +77,7 @@ def _link_blocks(
         try:
             with opened_sndfile(source, format_.name) as sound:
                 check_sound(source.name, sound.samplerate, sound.channels, 0.0, limits)
-                convert = Converter(rate_hz, "mono")
+                convert = AudioConverter(rate_hz, "mono")
                 for samples in blocks_of(sound):
                     yield from convert(frame_of(samples, sound.samplerate))
                 yield from convert.rest()

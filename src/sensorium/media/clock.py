@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import av.stream
 
 MICROSECONDS = 1_000_000
-# Formats that are joined by concatenation. Within one recording stamps neither go back nor leave such a gap.
+# Formats that are joined by concatenation. QuietSeek one recording stamps neither go back nor leave such a gap.
 _JOINABLE = ("mpegts", "mpeg")
 _BACK_S, _AHEAD_S = 0.5, 10.0
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from sensorium.core.errors import LimitError, MediaError
 from sensorium.media.clock import MICROSECONDS, start_of
+from sensorium.media.file_views import QuietSeek
 from sensorium.media.limits import Limits
-from sensorium.media.part import Within
 from sensorium.media.source import Source
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def opened_container(
     }
     try:
         with av.open(
-            Within(source.file),
+            QuietSeek(source.file),
             "r",
             format=format_name,
             options=options,

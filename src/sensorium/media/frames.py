@@ -19,13 +19,13 @@ from jaxtyping import Float32, UInt8
 
 from sensorium.core.errors import MediaError
 from sensorium.media import video
+from sensorium.media.audio_track import timed_blocks
 from sensorium.media.clock import is_joinable
 from sensorium.media.container import opened_container, picture_stream, sound_stream
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import Orientation
 from sensorium.media.sniff import identify
 from sensorium.media.source import Source, SourceLike, opened
-from sensorium.media.track import timed_blocks
 from sensorium.media.video import check_stream, frame_orientation, list_packets, pixel_aspect, shown_size
 
 if TYPE_CHECKING:

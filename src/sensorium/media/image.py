@@ -25,8 +25,8 @@ from sensorium.media.container_header import icon_sizes, webp_canvas
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_exif
 from sensorium.media.pixels import Levels, fill_rgb, fill_wide_rgb
-from sensorium.media.silence import quiet_libtiff, silence
 from sensorium.media.source import Source
+from sensorium.media.suppress_output import quiet_libtiff, silence
 from sensorium.media.types import Header, Image
 
 if TYPE_CHECKING:

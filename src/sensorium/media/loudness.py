@@ -33,7 +33,7 @@ _WEIGHTS, _BIAS = (2.5, 4.2, 2.6), -6.4
 
 
 @dataclass(frozen=True, eq=False)
-class SoundTrack:
+class LoudnessTrack:
     """What was heard; entry i is about the time from i / 10 s.
 
     Attributes:
@@ -53,11 +53,11 @@ class SoundTrack:
         return 10 * float(np.log10(power)), float(self.speech[part].mean())
 
 
-class Listener:
+class LoudnessMeter:
     """Takes blocks of sound one after another, then tells what was heard.
 
     Example:
-        >>> listener = Listener()
+        >>> listener = LoudnessMeter()
         >>> listener.add(np.zeros(24_000, np.float32))
         >>> track = listener.finish()
         >>> len(track.level_db), float(track.level_db.max()), float(track.speech.max())
@@ -82,7 +82,7 @@ class Listener:
                 self._measure(joined[start : start + size])
             self._pending, self._num_pending = [joined[whole:]], len(joined) - whole
 
-    def finish(self) -> SoundTrack:
+    def finish(self) -> LoudnessTrack:
         """Tell what was heard."""
         rest = np.concatenate(self._pending) if self._pending else np.empty(0, np.float32)
         if len(rest):
@@ -90,10 +90,10 @@ class Listener:
             self._measure(np.pad(rest, (0, -len(rest) % step)))
         self._pending, self._num_pending = [], 0
         if not self._levels:
-            return SoundTrack(np.empty(0, np.float32), np.empty(0, np.float32))
+            return LoudnessTrack(np.empty(0, np.float32), np.empty(0, np.float32))
         levels = np.concatenate(self._levels)
         speech = _speech(np.concatenate(self._measures).astype(np.float64))
-        return SoundTrack(levels, np.where(levels > SILENCE_DB + 20, speech, 0.0).astype(np.float32))
+        return LoudnessTrack(levels, np.where(levels > SILENCE_DB + 20, speech, 0.0).astype(np.float32))
 
     def _measure(self, samples: Float32[np.ndarray, " T"]) -> None:
         """Level of each tenth of a second; voice energy, tilt and flux of each hundredth."""

@@ -8,7 +8,7 @@ and channels, and may have the same serial number (a file joined with itself).
 from __future__ import annotations
 
 from sensorium.core.errors import LimitError
-from sensorium.media.part import part_of
+from sensorium.media.file_views import byte_range
 from sensorium.media.source import Source
 
 _PAGE = b"OggS\x00"
@@ -46,7 +46,7 @@ def links(source: Source) -> list[Source]:
         at += _HEADER_BYTES + len(sizes) + sum(sizes)
     if len(starts) == 1:
         return [source]
-    return [part_of(source, *ends) for ends in zip(starts, [*starts[1:], source.num_bytes], strict=True)]
+    return [byte_range(source, *ends) for ends in zip(starts, [*starts[1:], source.num_bytes], strict=True)]
 
 
 def _next_page(source: Source, at: int) -> int:

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from sensorium.core.errors import MediaError
+from sensorium.media.declared_length import has_correct_length, with_repaired_header
+from sensorium.media.file_views import QuietSeek
 from sensorium.media.limits import Limits
-from sensorium.media.part import Within
 from sensorium.media.source import Source
-from sensorium.media.unfinished import repaired, says_its_length
 
 if TYPE_CHECKING:
     import soundfile
@@ -46,11 +46,11 @@ def opened_sndfile(source: Source, format_name: str) -> Iterator[soundfile.Sound
     """
     import soundfile
 
-    if format_name == "flac" and not says_its_length(source, format_name):
+    if format_name == "flac" and not has_correct_length(source, format_name):
         raise UnreadableError
     sound = _open(source)
     if sound is None or sound.frames == 0:
-        mended = repaired(source, format_name)
+        mended = with_repaired_header(source, format_name)
         sound = (_open(mended) if mended is not None else None) or sound
     if sound is None:
         raise UnreadableError
@@ -108,6 +108,6 @@ def _open(source: Source) -> soundfile.SoundFile | None:
 
     source.file.seek(0)
     try:
-        return soundfile.SoundFile(Within(source.file))
+        return soundfile.SoundFile(QuietSeek(source.file))
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError):
         return None

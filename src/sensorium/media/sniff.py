@@ -16,7 +16,7 @@ from typing import Literal
 
 from sensorium.core.errors import MediaError
 from sensorium.media import netpbm
-from sensorium.media.part import part_of
+from sensorium.media.file_views import byte_range
 from sensorium.media.source import HEAD_BYTES, Seekable, Source
 from sensorium.media.text import checked_text
 
@@ -122,7 +122,7 @@ def identify(source: Source) -> tuple[Format, Source]:
         source.file.seek(start)
         padded: bytes = source.file.read(_MAX_PADDING)
         start += len(padded) - len(padded.lstrip(b"\0"))
-        behind = part_of(source, start, source.num_bytes)
+        behind = byte_range(source, start, source.num_bytes)
         with contextlib.suppress(MediaError):
             found = sniff(behind.head(), source.name, behind.num_bytes)
             if found.reader in ("soundfile", "container"):

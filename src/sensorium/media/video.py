@@ -19,6 +19,7 @@ import numpy as np
 
 from sensorium.core.errors import LimitError, MediaError
 from sensorium.media import audio
+from sensorium.media.audio_track import decoded_frames, packets_of
 from sensorium.media.clock import Clock, is_stamped_in_decoding_order, start_of
 from sensorium.media.container import (
     duration_of,
@@ -32,7 +33,6 @@ from sensorium.media.container_header import movie_orientation
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_matrix
 from sensorium.media.source import Source
-from sensorium.media.track import decoded_frames, packets_of
 from sensorium.media.types import Audio, Header, Video
 
 if TYPE_CHECKING:

@@ -130,7 +130,7 @@ def _attend_by_head(queries: Float[Tensor, "B H N K"], given: KeyValues) -> Floa
     return attended
 
 
-def attention_shares(queries: Float[Tensor, "B H N K"], given: KeyValues) -> Float[Tensor, "B H N S"]:
+def attention_weights(queries: Float[Tensor, "B H N K"], given: KeyValues) -> Float[Tensor, "B H N S"]:
     """Compute a_ij = softmax_j(q_i . k_j / sqrt(K)), of attention that is neither causal nor masked."""
     keys = given.keys.repeat_interleave(queries.shape[1] // given.keys.shape[1], dim=1)
     scores: Tensor = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
@@ -174,8 +174,8 @@ class Attention(nn.Module):
         norm_eps: float = 1e-6,
         is_causal: bool = False,
         rotary: Rotary | None = None,
-        pace: float = 0.0,
-        focus: float = 0.0,
+        diagonal_slope: float = 0.0,
+        prior_sharpness: float = 0.0,
     ) -> None:
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -193,8 +193,10 @@ class Attention(nn.Module):
         self.key = nn.Linear(source_dim, num_kv_heads * self.head_dim, bias=qkv_bias)
         self.value = nn.Linear(source_dim, num_kv_heads * self.head_dim, bias=qkv_bias)
         self.out = nn.Linear(num_heads * self.head_dim, dim, bias=out_bias)
-        self.pace = pace
-        self.nearness = nn.Parameter(torch.linspace(0, focus, num_heads)) if pace else None
+        self.diagonal_slope = diagonal_slope
+        self.nearness = (
+            nn.Parameter(torch.linspace(0, prior_sharpness, num_heads)) if diagonal_slope else None
+        )
         """Logarithm of a."""
         self.query_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if query_norm else None
         self.key_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if query_norm else None
@@ -221,7 +223,7 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "B N D"]:
         """Let `x` attend to `given`; in self-attention that is `self.key_values(x, mask, positions)`."""
         queries = self.queries(x, positions)
-        near = self._near_the_line(queries, given, positions)
+        near = self._diagonal_bias(queries, given, positions)
         attended = attend(queries, given, is_causal=self.is_causal, segments=segments, bias=near)
         projected: Tensor = self.out(rearrange(attended, "b h n k -> b n (h k)"))
         return projected
@@ -234,14 +236,14 @@ class Attention(nn.Module):
         queries = queries if self.query_norm is None else self.query_norm(queries)
         return queries if self.rotary is None else self.rotary(queries, positions)
 
-    def _near_the_line(
+    def _diagonal_bias(
         self, queries: Tensor, given: KeyValues, positions: Tensor | None
     ) -> Float[Tensor, "#B H N S"] | None:
         if self.nearness is None:
             return None
         if positions is None:
             positions = torch.arange(queries.shape[2], device=queries.device)[None]
-        here = self.pace * positions[..., None].to(self.nearness)
+        here = self.diagonal_slope * positions[..., None].to(self.nearness)
         there = torch.arange(given.keys.shape[2], device=queries.device)
         away = (there - here) / (4 + here / 4)
         return -self.nearness.exp()[:, None, None] * away.square()[:, None]

@@ -50,8 +50,8 @@ class BlockConfig(Config):
         rotary_gain: What rotated queries and keys are multiplied by.
         memory_dim: Width of the memory for cross-attention; 0 = the block has none.
         gated_memory: Whether cross-attention passes a tanh gate that starts at 0.
-        memory_pace: Places of the memory that a token reads on, about; 0: it is not read in order.
-        memory_focus: How much sharper than the first the last head then begins; see `nn.attention`.
+        memory_diagonal_slope: Places of the memory that a token reads on, about; 0: it is not read in order.
+        memory_prior_sharpness: How much sharper than the first the last head then begins; see `nn.attention`.
         dropout: Share of each part's output that is dropped in training.
         drop_path: Chance that a sample skips a part in training (stochastic depth, arXiv:1603.09382).
     """
@@ -75,8 +75,8 @@ class BlockConfig(Config):
     rotary_gain: float = 1.0
     memory_dim: int = Field(default=0, ge=0)
     gated_memory: bool = True
-    memory_pace: float = Field(default=0.0, ge=0)
-    memory_focus: float = Field(default=0.0, ge=0)
+    memory_diagonal_slope: float = Field(default=0.0, ge=0)
+    memory_prior_sharpness: float = Field(default=0.0, ge=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
 
@@ -272,8 +272,8 @@ def _memory_attention(config: BlockConfig) -> Attention:
         num_kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
         source_dim=config.memory_dim,
-        pace=config.memory_pace,
-        focus=config.memory_focus,
+        diagonal_slope=config.memory_diagonal_slope,
+        prior_sharpness=config.memory_prior_sharpness,
         qkv_bias=config.qkv_bias,
         out_bias=config.out_bias,
         query_norm=config.query_norm,

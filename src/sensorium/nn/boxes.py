@@ -79,7 +79,7 @@ def merged(boxes: Float[Tensor, "n 4"]) -> Float[Tensor, " 4"]:
     return torch.cat([boxes[:, :2].amin(dim=0), boxes[:, 2:].amax(dim=0)])
 
 
-def suppress(
+def nms(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], *, max_iou: float = 0.5, keep: int | None = None
 ) -> Int64[Tensor, " k"]:
     """Choose boxes best first, each leaving out those that overlap it by more than `max_iou`.

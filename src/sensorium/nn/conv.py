@@ -83,8 +83,8 @@ class ResidualConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C H W"], mask: Tensor | None = None) -> Float[Tensor, "B D h w"]:
         """Run the block; `mask` (B, h) belongs to the output's rows."""
-        inner = hide_rows(functional.relu(self.first(x)), mask)
-        return hide_rows(functional.relu(self.short(x) + self.second(inner)), mask)
+        inner = mask_rows(functional.relu(self.first(x)), mask)
+        return mask_rows(functional.relu(self.short(x) + self.second(inner)), mask)
 
 
 class ConvStages(nn.Module):
@@ -123,9 +123,9 @@ class ConvStages(nn.Module):
         self, x: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B H"] | None = None
     ) -> tuple[list[Float[Tensor, "B _ _ _"]], Bool[Tensor, "B h"] | None]:
         """Return the last map of each stage, fine to coarse, and the mask of the coarsest's rows."""
-        x = hide_rows(x.contiguous(memory_format=torch.channels_last), mask)
+        x = mask_rows(x.contiguous(memory_format=torch.channels_last), mask)
         mask = None if mask is None else mask[:, ::2]
-        x = hide_rows(functional.relu(self.stem(x)), mask)
+        x = mask_rows(functional.relu(self.stem(x)), mask)
         maps = []
         for number, block in enumerate(self.blocks):
             mask = mask if mask is None or block.stride == 1 else mask[:, :: block.stride]
@@ -135,7 +135,7 @@ class ConvStages(nn.Module):
         return maps, mask
 
 
-class TopDown(nn.Module):
+class FeaturePyramid(nn.Module):
     """Merge maps of several scales into the finest: each is projected, and the coarser enlarged and added.
 
     Place i of a coarser map lies on place 2i of the finer one, as strided convolutions put it, and not
@@ -170,6 +170,6 @@ def _doubled(x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C _ _"]:
     return doubled
 
 
-def hide_rows(x: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B H"] | None) -> Float[Tensor, "B C H W"]:
+def mask_rows(x: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B H"] | None) -> Float[Tensor, "B C H W"]:
     """Set the masked rows (True = real) to zero, whatever they hold."""
     return x if mask is None else x.masked_fill(~mask[:, None, :, None], 0)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class FrameConv(nn.Module):
+class ConvNeXtBlock(nn.Module):
     """x + scale * down(gelu(up(norm(depthwise(x))))); frames beyond the ends are zeros.
 
     Args:
@@ -38,7 +38,7 @@ class FrameConv(nn.Module):
         return x + self.scale * branch
 
 
-class FrameStack(nn.Module):
+class ConvNeXt1d(nn.Module):
     """A convolution to the width, then blocks.
 
     Args:
@@ -58,7 +58,7 @@ class FrameStack(nn.Module):
         self.first = nn.Conv1d(in_dim, dim, kernel, padding=kernel // 2)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.blocks = nn.ModuleList(
-            FrameConv(dim, widen * dim, kernel, 1 / max(1, depth)) for _ in range(depth)
+            ConvNeXtBlock(dim, widen * dim, kernel, 1 / max(1, depth)) for _ in range(depth)
         )
 
     def forward(self, x: Float[Tensor, "B T M"]) -> Float[Tensor, "B T D"]:

@@ -18,7 +18,7 @@ from torch.nn import functional
 from sensorium.core.errors import ConfigError
 
 
-class LowRank(nn.Module):
+class LoRALinear(nn.Module):
     """A linear layer and its adapter.
 
     Args:
@@ -73,7 +73,7 @@ def adapt(module: nn.Module, layers: Sequence[str], rank: int, alpha: float | No
             f"no linear layer is called {', '.join(layers)}; name some, as in ['query', 'value']"
         )
     for parent, name in found:
-        setattr(parent, name, LowRank(getattr(parent, name), rank, 2.0 * rank if alpha is None else alpha))
+        setattr(parent, name, LoRALinear(getattr(parent, name), rank, 2.0 * rank if alpha is None else alpha))
     return len(found)
 
 
@@ -81,5 +81,5 @@ def merge(module: nn.Module) -> None:
     """Add every adapter within `module` into its layer and take it away."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, LowRank):
+            if isinstance(child, LoRALinear):
                 setattr(parent, name, child.merged())

@@ -64,7 +64,7 @@ def heat_maps(
     return torch.einsum("pmd,pd->pm", places, phrase_vectors(words, span))
 
 
-def named_there(
+def place_log_probs(
     places: Float[Tensor, "P M D"], words: Float[Tensor, "P N D"], span: Bool[Tensor, "P N"]
 ) -> Float[Tensor, "P M"]:
     """How likely each place is what a phrase names, as the log of a chance.
@@ -81,7 +81,7 @@ def named_there(
     return _mean(chances.transpose(1, 2), span[:, None])
 
 
-def named_parts(
+def region_log_probs(
     places: Float[Tensor, "M D"], words: Float[Tensor, "N D"], parts: Float[Tensor, "K M"]
 ) -> Float[Tensor, " K"]:
     """How likely each part of an image is what a phrase names, as the log of a chance.

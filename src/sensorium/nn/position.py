@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from sensorium.core.errors import ConfigError
 
-BESIDE = 34
-"""Width of what `with_positions` puts beside a token: 32 waves, and two plain coordinates."""
+POSITION_DIM = 34
+"""Width of what `concat_positions` puts beside a token: 32 waves, and two plain coordinates."""
 _LONGEST = 1000.0
 """In tokens, over 2 pi: the slowest of these waves."""
 
@@ -135,20 +135,20 @@ def grid_positions(rows: int, columns: int, device: torch.device | None = None) 
     return torch.cartesian_prod(row, column)[None]
 
 
-def grid_waves(side: int, dim: int) -> Float[Tensor, "N D"]:
+def sinusoidal_grid(side: int, dim: int) -> Float[Tensor, "N D"]:
     """Fixed positions of a square grid in reading order: waves of the row, then waves of the column.
 
     What is learned of a row then holds for all of its places. The slowest wave is as long as the grid.
 
     Example:
-        >>> bool((grid_waves(2, 8)[1, 4:] == sinusoidal(2, 4, 1.0)[1]).all())
+        >>> bool((sinusoidal_grid(2, 8)[1, 4:] == sinusoidal(2, 4, 1.0)[1]).all())
         True
     """
     at = grid_positions(side, side)[0]
     return sinusoidal(side, dim // 2, max(side / math.pi, 1.0))[at].flatten(1)
 
 
-def with_positions(values: Float[Tensor, "B N D"], *, is_image: bool) -> Float[Tensor, "B N _"]:
+def concat_positions(values: Float[Tensor, "B N D"], *, is_image: bool) -> Float[Tensor, "B N _"]:
     """Put beside each token where it stands: waves of its place (row and column), and its coordinates.
 
     A fixed code beside the features, not added to them: the projection that follows learns how much of it to
@@ -159,10 +159,10 @@ def with_positions(values: Float[Tensor, "B N D"], *, is_image: bool) -> Float[T
         is_image: They lie on a square grid; where N is no square they are a sequence all the same.
 
     Example:
-        >>> with_positions(torch.zeros(1, 4, 5), is_image=True)[0, :, -2:].tolist()
+        >>> concat_positions(torch.zeros(1, 4, 5), is_image=True)[0, :, -2:].tolist()
         [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]
     """
-    num, side, waves = values.shape[1], math.isqrt(values.shape[1]), BESIDE - 2
+    num, side, waves = values.shape[1], math.isqrt(values.shape[1]), POSITION_DIM - 2
     if is_image and side > 1 and side**2 == num:
         at = grid_positions(side, side)[0]
         places = [sinusoidal(side, waves // 2, _LONGEST)[at].flatten(1), 2 * at / (side - 1) - 1]

@@ -74,7 +74,7 @@ def packets_of(
         yield packet
 
 
-class Converter:
+class AudioConverter:
     """Brings decoded frames to one rate and layout; begins anew where a stream changes its own.
 
     Args:
@@ -143,10 +143,10 @@ def timed_blocks(
         track: Of it.
         rate_hz: Samples a second to give.
         layout: FFmpeg's name of the channel layout to give.
-        keeps_level: As for `Converter`.
+        keeps_level: As for `AudioConverter`.
     """
     track.codec_context.thread_count = 1
-    clock, convert, count = Clock(container), Converter(rate_hz, layout, keeps_level=keeps_level), 0
+    clock, convert, count = Clock(container), AudioConverter(rate_hz, layout, keeps_level=keeps_level), 0
     known_s = None if is_joinable(container) else whole_duration_of(container)
     latest_s = known_s or _LATEST_S
     has_stamps = container.format.name not in _UNSTAMPED or picture_stream(container) is not None
@@ -170,7 +170,7 @@ def timed_blocks(
 
 
 def frame_of(samples: Float[np.ndarray, "T C"], rate_hz: int) -> av.audio.frame.AudioFrame:
-    """Samples as a frame that `Converter` takes; of more channels than FFmpeg has layouts for, their mean."""
+    """Samples as a frame that `AudioConverter` takes; of more channels than FFmpeg has layouts for, their mean."""
     import av
 
     channels = samples.shape[1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 
-from sensorium.media.part import part_of
+from sensorium.media.file_views import byte_range
 from sensorium.media.source import Source
 
 _MAX_CHUNKS = 4096
@@ -24,24 +24,24 @@ _TAG_BYTES = 1 << 12
 _TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"3DI", bytes(16))
 
 
-def repaired(source: Source, format_name: str) -> Source | None:
+def with_repaired_header(source: Source, format_name: str) -> Source | None:
     """A WAV or AU whose header says that it is empty, or says it wrongly, behind a header that is right.
 
     Returns:
         None if nothing can be mended: another format, or really no sound.
     """
     if format_name == "wav":
-        return _repaired_wave(source)
+        return _repaired_wav(source)
     if format_name == "au":
         head = source.head()
         start = int.from_bytes(head[4:8], "big")
         if 24 <= start < min(source.num_bytes, len(head)):
             beginning = head[:8] + _UNKNOWN.to_bytes(4, "big") + head[12:start]
-            return part_of(source, start, source.num_bytes, beginning)
+            return byte_range(source, start, source.num_bytes, beginning)
     return None
 
 
-def says_its_length(source: Source, format_name: str) -> bool:
+def has_correct_length(source: Source, format_name: str) -> bool:
     """Whether the length in a file's header is that of what is there, as far as its structure tells.
 
     Args:
@@ -60,7 +60,7 @@ def says_its_length(source: Source, format_name: str) -> bool:
         source.file.seek(at)
 
 
-def _repaired_wave(source: Source) -> Source | None:
+def _repaired_wav(source: Source) -> Source | None:
     """The `fmt ` and `data` chunks alone, with the length that is there."""
     file = source.file
     file.seek(0)
@@ -93,7 +93,7 @@ def _repaired_wave(source: Source) -> Source | None:
     whole = min(length + len(format_) + 12, _UNKNOWN)
     magic = b"RIFX" if order == ">" else b"RIFF"
     beginning = magic + struct.pack(order + "I", whole) + b"WAVE" + format_
-    return part_of(source, start, end, beginning + b"data" + struct.pack(order + "I", length))
+    return byte_range(source, start, end, beginning + b"data" + struct.pack(order + "I", length))
 
 
 def _is_chunk(file: object, at: int) -> bool:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sensorium.dtw.kernels_vector import REGISTER_BYTES, REGISTERS, lanes, strip
+from sensorium.dtw.simd_kernels import REGISTER_BYTES, REGISTERS, lanes, strip
 
 ONE_PAIR = "f(f[::1], f[::1], int64, f, f, f, boolean, boolean)"
 

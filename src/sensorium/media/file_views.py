@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-def part_of(source: Source, start: int, end: int, beginning: bytes = b"") -> Source:
+def byte_range(source: Source, start: int, end: int, beginning: bytes = b"") -> Source:
     """Bytes `start` to `end` of a source, behind `beginning`.
 
     Example:
         >>> whole = Source(io.BytesIO(b"0123456789"), 10)
-        >>> part_of(whole, 2, 5, b"ab").content()
+        >>> byte_range(whole, 2, 5, b"ab").content()
         b'ab234'
     """
     file = io.BufferedReader(_Part(source, start, end, beginning), 1 << 16)
@@ -56,7 +56,7 @@ class _Part(io.RawIOBase):
         return len(content)
 
 
-class Within:
+class QuietSeek:
     """A file for libraries that print the error of a seek that fails, such as to before its beginning.
 
     The file stays where it is then, and `seek` returns -1.
