@@ -1,7 +1,7 @@
-"""Names to builders: how encoders, losses, heads and sources are found from a recipe.
+"""Registries map names to builder functions of encoders, losses, heads and sources.
 
-A plug-in package adds its own through the entry-point group `sensorium.<kind>`, e.g. `sensorium.encoder`;
-entry points are read on the first name that is not built in.
+A plug-in package adds builders through the entry-point group `sensorium.<kind>`, such as `sensorium.encoder`.
+Entry points are loaded when a name is requested that is not built in.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Builder = TypeVar("Builder", bound=Callable[..., object])
 
 
 class Registry(Generic[T]):
-    """A named set of builders of one kind.
+    """Named builders of one kind.
 
     Example:
         >>> shapes: Registry[int] = Registry("shape")
@@ -39,10 +39,10 @@ class Registry(Generic[T]):
         self._plugins_read = False
 
     def register(self, name: str) -> Callable[[Builder], Builder]:
-        """Return a decorator that adds a builder under `name`.
+        """Return a decorator that registers a builder under `name`.
 
         Raises:
-            UsageError: If `name` is taken.
+            UsageError: If `name` is already registered.
         """
 
         def add(builder: Builder) -> Builder:
@@ -57,7 +57,7 @@ class Registry(Generic[T]):
         """Return the builder of `name`.
 
         Raises:
-            NotFoundError: If no such name is known; the message holds the nearest one.
+            NotFoundError: If the name is unknown; the message suggests the nearest one.
         """
         if name not in self._builders:
             self._read_plugins()
@@ -73,8 +73,8 @@ class Registry(Generic[T]):
         """Call the builder of `name` with `options`.
 
         Raises:
-            NotFoundError: If no such name is known.
-            UsageError: If the builder does not take one of the options.
+            NotFoundError: If the name is unknown.
+            UsageError: If the builder does not accept one of the options.
         """
         builder = self.get(name)
         try:

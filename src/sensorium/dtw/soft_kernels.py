@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.polynomial import Chebyshev, Polynomial
 
-from sensorium.dtw.soft_torch import FAR, allowed
+from sensorium.dtw.soft_plain import FAR, allowed
 from sensorium.dtw.windows import Ranges
 
 CHUNK_CELLS = 1 << 20

@@ -1,9 +1,8 @@
-"""The sound of a file of any length, block after block: what listens to hours needs the memory of seconds.
+"""Streams audio of any length as mono blocks, in constant memory.
 
-In: a sound file, or a video with sound. Out: mono blocks at one rate, on the file's clock (`clock`): they
-    follow
-each other without a gap from time 0 on. `open` gives a whole sound as one array; this is for files that are
-too long for that. A file that breaks off ends there.
+Input: an audio file, or a video with audio. Output: mono blocks at one sample rate. They follow each other
+without a gap from time 0 on the file's timeline (`clock`). Use `open` for short files, which returns one
+array. A truncated file ends early, without an error.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ HOURS_LIMITS = Limits(file_bytes=1 << 36, seconds=24 * 3600)
 def audio_blocks(
     source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = HOURS_LIMITS
 ) -> Iterator[Float32[np.ndarray, " T"]]:
-    """Yield the first sound track, mixed down and resampled, in blocks of seconds or less.
+    """Yield the first audio track, mixed to mono and resampled, in blocks of at most a few seconds.
 
     Args:
         source: As for `open`.
-        rate_hz: Samples a second to give.
+        rate_hz: Output sample rate.
         limits: Bounds.
 
     Raises:
-        NotFoundError: If a path leads nowhere.
-        MediaError: If there is no sound, or none of it decodes.
+        NotFoundError: If the path does not exist.
+        MediaError: If there is no audio, or none of it decodes.
         LimitError: If it is beyond `limits`.
     """
     with opened(source, limits) as found:

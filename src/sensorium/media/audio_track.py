@@ -1,9 +1,7 @@
-"""The sound track of a container as blocks of one rate and layout, in step with the file's clock.
+"""Decodes the audio track of a container to blocks of one sample rate and layout, on the file's timeline.
 
-In: an open container. Out: float32 blocks, one after another. Packets that do not decode are stepped over;
-    a file
-that breaks off ends there. Rate and channels may change midway: what follows is converted to what was asked
-for.
+Input: an open container. Output: contiguous float32 blocks. Packets that do not decode are skipped; a
+truncated file ends early. If rate or channels change midway, later blocks are converted.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ def decoded_frames(
     stream: av.stream.Stream,
     fed: Callable[[av.packet.Packet[Any]], None] | None = None,
 ) -> Iterator[Any]:
-    """Every frame of `stream` that decodes, up to where the file breaks off; `fed` sees each packet first."""
+    """Yield every frame of `stream` that decodes; `fed` is called with each packet before decoding."""
     import av
 
     for packet in packets_of(container, stream):
@@ -57,7 +55,7 @@ def decoded_frames(
 def packets_of(
     container: av.container.InputContainer, *streams: av.stream.Stream
 ) -> Iterator[av.packet.Packet[Any]]:
-    """Every packet of some streams, up to where the file breaks off."""
+    """Yield every packet of some streams, up to the point where a truncated file ends."""
     import av
 
     packets = container.demux(*streams)
@@ -75,13 +73,13 @@ def packets_of(
 
 
 class AudioConverter:
-    """Brings decoded frames to one rate and layout; begins anew where a stream changes its own.
+    """Resamples decoded frames to one rate and channel layout; restarts if the stream changes format.
 
     Args:
-        rate_hz: Samples a second to give.
-        layout: FFmpeg's name of the channel layout to give.
-        keeps_level: One channel becomes several, or several one, at the same level (copies, or their mean);
-            else FFmpeg's mix, which keeps their power.
+        rate_hz: Output sample rate.
+        layout: FFmpeg's name of the output channel layout.
+        keeps_level: Mono is copied to several channels, or several are averaged, at the same level; else
+            FFmpeg's mix, which preserves power.
 
     Attributes:
         has_changed: Whether rate, layout or format of the frames have changed.
@@ -95,7 +93,7 @@ class AudioConverter:
         self._kind: tuple[object, ...] = ()
 
     def __call__(self, frame: av.audio.frame.AudioFrame) -> Iterator[Float32[np.ndarray, "T C"]]:
-        """Convert the next frame; what the resampler holds back comes later."""
+        """Convert the next frame; the resampler may delay some samples."""
         import av
 
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -110,7 +108,7 @@ class AudioConverter:
         yield from self._blocks(self._resampler.resample(frame))
 
     def rest(self) -> Iterator[Float32[np.ndarray, "T C"]]:
-        """Give what is held back."""
+        """Return the delayed samples."""
         resampler, self._resampler = self._resampler, None
         if resampler is not None:
             yield from self._blocks(resampler.resample(None))
@@ -134,15 +132,15 @@ def timed_blocks(
     *,
     keeps_level: bool = False,
 ) -> Iterator[tuple[float, Float32[np.ndarray, "T C"]]]:
-    """Blocks that follow each other without a gap from time 0 on, and when each begins on the file's clock.
+    """Yield contiguous blocks from time 0 on, with their start times on the file's timeline.
 
-    Silence stands where a track starts late or has a hole.
+    Silence fills a late start and gaps.
 
     Args:
         container: Open, at its start.
-        track: Of it.
-        rate_hz: Samples a second to give.
-        layout: FFmpeg's name of the channel layout to give.
+        track: Its audio stream.
+        rate_hz: Output sample rate.
+        layout: FFmpeg's name of the output channel layout.
         keeps_level: As for `AudioConverter`.
     """
     track.codec_context.thread_count = 1
@@ -170,7 +168,7 @@ def timed_blocks(
 
 
 def frame_of(samples: Float[np.ndarray, "T C"], rate_hz: int) -> av.audio.frame.AudioFrame:
-    """Samples as a frame that `AudioConverter` takes; of more channels than FFmpeg has layouts for, their mean."""
+    """Wrap samples in a frame for `AudioConverter`; unknown channel layouts are averaged to mono."""
     import av
 
     channels = samples.shape[1]

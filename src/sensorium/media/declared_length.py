@@ -1,8 +1,7 @@
-"""What a file's structure tells, without a decoder, of a length that its header does not say or not truly.
+"""Checks whether the length that a media file declares is correct, from its structure and without a decoder.
 
-A recorder that crashed or wrote into a pipe leaves lengths of 0, of -1, or of what it once hoped for; a
-download that broke off leaves those of the whole. Here such files are told from others, and a WAV or AU
-gets a header that says what is there.
+A recorder that crashes or writes to a pipe leaves lengths of 0, -1 or an estimate. A truncated download keeps
+the original length. The module detects such files, and repairs the header of a WAV or AU.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ _TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"3DI", bytes(16))
 
 
 def with_repaired_header(source: Source, format_name: str) -> Source | None:
-    """A WAV or AU whose header says that it is empty, or says it wrongly, behind a header that is right.
+    """Return a WAV or AU with a corrected header, if its declared length is 0 or wrong.
 
     Returns:
-        None if nothing can be mended: another format, or really no sound.
+        None if there is nothing to repair: another format, or no audio data.
     """
     if format_name == "wav":
         return _repaired_wav(source)
@@ -42,10 +41,10 @@ def with_repaired_header(source: Source, format_name: str) -> Source | None:
 
 
 def has_correct_length(source: Source, format_name: str) -> bool:
-    """Whether the length in a file's header is that of what is there, as far as its structure tells.
+    """Whether the declared length matches the content, as far as the structure shows.
 
     Args:
-        source: The open file; it stays where it is, since a container may be reading it.
+        source: The open file; its position is kept, because a container may be reading it.
         format_name: From `sniff`.
     """
     if format_name in _GUESSED:
