@@ -1,6 +1,7 @@
-"""Dynamic time warping of any two sequences: exact, soft, windowed, batched, online, barycentres.
+"""Dynamic time warping (DTW) of two sequences: exact, soft, windowed, batched, online, and barycentres.
 
-Names are loaded on first use. Sees arrays and tensors; imports only `sensorium.core`.
+Public names are imported on first use. The package works on arrays and tensors and imports only
+`sensorium.core`.
 """
 
 import importlib

@@ -38,7 +38,7 @@ class ImageCNN(nn.Module):
         norm: `batch`, or `layer` over channels, which sees neither the other images nor the whole of its own.
         places: `apart`: each is a token. `joined`: all lie side by side in one token, so that what stands
             where is not lost in a mean; for pictures that fill their frame alike, as emoji do.
-        merged: How many of the last stages' maps are merged into the finest of them (`nn.conv.FeaturePyramid`).
+        merged: Number of last stages whose maps are merged into the finest (`nn.conv.FeaturePyramid`).
         size_px: Side of the images; for joined places no other is taken.
         input: Further options of `ImageInput`.
 

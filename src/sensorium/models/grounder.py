@@ -113,8 +113,8 @@ class Found:
     """What a grounder gives for a batch.
 
     Attributes:
-        scores: Of each phrase at each place, logits; log of a chance (`align.grounding.place_log_probs`) where
-            words were contrasted, cosines where captions were.
+        scores: Of each phrase at each place, logits; log-probabilities (`nn.matching.place_log_probs`)
+            where words were contrasted, cosines where captions were.
         absent: Logit of "not there", or None where it was never trained.
         boxes: The box that each place tells, in pixels of the input; None where never trained.
         places: What the images gave, as it is compared with words that it has not met.
