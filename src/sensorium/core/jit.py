@@ -62,7 +62,7 @@ def _compiled(function: Callable[..., Any], signature: str, name: str) -> Callab
     build = functools.partial(numba.njit, spelled, nogil=True, fastmath=set(_FASTMATH))
     try:
         kernel: Callable[..., Any] = build(cache=True)(function)
-    except RuntimeError:  # no folder to keep it in
+    except RuntimeError:  # no cache folder
         kernel = build()(function)
     return kernel
 
@@ -82,7 +82,7 @@ def _told(progress: Progress) -> Iterator[None]:
             is_compiling = True
 
         def on_end(self, event: object) -> None:
-            """What was compiled may be a part of what is asked for."""
+            """Nothing: the compiled function may be a part of the requested one."""
 
     with event.install_listener("numba:compile", Listener()):
         yield

@@ -29,7 +29,7 @@ from sensorium.dtw.warping import dtw
 from sensorium.dtw.windows import Window
 
 MOST_EXPONENT = 900
-"""Values beyond this power of two are divided before they are added up."""
+"""Values beyond this power of two are scaled before summation."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def soft_dtw_barycentre(
     padded = pad_sequence([torch.from_numpy(one) for one in bundle.series], batch_first=True)
     lengths = (None, [len(one) for one in bundle.series])
     shares, distance = torch.from_numpy(bundle.weights), soft_dtw_divergence if debiased else soft_dtw
-    # Moves in units of the series' spread, and costs in those of the first, so that tolerances have no unit.
+    # Scaled by the series' standard deviation and the first cost, so that tolerances are relative.
     spread = max(float(np.concatenate(bundle.series).std()), 1e-30)
     moves = torch.zeros_like(start, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -152,7 +152,7 @@ def soft_dtw_barycentre(
         average = start + spread * moves
         copies = average.expand(len(padded), -1, -1)
         cost = shares @ distance(copies, padded, gamma=gamma, lengths=lengths, window=window)
-        if not costs or float(cost.detach()) < costs[-1]:  # a line search also looks where it is worse
+        if not costs or float(cost.detach()) < costs[-1]:  # the line search also evaluates worse points
             costs.append(float(cost.detach()))
             best = average.detach()
         scaled = cost / max(abs(costs[0]), 1e-30)

@@ -33,9 +33,9 @@ from sensorium.dtw.windows import SakoeChiba, Window, impossible, ranges
 
 POWERS = {"sqeuclidean": 2, "euclidean": 1, "cityblock": 1}
 SLACK = 1 + 1e-4
-"""What a limit is raised by before rounded sums are compared with it."""
+"""Factor on a limit before it is compared with rounded sums."""
 TRIED = 64
-"""Series of the neighbour search that are compared between two looks at the best so far."""
+"""Candidates of the neighbour search that are compared before the limit is updated."""
 
 
 def fits_lanes(

@@ -25,11 +25,11 @@ from sensorium.dtw.cost_kernels import DIFFERENCES, FROM_PRODUCTS, differences, 
 from sensorium.dtw.scaling import can_vanish, exponent_of, floor_of, scaled
 
 NEAR = 1e-2
-"""Below this share of |x|^2 + |y|^2 a cost from a matrix product is computed again from the differences."""
+"""Below this fraction of |x|^2 + |y|^2 a cost from a matrix product is recomputed from differences."""
 MOST_COST = 1e290
-"""Greatest cost that a caller's function may give: sums of a million stay below what is unreached."""
+"""Greatest cost that a metric function may return; sums of a million stay below `UNREACHED`."""
 FINER = 450
-"""Exponents between the scales of two tries: of what one loses, the next holds the square."""
+"""Difference of the exponents of successive units."""
 
 
 @runtime_checkable

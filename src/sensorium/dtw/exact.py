@@ -25,7 +25,7 @@ from sensorium.dtw.traceback import Codes, Table, Tracer
 from sensorium.dtw.windows import Ranges
 
 PANEL = 64
-"""Rows of costs that are resident at a time."""
+"""Rows of costs that are in memory at a time."""
 
 
 @dataclass(frozen=True)

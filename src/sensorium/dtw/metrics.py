@@ -23,9 +23,9 @@ Series: TypeAlias = Shaped[np.ndarray, "_ ..."] | Shaped[Tensor, "_ ..."] | list
 Metric: TypeAlias = str | Callable[[np.ndarray, np.ndarray], np.ndarray]
 METRICS = ("sqeuclidean", "euclidean", "cityblock", "cosine", "precomputed")
 NARROW = 8
-"""Elements up to this wide are compared by differences: no slower than a product, and exact."""
+"""Elements up to this width use differences, which are exact and no slower than a product."""
 MOST_EXPONENT_OF_SUMS = 900
-"""Values beyond this power of two are scaled before they are added up."""
+"""Values beyond this power of two are scaled before summation."""
 MOST_EXPONENT_OF_ROWS = 40
 """Rows within this many powers of two of 1 need no scaling before their squared length is computed."""
 

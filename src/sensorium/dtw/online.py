@@ -55,7 +55,7 @@ class OnlineAligner:
         if metric == "precomputed":
             raise UsageError("a stream has no precomputed costs; use euclidean, cosine or a function")
         self._reference = as_series("reference", reference)
-        as_costs(self._reference, self._reference[:1], metric)  # refuses what the metric cannot compare
+        as_costs(self._reference, self._reference[:1], metric)  # raises if the metric does not fit
         self._metric = metric
         self._width = min(width, len(self._reference))
         self._max_step = max_step
@@ -103,7 +103,7 @@ class OnlineAligner:
             raise UsageError(
                 f"frames have width {heard.shape[1]}, the reference {self._reference.shape[1]}; give the same"
             )
-        as_costs(heard, self._reference[:1], self._metric)  # refuses what the metric cannot compare
+        as_costs(heard, self._reference[:1], self._metric)  # raises if the metric does not fit
         before = self._position, self._low, self._num_frames, self._spent, self._row
         try:
             return np.array([self._hear(frame) for frame in heard], dtype=np.int64)
@@ -118,7 +118,7 @@ class OnlineAligner:
         if not math.isfinite(self._spent + least):
             raise beyond_float64()
         self._spent += least
-        self._row, self._low = best - least, low  # relative to the best: sums stay small for ever
+        self._row, self._low = best - least, low  # relative to the best, so that sums stay small
         self._position = max(self._position, low + int(best.argmin()))
         self._num_frames += 1
         return self._position

@@ -34,7 +34,7 @@ from sensorium.dtw.windows import Window, ranges
 
 SeriesList: TypeAlias = Sequence[Series] | Shaped[np.ndarray, "_ _ ..."] | Shaped[Tensor, "_ _ ..."]
 PIECE = 128
-"""Pairs that a thread takes at a time: eight registers."""
+"""Pairs per chunk of a thread: eight registers."""
 
 
 @dataclass(frozen=True, eq=False)

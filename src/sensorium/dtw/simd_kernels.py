@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 REGISTER_BYTES = 64
 REGISTERS = 4
-"""Registers of a strip: enough that one's arithmetic hides another's latency."""
+"""Registers of a strip; enough to hide instruction latency."""
 _FAST = ("nnan", "ninf", "nsz", "contract")
 
 

@@ -37,14 +37,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _compiled(function: F) -> F:
-    """Machine code that may be called from machine code; made at the first call, kept on disk if possible."""
+    """Compile a function that kernels may call, at its first call; cached on disk if possible."""
     # Unwrapped: under test the import hook wraps functions in type checks, which numba cannot compile.
     build = functools.partial(
         numba.njit, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}
     )
     try:
         return cast(F, build(cache=True)(inspect.unwrap(function)))
-    except RuntimeError:  # no folder to keep it in
+    except RuntimeError:  # no cache folder
         return cast(F, build()(inspect.unwrap(function)))
 
 

@@ -122,7 +122,7 @@ class Pairs:
         """Soft-DTW of squared Euclidean costs, with the gradients for x and y; on the series' device."""
         if not x.is_cuda and usable():
             return self._distances_by_kernels(x, y, with_gradients)
-        # Content of padding is not looked at, not even multiplied by 0.
+        # Padding is never read, because 0 * NaN is NaN.
         x = x.double().masked_fill(~self.mask(0, x.device)[..., None], 0)
         y = y.double().masked_fill(~self.mask(1, y.device)[..., None], 0)
         costs = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()

@@ -43,7 +43,7 @@ class Match:
 
 
 _Piece: TypeAlias = tuple[float, int, int, Match]
-"""Distance of the best match in it, first element, one past the last, the match."""
+"""An interval of the series: distance of its best match, start, end, the match."""
 
 
 def subsequence(

@@ -33,11 +33,11 @@ from sensorium.dtw.windows import Window, impossible, ranges
 
 Backend: TypeAlias = Literal["auto", "numba", "torch"]
 SEGMENT = 25
-"""Steps of the path over which a confidence is averaged."""
+"""Path pairs over which a confidence is averaged."""
 BACKGROUND = 64
-"""Elements of the other series that stand for an arbitrary pairing."""
+"""Elements of the other series in the background cost."""
 MAX_PATH_MIB = 256.0
-"""Memory for a path's codes beyond which blocks of rows are computed twice instead."""
+"""Memory for backpointers; beyond it, blocks of rows are computed twice."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Beyond the range of 32-bit integers there is no meaning as sound, and squares overflow.
+# Samples beyond the 32-bit integer range are invalid, and their squares overflow.
 _LOUDEST = float(1 << 31)
 _ADTS_RATES_HZ = (
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350,
 )  # fmt: skip
-# A joined transport stream says how long its last part is; up to this size it is read through to know.
+# A concatenated transport stream declares the length of its last part; up to this size it is read fully.
 _COUNTED_BYTES = 256 << 20
 
 
@@ -168,7 +168,7 @@ def counted(
         if packet.size and not packet.is_discard:
             place, step_s = packet.stream_index, float(packet.time_base or 0)
             stamp = packet.dts if packet.pts is None or decodes_in_order else packet.pts
-            if container.format.name == "aac":  # FFmpeg's stamps assume that the rate stays
+            if container.format.name == "aac":  # FFmpeg's timestamps assume a constant rate
                 stamp = None
             duration_s = _adts_s(packet) or (packet.duration or 0) * step_s
             time_s = clocks[place](None if stamp is None else stamp * step_s, duration_s)

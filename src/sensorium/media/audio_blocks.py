@@ -23,7 +23,7 @@ from sensorium.media.sniff import Format, identify
 from sensorium.media.source import Source, SourceLike, opened
 
 HOURS_LIMITS = Limits(file_bytes=1 << 36, seconds=24 * 3600)
-"""Bounds on files that are heard block by block: a day, since nothing of them is kept."""
+"""Bounds on streamed audio: one day, because blocks are not kept."""
 
 
 def audio_blocks(

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     import av.packet
     import av.stream
 
-# A start that is less late is an encoder's delay; within a track stamps are rounded.
+# A smaller late start is encoder delay; a smaller gap is rounding of timestamps.
 _LATE_S, _HOLE_S = 0.03, 0.1
-# Where the rate has changed, FFmpeg's stamps run ahead within a packet of several frames.
+# After a rate change FFmpeg's timestamps run ahead within a packet of several frames.
 _CHANGED_HOLE_S = 0.5
-# A hole of more must end within the file's stated length, or within an hour; else a stamp is damaged.
+# A longer gap must end within the declared length, or within an hour; else the timestamp is damaged.
 _FAR_S, _LATEST_S = 60.0, 3600.0
-# Formats without presentation stamps of their own: FFmpeg counts what it finds.
+# Formats without presentation timestamps: FFmpeg counts samples.
 _UNSTAMPED = frozenset({"mp3", "aac", "flac", "wav", "w64", "aiff", "au", "caf", "amr", "tta", "wv", "ogg"})
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import av.video.stream
 
 STREAM_LIMITS = Limits(file_bytes=1 << 40, frames=20_000_000, seconds=48 * 3600)
-"""Bounds on files that are read as a stream: two days, since nothing of them is kept."""
+"""Bounds on streamed videos: two days, because frames are not kept."""
 
 _DEFAULT_RATE_HZ = 25
 _ROUNDING_S = 1e-6

@@ -53,7 +53,7 @@ class Background:
 
 def _colour(picture: ImageFile) -> tuple[int, ...]:
     index = picture.info.get("background")
-    if index is None:  # no global palette: the index means nothing
+    if index is None:  # without a global palette the index is invalid
         return _WHITE
     palette = picture.global_palette  # type: ignore[attr-defined]
     if palette is None:  # a ramp of greys

@@ -48,7 +48,7 @@ def check_scans(source: Source) -> None:
         MediaError: If it has more than 100 scans.
     """
     content = source.content()
-    # The search alone is fast, but it also finds scans of thumbnails and of whatever follows the picture.
+    # A plain search is fast, but also finds scans of thumbnails and of trailing data.
     if content.count(_SCAN) <= _MAX_SCANS:
         return
     scans = num_scans(content)

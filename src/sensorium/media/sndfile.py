@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import soundfile
 
 _BLOCK_FRAMES = 1 << 16
-# A block of a very low rate would grow as it is converted.
+# Resampling enlarges a block of very low sample rate.
 _BLOCK_S, _LEAST_FRAMES = 8, 256
-# More frames than any file holds: libsndfile does not know.
+# Frame count that libsndfile reports if it is unknown.
 _UNKNOWN_FRAMES = 1 << 48
 
 
@@ -67,7 +67,7 @@ def opened_sndfile(source: Source, format_name: str) -> Iterator[soundfile.Sound
 
 def samples_of(sound: soundfile.SoundFile) -> Float32[np.ndarray, "T C"]:
     """All samples that decode."""
-    # Untouched pages cost nothing, so a header that promises more than there is does no harm.
+    # Unwritten pages use no memory, so a header with too many samples is harmless.
     samples = np.empty((sound.frames, sound.channels), np.float32)
     done = 0
     while done < len(samples):

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     import av.video.frame
     import av.video.stream
 
-# A long sound track that does not fit is mixed down to what every model here listens to.
+# An audio track that exceeds the budget is mixed to mono at the rate of speech models.
 _SPEECH_RATE_HZ = 16_000
-# Beyond this, a pixel aspect ratio is a mistake or an attack, not an anamorphic picture.
+# A greater pixel aspect ratio is an error or an attack, not anamorphic video.
 _MAX_PIXEL_ASPECT = 4
 _USUAL_RATE_HZ = 25
 # Containers with an index of key frames; elsewhere a seek lands a little before or after.

@@ -24,7 +24,7 @@ from sensorium.media.limits import Limits
 from sensorium.media.opening import decode
 from sensorium.media.source import Source
 
-# Imported late by the libraries themselves; the child cannot open files any more.
+# Libraries import these lazily, but a child cannot open files.
 _LATE = (
     "encodings.utf_8_sig",
     "encodings.utf_16",
@@ -110,7 +110,7 @@ def _confine(limits: Limits) -> None:
         with open("/proc/self/statm", encoding="ascii") as file:
             in_use = int(file.read().split()[0]) * resource.getpagesize()
         _limit(resource.RLIMIT_AS, in_use + limits.memory_bytes)
-    # The asker kills at the timeout; this is for when the asker is gone.
+    # The parent kills at the timeout; this applies if the parent has exited.
     _limit(resource.RLIMIT_CPU, math.ceil(limits.timeout_s) + 1)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from sensorium.core.errors import ConfigError
 
 POSITION_DIM = 34
-"""Width of what `concat_positions` puts beside a token: 32 waves, and two plain coordinates."""
+"""Width of the code that `concat_positions` adds: 32 sinusoids and two coordinates."""
 _LONGEST = 1000.0
-"""In tokens, over 2 pi: the slowest of these waves."""
+"""Longest wavelength of these sinusoids, in tokens over 2 pi."""
 
 
 class Rotary(nn.Module):
@@ -69,7 +69,7 @@ class Rotary(nn.Module):
             positions = torch.arange(x.shape[2], device=x.device)[None]
         if positions.ndim == 2:
             positions = positions[..., None]
-        # Not a buffer: casting a model to bfloat16 would round it, and far positions would lose their place.
+        # Not a buffer: casting a model to bfloat16 would round it, and large positions would lose precision.
         precision = torch.float64 if x.dtype == torch.float64 else torch.float32
         steps = torch.arange(0, self.axis_dim, 2, dtype=precision, device=x.device) / self.axis_dim
         rates = self.base**-steps

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sensorium.core.errors import UsageError
 
 _EDGE = 1e-3
-"""By how much the bound lies beyond the outermost levels, so that rounding reaches them."""
+"""Margin of the bound beyond the outermost levels, so that rounding reaches them."""
 
 
 @dataclass(frozen=True)
