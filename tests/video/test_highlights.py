@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sensorium.core.errors import UsageError
 from sensorium.evals.ranks import spearman
-from sensorium.media.loudness import SoundTrack
+from sensorium.media.loudness import LoudnessTrack
 from sensorium.video.features import VideoFeatures, extract_features
 from sensorium.video.frame_features import DIM
 from sensorium.video.highlights import Clip, Weights, choose, clips_of, read_length, score
@@ -81,7 +81,7 @@ def test_each_signal_raises_its_clip_and_missing_ones_are_left_out():
     shots = [(0.0, 4.0), (4.0, 8.0), (8.0, 12.0)]
     level = np.repeat([-50.0, -50.0, -10.0], 40).astype(np.float32)
     speech = np.repeat([0.9, 0.1, 0.1], 40).astype(np.float32)
-    film = film_of(shots, motion=[1, 9, 1], sound=SoundTrack(level, speech))
+    film = film_of(shots, motion=[1, 9, 1], sound=LoudnessTrack(level, speech))
     clips = clips_of(film, 24.0)
     for name, best in [("motion", 1), ("level", 2), ("speech", 0)]:
         weights = Weights(**{"novelty": 0.0, "motion": 0.0, "level": 0.0, "speech": 0.0} | {name: 1.0})

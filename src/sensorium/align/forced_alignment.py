@@ -25,7 +25,7 @@ from sensorium.data.curation.language import detect_language
 from sensorium.media import Audio, Limits, Text
 from sensorium.media import open as open_media
 from sensorium.media.audio_blocks import audio_blocks
-from sensorium.media.names import file_or_text
+from sensorium.media.path_or_text import file_or_text
 from sensorium.media.timed_text import TimedWord
 
 DEFAULT_LANGUAGE = "en"
@@ -96,7 +96,7 @@ def text_argument(argument: str) -> str | Path:
     """Interpret the command-line argument TEXT: a path if it is a file or named like one, else words.
 
     Raises:
-        UsageError: If it looks like a path (see `media.names`), and no such file is there.
+        UsageError: If it looks like a path (see `media.path_or_text`), and no such file is there.
 
     Example:
         >>> text_argument("a frog"), text_argument("frog.txt").name

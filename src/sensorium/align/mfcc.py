@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float32
 
 from sensorium.core.errors import UsageError
 from sensorium.media.logmel import log_mel
-from sensorium.media.loudness import Listener
+from sensorium.media.loudness import LoudnessMeter
 
 RATE_HZ = 16_000
 FRAMES_A_SECOND = 50
@@ -71,7 +71,7 @@ def audio_features(
     levels: list[np.ndarray] = []
     pending: list[np.ndarray] = []
     num_pending, size = 0, _CHUNK_S * RATE_HZ
-    listener = Listener() if tell_speech else None
+    listener = LoudnessMeter() if tell_speech else None
     for block in blocks:
         if listener is not None:
             listener.add(block)

@@ -23,7 +23,7 @@ from sensorium.codecs.contract import StreamingCodec
 from sensorium.core.config import Config
 from sensorium.core.runtime import Progress, quiet
 from sensorium.generation import GREEDY, Completion, Guide, Piece, Precision, Sampling
-from sensorium.media.names import refuse_file_name
+from sensorium.media.path_or_text import refuse_file_name
 from sensorium.media.types import Audio, Image, Media, Text, Video
 
 Output: TypeAlias = Literal["text", "image", "audio"]

@@ -40,7 +40,7 @@ def read_words(words: Sequence[str] | None, otherwise: str) -> str:
     Raises:
         UsageError: If there is none; it says `otherwise`. Or if it is one word that looks like a path.
     """
-    from sensorium.media.names import looks_like_path
+    from sensorium.media.path_or_text import looks_like_path
 
     if words is not None and len(words) == 1 and _is_file(words[0]):
         raise UsageError(f"'{words[0]}' is a file; for the text in it put < before its name")

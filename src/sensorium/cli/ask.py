@@ -49,7 +49,7 @@ def ask(
     not be read.
     """
     from sensorium.assistants.assistant import write_config
-    from sensorium.media.names import looks_like_path
+    from sensorium.media.path_or_text import looks_like_path
 
     *names, question = given
     paths = [Path(name) for name in names]

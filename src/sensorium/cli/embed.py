@@ -118,7 +118,7 @@ def _embed_files(
 
 
 def _vector_or_note(model: JointEmbedding, item: Path | str) -> np.ndarray | None:
-    from sensorium.media.names import as_words
+    from sensorium.media.path_or_text import as_words
 
     try:
         vector: np.ndarray = model.embed([as_words(item) if isinstance(item, str) else item]).vectors[0]

@@ -41,7 +41,7 @@ def phrases(
     from sensorium import media
     from sensorium.core.runtime import pick_device
     from sensorium.grounding.predict import find_phrases
-    from sensorium.media.names import file_or_text
+    from sensorium.media.path_or_text import file_or_text
     from sensorium.models.checkpoint import load
     from sensorium.models.grounder import Grounder
 

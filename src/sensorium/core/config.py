@@ -1,4 +1,8 @@
-"""Configuration: frozen models that refuse unknown keys, read from TOML and changed by `--set a.b=c`."""
+"""Typed configuration: frozen models that refuse unknown keys, read from TOML, overridden by `--set a.b=c`.
+
+Input: TOML files and `KEY=VALUE` strings. Output: validated `Config` objects. Errors name the key, the value
+and the nearest known key.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ C = TypeVar("C", bound="Config")
 
 
 class Config(pydantic.BaseModel):
-    """Base of every configuration: frozen, typed, no unknown keys."""
+    """Base class of every configuration: frozen, typed, without unknown keys."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -39,10 +43,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def override(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """Apply `a.b=c` changes to nested values; `c` is read as a TOML value, or as text where it is none.
+    """Apply `a.b=c` overrides to nested values; `c` is parsed as a TOML value, or kept as text if that fails.
 
     Raises:
-        ConfigError: If a change has no `=` or walks through something that is not a section.
+        ConfigError: If an override has no `=`, or its path passes through a value that is not a section.
 
     Example:
         >>> override({"train": {"lr": 0.1}}, ["train.lr=0.5", "train.name=fast"])
@@ -64,12 +68,12 @@ def override(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any
 
 
 def parse(model: type[C], values: Mapping[str, Any], source: str) -> C:
-    """Check `values` against `model`.
+    """Validate `values` against `model`.
 
     Args:
         model: The configuration class.
         values: Nested plain values.
-        source: Where they came from, for the message.
+        source: Origin of the values, for the error message.
 
     Raises:
         ConfigError: With every problem in one line, and the nearest known key for an unknown one.
@@ -118,7 +122,7 @@ def _deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def canonical(config: Config) -> str:
-    """A configuration as JSON that does not depend on the order in which keys were written."""
+    """Serialise a configuration as JSON with sorted keys."""
     return json.dumps(config.model_dump(mode="json"), sort_keys=True)
 
 

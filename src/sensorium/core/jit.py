@@ -1,9 +1,8 @@
-"""The one door to machine code: numba kernels with fixed signatures, compiled once and kept on disk.
+"""Just-in-time compilation of numba kernels with fixed signatures, cached on disk.
 
-In: a plain function of arrays and its signature, in which `f` stands for the float type. Out: the compiled
-function, which releases the interpreter's lock. Kernels call no other kernel and allocate little, so each
-file of them can be read alone. Where numba cannot be used, `usable()` says so and callers take the PyTorch
-path.
+Input: a plain function of arrays and its signature, where `f` stands for the float type. Output: the compiled
+function, which releases the GIL. Kernels call no other kernel and allocate little. If numba does not work,
+`usable()` returns False and callers use the PyTorch implementation.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ import numpy as np
 from sensorium.core.runtime import Progress, quiet
 
 UNREACHED = {"float32": 1e30, "float64": 1e300}
-"""What stands for infinity: finite, so that code may be compiled freely and sums do not overflow."""
+"""Stand-in for infinity; finite, so that fast-math compilation is valid and sums do not overflow."""
 _FASTMATH = frozenset({"nnan", "ninf", "nsz", "contract", "reassoc"})
 
 
 def unreached(dtype: np.dtype[Any]) -> float:
-    """Cost of a cell that no path reaches; half of it or more means that there is no path."""
+    """Finite stand-in for infinity: the cost of an unreachable cell. Half of it already means no path."""
     return UNREACHED[dtype.name]
 
 
@@ -42,13 +41,13 @@ def usable() -> bool:
 def compiled(
     function: Callable[..., Any], signature: str, dtype: np.dtype[Any], *, progress: Progress = quiet
 ) -> Callable[..., Any]:
-    """Machine code of `function` for one float type.
+    """Compile `function` for one float type.
 
     Args:
-        function: Source of the kernel; only arrays, scalars and NumPy names inside.
+        function: Source of the kernel; it may use arrays, scalars and NumPy names only.
         signature: Numba signature with `f` for the float type, such as `void(f[:, ::1], int64)`.
         dtype: float32 or float64.
-        progress: Told while the function is compiled; not where machine code is read from disk.
+        progress: Called while the function is compiled, but not when it is loaded from disk.
     """
     with contextlib.nullcontext() if progress is quiet else _told(progress):
         return _compiled(inspect.unwrap(function), signature, dtype.name)
@@ -63,14 +62,14 @@ def _compiled(function: Callable[..., Any], signature: str, name: str) -> Callab
     build = functools.partial(numba.njit, spelled, nogil=True, fastmath=set(_FASTMATH))
     try:
         kernel: Callable[..., Any] = build(cache=True)(function)
-    except RuntimeError:  # no folder to keep it in
+    except RuntimeError:  # no cache folder
         kernel = build()(function)
     return kernel
 
 
 @contextlib.contextmanager
 def _told(progress: Progress) -> Iterator[None]:
-    """Report what numba compiles meanwhile; it says so itself, and only where it has no code on disk."""
+    """Report numba's compile events as progress; numba emits none if the code is cached on disk."""
     from numba.core import event
 
     message, is_compiling = "compiling for this processor, once", False
@@ -83,7 +82,7 @@ def _told(progress: Progress) -> Iterator[None]:
             is_compiling = True
 
         def on_end(self, event: object) -> None:
-            """What was compiled may be a part of what is asked for."""
+            """Nothing: the compiled function may be a part of the requested one."""
 
     with event.install_listener("numba:compile", Listener()):
         yield

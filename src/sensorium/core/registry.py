@@ -1,8 +1,8 @@
-"""Names to builders: how a recipe or a command finds encoders, losses, sources, commands and the like.
+"""Registries map names to builder functions of encoders, losses, sources, commands and other parts.
 
-A plug-in package adds its own through the entry-point group `sensorium.<kind>`, e.g. `sensorium.encoder`.
-The names of entry points are read when a name is not built in, or when all are listed; the code of an entry
-point is imported when it is asked for. See docs/guides/plug-ins.md.
+A plug-in package adds builders through the entry-point group `sensorium.<kind>`, such as `sensorium.encoder`.
+The names of entry points are read when a name is not built in, or when all are listed. The code of an entry
+point is imported when its name is requested. See docs/guides/plug-ins.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Builder = TypeVar("Builder", bound=Callable[..., object])
 
 
 class Registry(Generic[T]):
-    """A named set of builders of one kind.
+    """Named builders of one kind.
 
     Example:
         >>> shapes: Registry[int] = Registry("shape")
@@ -42,10 +42,10 @@ class Registry(Generic[T]):
         self._builders: dict[str, Callable[..., T]] = {}
 
     def register(self, name: str) -> Callable[[Builder], Builder]:
-        """Return a decorator that adds a builder under `name`.
+        """Return a decorator that registers a builder under `name`.
 
         Raises:
-            UsageError: If `name` is taken.
+            UsageError: If `name` is already registered.
         """
 
         def add(builder: Builder) -> Builder:
@@ -60,7 +60,7 @@ class Registry(Generic[T]):
         """Return the builder of `name`.
 
         Raises:
-            NotFoundError: If no such name is known; the message holds the nearest one.
+            NotFoundError: If the name is unknown; the message suggests the nearest one.
             UsageError: If a plug-in does not import.
         """
         if name not in self._builders:
@@ -75,8 +75,8 @@ class Registry(Generic[T]):
         """Call the builder of `name` with `options`.
 
         Raises:
-            NotFoundError: If no such name is known.
-            UsageError: If the builder does not take one of the options.
+            NotFoundError: If the name is unknown.
+            UsageError: If the builder does not accept one of the options.
         """
         builder = self.get(name)
         try:

@@ -1,6 +1,7 @@
-"""Dynamic time warping of any two sequences: exact, soft, windowed, batched, online, barycentres.
+"""Dynamic time warping (DTW) of two sequences: exact, soft, windowed, batched, online, and barycentres.
 
-Names are loaded on first use. Sees arrays and tensors; imports only `sensorium.core`.
+Public names are imported on first use. The package works on arrays and tensors and imports only
+`sensorium.core`.
 """
 
 import importlib
@@ -9,7 +10,7 @@ _HOME: dict[str, str] = {
     "Alignment": "warping",
     "Barycentre": "barycentre",
     "Itakura": "windows",
-    "Match": "occurrences",
+    "Match": "subsequence_search",
     "Neighbours": "pairwise",
     "OnlineAligner": "online",
     "SakoeChiba": "windows",
@@ -25,8 +26,8 @@ _HOME: dict[str, str] = {
     "soft_dtw_barycentre": "barycentre",
     "soft_dtw_divergence": "soft_warping",
     "soft_dtw_from_costs": "soft_warping",
-    "subsequence": "occurrences",
-    "warm_up": "warming",
+    "subsequence": "subsequence_search",
+    "warm_up": "precompile",
 }
 
 __all__ = sorted(_HOME)

@@ -1,11 +1,11 @@
-"""Averages of series that differ in pace: the barycentre under time warping, exact (DBA) and soft.
+"""DTW barycentres: averages of time-shifted series, exact (DBA) and soft.
 
-In: series (n_k, D) of any lengths, weights. Out: the series that is nearest to all of them. The frame-wise
-mean of shifted peaks is a low broad hump; a barycentre is a peak. Both searches go downhill from a start and
-end in a local minimum, so the start matters: the medoid (the series nearest to all others) is what Petitjean
-et al. advise. DBA: Petitjean, Ketterlin and Gancarski 2011, Pattern Recognition 44(3). Soft: Cuturi and
-Blondel 2017 (arXiv 1703.01541), section 3; without its bias: Blondel, Mensch and Vert 2021 (2010.08354).
-Knows nothing of clusters or labels.
+Input: series (n_k, D) of any lengths, and weights. Output: the series with the least mean DTW distance to
+them. A frame-wise mean flattens shifted peaks; a barycentre keeps them. Both searches find a local minimum,
+so the initial series matters. The default is the medoid, as Petitjean et al. advise.
+
+Reference: DBA: Petitjean, Ketterlin and Gancarski 2011, Pattern Recognition 44(3). Soft: Cuturi and Blondel
+2017 (arXiv 1703.01541), section 3; debiased: Blondel, Mensch and Vert 2021 (arXiv 2010.08354).
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from sensorium.dtw.warping import dtw
 from sensorium.dtw.windows import Window
 
 MOST_EXPONENT = 900
-"""Values beyond this power of two are divided before they are added up."""
+"""Values beyond this power of two are scaled before summation."""
 
 
 @dataclass(frozen=True)
 class Barycentre:
-    """An average, and how it was reached.
+    """A barycentre and the history of its cost.
 
     Attributes:
         values: The average series, (L, D).
-        costs: Weighted mean of its distances to the series, at the start and whenever it fell; the last is
-            that of `values`.
-        has_converged: Whether the search ended by itself, not by the number of iterations.
+        costs: Weighted mean distance to the series, at the start and after each decrease; the last belongs to
+            `values`.
+        has_converged: Whether the search reached its tolerance before the iteration limit.
     """
 
     values: Float64[np.ndarray, "L D"]
@@ -60,20 +60,20 @@ def dtw_barycentre(
 ) -> Barycentre:
     """DTW barycentre averaging (DBA): each frame becomes the mean of all frames that are aligned with it.
 
-    Aligning and averaging in turn never raises the cost, the weighted mean of the squared-Euclidean DTW
-    distances, and ends after finitely many iterations.
+    Alignment and averaging alternate. The cost, the weighted mean squared-Euclidean DTW distance, never
+    increases and converges in finitely many iterations.
 
     Args:
         series: K series, (n_k, D) or (n_k,), of any lengths.
-        weights: One for each series, >= 0; only their ratios matter. None: all alike.
-        init: Where to start: `medoid`, `mean` (frame-wise, all stretched to one length), or a series.
-        length: Frames L of the average; None: those of the start, of the longest series for `mean`.
+        weights: One per series, >= 0; only ratios matter. None: equal weights.
+        init: Initial average: `medoid`, `mean` (frame-wise, after resampling to one length), or a series.
+        length: Frames L of the average; None: length of the initial series, or of the longest for `mean`.
         window: As for `dtw`, between the average and each series.
-        iterations: At most, >= 1.
-        tolerance: Stop when the cost falls by no more than this share of itself.
+        iterations: Maximum number of iterations, >= 1.
+        tolerance: Stop if the relative decrease of the cost is at most this.
 
     Raises:
-        UsageError: If series, weights or start do not fit each other, or an option is out of range.
+        UsageError: If series, weights or `init` do not match, or an option is out of range.
 
     Example:
         >>> early, late = [0.0, 4.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 4.0, 0.0]
@@ -104,22 +104,21 @@ def soft_dtw_barycentre(
     iterations: int = 100,
     tolerance: float = 1e-6,
 ) -> Barycentre:
-    """The series with the least mean soft-DTW to all others, by L-BFGS.
+    """Series with the least mean soft-DTW to all others, found by L-BFGS.
 
-    Smoother than DBA's, and with fewer bad minima. Costs may be negative.
+    It is smoother than DBA's average and has fewer poor minima. Costs may be negative.
 
     Args:
         series: As for `dtw_barycentre`.
         gamma: As for `soft_dtw`.
-        debiased: Minimise `soft_dtw_divergence` instead, which does not favour flat averages when gamma is
-            large.
+        debiased: Minimise `soft_dtw_divergence`, which does not favour flat averages at large gamma.
         weights: As for `dtw_barycentre`.
         init: As for `dtw_barycentre`.
         length: As for `dtw_barycentre`.
         window: As for `soft_dtw`, between the average and each series.
-        iterations: At most, >= 1; each may take several evaluations.
-        tolerance: Stop when the cost falls by no more than this share of the first, or no value moves by more
-            than this share of the series' standard deviation.
+        iterations: Maximum number, >= 1; each may need several evaluations.
+        tolerance: Stop if the cost decreases by at most this fraction of the initial cost, or no value
+            changes by more than this fraction of the series' standard deviation.
 
     Raises:
         UsageError: As for `dtw_barycentre`, and for `gamma`.
@@ -134,7 +133,7 @@ def soft_dtw_barycentre(
     padded = pad_sequence([torch.from_numpy(one) for one in bundle.series], batch_first=True)
     lengths = (None, [len(one) for one in bundle.series])
     shares, distance = torch.from_numpy(bundle.weights), soft_dtw_divergence if debiased else soft_dtw
-    # Moves in units of the series' spread, and costs in those of the first, so that tolerances have no unit.
+    # Scaled by the series' standard deviation and the first cost, so that tolerances are relative.
     spread = max(float(np.concatenate(bundle.series).std()), 1e-30)
     moves = torch.zeros_like(start, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -153,7 +152,7 @@ def soft_dtw_barycentre(
         average = start + spread * moves
         copies = average.expand(len(padded), -1, -1)
         cost = shares @ distance(copies, padded, gamma=gamma, lengths=lengths, window=window)
-        if not costs or float(cost.detach()) < costs[-1]:  # a line search also looks where it is worse
+        if not costs or float(cost.detach()) < costs[-1]:  # the line search also evaluates worse points
             costs.append(float(cost.detach()))
             best = average.detach()
         scaled = cost / max(abs(costs[0]), 1e-30)
@@ -168,7 +167,7 @@ def soft_dtw_barycentre(
 def _averaged(
     average: Float64[np.ndarray, "L D"], bundle: _Bundle, window: Window
 ) -> tuple[float, Float64[np.ndarray, "L D"]]:
-    """Cost of an average, and the mean of what is aligned with each of its frames."""
+    """Cost of an average, and the mean of the frames aligned with each of its frames."""
     cost, sums, counts = 0.0, np.zeros_like(average), np.zeros((len(average), 1))
     shift = max(0, exponent_of(*bundle.series) - MOST_EXPONENT)
     for one, weight in zip(bundle.series, bundle.weights, strict=True):
@@ -183,7 +182,7 @@ def _averaged(
 
 @dataclass(frozen=True)
 class _Bundle:
-    """Checked series with weights that sum to 1."""
+    """Validated series with weights that sum to 1."""
 
     series: list[Float64[np.ndarray, "_ D"]]
     weights: Float64[np.ndarray, " K"]
@@ -209,7 +208,7 @@ class _Bundle:
         return cls(checked, _shares(weights, len(checked)))
 
     def start(self, init: Series | str, length: int | None, window: Window) -> Float64[np.ndarray, "L D"]:
-        """The first average."""
+        """The initial average."""
         if length is not None and length < 1:
             raise UsageError(f"length={length}; expected at least 1 frame, or None")
         if isinstance(init, str):
@@ -247,7 +246,7 @@ def _shares(weights: Sequence[float] | np.ndarray | None, count: int) -> Float64
 
 
 def _stretch(series: Float64[np.ndarray, "n D"], length: int) -> Float64[np.ndarray, "L D"]:
-    """Linear interpolation to another number of frames, ends kept."""
+    """Resample to another number of frames by linear interpolation; end frames are kept."""
     places = np.linspace(0, len(series) - 1, length)
     shift = max(0, exponent_of(series) - MOST_EXPONENT)
     axes = [np.interp(places, np.arange(len(series)), axis) for axis in scaled(series, shift).T]

@@ -1,7 +1,8 @@
-"""Many pairs of series of numbers: packed once, compared a register at a time, or ruled out by a bound.
+"""DTW distances of many pairs of univariate series, computed with SIMD and pruned by Keogh's lower bound.
 
-All are divided by one power of two, that of the largest value. Distances so small beside it that they may
-have lost digits are computed again, pair by pair, as `warping` does.
+Series are packed once and scaled by one power of two, that of the largest value. Distances that may have lost
+digits through this scaling are recomputed pair by pair. Limits: scalar elements, a plain metric, and no
+window or a band.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ from sensorium.dtw.windows import SakoeChiba, Window, impossible, ranges
 
 POWERS = {"sqeuclidean": 2, "euclidean": 1, "cityblock": 1}
 SLACK = 1 + 1e-4
-"""What a limit is raised by before rounded sums are compared with it."""
+"""Factor on a limit before it is compared with rounded sums."""
 TRIED = 64
-"""Series of the neighbour search that are compared between two looks at the best so far."""
+"""Candidates of the neighbour search that are compared before the limit is updated."""
 
 
 def fits_lanes(
     xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], metric: Metric, window: Window, pattern: StepPattern
 ) -> bool:
-    """Whether all are series of numbers, with a plain metric and pattern, and no window but a band."""
+    """Whether the batched kernels apply: scalar elements, plain metric and pattern, at most a band."""
     plain = isinstance(metric, str) and metric in POWERS
     weight = pattern.diagonal_weight
     band = window is None or isinstance(window, (SakoeChiba, int, np.integer))
@@ -49,7 +50,7 @@ def fits_lanes(
 
 
 class Packed:
-    """Series of numbers end to end."""
+    """Univariate series, concatenated and scaled."""
 
     def __init__(self, series: Sequence[np.ndarray], scale: int, dtype: np.dtype[Any]) -> None:
         self.sizes = np.array([len(one) for one in series], np.int64)
@@ -67,7 +68,7 @@ class Lanes:
     """Distances of pairs (i, j): series i of xs with series j of ys.
 
     Raises:
-        UsageError: If the window is impossible for a pair of lengths.
+        UsageError: If the window allows no path for a pair of lengths.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Lanes:
 
     def distances(self, pairs: Int64[np.ndarray, "P 2"], limit: float) -> Float64[np.ndarray, " P"]:
         """Distances; infinite above the limit, or beyond float64."""
-        from sensorium.dtw.kernels_value import MANY_PAIRS, many_pairs
+        from sensorium.dtw.distance_kernels import MANY_PAIRS, many_pairs
 
         number = self._dtype.type
         big = unreached(self._dtype)
@@ -124,7 +125,7 @@ class Lanes:
         return can_vanish(self._exponent // self._power, self._power, *series)
 
     def _least(self, limit: float) -> np.floating[Any]:
-        """The limit in multiples of the unit; not below what is computed again."""
+        """The limit in scaled units, but at least the value below which pairs are recomputed."""
         least = SLACK * times_power_of_two(limit, -self._exponent)
         number: np.floating[Any] = self._dtype.type(min(max(least, self._floor), unreached(self._dtype)))
         return number
@@ -135,7 +136,7 @@ class Lanes:
         return found
 
     def possible(self, pairs: Int64[np.ndarray, "P 2"], limit: float) -> Int64[np.ndarray, " Q"]:
-        """Places of the pairs whose bound does not exceed the limit, those of like lengths together."""
+        """Indices of pairs whose lower bound is within the limit, sorted by length."""
         places = np.arange(len(pairs))
         if math.isfinite(limit):
             places = places[self.bounds(pairs, limit) <= limit * SLACK]
@@ -143,8 +144,8 @@ class Lanes:
         return places[np.lexsort(sizes)]
 
     def bounds(self, pairs: Int64[np.ndarray, "P 2"], limit: float) -> Float64[np.ndarray, " P"]:
-        """Keogh's bound of each pair, from both sides; at least `limit` where it exceeds that."""
-        from sensorium.dtw.kernels_value import BOUNDS, bounds
+        """Keogh's lower bound of each pair, the greater of both directions; summation stops at `limit`."""
+        from sensorium.dtw.distance_kernels import BOUNDS, bounds
 
         kernel = compiled(bounds, BOUNDS, self._dtype)
         out = np.zeros(len(pairs), self._dtype)
@@ -157,7 +158,7 @@ class Lanes:
         return self._in_units(out)
 
     def nearest(self, query: int, k: int) -> tuple[Int64[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
-        """The k ys nearest to one x, and their distances, in the order of the bound.
+        """The k nearest ys of one x and their distances, tried in the order of their lower bound.
 
         Raises:
             UsageError: If float64 cannot hold one of those distances.
@@ -182,11 +183,11 @@ class Lanes:
 
     @functools.cached_property
     def _envelopes(self) -> tuple[_Envelope, _Envelope]:
-        """Least and greatest values, and where each series' begin: of the xs, of the ys."""
+        """Lower and upper envelopes and their offsets: of the xs, of the ys."""
         return self._envelope(self._x), self._envelope(self._y)
 
     def _envelope(self, packed: Packed) -> _Envelope:
-        from sensorium.dtw.kernels_value import ENVELOPES, envelopes
+        from sensorium.dtw.distance_kernels import ENVELOPES, envelopes
 
         lengths = np.minimum(packed.sizes + self._radius, self._longest)
         places = np.cumsum(lengths) - lengths
@@ -201,7 +202,7 @@ _Envelope: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _radius(window: Window, xs: Packed, ys: Packed, longest: int) -> int:
-    """The radius of a band; one that leaves all cells if there is none."""
+    """Radius of the band; without a window, a radius that allows every cell."""
     if window is None:
         return longest + 1
     for n in set(xs.sizes.tolist()):

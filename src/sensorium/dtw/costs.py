@@ -1,13 +1,13 @@
-"""Local costs, filled by panels of rows on demand, so that the n x m matrix is never held.
+"""Local costs, computed in panels of rows on demand, so that the n x m matrix is never stored.
 
-In: what `metrics` made of the series. Out: panels for the recurrence and single cells, in multiples of a unit
-that is a power of two. Squared distances of wide elements come from a matrix product, |x|^2 + |y|^2 - 2xy.
-That form loses the digits in which near neighbours differ, so the rows are centred, and every cell whose cost
-is less than `NEAR` of |x|^2 + |y|^2 is computed again from the differences.
+Input: series prepared by `metrics`. Output: panels for the recurrence and single cells, in multiples of a
+unit that is a power of two. Squared distances of wide elements use a matrix product, |x|^2 + |y|^2 - 2xy.
+That form cancels digits for near neighbours. Therefore rows are centred, and cells with a cost below `NEAR`
+of |x|^2 + |y|^2 are recomputed from differences.
 
-The unit follows the largest value, so nothing overflows. What is far smaller than that value may vanish: a
-sum below `floor` is computed again by `finer` costs, whose unit is smaller and in which the largest are
-`UNREACHED`. A path of such a small sum uses none of those.
+The unit follows the largest value, so nothing overflows, but much smaller costs may underflow. A path sum
+below `floor` is recomputed with `finer` costs, which have a smaller unit and clip the largest costs to
+`UNREACHED`. A path with such a small sum contains no clipped cost.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from jaxtyping import Float, Float64, Int64
 
 from sensorium.core.errors import UsageError
 from sensorium.core.jit import compiled, unreached
-from sensorium.dtw.kernels_cost import DIFFERENCES, FROM_PRODUCTS, differences, from_products
+from sensorium.dtw.cost_kernels import DIFFERENCES, FROM_PRODUCTS, differences, from_products
 from sensorium.dtw.scaling import can_vanish, exponent_of, floor_of, scaled
 
 NEAR = 1e-2
-"""Below this share of |x|^2 + |y|^2 a cost from a matrix product is computed again from the differences."""
+"""Below this fraction of |x|^2 + |y|^2 a cost from a matrix product is recomputed from differences."""
 MOST_COST = 1e290
-"""Greatest cost that a caller's function may give: sums of a million stay below what is unreached."""
+"""Greatest cost that a metric function may return; sums of a million stay below `UNREACHED`."""
 FINER = 450
-"""Exponents between the scales of two tries: of what one loses, the next holds the square."""
+"""Difference of the exponents of successive units."""
 
 
 @runtime_checkable
 class Costs(Protocol):
-    """Local costs of all pairs, by panels of rows.
+    """Local costs of all pairs, computed in panels of rows.
 
     Attributes:
         shape: (n, m).
-        dtype: float32 or float64, that of the recurrence over them.
+        dtype: float32 or float64, the type of the recurrence.
         exponent: Costs times 2^exponent are in the caller's units.
-        floor: Cost, in multiples of the unit, above which no digits are lost for its size.
+        floor: Cost, in units, above which no digits are lost by underflow.
     """
 
     @property
@@ -53,7 +53,7 @@ class Costs(Protocol):
     def floor(self) -> float: ...  # noqa: D102
 
     def finer(self) -> Costs | None:
-        """The same costs for sums below `floor`; None if those have all their digits already."""
+        """The same costs with a smaller unit, for sums below `floor`; None if no digits are lost."""
 
     def panel(self, rows: slice, columns: slice, out: Float[np.ndarray, "k w"]) -> None:
         """Fill `out` with the costs of consecutive rows and columns."""
@@ -71,15 +71,15 @@ class Costs(Protocol):
 
 @dataclass(frozen=True)
 class Differences:
-    """Costs from |x - y|^power, summed over the axes of an element.
+    """Costs sum_d |x_d - y_d|^power, computed from differences.
 
     Attributes:
         x: Rows (n, D), divided by 2^scale.
-        y: Rows (m, D), the same.
+        y: Rows (m, D), divided by 2^scale.
         power: 1 or 2.
         root: Whether the cost is the square root of the sum.
         scale: Exponent.
-        given: x and y as they came.
+        given: x and y before scaling.
     """
 
     x: Float[np.ndarray, "n D"]
@@ -93,7 +93,7 @@ class Differences:
     def of(
         cls, x: Float[np.ndarray, "n D"], y: Float[np.ndarray, "m D"], power: int, *, root: bool
     ) -> Differences:
-        """Of series as they come."""
+        """Build from unscaled series."""
         scale = exponent_of(x, y)
         return cls(scaled(x, scale), scaled(y, scale), power, root, scale, (x, y))
 
@@ -148,16 +148,16 @@ class Differences:
 
 @dataclass(frozen=True)
 class Products:
-    """|x - y|^2, or its root, from products of centred rows; near cells from the rows themselves.
+    """Costs |x - y|^2, or the root, from a matrix product of centred rows; near cells from differences.
 
     Attributes:
-        x: Rows (n, D) as they came.
-        y: Rows (m, D).
+        x: Original rows (n, D).
+        y: Original rows (m, D).
         scale: Exponent; `ratio` is 2^-scale.
-        x_centred: x times ratio, less the mean of all rows.
-        y_centred: The same of y, as columns.
-        x_squares: Squared lengths of the centred rows.
-        y_squares: The same of y.
+        x_centred: x times ratio, minus the mean of all rows.
+        y_centred: The same for y, transposed.
+        x_squares: Squared norms of the centred rows.
+        y_squares: The same for y.
         root: Whether the cost is the root.
     """
 
@@ -200,7 +200,7 @@ class Products:
         return self.x.dtype
 
     def panel(self, rows: slice, columns: slice, out: Float[np.ndarray, "k w"]) -> None:
-        """One product, then the recurrence's form of it."""
+        """One matrix product, converted to costs."""
         np.matmul(self.x_centred[rows], self.y_centred[:, columns], out=out)
         kernel = compiled(from_products, FROM_PRODUCTS, self.dtype)
         squares = self.x_squares[rows], self.y_squares[columns]
@@ -217,7 +217,7 @@ class Products:
     def grid(
         self, rows: Int64[np.ndarray, " r"], columns: Int64[np.ndarray, " c"]
     ) -> Float64[np.ndarray, "r c"]:
-        """One product; near cells are as rough as it is."""
+        """One matrix product; near cells are not recomputed."""
         products = self.x_centred[rows] @ self.y_centred[:, columns]
         squares = self.x_squares[rows, None] + self.y_squares[columns] - 2 * products
         found: Float64[np.ndarray, "r c"] = np.maximum(squares, 0).astype(np.float64)
@@ -226,7 +226,7 @@ class Products:
 
 @dataclass(frozen=True)
 class Saturated:
-    """Costs of float64 series in a unit far below the largest: those that leave the range are `UNREACHED`.
+    """Costs of float64 series in a unit far below the largest cost; costs out of range are `UNREACHED`.
 
     Attributes:
         x: Rows (n, D) as they came.
@@ -296,7 +296,7 @@ class Saturated:
 
 @dataclass(frozen=True)
 class Given:
-    """Costs that the caller computed, divided by 2^exponent; `UNREACHED` where a pair may not meet."""
+    """Precomputed costs, divided by 2^exponent; `UNREACHED` marks forbidden pairs."""
 
     values: Float[np.ndarray, "n m"]
     exponent: int
@@ -345,7 +345,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Called:
-    """Costs from the caller's function of two blocks, summed in float64 as they are."""
+    """Costs from the caller's metric function of two blocks, in float64 without scaling."""
 
     x: Float[np.ndarray, "n D"]
     y: Float[np.ndarray, "m D"]
@@ -364,7 +364,7 @@ class Called:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float64: who knows what the function gives."""
+        """float64, because the function's result type is unknown."""
         return np.dtype(np.float64)
 
     def panel(self, rows: slice, columns: slice, out: Float[np.ndarray, "k w"]) -> None:
@@ -402,7 +402,7 @@ class Called:
 
 @dataclass(frozen=True)
 class Part:
-    """Some consecutive columns of other costs."""
+    """A range of consecutive columns of other costs."""
 
     whole: Costs
     first: int
@@ -453,7 +453,7 @@ class Part:
 def row_in_units(costs: Costs) -> Float64[np.ndarray, " m"]:
     """Costs of the first element of x with all of y, in the caller's units; infinite beyond float64.
 
-    The least has all its digits.
+    The smallest cost has full precision.
     """
     with np.errstate(over="ignore"):
         row = _row(costs)

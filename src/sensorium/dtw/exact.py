@@ -1,10 +1,9 @@
-"""Exact DTW by panels of rows: the cheapest way into the last row, and the path there.
+"""Exact DTW over panels of rows: the least accumulated cost, and optionally the path.
 
-In: `Costs`, `Ranges`, a `StepPattern`, what is open. Out: `Solved`. One panel of costs is resident at a time;
-what a path needs later is 2 bits a cell (4 for patterns of more than three productions) of the window. If
-that is more than the cap, only rows of accumulated costs are kept, at checkpoints, and each block between two
-of them is computed a second time when the path is traced through it: memory then grows as (n + m) times the
-root of n.
+Input: a `Problem` (costs, ranges, step pattern, open ends). Output: `Solved`. Only one panel of costs is in
+memory. The path needs backpointers of 2 bits per cell of the window (4 bits for patterns with more than three
+productions). If they exceed the memory cap, only rows of accumulated costs are stored as checkpoints. The
+blocks between checkpoints are then computed again during the traceback. Memory then grows as (n + m) sqrt(n).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from sensorium.core.jit import compiled, unreached
-from sensorium.dtw import kernels_path as source
+from sensorium.dtw import path_kernels as source
 from sensorium.dtw.costs import Costs, Differences
 from sensorium.dtw.scaling import times_power_of_two
 from sensorium.dtw.steps import StepPattern
@@ -26,21 +25,20 @@ from sensorium.dtw.traceback import Codes, Table, Tracer
 from sensorium.dtw.windows import Ranges
 
 PANEL = 64
-"""Rows of costs that are resident at a time."""
+"""Rows of costs that are in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be solved.
+    """A DTW problem.
 
     Attributes:
         costs: Local costs, (n, m).
-        ranges: Cells that may be used.
-        pattern: Moves.
+        ranges: Allowed cells.
+        pattern: Step pattern.
         open_begin: The path may begin at any element of y.
         open_end: The path may end at any element of y.
-        limit: Distances above it, in the caller's units, may be given as infinite, as soon as no path can
-            stay below.
+        limit: Distances above it, in the caller's units, may be returned as infinite (early abandoning).
     """
 
     costs: Costs
@@ -52,19 +50,19 @@ class Problem:
 
     @property
     def floor(self) -> float:
-        """Sum, in multiples of the costs' unit, above which no digits are lost for its size."""
+        """Sum, in units of the costs, above which no digits are lost by underflow."""
         weights = (weight for moves in self.pattern.productions for _, _, weight in moves)
         return sum(self.costs.shape) * max(1.0, *weights) * self.costs.floor
 
 
 @dataclass(frozen=True)
 class Solved:
-    """Least cost and where it was found.
+    """Solution: least accumulated cost and its path.
 
     Attributes:
-        distance: In multiples of the costs' unit; infinite if no path exists.
-        path: Cells (i, j) in order; None if not asked for.
-        weights: What each cell's cost was multiplied by.
+        distance: In units of the costs; infinite if no path exists.
+        path: Cells (i, j) in order; None if not requested.
+        weights: Weight of each cell's cost.
     """
 
     distance: float
@@ -74,30 +72,30 @@ class Solved:
 
 @runtime_checkable
 class Sweep(Protocol):
-    """A recurrence that goes down the rows."""
+    """A recurrence over the rows of the cost matrix."""
 
     bits: int
 
     def begin(self) -> np.ndarray:
-        """State above the first row; copying it makes a checkpoint."""
+        """Initial state above the first row; a copy of a state is a checkpoint."""
 
     def advance(self, state: np.ndarray, low: int, high: int, codes: Codes | None) -> None:
-        """Take rows low..high-1, where low is a multiple of `PANEL`; the state becomes that below them."""
+        """Process rows low..high-1 (`low` is a multiple of `PANEL`) and update the state in place."""
 
     def last_row(self, state: np.ndarray) -> Float[np.ndarray, " m"]:
-        """Accumulated costs of the row that was taken last."""
+        """Accumulated costs of the last processed row."""
 
     def least(self, state: np.ndarray) -> float:
-        """A sum that every path on its way down has reached."""
+        """Lower bound on the cost of every path through the current row."""
 
 
 def solve(problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
-    """Least accumulated cost, and the path that has it.
+    """Compute the least accumulated cost, and optionally its path.
 
     Args:
         problem: Costs, window, pattern, ends.
-        path: Whether the path is wanted.
-        cap_bytes: Most memory for codes; beyond it blocks are computed twice.
+        path: Whether to compute the path.
+        cap_bytes: Maximum memory for backpointers; beyond it, blocks are computed twice.
     """
     n, m = problem.costs.shape
     limit = problem.limit
@@ -136,14 +134,14 @@ def solve(problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
 
 
 def _has_numbers(problem: Problem) -> bool:
-    """Whether the series are of numbers, all pairs may meet, and moves are (1, 1), (1, 0), (0, 1)."""
+    """Whether the series are univariate, all cells are allowed and moves are (1, 1), (1, 0), (0, 1)."""
     costs, weight = problem.costs, problem.pattern.diagonal_weight
     narrow = isinstance(costs, Differences) and costs.x.shape[1] == 1
     return narrow and weight is not None and weight >= 1 and problem.ranges.is_full(problem.costs.shape[1])
 
 
 def _of_numbers(problem: Problem) -> float:
-    from sensorium.dtw.kernels_value import ONE_PAIR, one_pair
+    from sensorium.dtw.distance_kernels import ONE_PAIR, one_pair
 
     costs, dtype = problem.costs, problem.costs.dtype
     assert isinstance(costs, Differences)
@@ -158,13 +156,13 @@ def _of_numbers(problem: Problem) -> float:
 
 
 def sweep_of(problem: Problem) -> Sweep:
-    """The fastest recurrence for a pattern."""
+    """Select the fastest recurrence for a step pattern."""
     weight = problem.pattern.diagonal_weight
     return TableSweep(problem) if weight is None or weight < 1 else WavefrontSweep(problem, weight - 1)
 
 
 def empty_codes(ranges: Ranges, bits: int, low: int, high: int) -> Codes:
-    """Room for the codes of rows low..high-1."""
+    """Allocate backpointers for rows low..high-1."""
     first, last = _groups(ranges, bits, low, high)
     ends = np.cumsum(last - first)
     return Codes(low, bits, first, last, ends - (last - first), np.empty(int(ends[-1]), np.uint8))
@@ -173,13 +171,13 @@ def empty_codes(ranges: Ranges, bits: int, low: int, high: int) -> Codes:
 def _groups(
     ranges: Ranges, bits: int, low: int, high: int
 ) -> tuple[Int64[np.ndarray, " G"], Int64[np.ndarray, " G"]]:
-    """First and end column of each group of rows that share bytes."""
+    """First and end column of each group of rows that share backpointer bytes."""
     tops = np.arange(0, high - low, 8 // bits)
     return np.minimum.reduceat(ranges.low[low:high], tops), np.maximum.reduceat(ranges.high[low:high], tops)
 
 
 def _blocks(ranges: Ranges, bits: int, cap_bytes: int) -> list[int]:
-    """Edges of blocks of rows: one block if its codes fit, else as many as make the least memory."""
+    """Boundaries of row blocks: one block if its backpointers fit, else blocks that minimise memory."""
     n = len(ranges.low)
     first, last = _groups(ranges, bits, 0, n)
     if int((last - first).sum()) <= cap_bytes:
@@ -189,7 +187,7 @@ def _blocks(ranges: Ranges, bits: int, cap_bytes: int) -> list[int]:
 
 
 class WavefrontSweep:
-    """Moves (1, 1), (1, 0), (0, 1); the state is the row above, from column -1."""
+    """Recurrence for the moves (1, 1), (1, 0), (0, 1); the state is the row above, from column -1."""
 
     bits = 2
 
@@ -205,7 +203,7 @@ class WavefrontSweep:
         self._room = np.empty(PANEL * int(widths.max()), self._dtype)
 
     def begin(self) -> Float[np.ndarray, " v"]:
-        """Zero where a path may begin; less what the first cell would pay too much for its diagonal."""
+        """Zero where a path may begin, corrected for the diagonal weight of the first cell."""
         state = np.full(self._costs.shape[1] + 1, 0 if self._is_open else self._big, self._dtype)
         if not self._is_open:
             corner = np.empty((1, 1), self._dtype)
@@ -214,7 +212,7 @@ class WavefrontSweep:
         return state
 
     def advance(self, state: Float[np.ndarray, " v"], low: int, high: int, codes: Codes | None) -> None:
-        """Panel by panel: costs, then the recurrence over them."""
+        """For each panel: compute the costs, then run the recurrence."""
         place = 0
         for top in range(low, high, PANEL):
             bottom = min(top + PANEL, high)
@@ -231,7 +229,7 @@ class WavefrontSweep:
         return state[1:]
 
     def least(self, state: Float[np.ndarray, " v"]) -> float:
-        """That of the row."""
+        """Minimum of the row."""
         return float(state.min())
 
     def _fill(self, cost: Float[np.ndarray, "k w"], top: int, bottom: int, left: int, right: int) -> None:
@@ -269,7 +267,7 @@ class WavefrontSweep:
 
 
 class TableSweep:
-    """Any productions; the state is the rows of costs and of sums that moves reach back to."""
+    """Recurrence for any step pattern; the state holds the last rows of costs and sums."""
 
     def __init__(self, problem: Problem) -> None:
         self.bits = 2 if len(problem.pattern.productions) <= 3 else 4
@@ -280,13 +278,13 @@ class TableSweep:
         self._big = self._dtype.type(unreached(self._dtype))
 
     def begin(self) -> Float[np.ndarray, "two halo w"]:
-        """Nothing reached, nothing allowed."""
+        """Initial state: every cell is unreachable."""
         return np.full((2, self._halo, self._halo + self._costs.shape[1]), self._big, self._dtype)
 
     def advance(
         self, state: Float[np.ndarray, "two halo w"], low: int, high: int, codes: Codes | None
     ) -> None:
-        """Panel by panel, each below the rows that its moves come from."""
+        """For each panel: compute the costs, then run the recurrence below the halo rows."""
         halo, m = self._halo, self._costs.shape[1]
         share = 8 // self.bits
         weights = self._table.weights.astype(self._dtype)
@@ -314,7 +312,7 @@ class TableSweep:
         return row
 
     def least(self, state: Float[np.ndarray, "two halo w"]) -> float:
-        """That of the rows which moves reach back to: no path jumps over all of them."""
+        """Minimum of the halo rows, which no production can skip."""
         return float(state[1].min())
 
     def _fill(self, cost: Float[np.ndarray, "k m"], rows: slice) -> None:

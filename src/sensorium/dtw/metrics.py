@@ -1,8 +1,8 @@
-"""Series and metrics: from what a caller brings to local costs.
+"""Converts input series and a metric to local costs.
 
-In: two series, (n,) or (n, D) each, arrays, tensors or lists, and a metric; or a matrix of costs. Out:
-`Costs`. Narrow elements go by differences; wide ones by a matrix product where the metric is Euclidean or
-cosine (see `dtw_costs`). Data are scaled by a power of two, which is exact, so that no square overflows;
+Input: two series, (n,) or (n, D) each, as arrays, tensors or lists, and a metric; or a cost matrix. Output:
+`Costs`. Narrow elements are compared by differences. Wide elements use a matrix product if the metric is
+Euclidean or cosine (see `costs`). Data are scaled by an exact power of two, so that no square overflows;
 `Costs.exponent` undoes it.
 """
 
@@ -23,21 +23,20 @@ Series: TypeAlias = Shaped[np.ndarray, "_ ..."] | Shaped[Tensor, "_ ..."] | list
 Metric: TypeAlias = str | Callable[[np.ndarray, np.ndarray], np.ndarray]
 METRICS = ("sqeuclidean", "euclidean", "cityblock", "cosine", "precomputed")
 NARROW = 8
-"""Elements up to this wide are compared by differences: no slower than a product, and exact."""
+"""Elements up to this width use differences, which are exact and no slower than a product."""
 MOST_EXPONENT_OF_SUMS = 900
-"""Values beyond this power of two are scaled before they are added up."""
+"""Values beyond this power of two are scaled before summation."""
 MOST_EXPONENT_OF_ROWS = 40
 """Rows within this many powers of two of 1 need no scaling before their squared length is computed."""
 
 
 def as_series(name: str, values: Series) -> Float[np.ndarray, "n D"]:
-    """A series as a contiguous float32 or float64 matrix, one row an element.
+    """Convert a series to a contiguous float32 or float64 matrix, one row per element; (n,) becomes (n, 1).
 
-    float32 and narrower floats become float32, all else float64, so that what is given in double precision is
-    reckoned in double precision. (n,) becomes (n, 1).
+    float32 and narrower floats become float32; all other types become float64.
 
     Raises:
-        UsageError: If it is empty, not numeric, of another number of dimensions, or not finite.
+        UsageError: If it is empty, not numeric, not finite, or not one- or two-dimensional.
     """
     found = _as_array(name, values)
     if found.ndim not in (1, 2) or 0 in found.shape:
@@ -50,10 +49,10 @@ def as_series(name: str, values: Series) -> Float[np.ndarray, "n D"]:
 
 
 def as_costs(x: Series, y: Series | None, metric: Metric) -> Costs:
-    """Local costs of two series, or the matrix `x` itself if the metric is `precomputed`.
+    """Build the local costs of two series, or of the matrix `x` if the metric is `precomputed`.
 
     Args:
-        x: Series (n,) or (n, D); costs (n, m) if precomputed, infinite where a pair may not meet.
+        x: Series (n,) or (n, D); or costs (n, m) if precomputed, infinite for forbidden pairs.
         y: Series (m,) or (m, D); None if precomputed.
         metric: One of `METRICS`, or a function from blocks (k, D) and (w, D) to costs (k, w).
 
@@ -82,7 +81,7 @@ def as_costs(x: Series, y: Series | None, metric: Metric) -> Costs:
 def as_pair(
     x: Float[np.ndarray, "n D"], y: Float[np.ndarray, "m E"]
 ) -> tuple[Float[np.ndarray, "n D"], Float[np.ndarray, "m E"]]:
-    """Both in the wider of their float types.
+    """Convert both series to the wider of their float types.
 
     Raises:
         UsageError: If their elements differ in width.

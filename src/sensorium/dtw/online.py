@@ -1,16 +1,14 @@
-"""Following a live stream through a known reference: where in the score or the rehearsal are we now?
+"""Online time warping: aligns a live stream with a known reference, frame by frame.
 
-In: a reference series, then frames of a stream as they come. Out: for each frame the place in the reference,
-at once; it never goes back and never waits. What is computed is exact: the asymmetric time warp of what has
-been heard so far, which began where the reference begins and may end anywhere in it (`dtw` with
-`step="asymmetric", open_end=True`), kept to a window of the reference around the current place. Every path
-has paid one cost for each frame heard, so their ends can be compared; a warp that may use several reference
-frames for one live frame would run ahead through quiet passages, where frames cost little. On-line time
-warping in the sense of Dixon 2005 ("Live tracking of musical performances using on-line time warping",
-DAFx), without its path weights and its rule for which way to grow.
+Input: a reference series, then frames of a stream. Output: the reference position of each frame, immediately;
+it never decreases. The position is exact: it is the end of the asymmetric warp of all frames so far, with an
+open end (`dtw` with `step="asymmetric", open_end=True`), within a window of the reference around the current
+position. With this step pattern every path has paid one cost per frame, so path ends are comparable. A
+pattern with several reference frames per live frame would run ahead in quiet passages.
 
-Costs O(width D) time a frame and O(M D + width) memory, however long the stream is. Knows no future: a
-passage that occurs twice, or where nothing changes, is told apart only once it differs.
+It is online time warping as in Dixon 2005 ("Live tracking of musical performances using on-line time
+warping", DAFx), without its path weights and its rule for the direction of growth. Time is O(width D) per
+frame, memory O(M D + width). Repeated or static passages are ambiguous until they differ.
 """
 
 from __future__ import annotations
@@ -29,15 +27,14 @@ from sensorium.dtw.scaling import beyond_float64
 class OnlineAligner:
     """Aligns a stream with a reference, frame by frame.
 
-    Fed all at once or frame by frame, the places are the same.
+    The positions do not depend on how the frames are split into calls.
 
     Args:
-        reference: (M, D) or (M,); the stream begins where it begins.
+        reference: (M, D) or (M,); the stream starts where it starts.
         metric: As for `dtw`, but not `precomputed`.
-        width: Reference frames around the current place that are looked at, half of them ahead, >= 4; an
-            error of more than half of it is never made good.
-        max_step: How many reference frames a stream frame may advance by, >= 1: the greatest speed relative
-            to the reference. There is no least: the stream may pause.
+        width: Size of the window in reference frames, >= 4, half of it ahead. An error of more than half the
+            width is never recovered.
+        max_step: Maximum reference frames per stream frame, >= 1. The minimum is 0: the stream may pause.
 
     Raises:
         UsageError: If the reference is not a finite series, or an option is out of range.
@@ -58,7 +55,7 @@ class OnlineAligner:
         if metric == "precomputed":
             raise UsageError("a stream has no precomputed costs; use euclidean, cosine or a function")
         self._reference = as_series("reference", reference)
-        as_costs(self._reference, self._reference[:1], metric)  # refuses what the metric cannot compare
+        as_costs(self._reference, self._reference[:1], metric)  # raises if the metric does not fit
         self._metric = metric
         self._width = min(width, len(self._reference))
         self._max_step = max_step
@@ -68,36 +65,36 @@ class OnlineAligner:
 
     @property
     def position(self) -> int:
-        """Reference frame of the last frame heard; 0 before any."""
+        """Reference frame of the last stream frame; 0 before the first."""
         return self._position
 
     @property
     def num_frames(self) -> int:
-        """Frames heard."""
+        """Number of stream frames so far."""
         return self._num_frames
 
     @property
     def is_finished(self) -> bool:
-        """Whether the end of the reference was reached."""
+        """Whether the position has reached the end of the reference."""
         return self._position == len(self._reference) - 1
 
     @property
     def mean_cost(self) -> float:
-        """Cost a frame of the best path so far; NaN before any frame."""
+        """Cost per frame of the best path so far; NaN before the first frame."""
         return self._spent / self._num_frames if self._num_frames else float("nan")
 
     def push(self, frames: Series) -> Int64[np.ndarray, " T"]:
-        """Hear one frame or more.
+        """Process one or more frames.
 
         Args:
-            frames: (T, D), or (T,) of a one-dimensional stream, in order.
+            frames: (T, D), or (T,) for a one-dimensional stream, in order.
 
         Returns:
-            The reference frame of each, never falling.
+            Reference frame of each, never decreasing.
 
         Raises:
-            UsageError: If the frames are of another width than the reference, not finite, or so far from it
-                that float64 cannot hold their cost. Nothing of them has been heard then.
+            UsageError: If the frames have another width than the reference, are not finite, or their cost
+                exceeds float64. Then none of them is processed.
         """
         if len(frames) == 0:
             return np.zeros(0, dtype=np.int64)
@@ -106,7 +103,7 @@ class OnlineAligner:
             raise UsageError(
                 f"frames have width {heard.shape[1]}, the reference {self._reference.shape[1]}; give the same"
             )
-        as_costs(heard, self._reference[:1], self._metric)  # refuses what the metric cannot compare
+        as_costs(heard, self._reference[:1], self._metric)  # raises if the metric does not fit
         before = self._position, self._low, self._num_frames, self._spent, self._row
         try:
             return np.array([self._hear(frame) for frame in heard], dtype=np.int64)
@@ -121,13 +118,13 @@ class OnlineAligner:
         if not math.isfinite(self._spent + least):
             raise beyond_float64()
         self._spent += least
-        self._row, self._low = best - least, low  # relative to the best: sums stay small for ever
+        self._row, self._low = best - least, low  # relative to the best, so that sums stay small
         self._position = max(self._position, low + int(best.argmin()))
         self._num_frames += 1
         return self._position
 
     def _entered(self, low: int) -> Float64[np.ndarray, " W"]:
-        """Cheapest way into each place of the window from `low` on."""
+        """Least cost of entering each position of the window that starts at `low`."""
         entered = np.full(self._width, np.inf)
         if self._num_frames == 0:
             entered[0] = 0.0

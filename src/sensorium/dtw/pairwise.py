@@ -1,12 +1,11 @@
-"""Distances of many pairs of series, lengths as they come.
+"""DTW distances of many pairs of series: distance matrix, given pairs, or nearest neighbours.
 
-In: lists of series. Out: the matrix of their DTW distances, those of given pairs, or each query's nearest.
-Pairs of series of numbers are taken 16 at a time, one a lane of a register (`kernels_value.many_pairs`);
-others one by one. Threads take short pieces of one flat list of pairs as they get free, so that none waits
-for the longest row.
+Input: lists of series of any lengths. Output: distances, or the indices of the nearest series. Univariate
+series are processed 16 pairs at a time, one per SIMD lane (`distance_kernels.many_pairs`); other series pair
+by pair. Threads take small chunks of one list of pairs, which balances their load.
 
-With a limit, Keogh's bound (what the elements of x cost that leave the envelope of y) rules out pairs that
-are never computed, and others are abandoned once every path exceeds it. What is returned stays exact.
+With a distance limit, Keogh's lower bound rules out pairs before computation. Other pairs are abandoned as
+soon as every path exceeds the limit. Results stay exact.
 
 Reference: Keogh & Ratanamahatana 2005, Exact indexing of dynamic time warping.
 """
@@ -35,12 +34,12 @@ from sensorium.dtw.windows import Window, ranges
 
 SeriesList: TypeAlias = Sequence[Series] | Shaped[np.ndarray, "_ _ ..."] | Shaped[Tensor, "_ _ ..."]
 PIECE = 128
-"""Pairs that a thread takes at a time: eight registers."""
+"""Pairs per chunk of a thread: eight registers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The nearest of some series, for each query.
+    """Nearest series of each query.
 
     Attributes:
         indices: (q, k), nearest first.
@@ -61,19 +60,19 @@ def dtw_matrix(
     max_distance: float | None = None,
     num_threads: int | None = None,
 ) -> Float64[np.ndarray, "n k"]:
-    """Distances of every series with every other.
+    """DTW distance of every series to every other.
 
     >>> dtw_matrix([[0.0, 1.0], [0.0, 0.0, 1.0], [2.0, 3.0]])[0].tolist()
     [0.0, 0.0, 4.0]
 
     Args:
         series: n series, each (T,) or (T, D), or an array (n, T) or (n, T, D).
-        others: k series to compare them with; None compares them among themselves.
+        others: k series to compare with; None compares the series with each other.
         metric: As in `dtw`, but not `precomputed`.
-        window: As in `dtw`; a mask fits only series of equal lengths.
+        window: As in `dtw`; a mask requires equal lengths.
         step: As in `dtw`.
-        max_distance: Distances above it are given as infinite, which is faster; None gives all.
-        num_threads: None takes the cores that this process may use.
+        max_distance: Distances above it are returned as infinite, which is faster; None computes all.
+        num_threads: None uses all cores available to the process.
 
     Raises:
         UsageError: As `dtw`, and if there are no series.
@@ -106,7 +105,7 @@ def dtw_batch(
     step: str | StepPattern = "symmetric1",
     num_threads: int | None = None,
 ) -> Float64[np.ndarray, " B"]:
-    """Distance of each x with the y at its place.
+    """DTW distance of each x to the y of the same index.
 
     >>> dtw_batch([[0.0, 1.0], [5.0]], [[0.0, 1.0, 1.0], [2.0, 3.0]]).tolist()
     [0.0, 5.0]
@@ -138,15 +137,15 @@ def dtw_neighbours(
     window: Window = None,
     step: str | StepPattern = "symmetric1",
 ) -> Neighbours:
-    """The k series nearest to each query, exactly.
+    """Find the k nearest series of each query, exactly.
 
-    Series of numbers are tried in the order of Keogh's bound until the bound exceeds the k-th best distance;
-    the narrower the window, the sooner. Others are compared with every query.
+    Candidates among univariate series are tried in the order of Keogh's bound, until it exceeds the k-th best
+    distance. A narrow window prunes more. Other series are compared with every query.
 
     Args:
         queries: q series.
         series: n series to search.
-        k: How many to find; at most n.
+        k: Number of neighbours, at most n.
         metric: As in `dtw_matrix`.
         window: As in `dtw_matrix`.
         step: As in `dtw`.
@@ -176,7 +175,7 @@ def _all_series(name: str, found: SeriesList) -> list[np.ndarray]:
 
 
 def _is_mirrored(pattern: StepPattern, window: Window) -> bool:
-    """Whether exchanging x and y changes nothing."""
+    """Whether the distance is symmetric in x and y."""
     turned = {tuple((dj, di, weight) for di, dj, weight in moves) for moves in pattern.productions}
     return turned == set(pattern.productions) and not isinstance(window, np.ndarray)
 
@@ -227,7 +226,7 @@ def _distance(
 def _in_threads(
     take: Callable[[Int64[np.ndarray, " p"]], None], places: Int64[np.ndarray, " P"], num_threads: int | None
 ) -> None:
-    """Give out pieces of the list as threads get free; kernels release the interpreter's lock."""
+    """Distribute chunks of pairs to threads; kernels release the GIL."""
     number = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
     if number < 1:
         raise UsageError(f"num_threads={number} is not possible; give 1 or more")

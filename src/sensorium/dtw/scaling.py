@@ -1,7 +1,7 @@
-"""Powers of two that keep sums of costs within the range of their float type; multiplying by one is exact.
+"""Exact scaling by powers of two, which keeps sums of costs within the range of their float type.
 
-In: arrays of finite numbers of any size. Out: the exponent by which they are divided, whether differences so
-divided can become too small for their digits, and sums brought back to the caller's units.
+Input: finite arrays. Output: the scaling exponent, whether scaled differences can underflow, and sums in the
+caller's units.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def scaled(values: Float[np.ndarray, "*shape"], exponent: int) -> Float[np.ndarr
 
 
 def can_vanish(exponent: int, power: int, *arrays: np.ndarray) -> bool:
-    """Whether differences of values over 2^exponent, to this power, can be too small for all their digits.
+    """Whether scaled differences, to this power, can underflow.
 
-    Two values differ by a unit in the last place of the lesser at least, so it is enough to look at the least
-    value that is not 0.
+    Two values differ by at least a unit in the last place of the smaller, so the smallest nonzero value
+    decides.
     """
     size = arrays[0].itemsize
     sizes = [np.abs(array) for array in arrays]
@@ -56,7 +56,7 @@ def can_vanish(exponent: int, power: int, *arrays: np.ndarray) -> bool:
 
 
 def floor_of(width: int, dtype: np.dtype[Any], *, root: bool) -> float:
-    """Cost above which what `width` squares or differences have lost by their size is less than rounding."""
+    """Cost above which the underflow of `width` squares or differences is below rounding error."""
     lost = width * _LEAST[dtype.itemsize]
     return (math.sqrt(lost) if root else lost) / _ROUNDING[dtype.itemsize]
 
@@ -88,7 +88,7 @@ def in_units(total: float, exponent: int) -> float:
 
 
 def beyond_float64() -> UsageError:
-    """The error for a sum above what float64 can hold."""
+    """The error for a distance above the range of float64."""
     return UsageError(
         "a distance is too large for float64, which ends at 1.8e308; "
         "divide the series or costs by a constant first, or use metric='euclidean' if it is 'sqeuclidean'"

@@ -1,15 +1,14 @@
-"""Soft-DTW of one pair of series as machine code: value and gradient, anti-diagonal by anti-diagonal.
+"""Numba kernels for soft-DTW of one pair of series: value and gradient, by anti-diagonals.
 
-In: two series in float64 (or a matrix of costs) and the cells that a window allows. Out: the value and what
-autograd needs. Recurrence and gradient: Cuturi and Blondel 2017 (arXiv 1703.01541), section 2; what is kept
-on the way back is not the accumulated cost R, as there, but the *probabilities* of the three predecessors of
-each cell: exp((R - R') / gamma) of two large sums loses digits that a probability still has.
+Input: two float64 series (or a cost matrix) and the allowed cells. Output: the value and the gradients for
+autograd. Recurrence and gradient follow Cuturi and Blondel 2017 (arXiv 1703.01541), section 2. The backward
+pass stores the *probabilities* of each cell's three predecessors instead of the accumulated cost R. exp((R -
+R') / gamma) of two large sums loses digits that a probability keeps.
 
-Cells of one anti-diagonal do not depend on each other, so each loop below runs in vector registers; exp and
-log are polynomials, for the library's are called one number at a time. Cells are *packed*: those of diagonal
-0 inside the window, then those of diagonal 1, ... A window therefore saves its share of time and memory.
-Above `CHUNK_CELLS` cells the forward pass is run twice, and only one chunk of probabilities is ever alive.
-Nothing here knows batches or tensors.
+Cells of an anti-diagonal are independent, so each loop is vectorised; exp and log are polynomials, because
+library calls are scalar. Allowed cells are *packed* by diagonal, so a window saves time and memory. Above
+`CHUNK_CELLS` cells the forward pass runs twice, and only one chunk of probabilities is in memory. Batches and
+tensors are handled in `soft_pairs`.
 """
 
 from __future__ import annotations
@@ -38,26 +37,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _compiled(function: F) -> F:
-    """Machine code that may be called from machine code; made at the first call, kept on disk if possible."""
+    """Compile a function that kernels may call, at its first call; cached on disk if possible."""
     # Unwrapped: under test the import hook wraps functions in type checks, which numba cannot compile.
     build = functools.partial(
         numba.njit, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}
     )
     try:
         return cast(F, build(cache=True)(inspect.unwrap(function)))
-    except RuntimeError:  # no folder to keep it in
+    except RuntimeError:  # no cache folder
         return cast(F, build()(inspect.unwrap(function)))
 
 
 @dataclass(frozen=True)
 class Diagonals:
-    """The cells inside a window, by anti-diagonal d = i + j.
+    """Allowed cells of a window, by anti-diagonal d = i + j.
 
     Attributes:
-        first: Least row i of each diagonal, (n + m - 1,).
-        count: Rows of each; 0 where the window has no cell on it.
-        start: Packed place of each diagonal's first cell, and the number of cells, (n + m,).
-        holes: Packed places of cells that no path may visit, ascending.
+        first: First row i of each diagonal, (n + m - 1,).
+        count: Rows of each diagonal; 0 if the window has no cell on it.
+        start: Packed index of each diagonal's first cell, then the number of cells, (n + m,).
+        holes: Packed indices of forbidden cells, ascending.
     """
 
     first: Int64[np.ndarray, " d"]
@@ -67,7 +66,7 @@ class Diagonals:
 
     @classmethod
     def of_window(cls, window: Ranges) -> Diagonals:
-        """From the columns that each row may use, the last of the last row among them."""
+        """Build from the columns that each row may use."""
         low = np.minimum.accumulate(window.low[::-1])[::-1]
         high = np.maximum.accumulate(window.high)
         rows = np.arange(len(low))
@@ -104,7 +103,7 @@ def soft_dtw_pair(
     *,
     with_gradients: bool,
 ) -> tuple[float, tuple[Float64[np.ndarray, "_ D"], ...]]:
-    """Soft-DTW of squared Euclidean costs, and the gradients for x and y, if they are wanted."""
+    """Soft-DTW with squared Euclidean costs, and optionally the gradients for x and y."""
     columns, reversed_columns = np.ascontiguousarray(x.T), np.ascontiguousarray(y[::-1].T)
 
     def fill(begin: int, end: int, costs: np.ndarray) -> None:
@@ -125,7 +124,7 @@ def soft_dtw_pair(
 def soft_dtw_of_costs(
     costs: Float64[np.ndarray, "n m"], diagonals: Diagonals, gamma: float, *, with_gradients: bool
 ) -> tuple[float, tuple[Float64[np.ndarray, "n m"], ...]]:
-    """Soft-DTW of given costs, and its gradient, if it is wanted: how probably the path visits each cell."""
+    """Soft-DTW of given costs, and optionally its gradient: each cell's visit probability."""
 
     def fill(begin: int, end: int, packed: np.ndarray) -> None:
         packed[:] = costs[diagonals.cells(begin, end)]
@@ -145,10 +144,10 @@ def _part(diagonals: Diagonals, begin: int, end: int) -> tuple[np.ndarray, np.nd
 
 
 class _Sweep:
-    """Forward over all chunks; if there is someone to `pull`, then back through them, from the last.
+    """Forward pass over all chunks and, if `pull` is given, the backward pass from the last chunk.
 
-    `fill` writes the packed costs of a chunk, `pull` gets its packed posterior. The last chunk is still there
-    when the way back begins; each one before is run again from the ring kept at its start.
+    `fill` writes the packed costs of a chunk; `pull` receives its packed posterior. The last chunk is still
+    in memory when the backward pass starts; earlier ones are recomputed from the state saved at their start.
     """
 
     def __init__(
@@ -282,11 +281,10 @@ def _soften(first, count, start, begin, costs, gamma, ring, shares, keep):  # ty
 
 @_compiled
 def _retrace(first, count, start, begin, shares, mass, span, posterior, live):  # type: ignore[no-untyped-def]
-    """From the last diagonal of a chunk to the first: the probability that a path visits each cell.
+    """Backward pass over a chunk: the probability that the path visits each cell.
 
-    mass[d % 3, :, i + 1] is what row i of diagonal d hands to its predecessors (both, above, left). Rows at
-    the ends that hold less than 1e-30 are left out; `span` and `live` say which are left, of the two
-    diagonals before and of each.
+    mass[d % 3, :, i + 1] is the probability mass that row i of diagonal d passes to its predecessors (both,
+    above, left). End rows with mass below 1e-30 are skipped; `span` and `live` hold the remaining rows.
     """
     for here in range(first.shape[0] - 1, -1, -1):
         d = begin + here

@@ -1,7 +1,7 @@
-"""A batch of pairs of series: how long each is, which cells its paths may visit, who computes its soft-DTW.
+"""Batches of pairs for soft-DTW: validates input and dispatches to numba or PyTorch.
 
-In: padded tensors, lengths, a window, gamma; all of them are checked here. Out: values and gradients in
-float64, by `soft_kernels` on the CPU, by `soft_plain` on a GPU or without numba. Knows nothing of autograd.
+Input: padded tensors, lengths, a window, gamma. Output: values and gradients in float64. On the CPU
+`soft_kernels` computes them; on a GPU or without numba, `soft_plain`. Autograd is handled in `soft_warping`.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ LEAST_GAMMA = 1e-290
 
 @dataclass(frozen=True)
 class Pairs:
-    """What is known of the pairs before their values.
+    """Shapes and options of a batch of pairs.
 
     Attributes:
         shape: Padded lengths (n, m).
-        lengths: Real frames of each series of x, and of y.
-        gamma: Softness, > 0.
+        lengths: Valid frames of each series of x, and of y.
+        gamma: Smoothing, > 0.
         window: As for `dtw`.
     """
 
@@ -90,7 +90,7 @@ class Pairs:
     def of_shape(
         cls, batch: int, n: int, m: int, gamma: float, lengths: tuple[Lengths, Lengths] | None, window: Window
     ) -> Pairs:
-        """Pairs of which only sizes are known."""
+        """Pairs from sizes only, without values."""
         if n < 1 or m < 1:
             raise UsageError(f"series of {n} and {m} frames; expected at least one each")
         if not 0 < gamma < math.inf:
@@ -122,7 +122,7 @@ class Pairs:
         """Soft-DTW of squared Euclidean costs, with the gradients for x and y; on the series' device."""
         if not x.is_cuda and usable():
             return self._distances_by_kernels(x, y, with_gradients)
-        # Content of padding is not looked at, not even multiplied by 0.
+        # Padding is never read, because 0 * NaN is NaN.
         x = x.double().masked_fill(~self.mask(0, x.device)[..., None], 0)
         y = y.double().masked_fill(~self.mask(1, y.device)[..., None], 0)
         costs = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
@@ -180,7 +180,7 @@ class Pairs:
     def _each(
         self, one: Callable[[int, int, int, Diagonals], float], found: list[np.ndarray], device: torch.device
     ) -> tuple[Float64[Tensor, " B"], Gradients]:
-        """Call `one` for each pair, on as many threads as PyTorch uses: kernels let go of the interpreter."""
+        """Call `one` for each pair, in as many threads as PyTorch uses; kernels release the GIL."""
         from sensorium.dtw.soft_kernels import Diagonals
 
         sizes = list(zip(*self.lengths, strict=True))

@@ -1,9 +1,8 @@
-"""Soft-DTW of a batch in plain PyTorch, where there is no numba or the tensors live on a GPU.
+"""Soft-DTW of a batch in plain PyTorch, for GPU tensors and machines without numba.
 
-In: costs (B, n, m) in float64, how long each pair is, and which cells its window allows. Out: values and the
-posterior, the probability that a pair's path visits each cell: the same numbers as `soft_kernels`, by the
-same recurrence over anti-diagonals, one PyTorch step for a diagonal of the whole batch. Keeps three
-probabilities a cell while it runs. Nothing here knows how costs came about.
+Input: costs (B, n, m) in float64, the last cell of each pair, and the allowed cells. Output: values and the
+posterior, the probability that a pair's path visits each cell. The numbers equal those of `soft_kernels`. One
+PyTorch step processes an anti-diagonal of the whole batch. Memory: three probabilities per cell.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ def soft_dtw_batch(
     *,
     with_posterior: bool,
 ) -> tuple[Float64[Tensor, " B"], Float64[Tensor, "B n m"] | None]:
-    """Soft-DTW values, and their gradients for the costs.
+    """Soft-DTW values, and their gradients with respect to the costs.
 
     Args:
-        costs: Local costs; those outside the window are not looked at.
-        is_allowed: True = a path may visit the cell.
-        last_cells: Where each pair's path ends, (i, j) from 0.
-        gamma: Softness, > 0.
-        with_posterior: Whether the gradients are wanted.
+        costs: Local costs; those outside the window are ignored.
+        is_allowed: True = the path may visit the cell.
+        last_cells: Last cell (i, j) of each pair's path, from 0.
+        gamma: Smoothing, > 0.
+        with_posterior: Whether to compute the gradients.
     """
     num_rows = costs.shape[1]
     skewed = _skew(costs.masked_fill(~is_allowed, FAR))
@@ -61,7 +60,7 @@ def soft_dtw_batch(
 
 
 def allowed(window: Ranges, num_columns: int) -> Bool[np.ndarray, "n m"]:
-    """The cells that a window leaves, as a matrix."""
+    """Boolean matrix of the cells that a window allows."""
     columns = np.arange(num_columns)
     inside = (columns >= window.low[:, None]) & (columns < window.high[:, None])
     return inside if window.mask is None else inside & window.mask
@@ -70,7 +69,7 @@ def allowed(window: Ranges, num_columns: int) -> Bool[np.ndarray, "n m"]:
 def _posterior(
     probabilities: list[Tensor], last_row: Tensor, last_diagonal: Tensor, num_columns: int
 ) -> Float64[Tensor, "B n m"]:
-    """Hand each cell's mass to its predecessors, from the last diagonal to the first."""
+    """Propagate probability mass to predecessors, from the last diagonal to the first."""
     batch, num_rows = probabilities[0].shape[1:]
     rows = torch.arange(num_rows, device=last_row.device)
     visits = []
@@ -85,14 +84,14 @@ def _posterior(
 
 
 def _skew(costs: Float64[Tensor, "B n m"]) -> Float64[Tensor, "d B n"]:
-    """Row i moved i places to the right, so that anti-diagonals are columns; FAR where there is no cell."""
+    """Shift row i by i columns, so that anti-diagonals become columns; `FAR` fills empty cells."""
     batch, num_rows, num_columns = costs.shape
     flat = pad(costs, (0, num_rows), value=FAR).flatten(1)[:, :-num_rows]
     return flat.view(batch, num_rows, num_rows + num_columns - 1).permute(2, 0, 1).contiguous()
 
 
 def _unskew(skewed: Float64[Tensor, "d B n"], num_columns: int) -> Float64[Tensor, "B n m"]:
-    """The way back from `_skew`."""
+    """Inverse of `_skew`."""
     num_rows = skewed.shape[2]
     flat = pad(skewed.permute(1, 2, 0).flatten(1), (0, num_rows))
     return flat.view(len(flat), num_rows, num_rows + num_columns)[:, :, :num_columns]

@@ -1,12 +1,12 @@
-"""Soft-DTW and its divergence: time warping that can be trained through, with gradients that stay right.
+"""Soft-DTW and its divergence, differentiable with respect to both series.
 
-In: batches of series, padded, with their lengths. Out: one number a pair, differentiable with respect to both
-series. Papers: Cuturi and Blondel 2017 (arXiv 1703.01541); the divergence, Blondel, Mensch and Vert 2021
-(arXiv 2010.08354). Everything between input and output is float64, whatever the input: costs that are
-differences of large numbers, and sums over thousands of cells, have no digits to spare in float32.
+Input: padded batches of series and their lengths. Output: one value per pair. Computation is float64 for any
+input type, because sums over thousands of cells lose too many digits in float32. Value and gradient are
+computed together, pair by pair. Only the gradient is kept for the backward pass: O(B (n + m) D) memory
+instead of several (B, n, m) matrices. Second derivatives are not available.
 
-Value and gradient are computed together, pair by pair, and only the gradient is kept for the backward pass:
-O(B (n + m) D) instead of several (B, n, m) matrices. Nothing here knows what the series are.
+Reference: Cuturi and Blondel 2017 (arXiv 1703.01541); divergence: Blondel, Mensch and Vert 2021 (arXiv
+2010.08354).
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ def soft_dtw(
 
         soft_dtw(x, y) = -gamma log sum_paths exp(-sum_{(i, j) in path} |x_i - y_j|^2 / gamma)
 
-    Exact DTW as gamma -> 0; negative where many paths are cheap, and not least at x = y: see
-    `soft_dtw_divergence`. The gradient is exact for x and y, cannot be differentiated again, and is 0 in
-    padding, whose content changes nothing.
+    It converges to exact DTW as gamma -> 0. It is negative if many paths are cheap, and its minimum is not at
+    x = y; see `soft_dtw_divergence`. The gradient is exact for x and y and cannot be differentiated again.
+    Padding is ignored and has gradient 0.
 
     Args:
-        x: Series, one a row, padded at the end to a common length. float64 gives float64, all else float32.
+        x: Series, padded at the end to a common length. float64 gives float64, other types give float32.
         y: As many series; their padded length may differ.
-        gamma: Softness, > 0, in the units of the costs: a detour that costs less than gamma hardly counts.
-        lengths: Real frames of each series of x (1 to n) and of y (1 to m); None: all.
-        window: Cells that paths may visit, as for `dtw`, laid over the real lengths of each pair.
+        gamma: Smoothing, > 0, in the units of the costs.
+        lengths: Valid frames of each series of x (1 to n) and of y (1 to m); None: all.
+        window: Cells that paths may visit, as for `dtw`, applied to the valid lengths of each pair.
 
     Raises:
         UsageError: If shapes or types disagree, a value is not finite, gamma or a length is out of range, or
@@ -74,17 +74,19 @@ def soft_dtw_divergence(
     lengths: tuple[Lengths, Lengths] | None = None,
     window: Window = None,
 ) -> Float[Tensor, " B"]:
-    """Soft-DTW without its bias: soft_dtw(x, y) - soft_dtw(x, x) / 2 - soft_dtw(y, y) / 2.
+    """Debiased soft-DTW: soft_dtw(x, y) - soft_dtw(x, x) / 2 - soft_dtw(y, y) / 2.
 
-    Symmetric, 0 at x = y, where its gradient is 0 too, and not negative. (Blondel et al. prove that for a
-    slightly larger cost, |d|^2 + log(2 - exp(-|d|^2)), and conjecture it for the squared distance used here.)
+    It is symmetric, non-negative, and 0 with zero gradient at x = y. Blondel et al. prove non-negativity for
+    a slightly larger cost, |d|^2 + log(2 - exp(-|d|^2)), and conjecture it for the squared distance used
+    here.
 
     Args:
         x: As for `soft_dtw`.
         y: As for `soft_dtw`.
         gamma: As for `soft_dtw`.
         lengths: As for `soft_dtw`.
-        window: As for `soft_dtw`, laid over all three terms; no bool matrix, for it fits only one of them.
+        window: As for `soft_dtw`, applied to all three terms; a bool matrix is refused, because it fits only
+            one.
 
     Raises:
         UsageError: As for `soft_dtw`, and if the window is a matrix.
@@ -121,7 +123,7 @@ def soft_dtw_from_costs(
     lengths: tuple[Lengths, Lengths] | None = None,
     window: Window = None,
 ) -> Float[Tensor, " B"]:
-    """Soft-DTW of costs that the caller computed, by whatever metric; differentiable with respect to them.
+    """Soft-DTW of precomputed costs with any metric, differentiable with respect to the costs.
 
     The gradient is the probability that a pair's path visits each cell: a soft alignment, (B, n, m).
 
@@ -145,7 +147,7 @@ def soft_dtw_from_costs(
 
 
 class _WithGradients(torch.autograd.Function):
-    """Values whose gradients are known by the time they are: backward only multiplies."""
+    """Autograd function with gradients computed in the forward pass; backward only multiplies."""
 
     @staticmethod
     def forward(ctx: Any, compute: Callable[[bool], tuple[Tensor, Gradients]], *inputs: Tensor) -> Tensor:
@@ -163,10 +165,10 @@ class _WithGradients(torch.autograd.Function):
 
 
 def _narrowed(name: str, values: Float64[Tensor, "B ..."], dtype: torch.dtype) -> Tensor:
-    """In the type that is given back.
+    """Cast to the output type.
 
     Raises:
-        UsageError: If a finite number leaves its range.
+        UsageError: If a finite number exceeds its range.
     """
     found: Tensor = values.to(dtype)
     if found.numel() and not found.isfinite().all():

@@ -1,13 +1,13 @@
-"""Step patterns: how a warping path may move, and what each move weighs.
+"""Step patterns: the allowed moves of a warping path and their weights.
 
-A pattern is a table of *productions*. A production leads from an earlier cell to the current one over one or
-more moves; each move goes di elements on in x and dj in y, and pays `weight` times the cost of the cell it
-enters. The first cell of a path weighs 1. Some weightings make all paths between two ends weigh the same;
-`norm` then says what to divide by: `n+m`, or `n` (the length of x).
+A pattern is a table of *productions*. A production leads from an earlier cell to the current one by one or
+more moves. Each move advances di elements in x and dj in y, and adds `weight` times the cost of the cell it
+enters. The first cell of a path has weight 1. `norm` names the divisor that makes distances of different
+lengths comparable: `n+m`, or `n` (the length of x).
 
-`symmetric1` is DTW as most people mean it; `symmetric2` counts diagonal moves twice; `asymmetric` uses each
-element of x once and skips elements of y; `rabiner-juang-4c` is type IV of the book's table with weighting c,
-a trailing `s` (`4cs`) spreads a production's weight evenly over its moves.
+`symmetric1` is standard DTW. `symmetric2` counts diagonal moves twice. `asymmetric` uses each element of x
+once and may skip elements of y. `rabiner-juang-4c` is type IV of the book's table with weighting c. A
+trailing `s` (`4cs`) spreads a production's weight evenly over its moves.
 
 Reference: Sakoe & Chiba 1978; Rabiner & Juang, Fundamentals of Speech Recognition (1993), sections
     4.7.2.4-4.7.2.6.
@@ -31,13 +31,13 @@ class StepPattern:
     """A table of productions.
 
     Attributes:
-        name: As shown in messages.
+        name: Name for error messages.
         productions: Each a sequence of moves (di, dj, weight), first move first; the first production wins
             ties.
-        norm: `n+m`, `n`, or None where no divisor makes distances of different lengths comparable.
+        norm: `n+m`, `n`, or None if no divisor makes distances of different lengths comparable.
 
     Raises:
-        UsageError: If there is no production, more than 15, or one that stands still or goes back.
+        UsageError: If there are no or more than 15 productions, or one does not advance.
     """
 
     name: str
@@ -59,14 +59,14 @@ class StepPattern:
 
     @property
     def diagonal_weight(self) -> float | None:
-        """Weight of the diagonal if the other moves are (1, 0) and (0, 1) of weight 1, else None."""
+        """Weight of the diagonal move if the others are (1, 0) and (0, 1) with weight 1, else None."""
         if len(self.productions) != 3 or any(len(moves) != 1 for moves in self.productions):
             return None
         diagonal, up, left = (moves[0] for moves in self.productions)
         return diagonal[2] if diagonal[:2] == (1, 1) and (up, left) == ((1, 0, 1), (0, 1, 1)) else None
 
     def divisor(self, n: int, m: int) -> int | None:
-        """What a distance of series of lengths n and m is divided by to be comparable; None if nothing is."""
+        """Divisor that normalises a distance of series of lengths n and m; None if there is none."""
         return None if self.norm is None else n + m if self.norm == "n+m" else n
 
 
@@ -101,7 +101,7 @@ _WEIGHTINGS: dict[str, Callable[[int, int], int]] = {
 def rabiner_juang(
     kind: int, weighting: Literal["a", "b", "c", "d"] = "d", smoothed: bool = False
 ) -> StepPattern:
-    """One of the patterns of Rabiner & Juang's table.
+    """Build a pattern of Rabiner & Juang's table.
 
     Args:
         kind: Type of the local path constraint, 1 to 7.
@@ -128,13 +128,13 @@ def rabiner_juang(
 
 
 def step_pattern(step: str | StepPattern) -> StepPattern:
-    """The pattern of a name, or the pattern itself.
+    """Look up a pattern by name; a `StepPattern` is returned unchanged.
 
     >>> step_pattern("symmetric2").divisor(5, 7)
     12
 
     Raises:
-        UsageError: If there is no such name.
+        UsageError: If the name is unknown.
     """
     if isinstance(step, StepPattern):
         return step

@@ -1,8 +1,8 @@
-"""The same recurrence in plain PyTorch: for tensors on an accelerator, and where numba cannot be used.
+"""Exact DTW in plain PyTorch, for accelerator tensors and machines without numba.
 
-In: a `Problem` and a device. Out: `Solved`, the numbers of `dtw_sweep`. Cells of one anti-diagonal are
-computed together; costs and codes of all cells are held on the device, so memory grows as n x m. Knows no
-panels and no checkpoints, and is many times slower on a CPU.
+Input: a `Problem` and a device. Output: `Solved`, with the numbers of `exact`. Cells of an anti-diagonal are
+computed together. Costs and backpointers of all cells are on the device, so memory grows as n x m. On a CPU
+it is many times slower than `exact`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _Path: TypeAlias = tuple[Int64[np.ndarray, "L 2"], Float64[np.ndarray, " L"]]
 
 
 def solve_by_torch(problem: Problem, *, path: bool, device: torch.device) -> Solved:
-    """Least accumulated cost, and the path that has it.
+    """Compute the least accumulated cost, and optionally its path.
 
     Args:
-        problem: Costs, window, pattern, ends; its limit is not used.
-        path: Whether the path is wanted.
-        device: Where to compute.
+        problem: Costs, window, pattern, ends; its limit is ignored.
+        path: Whether to compute the path.
+        device: Device of the computation.
     """
     n, m = problem.costs.shape
     costs = _allowed(dense_costs(problem.costs, device), problem)
@@ -45,7 +45,7 @@ def solve_by_torch(problem: Problem, *, path: bool, device: torch.device) -> Sol
 
 
 def dense_costs(costs: Costs, device: torch.device) -> Float[Tensor, "n m"]:
-    """All local costs, in multiples of their unit; from differences, never from products."""
+    """All local costs, in units, computed from differences."""
     if isinstance(costs, Differences | Products):
         x, y = (_on(rows, device) for rows in (costs.x, costs.y))
         if isinstance(costs, Products):
@@ -81,7 +81,7 @@ def _allowed(costs: Float[Tensor, "n m"], problem: Problem) -> Float[Tensor, "n 
 def _sweep(
     costs: Float[Tensor, "n m"], table: Table, is_open: bool, keep: bool
 ) -> tuple[Float[Tensor, " m"], UInt8[Tensor, "s n"]]:
-    """Sums of the last row, and the codes of all cells by anti-diagonal and row."""
+    """Sums of the last row, and the backpointers of all cells by anti-diagonal and row."""
     n, m = costs.shape
     halo = int(table.jumps.sum(axis=1).max())
     big = UNREACHED[str(costs.dtype)[6:]]
@@ -115,7 +115,7 @@ def _sweep(
 
 
 def _order(table: Table) -> list[int]:
-    """Productions in the order in which they are tried: those within a row last, as in `dtw_sweep`."""
+    """Order in which productions are tried: those within a row last, as in `exact`."""
     return sorted(range(len(table.jumps)), key=lambda p: bool(table.jumps[p, 0] == 0))
 
 

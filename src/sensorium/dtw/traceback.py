@@ -1,7 +1,7 @@
-"""From codes to a path: which production led to each cell, followed back from the end.
+"""Traceback: recovers the warping path from the backpointers of the recurrence.
 
-In: a step pattern, blocks of codes from the last to the first. Out: the cells of the path and what each
-weighs.
+Input: a step pattern, and blocks of backpointers from last to first. Output: the cells of the path and their
+weights.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from sensorium.core.jit import compiled
-from sensorium.dtw.kernels_path import TRACE, trace
+from sensorium.dtw.path_kernels import TRACE, trace
 from sensorium.dtw.steps import StepPattern
 
 
 @dataclass(frozen=True)
 class Codes:
-    """Which production led to each cell of a block of rows; the layout is told in `kernels_path`."""
+    """Backpointers of a block of rows; `path_kernels` describes the layout."""
 
     top: int
     bits: int
@@ -29,7 +29,7 @@ class Codes:
 
 
 class Table:
-    """A pattern as arrays: where each production comes from, the cells it enters, what they weigh."""
+    """A step pattern as arrays: total jump of each production, the cells it enters, and their weights."""
 
     def __init__(self, pattern: StepPattern) -> None:
         most = max(len(moves) for moves in pattern.productions)
@@ -46,7 +46,7 @@ class Table:
 
 
 class Tracer:
-    """A path on its way from the end back to the beginning, block by block."""
+    """State of a traceback, from the end to the beginning, block by block."""
 
     def __init__(self, pattern: StepPattern, n: int, m: int, end: tuple[int, int]) -> None:
         self._table = Table(pattern)
@@ -58,11 +58,11 @@ class Tracer:
 
     @property
     def is_done(self) -> bool:
-        """Whether the beginning has been reached."""
+        """Whether the start of the path has been reached."""
         return bool(self._cell[0] < 0)
 
     def through(self, codes: Codes) -> None:
-        """Go up through a block."""
+        """Trace through a block."""
         table = self._table
         self._free = compiled(trace, TRACE, np.dtype(np.float64))(
             *(codes.bytes_, codes.first, codes.start, codes.bits, codes.top, self._cell, table.jumps),
@@ -70,5 +70,5 @@ class Tracer:
         )
 
     def found(self) -> tuple[Int64[np.ndarray, "L 2"], Float64[np.ndarray, " L"]]:
-        """The cells of the path in order, and their weights."""
+        """Return the cells of the path in order, and their weights."""
         return self._path[self._free :].copy(), self._paid[self._free :].copy()

@@ -1,10 +1,10 @@
-"""Dynamic time warping: the cheapest monotone pairing of two series.
+"""Dynamic time warping: the cheapest monotone alignment of two series.
 
     D(i, j) = min over productions p of D(i - di_p, j - dj_p) + sum of weight * cost of the cells p enters
 
-In: two series (n, D) and (m, D), or a matrix of costs; metric, window, step pattern, open ends. Out:
-`Alignment`. The distance is the sum of local costs along the path, as it stands: no root is taken and nothing
-is divided. So `dtaidistance.distance` is the root of ours with `metric="sqeuclidean"`, and aeon's is ours.
+Input: two series (n, D) and (m, D), or a cost matrix; metric, window, step pattern, open ends. Output:
+`Alignment`. The distance is the sum of local costs along the path, without root or normalisation. With
+`metric="sqeuclidean"`, `dtaidistance.distance` is the square root of it, and aeon's distance equals it.
 
 Reference: Sakoe & Chiba 1978; Rabiner & Juang 1993, chapter 4.
 """
@@ -33,24 +33,24 @@ from sensorium.dtw.windows import Window, impossible, ranges
 
 Backend: TypeAlias = Literal["auto", "numba", "torch"]
 SEGMENT = 25
-"""Steps of the path over which a confidence is averaged."""
+"""Path pairs over which a confidence is averaged."""
 BACKGROUND = 64
-"""Elements of the other series that stand for an arbitrary pairing."""
+"""Elements of the other series in the background cost."""
 MAX_PATH_MIB = 256.0
-"""Memory for a path's codes beyond which blocks of rows are computed twice instead."""
+"""Memory for backpointers; beyond it, blocks of rows are computed twice."""
 
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """Two series, paired.
+    """Alignment of two series.
 
     Attributes:
         distance: Sum of weight * cost along the path, in units of the metric.
         shape: (n, m), the lengths.
-        path: Pairs (i, j) in order, i of x and j of y; None if it was not asked for.
-        weights: What each pair's cost was multiplied by; None without a path.
-        divisor: What makes distances of unequal lengths comparable under this step pattern; None if nothing
-            does.
+        path: Pairs (i, j) in order, i of x and j of y; None if not requested.
+        weights: Weight of each pair's cost; None without a path.
+        divisor: Divisor that makes distances of different lengths comparable under this step pattern; None if
+            there is none.
     """
 
     distance: float
@@ -62,10 +62,10 @@ class Alignment:
 
     @property
     def normalized(self) -> float:
-        """Distance over the step pattern's divisor.
+        """Distance divided by the step pattern's divisor.
 
         Raises:
-            UsageError: If the pattern has none, as symmetric1.
+            UsageError: If the pattern has no divisor, such as symmetric1.
         """
         if self.divisor is None:
             raise UsageError("this step pattern has no normalisation; use symmetric2 or asymmetric")
@@ -73,22 +73,21 @@ class Alignment:
 
     @cached_property
     def confidence(self) -> Float64[np.ndarray, " L"]:
-        """How much better than chance each pair of the path is, 0 to 1, averaged over the segment around it.
+        """Confidence of each pair of the path, 0 to 1: 1 - c / b, clipped.
 
-        1 - c / b, clipped to 0..1, where c is the mean cost of the `SEGMENT` pairs around, and b their
-        *background*: what the same elements cost when paired with arbitrary ones (`BACKGROUND` evenly spaced
-        elements of the other series; the lesser of x's and y's view). 1: identical. 0: no better than
-        elsewhere. It does not tell whether the same content occurs twice.
+        c is the mean cost of the `SEGMENT` pairs around. b is the *background* cost of the same elements,
+        paired with `BACKGROUND` evenly spaced elements of the other series (the lesser of both directions). 1
+        means identical, 0 no better than an arbitrary pairing. Repeated content is not detected.
         """
         path = self._pairs()
         own, other = _smooth(self._own(path)), _smooth(self._background(path))
         return _contrast(own, other)
 
     def segment_confidence(self, edges: Sequence[int]) -> Float64[np.ndarray, " s"]:
-        """The same 1 - c / b for whole segments of x, each from one edge up to the next.
+        """Confidence 1 - c / b of whole segments of x, from each edge to the next.
 
         Args:
-            edges: Increasing places in x, such as the first frames of words and the length of x.
+            edges: Increasing positions in x, such as the first frames of words and the length of x.
         """
         path = self._pairs()
         places = np.searchsorted(path[:, 0], np.asarray(edges))
@@ -98,7 +97,7 @@ class Alignment:
         return _contrast(np.diff(own[places]), np.diff(other[places]))
 
     def places(self) -> Float64[np.ndarray, " n"]:
-        """Where each element of x stands in y: the mean of its partners."""
+        """Position of each element of x in y: the mean of its partners."""
         path = self._pairs()
         counts = np.bincount(path[:, 0], minlength=self.shape[0])
         sums = np.bincount(path[:, 0], weights=path[:, 1], minlength=self.shape[0])
@@ -149,20 +148,19 @@ def dtw(
         y: Series (m,) or (m, D).
         metric: `sqeuclidean`, `euclidean`, `cityblock`, `cosine`, `precomputed`, or a function from blocks
             (k, D) and (w, D) to costs (k, w).
-        window: Pairs that may meet: None for all, a radius, `SakoeChiba`, `Slanted`, `Itakura`, or a bool
-            matrix.
+        window: Allowed pairs: None for all, a radius, `SakoeChiba`, `Slanted`, `Itakura`, or a bool matrix.
         step: Name of a step pattern, or a `StepPattern`.
-        open_begin: x may begin anywhere in y.
-        open_end: x may end anywhere in y.
+        open_begin: The path may begin at any element of y.
+        open_end: The path may end at any element of y.
         path: False computes the distance only, in memory that grows as n + m.
-        max_path_mib: Memory for the path's codes (2 bits a cell); beyond it the time doubles and memory stays
+        max_path_mib: Memory for backpointers (2 bits per cell); beyond it, time doubles and memory stays
             small.
-        backend: `numba` (CPU), `torch` (where the tensors are), or `auto`: torch for tensors on an
-            accelerator and where numba does not work, else numba.
+        backend: `numba` (CPU), `torch` (the tensors' device), or `auto`: torch for tensors on an accelerator
+            or without numba, else numba.
 
     Raises:
-        UsageError: If the input is not two finite series that fit each other, the window holds no path, or
-            float64 cannot hold the distance.
+        UsageError: If the series are not finite or do not match, the window allows no path, or the distance
+            exceeds float64.
     """
     pattern = step_pattern(step)
     costs = as_costs(x, y, metric)
@@ -176,10 +174,10 @@ def dtw(
 
 
 def device_of(x: Series, y: Series | None, backend: Backend = "auto") -> torch.device | None:
-    """Where PyTorch is to compute; None if numba is to, on the CPU.
+    """Device for PyTorch; None for numba on the CPU.
 
     Raises:
-        UsageError: If there is no such backend, or numba is asked for and does not work here.
+        UsageError: If the backend is unknown, or numba is requested and does not work.
     """
     if backend not in ("auto", "numba", "torch"):
         raise UsageError(f"backend '{backend}' is not known; use auto, numba or torch")
@@ -195,15 +193,15 @@ def device_of(x: Series, y: Series | None, backend: Backend = "auto") -> torch.d
 def solve_on(
     device: torch.device | None, problem: Problem, *, path: bool, cap_bytes: int
 ) -> tuple[Solved, Costs]:
-    """Solve by PyTorch on a device, or by numba if there is none.
+    """Solve with PyTorch on a device, or with numba if it is None.
 
-    A sum so small that it may have lost digits is computed again, on the CPU, from finer costs.
+    A sum that may have lost digits by underflow is recomputed on the CPU from finer costs.
 
     Returns:
-        The solution, its distance in the caller's units, and the costs that it was found in.
+        The solution, with the distance in the caller's units, and the costs it was computed from.
 
     Raises:
-        UsageError: If float64 cannot hold the distance; not where the problem's limit is finite and exceeded.
+        UsageError: If the distance exceeds float64, unless the problem's limit is finite and exceeded.
     """
     solved = _solve_once(device, problem, path=path, cap_bytes=cap_bytes)
     while solved.distance < problem.floor and (finer := problem.costs.finer()) is not None:
@@ -225,7 +223,7 @@ def _solve_once(device: torch.device | None, problem: Problem, *, path: bool, ca
 
 
 def no_path(window: Window, pattern: StepPattern, n: int, m: int) -> UsageError:
-    """The error for a window and a step pattern through which no path leads."""
+    """The error for a window and a step pattern that allow no path."""
     if window is not None:
         return impossible(window, n, m)
     return UsageError(

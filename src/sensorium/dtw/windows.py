@@ -1,19 +1,20 @@
-"""Windows: which pairs of elements a warping path may use.
+"""Windows: the pairs of elements that a warping path may use.
 
-In: the lengths n and m. Out: `Ranges`, the columns that each row may use, and a mask where those have holes.
+Input: the lengths n and m. Output: `Ranges`, the allowed columns of each row, and a mask if they have holes.
+For equal lengths all windows are those of the literature. For unequal lengths:
 
-For series of equal length all windows mean what the literature means. For unequal lengths:
+- `SakoeChiba(radius)`: |i - j| <= radius, without rescaling. The end (n-1, m-1) therefore needs
+  radius >= |n - m|.
+- `Slanted(radius)`: a band around the straight line from (0, 0) to (n-1, m-1). Each element of the longer
+series may
+  match elements of the shorter within `radius` of its proportional position.
+- `Itakura(max_slope)`: slope between 1/max_slope and max_slope relative to that line, from both ends; and the
+cells
+  nearest to the line.
+- a bool matrix (n, m): True where a pair is allowed.
+- an integer: `SakoeChiba` with that radius.
 
-- `SakoeChiba(radius)`: |i - j| <= radius, as it stands. Element i meets its own time, not its own share of
-  the whole; so the end (n-1, m-1) needs radius >= |n - m|.
-- `Slanted(radius)`: the band follows the straight line from (0, 0) to (n-1, m-1). Each element of the longer
-  series may meet elements of the shorter within `radius` of its proportional place.
-- `Itakura(max_slope)`: pace, relative to that line, between 1/max_slope and max_slope from both ends; and the
-  cells nearest to the line, which for unequal lengths may lie outside by a fraction of an element.
-- a bool matrix (n, m): True where a pair may meet.
-- a whole number: `SakoeChiba` of it.
-
-Slanted and Itakura windows hold a path of unit steps for any lengths. A window that holds none is a
+Slanted and Itakura windows contain a path of unit steps for any lengths. A window without a path is a
 `UsageError`.
 
 Reference: Sakoe & Chiba 1978; Itakura 1975.
@@ -33,7 +34,7 @@ from sensorium.core.errors import UsageError
 
 @dataclass(frozen=True)
 class SakoeChiba:
-    """|i - j| <= radius.
+    """Sakoe-Chiba band: |i - j| <= radius.
 
     Attributes:
         radius: In elements.
@@ -44,7 +45,7 @@ class SakoeChiba:
 
 @dataclass(frozen=True)
 class Slanted:
-    """A band around the straight line between the ends.
+    """Band around the straight line between the ends.
 
     Attributes:
         radius: In elements of the shorter series.
@@ -55,10 +56,10 @@ class Slanted:
 
 @dataclass(frozen=True)
 class Itakura:
-    """A parallelogram between the ends.
+    """Itakura parallelogram between the ends.
 
     Attributes:
-        max_slope: How much faster or slower than the straight line a path may run from either end; above 1.
+        max_slope: Maximum slope relative to the straight line, above 1; the minimum is its reciprocal.
     """
 
     max_slope: float = 2.0
@@ -69,12 +70,12 @@ Window: TypeAlias = SakoeChiba | Slanted | Itakura | Bool[np.ndarray, "_ _"] | i
 
 @dataclass(frozen=True)
 class Ranges:
-    """What a window leaves of the n x m cells.
+    """Cells of the n x m matrix that a window allows.
 
     Attributes:
         low: First column of each row.
         high: One past the last column of each row.
-        mask: True where a cell of those ranges may be used; None if all may.
+        mask: True where a cell of those ranges is allowed; None if all are.
     """
 
     low: Int64[np.ndarray, " n"]
@@ -87,7 +88,7 @@ class Ranges:
 
 
 def ranges(window: Window, n: int, m: int) -> Ranges:
-    """Cells that a window leaves.
+    """Compute the cells that a window allows.
 
     Raises:
         UsageError: If the window is of an unknown kind, out of range, or leaves a row empty.
@@ -117,7 +118,7 @@ def ranges(window: Window, n: int, m: int) -> Ranges:
 
 
 def impossible(window: Window, n: int, m: int) -> UsageError:
-    """The error for a window through which no path leads."""
+    """The error for a window without a path."""
     return UsageError(_impossible(window, n, m, "the step pattern has no path through it"))
 
 

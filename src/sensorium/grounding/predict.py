@@ -25,8 +25,8 @@ from sensorium.data.table.sample import Region
 from sensorium.grounding.batches import Prepared, collate, prepare_image
 from sensorium.grounding.saliency import boxes_of, things
 from sensorium.models.grounder import Found, Grounder, PhraseBatch
-from sensorium.nn.boxes import iou, suppress
-from sensorium.nn.matching import best_window, named_parts, sinkhorn
+from sensorium.nn.boxes import iou, nms
+from sensorium.nn.matching import best_window, region_log_probs, sinkhorn
 
 NUM_BOXES = 10
 MIN_SCORE = 0.5
@@ -212,7 +212,7 @@ def _reader(
 
     def read(number: int) -> _Reading:
         words = found.words.values[batch.text_of_phrase[number]][batch.spans[number]].cpu()
-        fits = named_parts(places, words, parts)
+        fits = region_log_probs(places, words, parts)
         order = fits.argsort(descending=True, stable=True)[:NUM_BOXES]
         scores, heat, best = fits[order].exp(), found.scores[number].exp().cpu(), parts[order[0]]
         return _Reading(boxes[order], scores, float(scores[0]), True, heat, best > best.max() / 2)
@@ -226,7 +226,7 @@ def _told(found: Found, number: int) -> _Reading:
     assert found.absent is not None
     shares = torch.cat([found.scores[number], found.absent[number, None]]).softmax(dim=0).cpu()
     heat, score = shares[:-1], float(1 - shares[-1])
-    keep = suppress(found.boxes[number].cpu(), heat, keep=NUM_BOXES)
+    keep = nms(found.boxes[number].cpu(), heat, keep=NUM_BOXES)
     boxes = found.boxes[number].cpu()[keep]
     return _Reading(
         boxes, heat[keep], score, score >= MIN_SCORE, heat, torch.ones_like(heat, dtype=torch.bool)
@@ -309,7 +309,7 @@ def _shared_out(found: Sequence[Located], tells_absence: bool) -> list[Located]:
     """Share all boxes of an image out among its phrases; each gets the one that it has most of."""
     boxes = torch.from_numpy(np.concatenate([one.boxes for one in found]))
     scores = torch.from_numpy(np.concatenate([one.scores for one in found]))
-    pool = boxes[suppress(boxes, scores, max_iou=0.7)]
+    pool = boxes[nms(boxes, scores, max_iou=0.7)]
     fits = torch.stack([_fit(one, pool) for one in found])
     absent = torch.tensor([1 - one.score if tells_absence else 0.0 for one in found])
     chosen = sinkhorn(fits, absent).argmax(dim=1).tolist()

@@ -1,7 +1,7 @@
-"""Sizes and turns that are written in a file's structure, read without a decoder.
+"""Reads image sizes and rotation from file structure, without a decoder.
 
-ISO base media (MP4, QuickTime): the display matrix of the moving picture. WebP: the canvas. ICO: the pictures
-within. Libraries tell these only after they have allocated or decoded something.
+MP4 and QuickTime: the display matrix of the video track. WebP: the canvas size. ICO: the sizes of the
+embedded images. Libraries report these values only after they have allocated memory or decoded something.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_CHUNKS = 1 << 17
 
 
 def movie_orientation(file: Seekable, num_bytes: int) -> Orientation:
-    """How an MP4 or QuickTime file wants its first video track turned (ISO 14496-12 §8.3.2, `tkhd`)."""
+    """Orientation of the first video track of an MP4 or QuickTime file (ISO 14496-12 §8.3.2, `tkhd`)."""
     for start, end in _named(file, 0, num_bytes, b"moov"):
         for track_start, track_end in _named(file, start, end, b"trak"):
             if _is_video(file, track_start, track_end):
@@ -32,10 +32,10 @@ def movie_orientation(file: Seekable, num_bytes: int) -> Orientation:
 def chunks(
     file: Seekable, at: int, end: int, layout: str, *, trailer: int = 0, padded: bool = False
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and size of each chunk of a RIFF (`<4sI`) or PNG (`>I4s`) file.
+    """Yield name, start and size of each chunk of a RIFF (`<4sI`) or PNG (`>I4s`) file.
 
     Raises:
-        MediaError: If there are so many that walking them takes seconds.
+        MediaError: If there are more than 131,072 chunks.
     """
     for _ in range(_MAX_CHUNKS):
         if at + 8 > end:
@@ -49,7 +49,7 @@ def chunks(
 
 
 def webp_canvas(head: bytes) -> tuple[int, int]:
-    """Width and height of a WebP from its first 30 bytes; (0, 0) if they do not tell."""
+    """Canvas width and height of a WebP from its first 30 bytes; (0, 0) if they do not contain it."""
     if len(head) < 30:
         return 0, 0
     kind, payload = head[12:16], head[20:30]
@@ -63,7 +63,7 @@ def webp_canvas(head: bytes) -> tuple[int, int]:
 
 
 def icon_sizes(content: bytes) -> Iterator[tuple[int, int]]:
-    """Width and height of each picture in an ICO as the picture itself says, not as the directory does."""
+    """Width and height of each image in an ICO, from the image itself and not from the directory."""
     count = min(int.from_bytes(content[4:6], "little"), _MAX_ICONS)
     for entry in range(6, 6 + 16 * count, 16):
         offset = int.from_bytes(content[entry + 12 : entry + 16], "little")

@@ -1,7 +1,7 @@
-"""Decoded media as one JSON header and raw arrays: what an isolated worker sends back.
+"""Serialises decoded media as a JSON header and raw arrays, for the answers of isolated workers.
 
-No pickle: the worker may have been taken over by the file it decoded, so its answer is checked like any
-outside data (size, types and shapes) and can at worst be a wrong picture.
+Pickle is not used, because a malicious file may control the worker. Sizes, types and shapes of the answer are
+validated, so the worst case is a wrong image.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ def pack_media(media: Media) -> tuple[bytes, list[memoryview]]:
 
 
 def pack_error(error: MediaError) -> bytes:
-    """Header of an answer that is a refusal; it has no body."""
+    """Header of an error answer, which has no body."""
     return json.dumps({"kind": type(error).__name__, "message": str(error)[:1000]}).encode()
 
 
 def unpack_media(header: bytes, body: bytearray, uri: str) -> Media:
-    """Rebuild what a worker decoded.
+    """Deserialise the answer of a worker.
 
     Raises:
-        MediaError: What the worker raised, or that its answer is not as agreed.
+        MediaError: If the worker reported an error, or its answer is invalid.
     """
     try:
         answer = json.loads(header)

@@ -1,8 +1,8 @@
-"""Timed words on disk: JSON, SubRip, WebVTT, Praat TextGrid, Audacity labels; the file's ending chooses.
+"""Writes words with timestamps as JSON, SubRip, WebVTT, Praat TextGrid or Audacity labels.
 
-In: words with times. Out: text. Subtitles hold some words at a time: a cue ends with its sentence, after a
-pause, or when it would be long or wide to read. Times that overlap are cut, and a word or cue without a
-length gets one from its neighbours, since players and Praat refuse the one and drop the other.
+Input: words with times. Output: a file; the extension selects the format. Subtitle cues end with a sentence,
+after a pause, or at a maximum duration or width. Overlaps are cut. Zero-length words and cues take time from
+their neighbours, because players and Praat reject them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class TimedWord:
 
 @dataclass(frozen=True)
 class Cue:
-    """Words that are shown together."""
+    """Words that are displayed together."""
 
     text: str
     start_s: float
@@ -169,7 +169,7 @@ WRITERS: Mapping[str, Callable[[Sequence[TimedWord]], str]] = MappingProxyType(
 
 
 def cues(words: Sequence[TimedWord]) -> list[Cue]:
-    """Group words into what is shown at once; cues follow one another without overlap.
+    """Group words into subtitle cues that do not overlap.
 
     Example:
         >>> spoken = [TimedWord("Go", 0.0, 1.0), TimedWord("on", 1.0, 2.0), TimedWord("now", 4.0, 5.0)]

@@ -26,7 +26,7 @@ from sensorium.models.language_model import LanguageModel, LanguageModelConfig
 from sensorium.models.pretrained.library import open_text_model
 from sensorium.models.pretrained.text_model import TextModel
 from sensorium.nn.block import BlockConfig
-from sensorium.nn.position import grid_waves
+from sensorium.nn.position import sinusoidal_grid
 
 _HEAD_DIM = 32
 _WAVES = 0.05
@@ -230,8 +230,8 @@ def _small(config: WriterConfig, vocab_size: int, memory_dim: int) -> LanguageMo
         rotary_axes=1,
         memory_dim=memory_dim,
         gated_memory=config.gated,
-        memory_pace=config.pace,
-        memory_focus=config.focus,
+        memory_diagonal_slope=config.pace,
+        memory_prior_sharpness=config.focus,
         dropout=config.dropout,
     )
     model = LanguageModel(
@@ -253,4 +253,4 @@ def _start_as_grid(table: Tensor) -> None:
     """Let places of a square picture's codes start as its rows and columns; at place i id i is written."""
     side = isqrt(len(table) - 1)
     if side**2 == len(table) - 1 and table.shape[1] % 4 == 0:
-        table[:-1] = _WAVES * grid_waves(side, table.shape[1])
+        table[:-1] = _WAVES * sinusoidal_grid(side, table.shape[1])

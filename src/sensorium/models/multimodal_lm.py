@@ -35,7 +35,7 @@ from sensorium.models.extensions import build as build_extension
 from sensorium.models.sequences import Lesson, Writing
 from sensorium.models.tower import Modality
 from sensorium.nn.attention import KeyValues
-from sensorium.nn.position import BESIDE, with_positions
+from sensorium.nn.position import POSITION_DIM, concat_positions
 
 Output = Literal["text", "image", "audio"]
 
@@ -149,7 +149,7 @@ class MultimodalLM(nn.Module):
         self.sources = nn.ModuleDict(
             {name: cast(nn.Module, _source(name, one)) for name, one in sorted(config.sources.items())}
         )
-        dims = {name: self.source(name).dim + BESIDE for name in self.sources}
+        dims = {name: self.source(name).dim + POSITION_DIM for name in self.sources}
         self.fusion = build_fusion(
             config.fusion,
             dims,
@@ -293,7 +293,7 @@ class MultimodalLM(nn.Module):
     def _features(self, name: str, media: MediaBatch) -> Tokens:
         """Tokens of a modality with their positions beside them, spread over all rows of the batch."""
         own = media.tokens[name] if name in media.tokens else self.source(name)(media.inputs[name])
-        values, real = with_positions(own.values, is_image=name == "image"), own.mask
+        values, real = concat_positions(own.values, is_image=name == "image"), own.mask
         if name in media.shared:
             values, real = values[media.shared[name]], real[media.shared[name]]
         present, num_rows = media.present[name], len(media.rows)

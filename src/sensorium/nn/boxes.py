@@ -1,8 +1,8 @@
-"""Boxes in an image: overlap, suppression of repeats, and the conventions in which files state them.
+"""Bounding boxes in an image: IoU, non-maximum suppression, and conversion between box formats.
 
-A box is (x0, y0, x1, y1): x to the right, y down, corners at pixel edges, so that its area is
-(x1 - x0)(y1 - y0) and a picture of W x H pixels is the box (0, 0, W, H). Files state others; `from_xywh` and
-`from_normalised` turn them into this one. Nothing here knows what lies in a box.
+A box is (x0, y0, x1, y1) in pixels: x to the right, y down, corners at pixel edges. Its area is
+(x1 - x0)(y1 - y0), and an image of W x H pixels is the box (0, 0, W, H). `from_xywh` and `from_normalised`
+convert other formats to this one. The module does not know what a box contains.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def from_xywh(boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-    """Boxes from corner and size, as COCO and RefCOCO state them.
+    """Convert boxes from corner and size, the format of COCO and RefCOCO.
 
     Example:
         >>> from_xywh(torch.tensor([[10.0, 20.0, 5.0, 7.0]])).tolist()
@@ -23,7 +23,7 @@ def from_xywh(boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
 
 
 def from_normalised(boxes: Float[Tensor, "n 4"], width: float, height: float) -> Float[Tensor, "n 4"]:
-    """Boxes from centre and size as shares of the picture, as DETR and YOLO state them.
+    """Convert boxes from normalised centre and size (0 to 1), the format of DETR and YOLO.
 
     Example:
         >>> from_normalised(torch.tensor([[0.5, 0.5, 0.2, 1.0]]), width=100.0, height=50.0).tolist()
@@ -35,13 +35,13 @@ def from_normalised(boxes: Float[Tensor, "n 4"], width: float, height: float) ->
 
 
 def area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
-    """Area of each box; 0 where a corner lies before the other."""
+    """Area of each box; 0 if x1 < x0 or y1 < y0."""
     sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
     return sides[..., 0] * sides[..., 1]
 
 
 def iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
-    """Intersection over union of each pair; two empty boxes have none.
+    """Intersection over union of each pair; 0 if both boxes are empty.
 
     Example:
         >>> iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]])).item()
@@ -55,9 +55,11 @@ def iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"
 
 
 def generalised_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
-    """IoU less the share of the enclosing box that neither fills, box i with box i; in (-1, 1].
+    """Generalised IoU of box i of `a` with box i of `b`, in (-1, 1].
 
-    Unlike IoU it still says which way to move where two boxes do not touch.
+    It is IoU - (area of the enclosing box - union) / area of the enclosing box.
+
+    Unlike IoU, it has a gradient if two boxes do not overlap.
 
     Reference:
         Rezatofighi et al., arXiv 1902.09630, algorithm 1.
@@ -70,7 +72,7 @@ def generalised_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[T
 
 
 def merged(boxes: Float[Tensor, "n 4"]) -> Float[Tensor, " 4"]:
-    """The smallest box around all: what Flickr30k's merged-box measure compares with.
+    """Smallest box that encloses all boxes, as in the merged-box evaluation of Flickr30k Entities.
 
     Example:
         >>> merged(torch.tensor([[0.0, 1.0, 2.0, 3.0], [5.0, 0.0, 6.0, 2.0]])).tolist()
@@ -79,19 +81,19 @@ def merged(boxes: Float[Tensor, "n 4"]) -> Float[Tensor, " 4"]:
     return torch.cat([boxes[:, :2].amin(dim=0), boxes[:, 2:].amax(dim=0)])
 
 
-def suppress(
+def nms(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], *, max_iou: float = 0.5, keep: int | None = None
 ) -> Int64[Tensor, " k"]:
-    """Choose boxes best first, each leaving out those that overlap it by more than `max_iou`.
+    """Non-maximum suppression: drop boxes that overlap a better one by more than `max_iou`.
 
     Args:
-        boxes: Candidates.
-        scores: Higher is better; of equal ones the first wins.
-        max_iou: Overlap above which the lesser box is taken to be a repeat.
-        keep: Most boxes chosen; None: all.
+        boxes: Candidates (n, 4).
+        scores: Higher is better; of equal scores the first box wins.
+        max_iou: IoU above which the lower-scored box is dropped.
+        keep: Maximum number of boxes to keep; None: all.
 
     Returns:
-        Positions of the chosen boxes, best first.
+        Indices of the kept boxes, best first.
     """
     order = scores.argsort(descending=True, stable=True)
     overlap = iou(boxes, boxes)

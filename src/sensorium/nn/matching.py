@@ -1,10 +1,9 @@
-"""Phrases and places: token-wise similarity, heat maps, chances, boxes, one-to-one assignment.
+"""Matching of phrases to image regions: late interaction, heat maps, log-probabilities, boxes, assignment.
 
-In: vectors of places (cells of a grid over an image) and of words, with masks, True = real. Out: similarity
-of image and text by late interaction (each word asks for its best place), heat maps of phrases, how likely a
-phrase names a place or a part of the image, boxes, and which phrase gets which box where no two may have the
-same. Masked words and places count for nothing, whatever they hold. Pure functions of tensors; they train
-nothing and know no model.
+Input: vectors of image patches ("places") and of words, with masks (True = real). Output: image-text
+similarity by late interaction, phrase heat maps, log-probabilities of patches and regions, boxes, and a
+one-to-one assignment of phrases to boxes. Masked words and patches are ignored, even if NaN. All functions
+are pure functions of tensors without parameters.
 """
 
 from __future__ import annotations
@@ -26,22 +25,22 @@ def late_interaction(
     places_mask: Bool[Tensor, "B M"],
     words_mask: Bool[Tensor, "T N"],
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
-    """Similarity of each image with each text, as each side sees it.
+    """Late-interaction similarity of each image with each text, in both directions.
 
-    By words: s_bt = mean over words n of max over places m of <place_bm, word_tn>; by places the other way.
+    By words: s_bt = mean over words n of max over places m of <place_bm, word_tn>; by places: the reverse.
 
     Args:
-        places: Unit vectors of the places of B images.
+        places: Unit vectors of the patches of B images.
         words: Unit vectors of the words of T texts.
         places_mask: True = real.
         words_mask: True = real.
 
     Returns:
-        Similarity by words and by places. The (B, T, M, N) products are held at once: see
-        `losses.late_interaction` for many.
+        Similarity by words and by places. All (B, T, M, N) products are in memory at once; for large batches
+        use `losses.late_interaction`.
 
     Reference:
-        Yao et al. (FILIP), arXiv 2111.07783, eq. 4-6; padding is masked, which some versions forget.
+        Yao et al. (FILIP), arXiv 2111.07783, eq. 4-6; padding is masked.
     """
     products = torch.einsum("bmd,tnd->btmn", places, words)
     least = torch.finfo(products.dtype).min
@@ -54,59 +53,59 @@ def late_interaction(
 def heat_maps(
     places: Float[Tensor, "P M D"], words: Float[Tensor, "P N D"], span: Bool[Tensor, "P N"]
 ) -> Float[Tensor, "P M"]:
-    """How well each place fits a phrase: the mean of its words' similarities, h_m = mean_n <place_m, word_n>.
+    """Heat map of each phrase over the image: h_m = mean_n <place_m, word_n> over the phrase's words.
 
     Args:
-        places: Of each phrase's image.
-        words: Of each phrase's text.
-        span: True = the word is of the phrase.
+        places: Patches of each phrase's image.
+        words: Words of each phrase's text.
+        span: True = the word belongs to the phrase.
     """
     return torch.einsum("pmd,pd->pm", places, phrase_vectors(words, span))
 
 
-def named_there(
+def place_log_probs(
     places: Float[Tensor, "P M D"], words: Float[Tensor, "P N D"], span: Bool[Tensor, "P N"]
 ) -> Float[Tensor, "P M"]:
-    """How likely each place is what a phrase names, as the log of a chance.
+    """Log-probability that each patch shows what a phrase names: h_m = mean_n log sigmoid <place_m, word_n>.
 
-    h_m = mean_n log sigmoid <place_m, word_n>: each word speaks for itself, as it was learned
-    (`losses.word_presence`), and the mean makes phrases of any length comparable.
+    Each word is scored independently, as in training (`losses.word_presence`). The mean makes phrases of
+    different length comparable.
 
     Args:
-        places: Of each phrase's image.
-        words: Of each phrase's text.
-        span: True = the word is of the phrase.
+        places: Patches of each phrase's image.
+        words: Words of each phrase's text.
+        span: True = the word belongs to the phrase.
     """
     chances = functional.logsigmoid(torch.einsum("pmd,pnd->pnm", places, words).float())
     return _mean(chances.transpose(1, 2), span[:, None])
 
 
-def named_parts(
+def region_log_probs(
     places: Float[Tensor, "M D"], words: Float[Tensor, "N D"], parts: Float[Tensor, "K M"]
 ) -> Float[Tensor, " K"]:
-    """How likely each part of an image is what a phrase names, as the log of a chance.
+    """Log-probability that each region of an image shows what a phrase names.
 
-    Each part is taken for an image of its own: s_k = mean_n log sigmoid l_kn, where l_kn pools the logits of
-    word n over the part as training does over images (`pooled_logits`). So a red crab and a green frog are
-    not "the red frog".
+    Each region is scored like a separate image: s_k = mean_n log sigmoid l_kn. Here l_kn pools the logits of
+    word n over the region (`pooled_logits`). Thus a red crab beside a green frog does not match "the red
+    frog".
 
     Args:
-        places: Of the image.
-        words: Of the phrase alone.
-        parts: How much of each place lies in the part, >= 0, in any unit.
+        places: Patches of the image.
+        words: Words of the phrase alone.
+        parts: Overlap of each patch with each region, >= 0, in any unit.
     """
     logits = pooled_logits(words @ places.T, parts[:, None])
     return functional.logsigmoid(logits).mean(dim=1)
 
 
 def pooled_logits(logits: Float[Tensor, "... M"], weights: Float[Tensor, "... M"]) -> Float[Tensor, "*k"]:
-    """Logit of a word in an image from its logits at the places: log sum_m w_m exp s_m - log sum_m w_m.
+    """Weighted log-mean-exp of patch logits: log sum_m w_m exp s_m - log sum_m w_m.
 
-    A soft maximum that lets all places of a thing learn, and that is the same on a finer grid.
+    It is a soft maximum with a gradient for every patch. It does not depend on the resolution of the grid.
 
     Args:
-        logits: Of a word at each place.
-        weights: Of each place, >= 0 and not all 0.
+        logits: Logits of a word at each patch.
+        weights: Weight of each patch, >= 0 and not all 0.
 
     Reference:
         Pinheiro and Collobert, arXiv 1411.6228, section 3.2, there with a temperature.
@@ -128,7 +127,7 @@ def phrase_vectors(words: Float[Tensor, "P N D"], span: Bool[Tensor, "P N"]) -> 
 
 @dataclass(frozen=True)
 class Window:
-    """Rows and columns of a grid, ends exclusive, and the sum that made it the best."""
+    """Rectangle of a grid (ends exclusive) and its score."""
 
     top: int
     left: int
@@ -138,19 +137,19 @@ class Window:
 
 
 def best_window(heat: Float[Tensor, "H W"], *, power: float = 0.5, least: int = 1) -> Window:
-    """The sub-window with the greatest sum / area^power, by an integral image over all windows.
+    """Find the rectangle with the greatest sum / area^power, by an integral image over all rectangles.
 
     Args:
-        heat: Negative where a place is better left out; take off the mean, or a share of the peak, before.
-        power: 0 takes in all that is positive, 1 only the peak.
-        least: Fewest rows and columns.
+        heat: Heat map; subtract the mean or a fraction of the peak first, so that background is negative.
+        power: 0 includes every positive cell, 1 only the peak.
+        least: Minimum number of rows and columns.
 
     Raises:
         UsageError: If the map is smaller than `least`.
 
     Reference:
-        Ranking by sum / area^power: ALBEF, arXiv 2107.07651, for proposals; here over every window of the
-        grid, of which H = W = 12 has 6,084.
+        ALBEF, arXiv 2107.07651, ranks proposals by sum / area^power. Here all rectangles are compared: 6,084
+        on a 12 x 12 grid.
     """
     height, width = heat.shape
     if least < 1 or least > min(height, width):
@@ -173,19 +172,19 @@ def best_window(heat: Float[Tensor, "H W"], *, power: float = 0.5, least: int = 
 def sinkhorn(
     scores: Float[Tensor, "P K"], absent: Float[Tensor, " P"], *, temperature: float = 0.1, steps: int = 50
 ) -> Float[Tensor, "P K+1"]:
-    """Share phrases out over boxes so that no box gets more than one phrase; the last column is "not there".
+    """Soft one-to-one assignment of phrases to boxes by Sinkhorn iterations; the last column is "not there".
 
-    Rows sum to 1; columns of boxes to at most 1, the rest going to a phrase of nobody; "not there" takes any
-    number. Rows and columns are scaled in turn, in logarithms.
+    Rows sum to 1. Columns of boxes sum to at most 1; a slack row takes the rest. The "not there" column is
+    unbounded. Rows and columns are normalised in turn, in log space.
 
     Args:
-        scores: How well phrase p fits box k; higher is better.
-        absent: How well "not there" fits phrase p, on the same scale.
-        temperature: > 0; towards 0 the shares become an assignment.
-        steps: Rounds of scaling.
+        scores: Score of phrase p for box k; higher is better.
+        absent: Score of "not there" for phrase p, on the same scale.
+        temperature: > 0; towards 0 the result approaches a hard assignment.
+        steps: Number of iterations.
 
     Returns:
-        Shares; the assignment of phrase p is the greatest of its row.
+        Probabilities; the assignment of phrase p is the maximum of its row.
 
     Reference:
         Cuturi, arXiv 1306.0895; the slack row and column as in SuperGlue, arXiv 1911.11763, section 3.2.
@@ -209,17 +208,19 @@ def sinkhorn(
 
 
 def assign(scores: Float[Tensor, "P K"], absent: Float[Tensor, " P"]) -> Int64[Tensor, " P"]:
-    """The one-to-one assignment with the greatest sum (Hungarian algorithm), "not there" being open to all.
+    """One-to-one assignment with the greatest total score (Hungarian algorithm).
+
+    Any number of phrases may be "not there".
 
     Args:
-        scores: How well phrase p fits box k.
-        absent: How well "not there" fits phrase p.
+        scores: Score of phrase p for box k.
+        absent: Score of "not there" for phrase p.
 
     Returns:
-        For each phrase its box, or -1 for "not there".
+        Box index of each phrase, or -1 for "not there".
 
     Raises:
-        MissingExtraError: If SciPy is not installed; `sinkhorn` needs none.
+        MissingExtraError: If SciPy is not installed; `sinkhorn` does not need it.
     """
     optimise = require("scipy.optimize", "align")
     num_phrases, num_boxes = scores.shape
@@ -234,13 +235,13 @@ def assign(scores: Float[Tensor, "P K"], absent: Float[Tensor, " P"]) -> Int64[T
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the last axis of what is real; what is masked may hold anything, even NaN."""
+    """Masked mean over the last axis; masked values may be NaN."""
     kept = torch.where(mask, values, torch.zeros_like(values))
     return kept.sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)
 
 
 def _ends(length: int, least: int) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"]]:
-    """First and past-the-last place of every stretch of at least `least`."""
+    """Start and exclusive end of every interval of at least `least`."""
     first = torch.arange(length)
     pairs = torch.cartesian_prod(first, first + 1)
     pairs = pairs[pairs[:, 1] - pairs[:, 0] >= least]

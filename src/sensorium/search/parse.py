@@ -18,7 +18,7 @@ from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import Embedder
 from sensorium.data.table.table import Table
 from sensorium.media import Text
-from sensorium.media.names import as_words, file_or_text
+from sensorium.media.path_or_text import as_words, file_or_text
 
 OPERATORS = {"+": 1.0, "-": -1.0}
 _MIN_ID_LENGTH = 4
@@ -59,7 +59,7 @@ def parse_terms(words: Sequence[str], *, is_text: bool = False) -> list[Term]:
 
     Raises:
         UsageError: If an operator has nothing to work on, or a term looks like the path of a file that is not
-            there (see `media.names`).
+            there (see `media.path_or_text`).
 
     Example:
         >>> [(term.weight, term.item) for term in parse_terms(["a", "frog", "-", "green"])]

@@ -19,7 +19,7 @@ from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import FIELDS, Embedder
 from sensorium.data.table.sample import Sample
 from sensorium.media import Audio, Image, Text, Video
-from sensorium.media.names import refuse_file_name
+from sensorium.media.path_or_text import refuse_file_name
 
 if TYPE_CHECKING:
     from sensorium.data.table.table import Table

@@ -12,7 +12,7 @@ from sensorium.core.errors import UsageError, warn
 from sensorium.core.types import FIELDS, Embedder, Embeddings
 from sensorium.data.curation.language import surely_other
 from sensorium.data.table.table import Table
-from sensorium.media.names import as_words
+from sensorium.media.path_or_text import as_words
 from sensorium.search.parse import Term, query_vector
 from sensorium.search.pool import Hit, Query, no_vectors
 

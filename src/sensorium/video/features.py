@@ -14,7 +14,7 @@ from jaxtyping import Float16, Float32, Float64, UInt8
 
 from sensorium.core.runtime import Progress, quiet
 from sensorium.media.frames import frames, opened_movie, sound
-from sensorium.media.loudness import RATE_HZ, Listener, SoundTrack
+from sensorium.media.loudness import RATE_HZ, LoudnessMeter, LoudnessTrack
 from sensorium.video.frame_features import frame_features, sharpness
 from sensorium.video.shots import THUMBNAIL, Detector, Shot, ShotDetector
 
@@ -48,7 +48,7 @@ class VideoFeatures:
     motion: Float32[np.ndarray, " n"]
     sharpness: Float32[np.ndarray, " n"]
     brightness: Float32[np.ndarray, " n"]
-    sound: SoundTrack | None
+    sound: LoudnessTrack | None
 
     def samples(self, start_s: float, end_s: float) -> slice:
         """Slice of the samples within a time span; the nearest one before if there is none."""
@@ -125,8 +125,8 @@ def extract_features(
     )
 
 
-def _sound_track(path: Path, duration_s: float, progress: Progress) -> SoundTrack | None:
-    listener, is_silent, reported_s = Listener(), True, 0.0
+def _sound_track(path: Path, duration_s: float, progress: Progress) -> LoudnessTrack | None:
+    listener, is_silent, reported_s = LoudnessMeter(), True, 0.0
     for block in sound(path, rate_hz=RATE_HZ):
         listener.add(block.samples)
         is_silent = False

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from sensorium.media.audio_track import AudioConverter, decoded_frames
 from sensorium.media.clock import Clock, start_of
 from sensorium.media.frames import Movie, timed_frames
-from sensorium.media.track import Converter, decoded_frames
 
 if TYPE_CHECKING:
     import av.audio.stream
@@ -103,7 +103,7 @@ class SoundCursor:
     def _decoded(self, *, is_sought: bool = False) -> Iterator[tuple[float, np.ndarray]]:
         clock, convert = (
             Clock(self._movie.container, is_sought=is_sought),
-            Converter(self._rate_hz, self._layout),
+            AudioConverter(self._rate_hz, self._layout),
         )
         time_s = 0.0
         for frame in decoded_frames(self._movie.container, self._track):

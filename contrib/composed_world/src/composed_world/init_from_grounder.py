@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sensorium.models.grounder import Grounder
-from sensorium.nn.position import BESIDE
+from sensorium.nn.position import POSITION_DIM
 from sensorium.training.generative.build import First
 
 
@@ -39,12 +39,14 @@ def from_grounder(grounder: Grounder) -> Mapping[str, Tensor]:
         made[f"fusion.mixer.{part}.weight"] = torch.eye(grounder.config.dim)
         made[f"fusion.mixer.{part}.bias"] = torch.zeros(grounder.config.dim)
     place, word = given["place.weight"], given["word.weight"]
-    beside_place = place.new_zeros(len(place), BESIDE)
+    beside_place = place.new_zeros(len(place), POSITION_DIM)
     # x and y of a place's middle, a grounder's, from row and column of -1 to 1, those of a multimodal model.
     step = (grounder.grid - 1) / grounder.grid
     beside_place[:, -2:] = step * given["meeting.coordinates.weight"].flip(1)
     made["fusion.intake.project.image.0.weight"] = torch.cat([place, beside_place], dim=1)
     made["fusion.intake.project.image.0.bias"] = given["place.bias"] + given["meeting.coordinates.bias"]
-    made["fusion.intake.project.text.0.weight"] = torch.cat([word, word.new_zeros(len(word), BESIDE)], dim=1)
+    made["fusion.intake.project.text.0.weight"] = torch.cat(
+        [word, word.new_zeros(len(word), POSITION_DIM)], dim=1
+    )
     made["fusion.intake.project.text.0.bias"] = given["word.bias"]
     return made

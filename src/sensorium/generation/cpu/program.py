@@ -303,7 +303,7 @@ def check_known(model: LanguageModel) -> None:
         "is_causal=True": block.is_causal,
         "rotary_axes of 0 or 1": block.rotary_axes <= 1,
         "heads of a multiple of 16": head_dim % 16 == 0,
-        "a memory that is not read along": not block.memory_pace,
+        "a memory that is not read along": not block.memory_diagonal_slope,
     }
     missing = [name for name, is_so in known.items() if not is_so]
     if missing:

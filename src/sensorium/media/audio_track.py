@@ -1,9 +1,7 @@
-"""The sound track of a container as blocks of one rate and layout, in step with the file's clock.
+"""Decodes the audio track of a container to blocks of one sample rate and layout, on the file's timeline.
 
-In: an open container. Out: float32 blocks, one after another. Packets that do not decode are stepped over;
-    a file
-that breaks off ends there. Rate and channels may change midway: what follows is converted to what was asked
-for.
+Input: an open container. Output: contiguous float32 blocks. Packets that do not decode are skipped; a
+truncated file ends early. If rate or channels change midway, later blocks are converted.
 """
 
 from __future__ import annotations
@@ -25,13 +23,13 @@ if TYPE_CHECKING:
     import av.packet
     import av.stream
 
-# A start that is less late is an encoder's delay; within a track stamps are rounded.
+# A smaller late start is encoder delay; a smaller gap is rounding of timestamps.
 _LATE_S, _HOLE_S = 0.03, 0.1
-# Where the rate has changed, FFmpeg's stamps run ahead within a packet of several frames.
+# After a rate change FFmpeg's timestamps run ahead within a packet of several frames.
 _CHANGED_HOLE_S = 0.5
-# A hole of more must end within the file's stated length, or within an hour; else a stamp is damaged.
+# A longer gap must end within the declared length, or within an hour; else the timestamp is damaged.
 _FAR_S, _LATEST_S = 60.0, 3600.0
-# Formats without presentation stamps of their own: FFmpeg counts what it finds.
+# Formats without presentation timestamps: FFmpeg counts samples.
 _UNSTAMPED = frozenset({"mp3", "aac", "flac", "wav", "w64", "aiff", "au", "caf", "amr", "tta", "wv", "ogg"})
 
 
@@ -40,7 +38,7 @@ def decoded_frames(
     stream: av.stream.Stream,
     fed: Callable[[av.packet.Packet[Any]], None] | None = None,
 ) -> Iterator[Any]:
-    """Every frame of `stream` that decodes, up to where the file breaks off; `fed` sees each packet first."""
+    """Yield every frame of `stream` that decodes; `fed` is called with each packet before decoding."""
     import av
 
     for packet in packets_of(container, stream):
@@ -57,7 +55,7 @@ def decoded_frames(
 def packets_of(
     container: av.container.InputContainer, *streams: av.stream.Stream
 ) -> Iterator[av.packet.Packet[Any]]:
-    """Every packet of some streams, up to where the file breaks off."""
+    """Yield every packet of some streams, up to the point where a truncated file ends."""
     import av
 
     packets = container.demux(*streams)
@@ -74,14 +72,14 @@ def packets_of(
         yield packet
 
 
-class Converter:
-    """Brings decoded frames to one rate and layout; begins anew where a stream changes its own.
+class AudioConverter:
+    """Resamples decoded frames to one rate and channel layout; restarts if the stream changes format.
 
     Args:
-        rate_hz: Samples a second to give.
-        layout: FFmpeg's name of the channel layout to give.
-        keeps_level: One channel becomes several, or several one, at the same level (copies, or their mean);
-            else FFmpeg's mix, which keeps their power.
+        rate_hz: Output sample rate.
+        layout: FFmpeg's name of the output channel layout.
+        keeps_level: Mono is copied to several channels, or several are averaged, at the same level; else
+            FFmpeg's mix, which preserves power.
 
     Attributes:
         has_changed: Whether rate, layout or format of the frames have changed.
@@ -95,7 +93,7 @@ class Converter:
         self._kind: tuple[object, ...] = ()
 
     def __call__(self, frame: av.audio.frame.AudioFrame) -> Iterator[Float32[np.ndarray, "T C"]]:
-        """Convert the next frame; what the resampler holds back comes later."""
+        """Convert the next frame; the resampler may delay some samples."""
         import av
 
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -110,7 +108,7 @@ class Converter:
         yield from self._blocks(self._resampler.resample(frame))
 
     def rest(self) -> Iterator[Float32[np.ndarray, "T C"]]:
-        """Give what is held back."""
+        """Return the delayed samples."""
         resampler, self._resampler = self._resampler, None
         if resampler is not None:
             yield from self._blocks(resampler.resample(None))
@@ -134,19 +132,19 @@ def timed_blocks(
     *,
     keeps_level: bool = False,
 ) -> Iterator[tuple[float, Float32[np.ndarray, "T C"]]]:
-    """Blocks that follow each other without a gap from time 0 on, and when each begins on the file's clock.
+    """Yield contiguous blocks from time 0 on, with their start times on the file's timeline.
 
-    Silence stands where a track starts late or has a hole.
+    Silence fills a late start and gaps.
 
     Args:
         container: Open, at its start.
-        track: Of it.
-        rate_hz: Samples a second to give.
-        layout: FFmpeg's name of the channel layout to give.
-        keeps_level: As for `Converter`.
+        track: Its audio stream.
+        rate_hz: Output sample rate.
+        layout: FFmpeg's name of the output channel layout.
+        keeps_level: As for `AudioConverter`.
     """
     track.codec_context.thread_count = 1
-    clock, convert, count = Clock(container), Converter(rate_hz, layout, keeps_level=keeps_level), 0
+    clock, convert, count = Clock(container), AudioConverter(rate_hz, layout, keeps_level=keeps_level), 0
     known_s = None if is_joinable(container) else whole_duration_of(container)
     latest_s = known_s or _LATEST_S
     has_stamps = container.format.name not in _UNSTAMPED or picture_stream(container) is not None
@@ -170,7 +168,7 @@ def timed_blocks(
 
 
 def frame_of(samples: Float[np.ndarray, "T C"], rate_hz: int) -> av.audio.frame.AudioFrame:
-    """Samples as a frame that `Converter` takes; of more channels than FFmpeg has layouts for, their mean."""
+    """Wrap samples in a frame for `AudioConverter`; unknown channel layouts are averaged to mono."""
     import av
 
     channels = samples.shape[1]

@@ -1,4 +1,4 @@
-"""Compile every kernel of time warping ahead of its first use."""
+"""Compiles every DTW kernel ahead of its first use."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sensorium.dtw.warping import dtw
 
 
 def warm_up() -> bool:
-    """Compile and keep on disk what `dtw` and its relatives run, for float32 and float64.
+    """Compile the kernels of `dtw` and related functions for float32 and float64, and cache them on disk.
 
-    Takes some seconds the first time on a machine, then none. Call it when a server starts or an image
-    is built. Without it, each kernel is compiled at its first use.
+    The first call on a machine takes some seconds. Call it when a server starts or an image is built;
+    otherwise each kernel is compiled at its first use.
 
     Returns:
-        Whether there is machine code; False where numba does not work and PyTorch stands in.
+        True if numba kernels are available; False if PyTorch is used instead.
     """
     if not usable():
         return False

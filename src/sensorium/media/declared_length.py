@@ -1,8 +1,7 @@
-"""What a file's structure tells, without a decoder, of a length that its header does not say or not truly.
+"""Checks whether the length that a media file declares is correct, from its structure and without a decoder.
 
-A recorder that crashed or wrote into a pipe leaves lengths of 0, of -1, or of what it once hoped for; a
-download that broke off leaves those of the whole. Here such files are told from others, and a WAV or AU
-gets a header that says what is there.
+A recorder that crashes or writes to a pipe leaves lengths of 0, -1 or an estimate. A truncated download keeps
+the original length. The module detects such files, and repairs the header of a WAV or AU.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 
-from sensorium.media.part import part_of
+from sensorium.media.file_views import byte_range
 from sensorium.media.source import Source
 
 _MAX_CHUNKS = 4096
@@ -24,28 +23,28 @@ _TAG_BYTES = 1 << 12
 _TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"3DI", bytes(16))
 
 
-def repaired(source: Source, format_name: str) -> Source | None:
-    """A WAV or AU whose header says that it is empty, or says it wrongly, behind a header that is right.
+def with_repaired_header(source: Source, format_name: str) -> Source | None:
+    """Return a WAV or AU with a corrected header, if its declared length is 0 or wrong.
 
     Returns:
-        None if nothing can be mended: another format, or really no sound.
+        None if there is nothing to repair: another format, or no audio data.
     """
     if format_name == "wav":
-        return _repaired_wave(source)
+        return _repaired_wav(source)
     if format_name == "au":
         head = source.head()
         start = int.from_bytes(head[4:8], "big")
         if 24 <= start < min(source.num_bytes, len(head)):
             beginning = head[:8] + _UNKNOWN.to_bytes(4, "big") + head[12:start]
-            return part_of(source, start, source.num_bytes, beginning)
+            return byte_range(source, start, source.num_bytes, beginning)
     return None
 
 
-def says_its_length(source: Source, format_name: str) -> bool:
-    """Whether the length in a file's header is that of what is there, as far as its structure tells.
+def has_correct_length(source: Source, format_name: str) -> bool:
+    """Whether the declared length matches the content, as far as the structure shows.
 
     Args:
-        source: The open file; it stays where it is, since a container may be reading it.
+        source: The open file; its position is kept, because a container may be reading it.
         format_name: From `sniff`.
     """
     if format_name in _GUESSED:
@@ -60,7 +59,7 @@ def says_its_length(source: Source, format_name: str) -> bool:
         source.file.seek(at)
 
 
-def _repaired_wave(source: Source) -> Source | None:
+def _repaired_wav(source: Source) -> Source | None:
     """The `fmt ` and `data` chunks alone, with the length that is there."""
     file = source.file
     file.seek(0)
@@ -93,7 +92,7 @@ def _repaired_wave(source: Source) -> Source | None:
     whole = min(length + len(format_) + 12, _UNKNOWN)
     magic = b"RIFX" if order == ">" else b"RIFF"
     beginning = magic + struct.pack(order + "I", whole) + b"WAVE" + format_
-    return part_of(source, start, end, beginning + b"data" + struct.pack(order + "I", length))
+    return byte_range(source, start, end, beginning + b"data" + struct.pack(order + "I", length))
 
 
 def _is_chunk(file: object, at: int) -> bool:

@@ -1,6 +1,7 @@
-"""Texts that are called like files: whoever mistypes a path must not get the answer to its letters.
+"""Distinguishes file paths from texts, so that a mistyped path is not used as a text query.
 
-In: a text from a command line or a call. Out: a path, the text, or a `UsageError`. Nothing is opened.
+Input: a string from the command line or a call. Output: a `Path`, the text, or a `UsageError`. No file is
+opened.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ _LONGEST = 4096
 
 
 def file_or_text(argument: str, *, remedy: str) -> Path | str:
-    """What an argument means: a path where a file of that name is there, else words.
+    """Interpret an argument: a path if the file exists, else a text.
 
     Args:
-        argument: Of a command line.
-        remedy: What to do where words are meant, such as `for words add --text`.
+        argument: From the command line.
+        remedy: How to pass a text, for the message, such as `for words add --text`.
 
     Raises:
-        UsageError: If it looks like a path or a URL (`looks_like_path`), and no such file is there.
+        UsageError: If it looks like a path or URL (`looks_like_path`) and the file does not exist.
     """
     place = os.path.expanduser(argument) if argument.startswith("~/") else argument
     if os.path.isfile(place):
@@ -74,15 +75,15 @@ def looks_like_path(text: str) -> bool:
 
 
 def as_words(text: str) -> str | Text:
-    """A text that is meant as words, for a model that would refuse the name of a file."""
+    """Wrap the text in `Text` if a file of that name exists, so that a model does not refuse it."""
     return Text(text) if os.path.isfile(text) else text
 
 
 def refuse_file_name(text: str) -> None:
-    """Refuse a `str` that names a file, which may be meant as the file or as words.
+    """Refuse a `str` that is the name of an existing file, because its meaning is ambiguous.
 
     Raises:
-        UsageError: If such a file is there.
+        UsageError: If such a file exists.
     """
     if os.path.isfile(text):
         raise UsageError(

@@ -12,10 +12,10 @@ import specimens
 from sensorium import media
 from sensorium.core.errors import LimitError, MediaError
 from sensorium.media.audio_blocks import audio_blocks
+from sensorium.media.declared_length import has_correct_length
 from sensorium.media.limits import Limits
 from sensorium.media.ogg import links
 from sensorium.media.source import opened
-from sensorium.media.unfinished import says_its_length
 
 RATE_HZ = 8000
 TONE = specimens.tone(1.0, channels=1, rate_hz=RATE_HZ)
@@ -100,9 +100,9 @@ def test_a_header_that_is_right_is_believed():
     for name in ("flac", "mp3"):
         whole = specimens.sound(name, seconds=5.0)
         with opened(whole, Limits()) as source:
-            assert says_its_length(source, name)
+            assert has_correct_length(source, name)
         with opened(whole[: len(whole) * 2 // 3], Limits()) as source:
-            assert not says_its_length(source, name)
+            assert not has_correct_length(source, name)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""Where a short series occurs in a long one: the k best places, none overlapping another.
+"""Subsequence DTW: finds the k best non-overlapping occurrences of a short series in a long one.
 
-In: a query and a series. Out: `Match`es, best first. The best place is the cheapest path that uses all of the
-query and any stretch of the series (both ends open). What is left of the series on either side is searched
-again, so that every further match is the best among those that share no element with the ones before it.
+Input: a query and a series. Output: `Match`es, best first. The best match is the cheapest path that uses the
+whole query and any interval of the series (both ends open). The remaining intervals on both sides are
+searched again, so each further match is the best one that does not overlap earlier ones.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Match:
     """An occurrence of the query.
 
     Attributes:
-        start: First element of the series that it uses.
-        end: One past the last.
+        start: First matched element of the series.
+        end: One past the last matched element.
         distance: Cost of the path.
         path: Pairs (i of the query, j of the series).
     """
@@ -43,7 +43,7 @@ class Match:
 
 
 _Piece: TypeAlias = tuple[float, int, int, Match]
-"""Distance of the best match in it, first element, one past the last, the match."""
+"""An interval of the series: distance of its best match, start, end, the match."""
 
 
 def subsequence(
@@ -56,7 +56,7 @@ def subsequence(
     max_distance: float = math.inf,
     max_path_mib: float = MAX_PATH_MIB,
 ) -> list[Match]:
-    """The k best occurrences of a query in a series.
+    """Find the k best occurrences of a query in a series.
 
     >>> subsequence([1.0, 2.0], [0.0, 1.0, 2.0, 0.0, 1.0, 2.5], k=2)[1].start
     4
@@ -64,10 +64,10 @@ def subsequence(
     Args:
         query: (n,) or (n, D); costs (n, m) if precomputed.
         series: (m,) or (m, D).
-        k: Most matches wanted; fewer are given if the rest of the series holds no more.
+        k: Maximum number of matches; fewer are returned if the rest of the series has none.
         metric: As in `dtw`.
-        step: As in `dtw`; `asymmetric` keeps a match's length within 0 to 2 times the query's.
-        max_distance: Matches that cost more are left out.
+        step: As in `dtw`; with `asymmetric` a match has 0 to 2 times the query's length.
+        max_distance: Matches with a greater cost are omitted.
         max_path_mib: As in `dtw`.
 
     Raises:

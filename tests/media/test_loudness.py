@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from sensorium.media.loudness import RATE_HZ, SILENCE_DB, Listener
+from sensorium.media.loudness import RATE_HZ, SILENCE_DB, LoudnessMeter
 
 
 def heard(samples: np.ndarray, block: int = 1024):
-    listener = Listener()
+    listener = LoudnessMeter()
     for start in range(0, len(samples), block):
         listener.add(samples[start : start + block].astype(np.float32))
     return listener.finish()
@@ -54,6 +54,6 @@ def test_loudness_does_not_matter_for_speech():
 
 
 def test_nothing_heard():
-    track = Listener().finish()
+    track = LoudnessMeter().finish()
     assert len(track.level_db) == len(track.speech) == 0
     assert track.between(0, 1) == (SILENCE_DB, 0.0)

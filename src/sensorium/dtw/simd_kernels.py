@@ -1,10 +1,9 @@
-"""Machine code written register by register, for what numba's vectoriser does not find.
+"""SIMD kernels written as LLVM vectors, where numba does not vectorise automatically.
 
-`strip` takes the rows of one pair of series 4 registers at a time: lane r of the wavefront is one column
-behind lane r - 1, what it needs from the row above is its neighbour's last value, and only the strip's last
-row touches memory. `lanes` takes as many pairs at a time as a register has lanes, and some rows at once. Both
-are emitted as LLVM vectors, 64 bytes each; machines with narrower registers split them. Called from the
-kernels in `kernels_value`.
+`strip` processes the rows of one pair in strips of 4 registers. Lane r of the wavefront is one column behind
+lane r - 1, and only the strip's last row is written to memory. `lanes` processes one pair per lane, several
+rows at once. Vectors have 64 bytes; LLVM splits them on machines with narrower registers. Called from
+`distance_kernels`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from numba.extending import intrinsic
 
 REGISTER_BYTES = 64
 REGISTERS = 4
-"""Registers of a strip: enough that one's arithmetic hides another's latency."""
+"""Registers of a strip; enough to hide instruction latency."""
 _FAST = ("nnan", "ninf", "nsz", "contract")
 
 
@@ -32,15 +31,15 @@ class Vectors:
         self.type = ir.VectorType(self.scalar, self.width)
 
     def pointer(self, kind: Any, value: Any) -> Any:
-        """Address of the first element of an array."""
+        """Address of an array's first element."""
         return self._context.make_array(kind)(self._context, self.builder, value).data
 
     def load(self, pointer: Any, index: Any) -> Any:
-        """Consecutive elements from `index` on."""
+        """Load consecutive elements from `index` on."""
         return self.builder.load(self._place(pointer, index), align=self.scalar_bytes)
 
     def store(self, value: Any, pointer: Any, index: Any) -> None:
-        """Write consecutive elements from `index` on."""
+        """Store consecutive elements from `index` on."""
         self.builder.store(value, self._place(pointer, index), align=self.scalar_bytes)
 
     @property
@@ -49,13 +48,13 @@ class Vectors:
         return int(self._number.bitwidth) // 8
 
     def splat(self, value: Any) -> Any:
-        """The value in every lane."""
+        """Broadcast a value to every lane."""
         one = self.builder.insert_element(ir.Constant(self.type, ir.Undefined), value, ir.IntType(32)(0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.width), [0] * self.width)
         return self.builder.shuffle_vector(one, one, zeros)
 
     def shift_in(self, before: Any, vector: Any) -> Any:
-        """`vector` moved on by one lane; the last lane of `before` comes in."""
+        """Shift `vector` by one lane; the last lane of `before` becomes the first."""
         places = [self.width - 1 + lane for lane in range(self.width)]
         mask = ir.Constant(ir.VectorType(ir.IntType(32), self.width), places)
         return self.builder.shuffle_vector(before, vector, mask)
@@ -85,11 +84,11 @@ class Vectors:
         return self.builder.fadd(a, b, flags=_FAST)
 
     def extra(self, slant: Any, extra: Any, cost: Any) -> Any:
-        """What the diagonal move pays before the cell's own cost: slant + extra * cost."""
+        """Cost of the diagonal move before the cell's own cost: slant + extra * cost."""
         return self.add(slant, self.builder.fmul(extra, cost, flags=_FAST))
 
     def variables(self, values: Sequence[Any]) -> list[Any]:
-        """Variables with their first values; LLVM keeps them in registers."""
+        """Allocate variables with initial values; LLVM keeps them in registers."""
         slots = [cgutils.alloca_once(self.builder, self.type) for _ in values]
         for slot, value in zip(slots, values, strict=True):
             self.builder.store(value, slot)
@@ -103,9 +102,9 @@ class Vectors:
 def _variants(
     builder: Any, power: Any, extra: Any, flag: Any, emit: Callable[[int, bool, bool], None]
 ) -> None:
-    """Emit a loop for each power, with and without an extra weight, for each value of a flag; choose later.
+    """Emit a specialised loop for each power, diagonal weight and flag; select one at run time.
 
-    What is not asked for costs nothing then: a plain distance takes half the time.
+    A specialised loop does no unused work: a plain distance takes half the time.
     """
     is_one = builder.icmp_signed("==", power, ir.Constant(power.type, 1))
     pays = builder.fcmp_ordered("!=", extra, ir.Constant(extra.type, 0.0))
@@ -122,12 +121,13 @@ def _variants(
 
 @intrinsic
 def strip(typingctx, x, y, place, reached, steps, corner, power, extra, big, is_open, out):  # type: ignore[no-untyped-def]
-    """Sweep one strip of rows over all columns.
+    """Process one strip of rows over all columns.
 
-    x: the strip's elements; y[place:]: what the rows see at the first step, y backwards between far values,
-        from which each later step reads one place earlier; reached[s - 1:] (s rows in a strip): sums of the
-        row above, then `big`; becomes the strip's last row. corner: sum above and left of the first cell.
-        out: after the last of `steps` steps each row's sum, then, if `is_open`, each row's least.
+    x: elements of the strip's rows. y[place:]: the elements at the first step; y is reversed and padded with
+    far values,
+        and each later step reads one position earlier. reached[s - 1:] (s rows per strip): sums of the row
+        above, then `big`; replaced by the strip's last row. corner: sum above and left of the first cell.
+        out: each row's sum after `steps` steps, then, if `is_open`, each row's minimum.
     """
     signature = types.void(x, y, place, reached, steps, corner, power, extra, big, is_open, out)
 
@@ -175,11 +175,11 @@ def strip(typingctx, x, y, place, reached, steps, corner, power, extra, big, is_
 
 @intrinsic
 def lanes(typingctx, x, y, row, begin, end, count, power, extra, big, least):  # type: ignore[no-untyped-def]
-    """Sweep four rows (or one, by `count`) of a register's pairs over columns begin..end-1.
+    """Process four rows (or one, by `count`) of one register of pairs, over columns begin..end-1.
 
-    Every array is interleaved: the elements of all pairs at one place stand side by side. x: the rows'
-    elements; y: all columns; row: sums of the row above from column -1, becomes the last row; least: becomes
-    the least of the last row.
+    Arrays are interleaved: the elements of all pairs at one position are adjacent. x: elements of the rows.
+    y: all columns. row: sums of the row above from column -1, replaced by the last row. least: receives the
+    minimum of the last row.
     """
     signature = types.void(x, y, row, begin, end, count, power, extra, big, least)
 

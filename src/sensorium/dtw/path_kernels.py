@@ -1,8 +1,8 @@
-"""Machine code for the recurrence over panels of costs, and for tracing a path back. See `dtw_sweep`.
+"""Numba kernels of the DTW recurrence with backpointers, and of the traceback; used by `exact`.
 
-Rows go in groups that share bytes: four rows of 2-bit codes or two of 4-bit codes. A code says which
-production led to a cell. Group g uses columns first[g]..last[g]-1 and owns the bytes codes[start[g]:], one a
-column.
+Rows form groups that share bytes: four rows of 2-bit codes or two rows of 4-bit codes. A code is the index of
+the production that led to a cell. Group g covers columns first[g]..last[g]-1 and uses the bytes from
+codes[start[g]] on, one byte per column.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ FENCE = "void(f[:, ::1], int64, int64[::1], int64[::1], f)"
 
 
 def fence(cost, left, low, high, big):  # type: ignore[no-untyped-def]
-    """Make the cells outside their row's range cost `big`; the panel's columns begin at `left`."""
+    """Set cells outside their row's range to `big`; the panel's first column is `left`."""
     for row in range(cost.shape[0]):
         cost[row, : low[row] - left] = big
         cost[row, high[row] - left :] = big
@@ -23,8 +23,8 @@ WAVEFRONT = "void(f[:, ::1], int64, int64[::1], int64[::1], f[::1], f, f, uint8[
 def wavefront(cost, left, first, last, reached, extra, big, codes, start):  # type: ignore[no-untyped-def]
     """D = cost + min(diagonal + extra * cost, up, left), four rows at a time in registers, with 2-bit codes.
 
-    `reached` (m + 1) is the row above the panel, from column -1, and becomes its last row; what lies outside
-    the columns of that row is `big`. `cost` has four rows for each group.
+    `reached` (m + 1) is the row above the panel from column -1; it is replaced by the panel's last row. Cells
+    outside that row's columns are `big`. `cost` has four rows per group.
     """
     valid, end = np.int64(0), np.int64(reached.size)
     for group in range(first.size):
@@ -93,7 +93,7 @@ REMAINDER = "void(f[:, ::1], int64, int64, int64, f[::1], f, f, uint8[::1], int6
 
 
 def remainder(cost, left, low, high, reached, extra, big, codes, start):  # type: ignore[no-untyped-def]
-    """`wavefront` for the one, two or three rows that are left: one group, columns low..high-1."""
+    """`wavefront` for the last one to three rows: one group, columns low..high-1."""
     codes[start : start + high - low] = 0
     for row in range(cost.shape[0]):
         above = reached[low]
@@ -117,12 +117,14 @@ ROWS = (
 
 
 def rows(cost, reached, halo, top, low, high, is_open, big, jumps, cells, weights, flags):  # type: ignore[no-untyped-def]
-    """Any table of productions, row by row; `flags` (k, m) becomes the production of each cell, 15 for none.
+    """Recurrence for any production table, row by row.
 
-    `cost` and `reached` (halo + k, halo + m) begin with the `halo` rows and columns before the panel, whose
-    first row is `top` of the whole. Production p comes from jumps[p] rows and columns back and pays
-    weights[p, q] for the cell cells[p, q] back. Productions within the row are tried last, column by column,
-    for they chain.
+    `flags` (k, m) receives the production of each cell, 15 for none.
+
+    `cost` and `reached` (halo + k, halo + m) include `halo` rows and columns before the panel. The panel's
+    first row is row `top` of the matrix. Production p comes from jumps[p] rows and columns back and adds
+    weights[p, q] times the cost of the cell cells[p, q] back. Productions within the row are tried last,
+    column by column, because they depend on each other.
     """
     for row in range(flags.shape[0]):
         here, flag = row + halo, flags[row]
@@ -157,7 +159,7 @@ PACK = "void(uint8[:, ::1], int64, int64[::1], int64[::1], uint8[::1], int64[::1
 
 
 def pack(flags, bits, first, last, codes, start):  # type: ignore[no-untyped-def]
-    """Pack the productions of whole groups of rows into `bits` a cell."""
+    """Pack the production indices of whole row groups into `bits` per cell."""
     share, nothing = 8 // bits, (1 << bits) - 1
     for group in range(first.size):
         low, high = first[group], last[group]
@@ -176,10 +178,10 @@ TRACE = (
 
 
 def trace(codes, first, start, bits, top, cell, jumps, cells, weights, counts, path, paid, free):  # type: ignore[no-untyped-def]
-    """Follow codes back from `cell` until above row `top`; cells and weights fill path[:free] from its end.
+    """Follow codes back from `cell` to row `top`; fill `path` and `paid` from position `free` downwards.
 
-    `cell` becomes the place to go on from in the block above, its row -1 where the path begins. Returns how
-    many places of `path` are still free.
+    `cell` becomes the start in the block above; its row is -1 where the path begins. Returns the number of
+    free positions.
     """
     share, nothing = 8 // bits, (1 << bits) - 1
     row, column = cell[0], cell[1]

@@ -1,4 +1,4 @@
-"""Views of a file: a part of it as a file of its own, and one in which a seek may fail without a word."""
+"""File-like views of a source: a byte range as a file, and a file whose failing seeks return -1."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-def part_of(source: Source, start: int, end: int, beginning: bytes = b"") -> Source:
-    """Bytes `start` to `end` of a source, behind `beginning`.
+def byte_range(source: Source, start: int, end: int, beginning: bytes = b"") -> Source:
+    """Return `beginning`, followed by the bytes `start` to `end` of a source, as a new source.
 
     Example:
         >>> whole = Source(io.BytesIO(b"0123456789"), 10)
-        >>> part_of(whole, 2, 5, b"ab").content()
+        >>> byte_range(whole, 2, 5, b"ab").content()
         b'ab234'
     """
     file = io.BufferedReader(_Part(source, start, end, beginning), 1 << 16)
@@ -56,10 +56,10 @@ class _Part(io.RawIOBase):
         return len(content)
 
 
-class Within:
-    """A file for libraries that print the error of a seek that fails, such as to before its beginning.
+class QuietSeek:
+    """File wrapper for libraries that print an error if a seek fails.
 
-    The file stays where it is then, and `seek` returns -1.
+    An invalid seek leaves the position unchanged and returns -1.
     """
 
     def __init__(self, file: Seekable) -> None:
@@ -71,7 +71,7 @@ class Within:
         return content
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a position; -1 if there is none such."""
+        """Move to a position; return -1 if it is invalid."""
         try:
             return self._file.seek(offset, whence)
         except (OSError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Machine code for panels of local costs. See `metrics`; compiled by `kernels.compiled`."""
+"""Numba kernels that fill panels of local costs; compiled by `core.jit.compiled`, called from `costs`."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ DIFFERENCES = "void(f[:, ::1], f[:, ::1], int64, int64, f[:, :])"
 
 
 def differences(x, y_columns, power, root, out):  # type: ignore[no-untyped-def]
-    """Sums over |x - y|^power of x (k, D) with the columns of y (D, w); their square root if `root`."""
+    """Sum over axes of |x - y|^power for x (k, D) and columns of y (D, w); square root if `root`."""
     for row in range(x.shape[0]):
         line = out[row]
         for column in range(line.size):
@@ -30,10 +30,10 @@ FROM_PRODUCTS = "void(f[:, ::1], f[:, ::1], f, f[::1], f[::1], f, int64, f[:, ::
 
 
 def from_products(x, y, ratio, x_squares, y_squares, near, root, out):  # type: ignore[no-untyped-def]
-    """Turn products in `out` (k, w) into |x - y|^2, or its root.
+    """Convert matrix products in `out` (k, w) to |x - y|^2, or its root.
 
-    The products and squares are of centred rows times `ratio`; x (k, D) and y (w, D) are the rows themselves,
-    from which cells below `near` of the sum of squares are computed anew.
+    Products and squares are those of centred rows times `ratio`. x (k, D) and y (w, D) are the original rows.
+    Cells below `near` times the sum of squares are recomputed from them.
     """
     width, zero = 256, near - near  # a literal 0 is an integer, which would make this float64
     for row in range(x.shape[0]):

@@ -1,4 +1,4 @@
-"""Keep warnings of decoding libraries off the terminal: what matters in them becomes an error of ours."""
+"""Suppresses warnings of decoding libraries; relevant problems are raised as errors instead."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ silence = _Silence()
 
 @cache
 def quiet_libtiff() -> None:
-    """Tell Pillow's libtiff not to print errors; it would, to the process's standard error, from C.
+    """Stop Pillow's libtiff from printing errors to standard error.
 
-    Pillow's own log of them would go there too, as long as nobody has set up logging.
+    Pillow's own log of them is suppressed too while logging is not configured.
     """
     from PIL import _imaging
 

@@ -1,16 +1,18 @@
-"""Machine code for distances of numbers (1-D series), without a path. Compiled by `kernels.compiled`."""
+"""Numba kernels for DTW distances of univariate series without a path; compiled by `core.jit.compiled`."""
 
 import numpy as np
 
-from sensorium.dtw.kernels_vector import REGISTER_BYTES, REGISTERS, lanes, strip
+from sensorium.dtw.simd_kernels import REGISTER_BYTES, REGISTERS, lanes, strip
 
 ONE_PAIR = "f(f[::1], f[::1], int64, f, f, f, boolean, boolean)"
 
 
 def one_pair(x, y, power, extra, far, big, open_begin, open_end):  # type: ignore[no-untyped-def]
-    """Least cost of pairing x (n) and y (m); a pair costs |x - y|^power, a diagonal move `extra` of it more.
+    """Least cost of aligning x (n) and y (m) with local cost |x - y|^power.
 
-    `far` is farther from every element than any path is long, its power no more than `big`.
+    `extra` is added to the weight of diagonal moves.
+
+    `far` is a padding value: its cost exceeds that of every path, and its power is at most `big`.
     """
     n, m = x.size, y.size
     width = REGISTER_BYTES // x.itemsize
@@ -45,12 +47,12 @@ MANY_PAIRS = (
 def many_pairs(  # type: ignore[no-untyped-def]
     xs, x_start, x_size, ys, y_start, y_size, pairs, radius, power, extra, far, big, limit, out
 ):
-    """Least costs of pairs (i, j) of series, a register's lanes at a time.
+    """Distances of pairs (i, j) of series, one pair per SIMD lane.
 
-    Series i stands in xs[x_start[i]:], x_size[i] long, and may be paired within |i - j| <= radius. Series of
-    a register are padded with one far element or more on both sides, if they differ in length: paired with
-    each other those cost nothing, paired with any other element more than every path, so a padded pair costs
-    what it did. Pairs whose cost exceeds `limit` may be given as `big`, which is found early.
+    Series i is xs[x_start[i]:] with length x_size[i]; the band is |i - j| <= radius. If lengths differ,
+    series are padded on both sides with far elements. Two far elements cost nothing together; a far and a
+    real element cost more than any path. So padding does not change a distance. Pairs that exceed `limit` may
+    be returned as `big` (early abandoning).
     """
     width = REGISTER_BYTES // xs.itemsize
     for first in range(0, pairs.shape[0], width):
@@ -98,7 +100,7 @@ ENVELOPES = "void(f[::1], int64[::1], int64[::1], int64, int64[::1], int64[::1],
 
 
 def envelopes(ys, start, size, radius, place, length, low, high):  # type: ignore[no-untyped-def]
-    """Least and greatest element of each series within `radius` of its places 0..length-1."""
+    """Minimum and maximum of each series within `radius` of its positions 0..length-1."""
     best = np.empty(size.max(), np.int64)
     for series in range(size.size):
         y = ys[start[series] : start[series] + size[series]]
@@ -124,9 +126,9 @@ BOUNDS = (
 
 
 def bounds(xs, x, start, size, y, low, high, place, power, limit, out):  # type: ignore[no-untyped-def]
-    """Keogh's bound of pairs (x[k], y[k]): what elements of x cost that leave y's envelope.
+    """Keogh's lower bound of pairs (x[k], y[k]): cost of elements of x outside y's envelope.
 
-    Sums stop above `limit`.
+    Summation stops above `limit`.
     """
     zero = limit - limit
     for pair in range(out.size):
