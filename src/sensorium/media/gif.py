@@ -1,7 +1,6 @@
 """Fills the background of a GIF, the area that no frame covers (GIF89a, section 18).
 
-Pillow fills it with colour 0 of the current palette, which is often wrong; this module uses the declared
-colour.
+Pillow fills it with colour 0 of the current palette.
 """
 
 from __future__ import annotations
