@@ -10,7 +10,7 @@ import typer
 
 from sensorium.cli.answering import open_model, read_words
 from sensorium.cli.options import SeedOption, TaughtModelOption, TemperatureOption, WordsArgument
-from sensorium.cli.output import JsonOption, emit_json, emit_text
+from sensorium.cli.output import JsonOption, emit_json, emit_text, note
 from sensorium.core.errors import UsageError
 
 app = typer.Typer(add_completion=False)
@@ -59,7 +59,10 @@ def draw(
     words = read_words(text, "nothing to draw; say what the picture shows")
     check_target(out, PICTURE_FORMATS)
     assistant = open_model("draw", model)
-    is_usual = judge or (can_rerank() and is_shipped(model or first_model("draw")))
+    is_usual = bool(judge) or is_shipped(model or first_model("draw"))
+    if is_usual and not best_of and not judge and not can_rerank():
+        note(f"one picture instead of the best of {_USUAL}: install composed-world, which ranks them")
+        is_usual = False
     count = best_of or (_USUAL if is_usual else 1)
     start = time.perf_counter()
     config = write_config(512, temperature, seed)
