@@ -33,7 +33,7 @@ def test_the_wheel_is_code_and_recipes_under_one_licence(wheel: zipfile.ZipFile)
     tops = {name.split("/")[0] for name in names}
     assert tops == {"sensorium", next(top for top in tops if top.endswith(".dist-info"))}
     kinds = {Path(name).suffix for name in names if name.startswith("sensorium/")}
-    assert kinds <= {".py", ".toml", ".typed", ".css", ".tsv"}, kinds  # no weights, texts or pictures
+    assert kinds <= {".py", ".toml", ".typed", ".css", ".j2", ".tsv"}, kinds  # no weights, texts or pictures
     assert not [name for name in names if "checkpoints" in name]
     assert "sensorium/recipes/listen.toml" in names
     info = next(top for top in tops if top.endswith(".dist-info"))
