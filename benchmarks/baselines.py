@@ -15,10 +15,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from composed_world.question_bias import question_bias
 from machine import machine, write
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 from sensorium.evals.bootstrap import Interval
-from sensorium.tasks.question_bias import question_bias
 
 ROOT = Path(__file__).parents[1]
 Row = dict[str, object]

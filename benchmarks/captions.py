@@ -18,21 +18,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
+from composed_world.knn_captions import _told
 from machine import machine, write
 from sensorium.core.config import parse, read_toml
 from sensorium.encoders import ENCODERS
 from sensorium.evals.bootstrap import bootstrap_interval
 from sensorium.evals.captioning import cider_d, nearest_captions, rouge_l
 from sensorium.models.checkpoint import load
+from sensorium.models.embed import embed_rows
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.recollection import _told
-from sensorium.tasks.embed import embed_rows
-from sensorium.tasks.evaluate import held_out
-from sensorium.tasks.train_generative import open_course
-from sensorium.tasks.written_answers import write_answers
-from sensorium.training.generative import GenerativeRecipe
+from sensorium.training.evaluate import held_out
+from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.text_metrics import write_answers
+from sensorium.training.generative.train import open_course
 from sensorium.training.log import read_log
 
 ROOT = Path(__file__).parents[1]
@@ -100,12 +101,11 @@ def written(run: Path) -> dict[str, dict[int, tuple[str, str]]]:
     course = open_course(recipe.data.tasks[0], recipe.seed)
     model = load(run, MultimodalLM)
     (rows,) = course.test.values()
-    known = model.recollection
-    assert known is not None
+    known = model.extensions["knn_captions"]
     found = {}
     for who, share in ((MODEL, known.config.share), ("came to mind alone", _ALONE), ("writer alone", 0.0)):
         known.config = known.config.model_copy(update={"share": share})
-        model.recollection = known if share else None
+        model.extensions = nn.ModuleDict({"knn_captions": known} if share else {})
         answers = write_answers(model, course, rows)
         found[who] = {one.row: (str(one.exercise.answer), one.text) for one in answers}
     trained = [str(one.answer) for sample in course.read(course.train) for one in course.exercises(sample)]
@@ -116,8 +116,7 @@ def written(run: Path) -> dict[str, dict[int, tuple[str, str]]]:
 
 def names_of(run: Path) -> list[str]:
     """ImageNet's names in the words of a caption, as they come to the model's mind."""
-    known = load(run, MultimodalLM).recollection
-    assert known is not None
+    known = load(run, MultimodalLM).extensions["knn_captions"]
     classes = ENCODERS.build("efficientnet-lite0").class_names
     return [_told(known.config.names, name.split(", ")[0]) for name in classes]
 

@@ -31,17 +31,17 @@ from sensorium import media
 from sensorium.codecs import AudioFsq, ImageFsq
 from sensorium.codecs.audio_fsq import FLOOR
 from sensorium.core.config import parse, read_toml
-from sensorium.data.sample import is_asked
-from sensorium.data.sources import packages
-from sensorium.data.table import Table
+from sensorium.data import collections as packages
+from sensorium.data.table.sample import is_asked
+from sensorium.data.table.table import Table
 from sensorium.evals.reconstruction import code_usage, mel_distance, psnr, ssim
 from sensorium.evals.speech import evaluate_transcripts
 from sensorium.media import Audio
 from sensorium.models.checkpoint import load
-from sensorium.tasks.train_codec import reconstruct, spread_out
-from sensorium.training.codec import CodecPart, CodecRecipe
-from sensorium.training.codec_batches import to_picture
-from sensorium.training.codec_data import divide
+from sensorium.training.codec.batches import to_picture
+from sensorium.training.codec.data import divide
+from sensorium.training.codec.recipe import CodecPart, CodecRecipe
+from sensorium.training.codec.train import reconstruct, spread_out
 
 ROOT = Path(__file__).parents[1]
 RECOGNISER = PEERS.with_name(".venv-peers-whisper") / "bin" / "python"
@@ -224,7 +224,7 @@ def word_error(clips: Sequence[Spoken], decoded: Sequence[Audio]) -> dict[str, o
 
 def hear(sounds: Sequence[Audio]) -> list[str]:
     """What the recogniser makes of sounds; half a second of silence at both ends, as recordings have."""
-    from sensorium.data.packages import weights
+    from sensorium.data.collections.packages import weights
 
     folder = weights("whisper-tiny.en")
     with tempfile.TemporaryDirectory() as place:

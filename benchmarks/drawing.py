@@ -22,15 +22,15 @@ import torch
 from PIL import Image, ImageDraw
 
 import sensorium as sm
+from composed_world.rerank import told_of
 from machine import machine, write
 from questions import ROOT, options, sensorium, tasks, train
 from scene_oracle import ATTRIBUTES, Oracle, Seen, agreement, asked_for, batches, read_scenes, train_oracle
 from sensorium.codecs.image_fsq import ImageFsq
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 from sensorium.evals.bootstrap import bootstrap_interval
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.tasks.choosing import told_of
 from sensorium.training.log import read_log
 
 PARTS = {"seen combinations": "scenes-seen", "unseen combinations": "scenes-combinations"}

@@ -236,7 +236,7 @@ def measure(case: str, rounds: int) -> list[dict[str, object]]:
 def two_threads(rounds: int) -> list[dict[str, object]]:
     """CPU time of one thread over that of the busier of two, what two idle cores gain; and wall time."""
     from sensorium.align import dtw_matrix
-    from sensorium.align.dtw_lanes import Lanes
+    from sensorium.dtw.batched import Lanes
 
     spent: dict[int, float] = defaultdict(float)
     plain, series = Lanes.distances, walks()

@@ -19,8 +19,8 @@ from torch.nn import functional
 from sensorium.core.errors import NotFoundError
 from sensorium.core.runtime import cache_dir
 from sensorium.core.types import Tokens
-from sensorium.data.split import split
-from sensorium.data.table import Table
+from sensorium.data.loading.split import split
+from sensorium.data.table.table import Table
 
 Subset = tuple[str, ...]
 SIGNAL, NOISE = 3.0, 0.3

@@ -41,7 +41,7 @@ class Ours:
 
     def __init__(self, kind: str, path: Path) -> None:
         from sensorium.generation import Engine, Request
-        from sensorium.generation.machine.decoder import CompiledDecoder
+        from sensorium.generation.cpu.decoder import CompiledDecoder
         from sensorium.models.pretrained.text_model import load_gguf
 
         model = load_gguf(path).model

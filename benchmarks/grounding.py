@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 
 from machine import RESULTS, machine, write
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 from sensorium.evals.bootstrap import bootstrap_interval
 from sensorium.evals.grounding import Grounded, baselines, grounding_metrics, overlaps
 from sensorium.models.checkpoint import load
 from sensorium.models.grounder import Grounder
-from sensorium.tasks.train_grounder import measure_rows
+from sensorium.training.grounding.train import measure_rows
 from sensorium.training.log import read_log
 
 ROOT = Path(__file__).parents[1]

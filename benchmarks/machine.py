@@ -29,61 +29,90 @@ LOAD_AT_START = os.getloadavg()[0]
 """Runnable processes, mean of the minute before the benchmark began."""
 
 MEASURED_CODE: dict[str, tuple[str, ...]] = {
-    "baselines": ("align/questions.py", "align/scenes.py", "tasks/question_bias.py", "tasks/scenes.py"),
+    "baselines": ("questions.py", "scenes.py", "question_bias.py", "scenes_table.py"),
     "captions": (
         "models",
-        "generation/recalled.py",
+        "knn_captions.py",
+        "knn_mixture.py",
         "generation/multimodal.py",
-        "tasks/multimodal_assistant.py",
+        "assistants/multimodal_assistant.py",
     ),
     "codecs": ("codecs", "evals/reconstruction.py"),
-    "drawing": ("generation", "tasks/choosing.py", "align/scenes.py"),
+    "drawing": ("generation", "rerank.py", "scenes.py"),
     "dtw": (
-        "align/dtw_*.py",
-        "align/kernels*.py",
-        "align/warping.py",
-        "align/pairwise.py",
-        "align/metrics.py",
+        "dtw/costs.py",
+        "dtw/batched.py",
+        "dtw/exact.py",
+        "dtw/torch_backend.py",
+        "dtw/traceback.py",
+        "dtw/precompile.py",
+        "core/jit.py",
+        "dtw/cost_kernels.py",
+        "dtw/path_kernels.py",
+        "dtw/distance_kernels.py",
+        "dtw/simd_kernels.py",
+        "dtw/warping.py",
+        "dtw/pairwise.py",
+        "dtw/metrics.py",
     ),
     "emoji_scratch": ("encoders", "losses", "models/joint_embedding.py", "training/loop.py"),
     "fusion": ("fusion", "nn"),
-    "generation": ("generation/machine", "generation/engine.py", "generation/sampling.py"),
+    "generation": ("generation/cpu", "generation/engine.py", "generation/sampling.py"),
     "generative_loss": ("losses/generative.py",),
-    "grounding": ("models/grounder.py", "align/grounding.py", "align/things.py", "tasks/ground.py"),
+    "grounding": ("models/grounder.py", "nn/matching.py", "grounding/saliency.py", "grounding/predict.py"),
     "help_time": ("cli", "__init__.py", "__main__.py"),
     "image_decode": ("media/image.py", "media/pixels.py", "media/opening.py", "media/orientation.py"),
-    "loss": ("losses/contrastive.py", "losses/*tiles.py", "losses/positives.py"),
-    "questions": ("models/multimodal_lm.py", "generation/multimodal.py", "align/questions.py"),
-    "quickstart": ("tasks/quickstart.py", "training", "encoders", "models/joint_embedding.py"),
-    "search": ("data/index.py", "data/scan.py", "data/ann.py"),
-    "shots": ("media/shots.py", "media/frames.py", "tasks/shot_model.py"),
-    "soft_dtw": ("align/soft_*.py", "align/barycentre.py"),
+    "loss": (
+        "losses/contrastive.py",
+        "losses/sigmoid_tiles.py",
+        "losses/softmax_tiles.py",
+        "losses/tiles.py",
+        "losses/positives.py",
+    ),
+    "questions": ("models/multimodal_lm.py", "generation/multimodal.py", "questions.py"),
+    "quickstart": ("search/quickstart.py", "training", "encoders", "models/joint_embedding.py"),
+    "search": ("search/exact.py", "search/scan.py", "search/ann.py"),
+    "shots": ("video/shots.py", "media/frames.py", "video/transnet.py"),
+    "soft_dtw": (
+        "dtw/soft_*.py",
+        "dtw/barycentre.py",
+    ),
     "speech": (
         "models/recogniser.py",
-        "generation/spelled.py",
-        "models/lexicon.py",
-        "models/pronunciation.py",
+        "lexicon_decoding.py",
+        "lexicon.py",
+        "pronunciation.py",
     ),
-    "speech_alignment": ("align/speech.py", "tasks/align_speech.py", "align/dtw_*.py", "media/logmel*.py"),
+    "speech_alignment": (
+        "align/synthetic_speech.py",
+        "align/forced_alignment.py",
+        "dtw/costs.py",
+        "dtw/batched.py",
+        "dtw/exact.py",
+        "dtw/torch_backend.py",
+        "dtw/traceback.py",
+        "dtw/precompile.py",
+        "media/logmel*.py",
+    ),
     "stamps": ("encoders", "losses", "models/joint_embedding.py", "training/loop.py"),
     "summary": (
-        "tasks/summarize.py",
-        "tasks/highlights.py",
-        "tasks/film.py",
-        "tasks/reel.py",
+        "video/summarize.py",
+        "video/highlights.py",
+        "video/features.py",
+        "video/reel.py",
         "media/frames.py",
     ),
-    "table_reads": ("data/table.py", "data/store.py", "data/schema.py"),
+    "table_reads": ("data/table/table.py", "data/table/store.py", "data/table/schema.py"),
     "towers": ("encoders/backend.py",),
     "transcription": (
-        "tasks/transcribe.py",
-        "tasks/dictation.py",
-        "tasks/windowed.py",
+        "speech/transcribe.py",
+        "speech/decode_window.py",
+        "assistants/chunked_transcribe.py",
         "models/pretrained/whisper.py",
     ),
-    "translation": ("models/multimodal_lm.py", "generation/multimodal.py", "models/glossary.py"),
+    "translation": ("models/multimodal_lm.py", "generation/multimodal.py", "phrase_table.py"),
 }
-"""Code under `src/sensorium` that a result measures: files, folders or patterns."""
+"""Code of the core and of the plug-in that a result measures: files, folders or patterns."""
 
 Value = TypeVar("Value")
 
@@ -170,10 +199,10 @@ def code_hash(name: str) -> str:
 
 def code_files(name: str) -> list[Path]:
     """Files whose change makes a result old, each once, in the order of their names."""
-    source = ROOT / "src" / "sensorium"
+    sources = (ROOT / "src" / "sensorium", ROOT / "contrib" / "composed_world" / "src" / "composed_world")
     found: set[Path] = set()
     for pattern in MEASURED_CODE[name]:
-        paths = list(source.glob(pattern))
+        paths = [path for source in sources for path in source.glob(pattern)]
         if not paths:
             raise FileNotFoundError(f"MEASURED_CODE of '{name}' names {pattern}, which is not there")
         for path in paths:
@@ -196,7 +225,7 @@ def _is_docstring(one: ast.stmt) -> bool:
 
 
 def _is_own_import(one: ast.stmt) -> bool:
-    return isinstance(one, ast.ImportFrom) and (one.module or "").startswith("sensorium")
+    return isinstance(one, ast.ImportFrom) and (one.module or "").startswith(("sensorium", "composed_world"))
 
 
 def _cpu_model() -> str:

@@ -20,19 +20,19 @@ from pathlib import Path
 
 import numpy as np
 
+from composed_world.question_bias import ALL, question_bias
 from machine import machine, write
 from sensorium.core.config import parse, read_toml
 from sensorium.core.errors import ConfigError
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 from sensorium.evals.vqa import by_type
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.tasks.measure_generative import marks
-from sensorium.tasks.question_bias import ALL, question_bias
-from sensorium.tasks.train_generative import open_course
-from sensorium.tasks.written_answers import written_measures
-from sensorium.training.generative import GenerativeRecipe
-from sensorium.training.lessons import whole_lessons
+from sensorium.training.generative.batches import whole_lessons
+from sensorium.training.generative.evaluate import marks
+from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.text_metrics import written_measures
+from sensorium.training.generative.train import open_course
 
 ROOT = Path(__file__).parents[1]
 PARTS = {

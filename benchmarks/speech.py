@@ -21,19 +21,19 @@ import numpy as np
 
 from machine import machine, spread, write
 from sensorium import media
+from sensorium.assistants.load import load_assistant
+from sensorium.assistants.synthesize import USUAL, Speech
 from sensorium.core.config import parse, read_toml
-from sensorium.data.sample import Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.table import Table
 from sensorium.evals.speech import evaluate_transcripts
 from sensorium.media import Audio
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.tasks.load import load_assistant
-from sensorium.tasks.speaking import USUAL, Speech
-from sensorium.tasks.train_generative import open_codecs, open_course
-from sensorium.tasks.transcribe import load_transcriber
-from sensorium.tasks.written_answers import write_answers
-from sensorium.training.generative import GenerativeRecipe
+from sensorium.speech.transcribe import load_transcriber
+from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.text_metrics import write_answers
+from sensorium.training.generative.train import open_codecs, open_course
 from sensorium.training.log import read_log
 
 ROOT = Path(__file__).parents[1]

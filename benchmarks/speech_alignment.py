@@ -25,14 +25,14 @@ import numpy as np
 import soundfile
 
 from machine import machine, write
-from sensorium.data.espeak import speak
-from sensorium.data.table import Table
+from sensorium.align.align_series import align_series
+from sensorium.align.forced_alignment import align_speech
+from sensorium.align.text_lines import split_lines
+from sensorium.align.time_stretch import stretch
+from sensorium.data.collections.espeak import speak
+from sensorium.data.table.table import Table
 from sensorium.media import Audio
 from sensorium.media import open as open_media
-from sensorium.tasks.align_series import align_series
-from sensorium.tasks.align_speech import align_speech
-from sensorium.tasks.spoken_text import split_lines
-from sensorium.tasks.warp import stretch
 
 RATE_HZ = 16_000
 LANGUAGES = ("fr", "es", "ro", "ru", "el", "ca", "bg", "be", "da")

@@ -25,13 +25,13 @@ import av
 import numpy as np
 
 from machine import RESULTS, machine, write
-from sensorium.data.packages import fetch_pip
+from sensorium.data.collections.packages import fetch_pip
 from sensorium.evals.ranks import spearman
 from sensorium.media.frames import frames, sound
-from sensorium.tasks.film import watch
-from sensorium.tasks.reel import write_reel
-from sensorium.tasks.summarize import SummaryRequest, summarize
-from sensorium.tasks.summary_files import write_summary
+from sensorium.video.features import extract_features
+from sensorium.video.reel import write_reel
+from sensorium.video.summarize import SummaryRequest, summarize
+from sensorium.video.summary_files import write_summary
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -141,13 +141,13 @@ def looped(path: Path, duration_s: float) -> Path:
 def child(film: str, out: str) -> None:
     """Summarise, and tell CPU seconds and peak memory."""
     start = time.process_time()
-    watch(Path(film))
+    extract_features(Path(film))
     watch_s = time.process_time() - start
     start = time.process_time()
     summary = summarize(Path(film))
     write_summary(summary, Path(out))
     figures = {
-        "film_s": summary.film.duration_s,
+        "film_s": summary.features.duration_s,
         "watch_s": watch_s,
         "cpu_s": time.process_time() - start,
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),

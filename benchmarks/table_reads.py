@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow as pa
 
 from machine import in_turns, machine, ratios, require_idle, spread, write
-from sensorium.data.sample import Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.table import Table
 
 BLOB_BYTES, BATCH, DIM = 20_000, 256, 384
 ROUNDS = 7

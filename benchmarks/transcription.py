@@ -65,7 +65,7 @@ def peer(name: str, threads: int, folder: str):  # type: ignore[no-untyped-def]
 def ours(name: str, threads: int):  # type: ignore[no-untyped-def]
     import torch
 
-    from sensorium.tasks.transcribe import TranscribeConfig, load_transcriber
+    from sensorium.speech.transcribe import TranscribeConfig, load_transcriber
 
     torch.set_num_threads(threads)
     config = TranscribeConfig(temperatures=(0.0,), has_words=False, language="en")
@@ -106,8 +106,8 @@ class Contender:
 
 def stamps() -> Recordings:
     """The stamps' English captions as they are stored, with their text."""
-    from sensorium.data.packages import fetch
-    from sensorium.data.sources.packages.stamps import PACKAGE
+    from sensorium.data.collections.packages import fetch
+    from sensorium.data.collections.stamps import PACKAGE
 
     root = fetch(PACKAGE)
     found: Recordings = {}
@@ -121,7 +121,7 @@ def stamps() -> Recordings:
 def sentences(folder: Path, count: int, captions: Sequence[str]) -> Recordings:
     import soundfile
 
-    from sensorium.data.espeak import speak
+    from sensorium.data.collections.espeak import speak
 
     found: Recordings = {}
     for number, text in enumerate(captions[:count]):
@@ -224,7 +224,7 @@ def main() -> None:
     if options.child:
         return child(options.child[0], int(options.child[1]), options.child[2])
     from machine import machine, require_idle, write
-    from sensorium.data.packages import weights
+    from sensorium.data.collections.packages import weights
 
     require_idle()
 
@@ -256,8 +256,8 @@ def main() -> None:
 
 def texts_of_stamps() -> list[str]:
     """English captions of five words or more, in an order that is always the same."""
-    from sensorium.data.packages import fetch
-    from sensorium.data.sources.packages.stamps import PACKAGE
+    from sensorium.data.collections.packages import fetch
+    from sensorium.data.collections.stamps import PACKAGE
 
     found = [
         path.read_text(encoding="utf-8", errors="replace").splitlines()[0].strip()

@@ -18,22 +18,22 @@ from pathlib import Path
 
 import numpy as np
 
+from composed_world.phrase_table import PhraseTable
 from machine import machine, write
+from sensorium.assistants.load import load_smollm2
+from sensorium.assistants.text_assistant import TextAssistant
 from sensorium.core.config import parse, read_toml
-from sensorium.data.sources.packages.translations import HELD_OUT
+from sensorium.data.collections.translations import HELD_OUT
 from sensorium.evals.bootstrap import bootstrap_interval
 from sensorium.evals.translation import evaluate_translations
 from sensorium.models.checkpoint import load
-from sensorium.models.glossary import Glossary
-from sensorium.models.instructions import to_translate
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.tasks.load import load_smollm2
-from sensorium.tasks.text_assistant import TextAssistant
-from sensorium.tasks.train_generative import open_course
-from sensorium.tasks.written_answers import write_answers
-from sensorium.training.exercises import Exercise
-from sensorium.training.generative import GenerativeRecipe
-from sensorium.training.lessons import Course
+from sensorium.models.prompts import to_translate
+from sensorium.training.generative.batches import Course
+from sensorium.training.generative.examples import Exercise
+from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.text_metrics import write_answers
+from sensorium.training.generative.train import open_course
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 200
@@ -53,7 +53,7 @@ def main() -> None:
         train(arguments.run, "translate-further", "--set", f"start={first}")
     model = load(arguments.run, MultimodalLM)
     recipe = parse(GenerativeRecipe, read_toml(arguments.run / "recipe.toml"), "recipe.toml")
-    talker = load_smollm2()
+    drafts, talker = model.extensions["phrase_table"], load_smollm2()
     rows: list[dict[str, object]] = []
     measured: set[str] = set()
     for config in recipe.data.tasks:
@@ -71,12 +71,12 @@ def main() -> None:
             own = [one for one in answers if one.exercise.type == language]
             texts = [text_of(one.exercise) for one in own]
             expected = [str(one.exercise.answer) for one in own]
-            glossary = Glossary((text_of(one), str(one.answer)) for one in known if one.type == language)
+            glossary = PhraseTable((text_of(one), str(one.answer)) for one in known if one.type == language)
             few = slice(arguments.smollm2_limit)
             by_glossary = [glossary(text) for text in texts]
             for who, written, wanted in (
                 ("model", [one.text for one in own], expected),
-                ("draft", [model.glossaries[language](text) for text in texts], expected),
+                ("draft", [drafts.tables[language](text) for text in texts], expected),
                 ("copied", texts, expected),
                 (f"glossary of {len(glossary):,}", by_glossary, expected),
                 ("SmolLM2", [asked(talker, text, language) for text in texts[few]], expected[few]),

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 import sensorium as sm
 from sensorium.core.types import Padded, Tokens
-from sensorium.data.inputs import ImageInput
-from sensorium.data.sample import Caption, Sample
+from sensorium.data.table.sample import Caption, Sample
+from sensorium.data.transforms import ImageInput
 from sensorium.encoders import ENCODERS
-from sensorium.tasks.train import train
 from sensorium.training.recipe import Recipe
+from sensorium.training.train import train
 
 
 @ENCODERS.register("colour-grid")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sensorium.codecs.bpe import train_bpe
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 from sensorium.losses import info_nce
 from sensorium.models import checkpoint
 from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig

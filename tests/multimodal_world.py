@@ -5,7 +5,7 @@ import torch
 from sensorium.codecs.bpe import train_bpe
 from sensorium.core.types import MediaBatch, Padded
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
-from sensorium.models.writing import Lesson, Sequel, Writing, padded
+from sensorium.models.sequences import Lesson, Sequel, Writing, padded
 
 SIDE, D, CODES = 24, 32, 19
 CNN = {"width": 3, "depths": [1, 1]}

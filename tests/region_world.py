@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from sensorium.codecs.bpe import train_bpe
-from sensorium.data.sample import Caption, Region, Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Caption, Region, Sample
+from sensorium.data.table.table import Table
 from sensorium.models.grounder import Grounder, GrounderConfig
 
 INK = {"red": (220, 30, 30), "green": (30, 170, 50), "blue": (30, 60, 220)}

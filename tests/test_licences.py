@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import sensorium as sm
+from sensorium.assistants import capabilities
+from sensorium.assistants.capabilities import first_model
 from sensorium.core.errors import NotFoundError
-from sensorium.tasks import skills
-from sensorium.tasks.skills import first_model
 
 REPOSITORY = Path(__file__).parents[1]
 DERIVED = ("checkpoints", "docs/images")
@@ -33,7 +33,7 @@ def test_the_wheel_is_code_and_recipes_under_one_licence(wheel: zipfile.ZipFile)
     tops = {name.split("/")[0] for name in names}
     assert tops == {"sensorium", next(top for top in tops if top.endswith(".dist-info"))}
     kinds = {Path(name).suffix for name in names if name.startswith("sensorium/")}
-    assert kinds <= {".py", ".toml", ".typed", ".css", ".tsv"}, kinds  # no weights, texts or pictures
+    assert kinds <= {".py", ".toml", ".typed", ".css", ".j2", ".tsv"}, kinds  # no weights, texts or pictures
     assert not [name for name in names if "checkpoints" in name]
     assert "sensorium/recipes/listen.toml" in names
     info = next(top for top in tops if top.endswith(".dist-info"))
@@ -46,7 +46,7 @@ def test_the_wheel_is_code_and_recipes_under_one_licence(wheel: zipfile.ZipFile)
 
 
 def test_nothing_in_the_wheel_is_a_caption_of_the_stamps(wheel: zipfile.ZipFile) -> None:
-    packed = REPOSITORY / "checkpoints" / "captions" / "recall.texts.txt.gz"
+    packed = REPOSITORY / "checkpoints" / "captions" / "extensions.knn_captions.texts.txt.gz"
     captions = {text for text in json.loads(gzip.decompress(packed.read_bytes())) if len(text) > 24}
     assert len(captions) > 100
     whole = "\n".join(
@@ -82,7 +82,7 @@ def test_the_text_of_the_licence_is_there() -> None:
 def test_without_a_checkout_one_line_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(skills, "shipped_dir", lambda name: tmp_path / name)
+    monkeypatch.setattr(capabilities, "shipped_dir", lambda name: tmp_path / name)
     monkeypatch.chdir(tmp_path)
     for ask in (lambda: sm.load("assistant"), lambda: first_model("draw")):
         with pytest.raises(NotFoundError, match="give --model checkpoints/assistant of a checkout") as caught:

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -164,3 +165,10 @@ def _write_settings(folder: Path, values: dict[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(values))
     (folder / "tokenizer.json").write_text(tiny_tokenizer().to_str())
+
+
+def record(path: Path, seconds: float, level: float = 0.1) -> Path:
+    """A file of noise."""
+    samples = np.random.default_rng(3).normal(0, level, int(16_000 * seconds)).astype(np.float32)
+    soundfile.write(path, samples, 16_000)
+    return path

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from sensorium.core.types import MediaBatch, pad
-from sensorium.data.sample import Caption, Clip, Sample
+from sensorium.data.table.sample import Caption, Clip, Sample
 from sensorium.media import Text
 from sensorium.media import open as open_media
 from sensorium.models.joint_embedding import JointEmbedding

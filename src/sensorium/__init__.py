@@ -14,16 +14,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sensorium.assistants.load import load as load
     from sensorium.core.errors import SensoriumError as SensoriumError
     from sensorium.core.types import Embeddings as Embeddings
-    from sensorium.data.table import Table as Table
+    from sensorium.data.table.table import Table as Table
     from sensorium.media import Audio as Audio
     from sensorium.media import Image as Image
     from sensorium.media import Limits as Limits
     from sensorium.media import Text as Text
     from sensorium.media import Video as Video
     from sensorium.media import open as open
-    from sensorium.tasks.load import load as load
 
 __version__ = "0.1.0"
 
@@ -33,10 +33,10 @@ _HOME = {
     "Image": "sensorium.media",
     "Limits": "sensorium.media",
     "SensoriumError": "sensorium.core.errors",
-    "Table": "sensorium.data.table",
+    "Table": "sensorium.data.table.table",
     "Text": "sensorium.media",
     "Video": "sensorium.media",
-    "load": "sensorium.tasks.load",
+    "load": "sensorium.assistants.load",
     "open": "sensorium.media",
 }
 _PACKAGES = ("align", "fusion", "losses")

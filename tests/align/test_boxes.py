@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sensorium.align.boxes import area, from_normalised, from_xywh, generalised_iou, iou, merged, suppress
+from sensorium.nn.boxes import area, from_normalised, from_xywh, generalised_iou, iou, merged, nms
 
 
 def boxes(num: int, seed: int) -> torch.Tensor:
@@ -61,16 +61,16 @@ def test_the_merged_box_holds_all_and_no_smaller_one_does() -> None:
 
 def test_suppression_keeps_the_best_of_each_pile() -> None:
     piles = torch.tensor([[0.0, 0, 10, 10], [1.0, 0, 11, 10], [50.0, 50, 60, 60], [50.0, 51, 60, 61]])
-    assert suppress(piles, torch.tensor([0.3, 0.9, 0.5, 0.4])).tolist() == [1, 2]
-    assert suppress(piles, torch.tensor([0.3, 0.9, 0.5, 0.4]), max_iou=1.0).tolist() == [1, 2, 3, 0]
-    assert suppress(piles, torch.tensor([0.3, 0.9, 0.5, 0.4]), max_iou=1.0, keep=3).tolist() == [1, 2, 3]
-    assert suppress(piles[:0], torch.zeros(0)).tolist() == []
+    assert nms(piles, torch.tensor([0.3, 0.9, 0.5, 0.4])).tolist() == [1, 2]
+    assert nms(piles, torch.tensor([0.3, 0.9, 0.5, 0.4]), max_iou=1.0).tolist() == [1, 2, 3, 0]
+    assert nms(piles, torch.tensor([0.3, 0.9, 0.5, 0.4]), max_iou=1.0, keep=3).tolist() == [1, 2, 3]
+    assert nms(piles[:0], torch.zeros(0)).tolist() == []
 
 
 def test_what_suppression_keeps_does_not_overlap_and_what_it_drops_does() -> None:
     found = boxes(31, 8)
     scores = torch.rand(31, generator=torch.Generator().manual_seed(9))
-    kept = suppress(found, scores, max_iou=0.2)
+    kept = nms(found, scores, max_iou=0.2)
     overlap = iou(found[kept], found[kept]) - torch.eye(len(kept))
     assert overlap.max() <= 0.2
     dropped = [place for place in range(31) if place not in kept.tolist()]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.align import Alignment, dtw, warm_up
-from sensorium.align.steps import step_pattern
+from sensorium.dtw.steps import step_pattern
 
 RELATIVE = {"float32": 2e-6, "float64": 1e-13}
 METRICS = {

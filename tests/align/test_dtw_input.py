@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium.align import dtw, kernels
+from sensorium.align import dtw
+from sensorium.core import jit as kernels
 from sensorium.core.errors import UsageError
 
 X = np.random.default_rng(0).standard_normal((23, 3)).cumsum(axis=0)
@@ -86,8 +87,8 @@ def test_without_a_path_there_is_nothing_to_be_confident_of() -> None:
 
 
 def test_without_numba_pytorch_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("warping", "dtw_lanes", "dtw_warm"):
-        monkeypatch.setattr(f"sensorium.align.{module}.usable", lambda: False)
+    for module in ("warping", "batched", "warming"):
+        monkeypatch.setattr(f"sensorium.dtw.{module}.usable", lambda: False)
     monkeypatch.setattr(kernels, "_compiled", lambda *_: pytest.fail("a kernel was compiled"))
     from sensorium.align import dtw_matrix, subsequence, warm_up
 

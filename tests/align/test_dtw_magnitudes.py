@@ -22,9 +22,9 @@ from sensorium.align import (
     dtw_neighbours,
     subsequence,
 )
-from sensorium.align.steps import step_pattern
-from sensorium.align.windows import Window, ranges
 from sensorium.core.errors import UsageError
+from sensorium.dtw.steps import step_pattern
+from sensorium.dtw.windows import Window, ranges
 
 EXAMPLES = int(os.environ.get("SENSORIUM_FUZZ_EXAMPLES", "25"))
 EXACT = Context(prec=80, Emin=-(10**6), Emax=10**6)

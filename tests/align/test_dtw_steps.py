@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sensorium.align import Slanted, StepPattern, dtw, rabiner_juang
-from sensorium.align.steps import step_pattern
 from sensorium.core.errors import UsageError
+from sensorium.dtw.steps import step_pattern
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

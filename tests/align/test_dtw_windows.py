@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.align import Itakura, SakoeChiba, Slanted, dtw
-from sensorium.align.windows import Ranges, ranges
 from sensorium.core.errors import UsageError
+from sensorium.dtw.windows import Ranges, ranges
 
 any_length = st.integers(1, 61)
 

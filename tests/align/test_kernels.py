@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sensorium.align.kernels import compiled, usable
+from sensorium.core.jit import compiled, usable
 
 
 def imported(path: Path) -> Callable[..., object]:

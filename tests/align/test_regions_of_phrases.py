@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium.align.grounding import (
+from sensorium.core.errors import UsageError
+from sensorium.nn.matching import (
     assign,
     best_window,
     heat_maps,
     late_interaction,
-    named_parts,
-    named_there,
     phrase_vectors,
+    place_log_probs,
+    region_log_probs,
     sinkhorn,
 )
-from sensorium.core.errors import UsageError
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -91,27 +91,29 @@ def test_a_window_moves_with_the_thing_and_keeps_its_least_side() -> None:
 def test_a_phrase_is_named_where_all_its_words_are_likely() -> None:
     span = torch.zeros(2, 11, dtype=torch.bool)
     span[0, 2:5] = span[1, 1] = True
-    found = named_there(PLACES[:2], WORDS, span)
+    found = place_log_probs(PLACES[:2], WORDS, span)
     for phrase, words in enumerate(([2, 3, 4], [1])):
         chances = torch.sigmoid(PLACES[phrase] @ WORDS[phrase, words].T)
         assert torch.allclose(found[phrase].exp(), chances.prod(dim=1) ** (1 / len(words)), atol=1e-6)
-    assert torch.equal(named_there(PLACES[:2], WORDS.masked_fill(~span[..., None], torch.nan), span), found)
+    assert torch.equal(
+        place_log_probs(PLACES[:2], WORDS.masked_fill(~span[..., None], torch.nan), span), found
+    )
 
 
 def test_a_part_of_one_place_is_that_place_and_shares_of_places_add_up() -> None:
     span = torch.arange(11) < torch.tensor([[3], [2]])
-    whole = named_parts(PLACES[0], WORDS[0, :3], 5 * torch.eye(7))
-    assert torch.allclose(whole, named_there(PLACES[:2], WORDS, span)[0], atol=1e-6)
+    whole = region_log_probs(PLACES[0], WORDS[0, :3], 5 * torch.eye(7))
+    assert torch.allclose(whole, place_log_probs(PLACES[:2], WORDS, span)[0], atol=1e-6)
     parts = torch.rand(2, 7, generator=torch.Generator().manual_seed(4))
-    halves = named_parts(PLACES[0].repeat(2, 1), WORDS[0, :3], parts.repeat(1, 2) / 2)
-    assert torch.allclose(halves, named_parts(PLACES[0], WORDS[0, :3], parts), atol=1e-6)
+    halves = region_log_probs(PLACES[0].repeat(2, 1), WORDS[0, :3], parts.repeat(1, 2) / 2)
+    assert torch.allclose(halves, region_log_probs(PLACES[0], WORDS[0, :3], parts), atol=1e-6)
 
 
 def test_words_of_two_things_do_not_make_a_third() -> None:
     """Red, frog, crab: a red crab and a green frog are two parts, neither of which is the red frog."""
     places = torch.tensor([[9.0, -9, 9], [-9, 9, -9], [-9, -9, -9]])
     words = torch.eye(3)[:2]
-    found = named_parts(places, words, torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 1, 1]]))
+    found = region_log_probs(places, words, torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 1, 1]]))
     assert found[2] > -1.5 > -4 > found[:2].max()
 
 

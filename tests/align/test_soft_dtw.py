@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sensorium.align import soft_dtw, soft_dtw_divergence, soft_dtw_from_costs, soft_kernels, soft_pairs
-from sensorium.align.windows import Itakura, SakoeChiba, Slanted, Window, ranges
+from sensorium.align import soft_dtw, soft_dtw_divergence, soft_dtw_from_costs
 from sensorium.core.errors import UsageError
+from sensorium.dtw import soft_kernels, soft_pairs
+from sensorium.dtw.windows import Itakura, SakoeChiba, Slanted, Window, ranges
 
 GAMMAS = (1e-3, 0.3, 1.0, 1e4)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium.align.things import boxes_of, otsu, regions, stands_out, things
+from sensorium.grounding.saliency import boxes_of, otsu, regions, stands_out, things
 
 SHAPES = ((slice(2, 9), slice(3, 12)), (slice(5, 17), slice(17, 23)), (slice(13, 19), slice(0, 7)))
 

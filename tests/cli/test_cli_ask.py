@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from gguf_files import write_model
+from sensorium.assistants.assistant import Turn, write_config
+from sensorium.assistants.load import load_assistant
 from sensorium.cli import main
-from sensorium.tasks.assistant import Turn, write_config
-from sensorium.tasks.load import load_assistant
 from tiny_assistants import write_picture, write_run, write_sound
 from tiny_films import scene, write_film
 
@@ -113,7 +113,7 @@ def test_the_first_model_that_was_taught_it_is_taken(
 ) -> None:
     monkeypatch.chdir(world)
     monkeypatch.delenv("SENSORIUM_ASSISTANT", raising=False)
-    monkeypatch.setattr("sensorium.tasks.skills.shipped_dir", lambda name: world / name)
+    monkeypatch.setattr("sensorium.assistants.capabilities.shipped_dir", lambda name: world / name)
     assert main(["caption", "a.png"]) == 4
     assert "no trained model describes media yet; train one with `sensorium train assistant` or" in (
         capsys.readouterr().err

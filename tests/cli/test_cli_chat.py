@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gguf_files import write_model
+from sensorium.assistants.load import load
+from sensorium.assistants.text_assistant import TextAssistant
 from sensorium.cli import main
-from sensorium.tasks.load import load
-from sensorium.tasks.text_assistant import TextAssistant
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import pytest
 
 from gguf_files import write_model
 from sensorium import media
+from sensorium.assistants.assistant import write_config
+from sensorium.assistants.load import load_assistant
 from sensorium.cli import main
 from sensorium.cli.output import visible
-from sensorium.tasks.assistant import write_config
-from sensorium.tasks.load import load_assistant
 from tiny_assistants import write_picture, write_run, write_sound
 
 PLAIN = ["--max-tokens", "5", "--temperature", "0", "--repetition-penalty", "1"]
@@ -37,8 +37,8 @@ def chat(monkeypatch: pytest.MonkeyPatch, lines: str, *arguments: object) -> int
 def test_a_spoken_question_about_a_picture_is_answered_in_speech(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sensorium.tasks.conversation.USUAL", write_config(5, 0.0))
-    monkeypatch.setattr("sensorium.tasks.windowed._WINDOW", write_config(17, 0.0))
+    monkeypatch.setattr("sensorium.assistants.conversation.USUAL", write_config(5, 0.0))
+    monkeypatch.setattr("sensorium.assistants.chunked_transcribe._CHUNK_CONFIG", write_config(17, 0.0))
     (tmp_path / "answer-001.wav").write_text("kept")
     spoken = ["--speak", "-o", tmp_path, "--json", "-a", world / "a.png"]
     assert chat(monkeypatch, f"/voice {world / 'q.wav'}\nthe sun\n", "-m", world / "all", *spoken) == 0
@@ -59,8 +59,8 @@ def test_a_spoken_question_about_a_picture_is_answered_in_speech(
 def test_who_does_not_see_is_stood_in_for_unless_chosen(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sensorium.tasks.skills.RUNS", world)
-    monkeypatch.setattr("sensorium.tasks.skills.shipped_dir", lambda name: world / "none")
+    monkeypatch.setattr("sensorium.assistants.capabilities.RUNS", world)
+    monkeypatch.setattr("sensorium.assistants.capabilities.shipped_dir", lambda name: world / "none")
     monkeypatch.setattr("sensorium.cli.chat._USUAL", str(world / "tiny.gguf"))
     monkeypatch.delenv("SENSORIUM_ASSISTANT", raising=False)
     lines = f"low\n/attach {world / 'a.png'}\nthe sun\n/clear\nlow\n"
@@ -93,7 +93,7 @@ def test_mistakes_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(world)
-    monkeypatch.setattr("sensorium.tasks.skills.shipped_dir", lambda name: world / name)
+    monkeypatch.setattr("sensorium.assistants.capabilities.shipped_dir", lambda name: world / name)
     assert chat(monkeypatch, lines, *arguments) == code
     said = capsys.readouterr()
     assert message in said.err

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from sensorium.cli import main
-from sensorium.data.filters import clip_scores
-from sensorium.data.sample import Caption, Sample
-from sensorium.data.table import Table
+from sensorium.data.curation.filters import clip_scores
+from sensorium.data.table.sample import Caption, Sample
+from sensorium.data.table.table import Table
 
 
 def png(seed: int, size: int = 41) -> bytes:

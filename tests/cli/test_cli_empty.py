@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sensorium.cli import main
-from sensorium.data.sample import Caption, Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Caption, Sample
+from sensorium.data.table.table import Table
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from composed_world.rerank import told_of
 from multimodal_world import config
 from sensorium import media
+from sensorium.assistants.load import load_assistant
 from sensorium.cli import main
 from sensorium.generation import Feed, PlainDecoder
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.reading import batch_of, prepare
-from sensorium.tasks.choosing import told_of
-from sensorium.tasks.load import load_assistant
+from sensorium.models.processor import batch_of, prepare
 from tiny_assistants import write_picture, write_run
 
 
@@ -102,7 +102,7 @@ def test_mistakes_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sensorium.tasks.skills.shipped_dir", lambda name: tmp_path / name)
+    monkeypatch.setattr("sensorium.assistants.capabilities.shipped_dir", lambda name: tmp_path / name)
     if "MUTE" in arguments:
         write_run(tmp_path / "MUTE", {"ask": ["en"]})
     if "LOST" in arguments:
@@ -120,7 +120,7 @@ def test_without_a_model_the_recipe_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sensorium.tasks.skills.shipped_dir", lambda name: tmp_path / name)
+    monkeypatch.setattr("sensorium.assistants.capabilities.shipped_dir", lambda name: tmp_path / name)
     for command, recipe, out in (("draw", "draw", "a.png"), ("speak", "speak", "a.wav")):
         assert main([command, "a frog", "-o", out]) == 4
         assert f"`sensorium train {recipe}` and give --model runs/{recipe}" in capsys.readouterr().err
@@ -145,8 +145,8 @@ def test_of_several_pictures_the_one_is_kept_that_a_judge_tells_best(
     assert np.array_equal(media.open(tmp_path / "best.png").pixels, pictures[best].pixels)
     for name, message in (("blind", "looks at no pictures"), ("mute", "for a model that describes media")):
         text = {"text": config().model_dump()["sources"]["text"]}
-        skills = {"ask": ["en"]} | ({"caption": ["en"]} if name == "blind" else {})
-        write_run(tmp_path / name, skills, **({"sources": text} if name == "blind" else {}))
+        tasks = {"ask": ["en"]} | ({"caption": ["en"]} if name == "blind" else {})
+        write_run(tmp_path / name, tasks, **({"sources": text} if name == "blind" else {}))
         capsys.readouterr()
         assert main([*chosen[:-4], "--judge", str(tmp_path / name), "-o", str(tmp_path / "no.png")]) == 2
         said = capsys.readouterr().err
@@ -159,7 +159,7 @@ def test_what_came_along_draws_eight_and_any_other_model_one(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sensorium.tasks.skills.shipped_dir", lambda name: tmp_path / name)
+    monkeypatch.setattr("sensorium.assistants.capabilities.shipped_dir", lambda name: tmp_path / name)
     shipped = tmp_path / "checkpoints" / "assistant"
     shutil.copytree(run, shipped / "draw")
     write_run(shipped / "questions", {"ask": ["en"], "caption": ["en"]})

@@ -49,7 +49,7 @@ def test_what_is_packed_answers_the_same_wherever_it_lies(
     }
     moved = packed.rename(tmp_path / "moved")
     mine, given = sm.load(run), sm.load(moved)
-    assert mine.skills == given.skills
+    assert mine.capabilities == given.capabilities
     assert set(given.outputs) == {"text", "image", "audio"}
     kept = given.model.state_dict()
     for name, tensor in mine.model.state_dict().items():

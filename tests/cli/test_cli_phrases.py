@@ -87,7 +87,7 @@ def test_unknown_pictures_are_named(tmp_path: Path, capsys) -> None:
 @pytest.mark.network
 @pytest.mark.slow
 def test_scenes_are_made_and_equal_options_give_equal_rows(tmp_path: Path, capsys) -> None:
-    from sensorium.data.table import Table
+    from sensorium.data.table.table import Table
 
     options = ["-n", "7", "--held-out", "3", "--size", "64", "--seed", "5", "--json"]
     for name in ("a", "b"):

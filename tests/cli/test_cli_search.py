@@ -9,8 +9,8 @@ from PIL import Image
 
 from sensorium.cli import main
 from sensorium.core.errors import UsageError
-from sensorium.data.sample import Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.table import Table
 from sensorium.media import Text
 from tiny_world import TINY_NAMES, draw_shape, play_tone
 

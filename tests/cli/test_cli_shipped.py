@@ -13,22 +13,22 @@ import pytest
 import soxr
 
 import sensorium as sm
+from composed_world.questions import TYPES
+from composed_world.scenes_table import Plan, make_scenes
 from effort import NUM_SPOKEN_QUESTIONS
 from sensorium import media
-from sensorium.align.questions import TYPES
+from sensorium.align.text_lines import as_sentence
+from sensorium.assistants.assistant import Assistant
+from sensorium.assistants.capabilities import members_of, shipped_assistant
+from sensorium.assistants.router import AssistantRouter
+from sensorium.assistants.transcription import TranscriptionAssistant
 from sensorium.cli import main
-from sensorium.data import espeak
+from sensorium.data import collections as packages
+from sensorium.data.collections import espeak
 from sensorium.data.questions import questions_of
-from sensorium.data.sample import normalise
-from sensorium.data.sources import packages
+from sensorium.data.table.sample import normalise
 from sensorium.evals.speech import evaluate_transcripts
 from sensorium.media.encoding import write_medium
-from sensorium.tasks.assistant import Assistant
-from sensorium.tasks.composed import ComposedAssistant
-from sensorium.tasks.scenes import Plan, make_scenes
-from sensorium.tasks.sentences import as_sentence
-from sensorium.tasks.skills import members_of, shipped_assistant
-from sensorium.tasks.transcribe import Transcriber
 
 RATE_HZ = 16_000
 MOST_BYTES = 30_000_000
@@ -59,8 +59,8 @@ def test_it_is_small_has_cards_and_names_no_place_of_ours() -> None:
 
 def test_python_has_all_of_it() -> None:
     assistant = sm.load("assistant")
-    assert isinstance(assistant, ComposedAssistant)
-    assert {"ask", "caption", "transcribe", "translate", "draw", "speak"} <= set(assistant.skills)
+    assert isinstance(assistant, AssistantRouter)
+    assert {"ask", "caption", "transcribe", "translate", "draw", "speak"} <= set(assistant.capabilities)
     assert {"text", "image", "audio"} <= set(assistant.outputs)
 
 
@@ -123,7 +123,7 @@ def read_aloud(text: str, voice: str) -> media.Audio:
     return media.Audio(samples[:, None].astype(np.float32), RATE_HZ)
 
 
-def understanding(sound: media.Audio, own: Assistant, whisper: Transcriber) -> list[str]:
+def understanding(sound: media.Audio, own: Assistant, whisper: TranscriptionAssistant) -> list[str]:
     """What our recogniser hears in a short sound, and what Whisper hears with silence around it."""
     padded = media.Audio(np.pad(sound.mono(RATE_HZ), RATE_HZ // 2)[:, None], RATE_HZ)
     return [own.generate([sound], max_tokens=60).text, whisper.generate([padded]).text]

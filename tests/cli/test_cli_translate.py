@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from gguf_files import write_model
+from sensorium.assistants.assistant import Generation, write_config
+from sensorium.assistants.load import load_assistant
+from sensorium.assistants.translate import translate
 from sensorium.cli import main
-from sensorium.tasks.assistant import Generation, write_config
-from sensorium.tasks.load import load_assistant
-from sensorium.tasks.translating import translate
 from tiny_assistants import write_run
 
 

@@ -12,7 +12,7 @@ from sensorium.cli import main
 from sensorium.cli.app import _interrupted
 from sensorium.cli.parameters import check_result
 from sensorium.core.errors import SensoriumWarning, UsageError, warn
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 from tiny_assistants import write_picture, write_run, write_sound
 
 USAGE, NOT_FOUND, FAILED = 2, 4, 1
@@ -227,7 +227,7 @@ def test_an_interrupt_is_one_line_and_130(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import sensorium.data.prepare as prepare\n"
+        "import sensorium.data.ingest.prepare as prepare\n"
         "prepare.prepare = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
         "from sensorium.cli import main\n"
         f"sys.exit(main(['data', 'prepare', {str(tmp_path)!r}, '-o', 't.lance']))"

@@ -10,7 +10,7 @@ from torch import nn
 
 from sensorium.codecs import train_bpe
 from sensorium.core.types import Padded, Tokens, pad
-from sensorium.data.inputs import Input
+from sensorium.data.transforms import Input
 from sensorium.encoders import ENCODERS, Encoder
 from sensorium.media import Audio, Image, Text, Video
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich_rows import rich_sample
 
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from sensorium.data.sample import Caption, Clip, Sample
+from sensorium.data.table.sample import Caption, Clip, Sample
 
 
 def png(seed: int, width: int = 19, height: int = 17) -> bytes:

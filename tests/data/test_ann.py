@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sensorium.core.errors import TableError
-from sensorium.data import ann
-from sensorium.data.index import ExactIndex
+from sensorium.search import ann
+from sensorium.search.exact import ExactIndex
 
 
 def units(num: int, seed: int, width: int = 32) -> np.ndarray:

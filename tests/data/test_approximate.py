@@ -7,11 +7,12 @@ import pytest
 
 from sensorium.core.errors import NotFoundError, TableError, UsageError
 from sensorium.core.types import Embeddings
-from sensorium.data import ann
-from sensorium.data.approximate import ApproximateIndex, build_approximate, measure_recall, open_approximate
-from sensorium.data.index import inner_products
-from sensorium.data.sample import Caption, Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Caption, Sample
+from sensorium.data.table.table import Table
+from sensorium.search import ann
+from sensorium.search.approximate import ApproximateIndex, build_approximate, measure_recall, open_approximate
+from sensorium.search.exact import inner_products
+from sensorium.search.pool import gather
 
 WIDTH = 23
 
@@ -61,7 +62,7 @@ def check(index: ApproximateIndex, table: Table, queries: np.ndarray, k: int, al
 
     With all candidates scored, product quantisation hides nothing; a graph may still miss one.
     """
-    exact = table.pool("f").index
+    exact = gather(table, "f", None).index
     exact_scores, exact_positions = exact.search(queries, k, allowed)
     scores, positions = index.search(queries, k, allowed)
     assert scores.shape == exact_scores.shape
@@ -82,7 +83,7 @@ def test_with_all_probes_it_is_nearly_the_exact_search(indexed: Table) -> None:
 def test_only_allowed_vectors_are_found_and_all_of_them(
     indexed: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sensorium.data.approximate._READ_AT_MOST", 100)
+    monkeypatch.setattr("sensorium.search.approximate._READ_AT_MOST", 100)
     queries, random = units(31, 4), np.random.default_rng(5)
     for share in (0.0, 0.02, 0.3, 0.8):
         allowed = random.random(709) < share

@@ -7,9 +7,9 @@ from test_loader import INPUTS, loader
 
 from sensorium import media
 from sensorium.core.errors import UsageError
-from sensorium.data.blend import Blend
-from sensorium.data.decode import Decoder
-from sensorium.data.order import stream
+from sensorium.data.loading.decode import Decoder
+from sensorium.data.loading.mixup import Blend
+from sensorium.data.loading.order import stream
 
 CODES = np.array([5, 3, 5, 3, 5, 8, 5])
 ROWS = np.array([0, 1, 2, 5, 6])

@@ -9,11 +9,11 @@ import soundfile
 
 from sensorium.core.errors import FetchError, NotFoundError
 from sensorium.core.runtime import Progress, quiet
-from sensorium.data.measure import measure_rows
-from sensorium.data.sample import Caption, Clip, Sample
-from sensorium.data.sources import packages
-from sensorium.data.sources.packages import clipart, emoji, stamps
-from sensorium.data.sources.packages.languages import bcp47
+from sensorium.data import collections as packages
+from sensorium.data.collections import clipart, emoji, stamps
+from sensorium.data.collections.languages import bcp47
+from sensorium.data.curation.measure import measure_rows
+from sensorium.data.table.sample import Caption, Clip, Sample
 from tiny_world import draw_shape
 
 
@@ -152,7 +152,7 @@ class Pond:
 def pond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pond:
     monkeypatch.setenv("SENSORIUM_CACHE", str(tmp_path))
     pond = Pond()
-    monkeypatch.setitem(packages._COLLECTIONS, "pond", pond)
+    monkeypatch.setitem(packages.COLLECTIONS._builders, "pond", lambda: pond)
     return pond
 
 

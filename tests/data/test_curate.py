@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sensorium.core.errors import NotFoundError, TableError, UsageError
-from sensorium.data.curate import filter_rows, find_duplicates, write_rows
-from sensorium.data.dedup import near_hash, near_vector, same_key
-from sensorium.data.filters import Filters, clip_scores
-from sensorium.data.language import count_words, detect_language, matches
-from sensorium.data.measure import measure_rows
-from sensorium.data.phash import perceptual_hash
-from sensorium.data.sample import Caption, Clip, Sample
-from sensorium.data.summary import summarise
-from sensorium.data.table import Table
+from sensorium.data.curation.curate import filter_rows, find_duplicates, write_rows
+from sensorium.data.curation.dedup import near_hash, near_vector, same_key
+from sensorium.data.curation.filters import Filters, clip_scores
+from sensorium.data.curation.language import count_words, detect_language, matches
+from sensorium.data.curation.measure import measure_rows
+from sensorium.data.curation.phash import perceptual_hash
+from sensorium.data.table.sample import Caption, Clip, Sample
+from sensorium.data.table.summary import summarise
+from sensorium.data.table.table import Table
 
 
 def scene(seed: int, width: int = 211, height: int = 157) -> np.ndarray:
@@ -100,7 +100,7 @@ def test_near_hash_checks_its_bound() -> None:
 
 
 def test_near_vectors_equal_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensorium.data.dedup._BLOCK", 7)
+    monkeypatch.setattr("sensorium.data.curation.dedup._BLOCK", 7)
     rng = np.random.default_rng(3)
     vectors = rng.normal(size=(11, 5))[rng.integers(0, 11, 103)] + 0.15 * rng.normal(size=(103, 5))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)

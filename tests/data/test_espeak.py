@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sensorium.core.errors import UsageError
-from sensorium.data.espeak import has_voice, prepare, sounds, speak
+from sensorium.data.collections.espeak import has_voice, prepare, sounds, speak
 
 pytestmark = pytest.mark.network
 

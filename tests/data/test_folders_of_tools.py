@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sensorium.core.errors import SensoriumError
-from sensorium.data.prepare import Options, list_items
-from sensorium.data.sources import Failure, Item
-from sensorium.data.sources.folder import items
-from sensorium.data.sources.litter import pattern
+from sensorium.data.ingest.prepare import Options, list_items
+from sensorium.data.ingest.sources import Failure, Item
+from sensorium.data.ingest.sources.folder import items
+from sensorium.data.ingest.sources.litter import pattern
 
 WHEN = {"timestamp": "1500000000", "formatted": "Jul 14, 2017"}
 
@@ -214,7 +214,7 @@ def test_a_file_that_vanishes_while_it_is_listed_costs_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files(tmp_path, "a.jpg", "b.jpg", "c.txt", "d.txt")
-    from sensorium.data.sources import folder
+    from sensorium.data.ingest.sources import folder
 
     real = folder.file_blob
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.core.errors import UsageError
-from sensorium.data.index import ExactIndex, inner_products
+from sensorium.search.exact import ExactIndex, inner_products
 
 DTYPES = ["fp32", "bf16", "int8"]
 WIDTH = 37
@@ -78,7 +78,7 @@ def test_near_duplicates_are_told_apart(dtype: str) -> None:
 def test_scores_do_not_depend_on_the_company_of_a_query(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     index, queries = ExactIndex(units(5003, 1), dtype), units(11, 2)
     together = index.search(queries, 5)
-    monkeypatch.setattr("sensorium.data.index._SCORES_AT_ONCE", 5003 * 2)
+    monkeypatch.setattr("sensorium.search.exact._SCORES_AT_ONCE", 5003 * 2)
     for i in range(11):
         alone = index.search(queries[i : i + 1], 5)
         assert all(np.array_equal(x[i : i + 1], y) for x, y in zip(together, alone, strict=True))
@@ -148,7 +148,7 @@ def test_wrong_calls_are_refused() -> None:
 
 
 def test_the_format_follows_from_the_size(monkeypatch):
-    monkeypatch.setattr("sensorium.data.index.INT8_FROM", 503)
+    monkeypatch.setattr("sensorium.search.exact.INT8_FROM", 503)
     queries = units(3, 2)
     small, large = ExactIndex(units(502, 1)), ExactIndex(units(503, 1))
     assert (small.dtype, large.dtype) == ("fp32", "int8")

@@ -11,9 +11,9 @@ from PIL import Image as pillow
 
 from sensorium.codecs import Bpe, train_bpe
 from sensorium.core.errors import MediaError, UsageError
-from sensorium.data.inputs import AudioInput, ImageInput, TextInput, VideoInput
-from sensorium.data.inputs import image as image_module
-from sensorium.data.inputs.video import spread
+from sensorium.data.transforms import AudioInput, ImageInput, TextInput, VideoInput
+from sensorium.data.transforms import image as image_module
+from sensorium.data.transforms.video import spread
 from sensorium.media import Audio, Image, Text, Video
 
 TEXTS = ["a green frog sits by the pond", "two red apples", "the brown dog"] * 7

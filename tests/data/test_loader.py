@@ -10,11 +10,11 @@ from rich_rows import png, rich_sample
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import MediaBatch
-from sensorium.data.inputs import AudioInput, ImageInput
-from sensorium.data.loader import Loader
-from sensorium.data.order import LoaderState, Order, pick
-from sensorium.data.sample import Caption, Sample
-from sensorium.data.table import Table
+from sensorium.data.loading.loader import Loader
+from sensorium.data.loading.order import LoaderState, Order, pick
+from sensorium.data.table.sample import Caption, Sample
+from sensorium.data.table.table import Table
+from sensorium.data.transforms import AudioInput, ImageInput
 
 
 @dataclass(frozen=True)
@@ -227,9 +227,9 @@ def test_workers_leave_when_their_trainer_is_killed(rich_table: Table):
 
     code = (
         "import sys, time\n"
-        "from sensorium.data.inputs import ImageInput\n"
-        "from sensorium.data.loader import Loader\n"
-        "from sensorium.data.table import Table\n"
+        "from sensorium.data.transforms import ImageInput\n"
+        "from sensorium.data.loading.loader import Loader\n"
+        "from sensorium.data.table.table import Table\n"
         "if __name__ == '__main__':\n"
         "    table = Table.open(sys.argv[1])\n"
         "    inputs = {'image': ImageInput(size_px=16)}\n"

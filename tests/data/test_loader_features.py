@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from sensorium.core.errors import NotFoundError, UsageError
-from sensorium.data.feature_loader import FeatureLoader
-from sensorium.data.order import LoaderState
-from sensorium.data.vectors import Ragged
+from sensorium.data.loading.feature_loader import FeatureLoader
+from sensorium.data.loading.order import LoaderState
+from sensorium.data.table.vectors import Ragged
 
 
 def ragged(counts: list[int], dim: int) -> Ragged:

@@ -16,8 +16,8 @@ import pytest
 import sensorium.data
 from sensorium.core.errors import FetchError, NotFoundError
 from sensorium.core.files import sha256
-from sensorium.data import espeak
-from sensorium.data.packages import Package, fetch, weights
+from sensorium.data.collections import espeak
+from sensorium.data.collections.packages import Package, fetch, weights
 
 NONE = "0" * 64
 ORIGINAL_PATH = os.environ["PATH"]
@@ -163,7 +163,9 @@ def test_debian_package_takes_private_lists_where_the_system_has_none(tmp_path: 
 def test_two_processes_fetch_once(tmp_path: Path, clients: Path) -> None:
     archive = tarball(tmp_path / "frog-1.0.0.tgz", {"package/a": b"a"})
     install(clients, "npm", f"echo called >> {tmp_path}/log; sleep 0.3; cp {archive} .")
-    code = "from sensorium.data.packages import fetch_npm; print(fetch_npm('frog', '1.0.0', DIGEST))"
+    code = (
+        "from sensorium.data.collections.packages import fetch_npm; print(fetch_npm('frog', '1.0.0', DIGEST))"
+    )
     code = code.replace("DIGEST", repr(sha256(archive)))
     runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(2)]
     folders = {run.communicate()[0] for run in runs}

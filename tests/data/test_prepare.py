@@ -13,15 +13,15 @@ import soundfile
 from PIL import Image
 
 from sensorium.core.errors import NotFoundError, TableError, UsageError
-from sensorium.data import crew as crew_module
-from sensorium.data.crew import Crew
-from sensorium.data.phash import perceptual_hash
-from sensorium.data.prepare import Counts, Options, fill, prepare
-from sensorium.data.quarantine import Quarantine, read_failures
-from sensorium.data.sample import Region
-from sensorium.data.sources import Blob, Failure, Item
-from sensorium.data.table import Table
-from sensorium.data.validate import Outcome, validate
+from sensorium.data.curation.phash import perceptual_hash
+from sensorium.data.ingest import workers as crew_module
+from sensorium.data.ingest.errors import Quarantine, read_failures
+from sensorium.data.ingest.prepare import Counts, Options, fill, prepare
+from sensorium.data.ingest.sources import Blob, Failure, Item
+from sensorium.data.ingest.validate import Outcome, validate
+from sensorium.data.ingest.workers import Crew
+from sensorium.data.table.sample import Region
+from sensorium.data.table.table import Table
 from sensorium.media import Limits
 
 HERE = Options(num_workers=0)
@@ -207,7 +207,7 @@ def test_wrong_sources_are_told(tmp_path: Path) -> None:
 
 
 def test_batches_are_committed_as_they_fill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensorium.data.prepare.BATCH_ROWS", 3)
+    monkeypatch.setattr("sensorium.data.ingest.prepare.BATCH_ROWS", 3)
     table = Table.create(tmp_path / "t.lance")
 
     def stream() -> list[Item]:
@@ -237,7 +237,7 @@ def test_a_worker_that_hangs_or_dies_costs_one_row(tmp_path: Path, monkeypatch: 
     broken = tmp_path / "stand_in.py"
     broken.write_text(
         "import os, signal, time\n"
-        "from sensorium.data import crew\n"
+        "from sensorium.data.ingest import workers as crew\n"
         "real = crew.validate\n"
         "def validate(item, limits, isolate=False):\n"
         "    if item.uri == 'hang': time.sleep(60)\n"
@@ -401,7 +401,7 @@ def test_a_source_that_breaks_off_keeps_what_it_gave(tmp_path: Path, monkeypatch
         yield Item("0", texts=(("", "text"),))
         raise RuntimeError("gone")
 
-    monkeypatch.setattr("sensorium.data.sources.folder.items", breaking)
+    monkeypatch.setattr("sensorium.data.ingest.sources.folder.items", breaking)
     (tmp_path / "src").mkdir()
     counts = prepare(tmp_path / "src", tmp_path / "t.lance", HERE)
     assert counts == Counts(rows=1, added=1, failed=1, duplicates=0)
@@ -418,7 +418,7 @@ def test_a_source_that_is_refused_leaves_no_table(tmp_path: Path) -> None:
 def test_an_answer_that_cannot_be_read_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "stand_in.py"
     broken.write_text(
-        "from sensorium.data import crew\n"
+        "from sensorium.data.ingest import workers as crew\n"
         "real, write = crew.validate, crew._write\n"
         "def validate(item, limits, isolate=False):\n"
         "    if item.uri == 'raise': raise KeyError('odd')\n"

@@ -15,13 +15,13 @@ from PIL import Image
 
 from effort import NUM_KILLS
 from sensorium.core.errors import NotFoundError, TableError
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 
 NUM_ROWS = 600
 NUM_BAD = 20
 SCRIPT = (
     "import sys, time\n"
-    "from sensorium.data import prepare as module\n"
+    "from sensorium.data.ingest import prepare as module\n"
     "module.BATCH_ROWS = 7\n"
     "take = module._Run.take\n"
     "module._Run.take = lambda run, outcome: (time.sleep(0.02), take(run, outcome))\n"

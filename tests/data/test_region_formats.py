@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from sensorium.core.errors import MediaError
-from sensorium.data.prepare import Options, prepare
-from sensorium.data.quarantine import NAME
-from sensorium.data.sample import Region
-from sensorium.data.sources import Failure
-from sensorium.data.sources.annotation import checked_box
-from sensorium.data.sources.flickr30k_entities import read_sentence
-from sensorium.data.sources.refcoco import read_pickle
-from sensorium.data.table import Table
+from sensorium.data.ingest.errors import NAME
+from sensorium.data.ingest.prepare import Options, prepare
+from sensorium.data.ingest.sources import Failure
+from sensorium.data.ingest.sources.annotation import checked_box
+from sensorium.data.ingest.sources.flickr30k_entities import read_sentence
+from sensorium.data.ingest.sources.refcoco import read_pickle
+from sensorium.data.table.sample import Region
+from sensorium.data.table.table import Table
 
 DOG, CAT = (11.0, 13.0, 31.0, 43.0), (41.0, 5.0, 53.0, 17.0)
 CAPTION = "A dog and a cat."
@@ -198,7 +198,7 @@ def test_images_are_looked_for_where_told_and_nowhere_above(tmp_path: Path) -> N
     content = json.loads(src.read_text())
     content["images"][0]["file_name"] = "../elsewhere/a.png"
     src.write_text(json.dumps(content))
-    from sensorium.data.sources.coco import items
+    from sensorium.data.ingest.sources.coco import items
 
     (outcome,) = items(src, root=tmp_path / "c")
     assert isinstance(outcome, Failure)
@@ -239,7 +239,7 @@ ODD = [
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda value: str(type(value).__name__))
 def test_odd_values_cost_their_annotation_only(tmp_path: Path, odd: Any) -> None:
-    from sensorium.data.prepare import list_items
+    from sensorium.data.ingest.prepare import list_items
 
     picture(tmp_path / "a.png")
     good = {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4]}

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from sensorium.core.errors import TableError
-from sensorium.data import schema
-from sensorium.data.sample import Caption, Region, Sample
-from sensorium.data.store import Store
-from sensorium.data.table import ROWS, Table
+from sensorium.data.table import schema
+from sensorium.data.table.sample import Caption, Region, Sample
+from sensorium.data.table.store import Store
+from sensorium.data.table.table import ROWS, Table
 
 REGIONS = (
     Region("a red frog on a log", 0, 10, [(3.0, 5.5, 20.0, 31.0), (1.0, 2.0, 3.0, 4.0)]),

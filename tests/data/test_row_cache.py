@@ -5,8 +5,8 @@ import pytest
 import torch
 from test_loader import INPUTS, assert_equal, loader
 
-from sensorium.data.decode import Decoder
-from sensorium.data.row_cache import RowCache, num_bytes
+from sensorium.data.loading.decode import Decoder
+from sensorium.data.loading.row_cache import RowCache, num_bytes
 from sensorium.media import Audio, Image, Text, Video
 
 ROWS = np.arange(53)

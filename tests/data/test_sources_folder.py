@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from sensorium.core.errors import LimitError, MediaError, NotFoundError
-from sensorium.data.sources import Blob, Failure, Item
-from sensorium.data.sources.folder import items
-from sensorium.data.sources.item import file_blob
-from sensorium.data.sources.record import merge, read_record, read_texts
+from sensorium.data.ingest.sources import Blob, Failure, Item
+from sensorium.data.ingest.sources.folder import items
+from sensorium.data.ingest.sources.item import file_blob
+from sensorium.data.ingest.sources.record import merge, read_record, read_texts
 
 
 def png(seed: int = 0, width: int = 7, height: int = 5) -> bytes:

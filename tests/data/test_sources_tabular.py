@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
-from sensorium.data.sources import Failure, Item
-from sensorium.data.sources.cells import read_rows
-from sensorium.data.sources.tabular import decode_data_uri, items
+from sensorium.data.ingest.sources import Failure, Item
+from sensorium.data.ingest.sources.cells import read_rows
+from sensorium.data.ingest.sources.tabular import decode_data_uri, items
 
 
 def rows_of(path: Path, **options: object) -> list[Item]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sensorium.core.errors import NotFoundError, UsageError
-from sensorium.data.sources import Failure, Item
-from sensorium.data.sources.webdataset import expand, items, shards_in
+from sensorium.data.ingest.sources import Failure, Item
+from sensorium.data.ingest.sources.webdataset import expand, items, shards_in
 
 MEMBERS = {
     "./a/0001.jpg": b"first image",

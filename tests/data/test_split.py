@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorium.core.errors import UsageError
-from sensorium.data.split import split
+from sensorium.data.loading.split import split
 
 
 @given(st.lists(st.text(max_size=3), max_size=29), st.floats(0, 0.99), st.integers(0, 2**40))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensorium.data.language import surely_other
+from sensorium.data.curation.language import surely_other
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from rich_rows import rich_sample
 
 from sensorium.core.errors import NotFoundError, TableError, UsageError
-from sensorium.data import intake
-from sensorium.data.sample import Caption, Clip, Sample, normalise
-from sensorium.data.store import Store
-from sensorium.data.table import Table
+from sensorium.data.table import intake
+from sensorium.data.table.sample import Caption, Clip, Sample, normalise
+from sensorium.data.table.store import Store
+from sensorium.data.table.table import Table
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=11)
 blobs = st.none() | st.binary(max_size=31)
@@ -212,7 +212,7 @@ def test_a_creation_that_was_killed_can_be_repeated(tmp_path: Path):
 
 
 def test_a_second_writer_is_refused(rich_table, monkeypatch):
-    monkeypatch.setattr("sensorium.data.store.LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr("sensorium.data.table.store.LOCK_WAIT_S", 0.05)
     other = Table.open(rich_table.path)
 
     def while_writing():

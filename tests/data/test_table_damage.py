@@ -14,10 +14,10 @@ from rich_rows import rich_sample
 
 from sensorium.core.errors import SensoriumError, StorageError, TableError
 from sensorium.core.files import storage_error, write_atomic
-from sensorium.data.quarantine import Quarantine
-from sensorium.data.sample import Caption, Clip, Region, Sample
-from sensorium.data.sources.item import Failure
-from sensorium.data.table import Table
+from sensorium.data.ingest.errors import Quarantine
+from sensorium.data.ingest.sources.item import Failure
+from sensorium.data.table.sample import Caption, Clip, Region, Sample
+from sensorium.data.table.table import Table
 from sensorium.models import checkpoint
 
 
@@ -101,8 +101,8 @@ def test_a_filter_that_fails_on_a_value_is_the_mistake_of_the_filter(rich_table:
 
 @pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"[" * 100_000, b'{"f": {"path": 3, "languages": 1}}'])
 def test_a_ledger_of_errors_or_models_that_is_damaged_is_as_good_as_none(table: Path, damage: bytes) -> None:
-    from sensorium.data.quarantine import read_failures
-    from sensorium.tasks.ledger import read_ledger
+    from sensorium.data.ingest.errors import read_failures
+    from sensorium.search.embedding_log import read_ledger
 
     (table / "models.json").write_bytes(damage)
     (table.parent / "errors.jsonl").write_bytes(damage + b"\n")
@@ -115,8 +115,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from sensorium.core.errors import StorageError
-from sensorium.data.sample import Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.table import Table
 
 table = Table.open(sys.argv[1])
 values = np.random.default_rng(0).standard_normal((60, 997)).astype(np.float32)

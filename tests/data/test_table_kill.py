@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from effort import NUM_KILLS
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 
 SCRIPT = """
 import sys
 import numpy as np
-from sensorium.data import intake
-from sensorium.data.sample import Sample
-from sensorium.data.table import Table
+from sensorium.data.table import intake
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.table import Table
 
 path, count = sys.argv[1], int(sys.argv[2])
 intake.BATCH_ROWS = 7

@@ -7,8 +7,8 @@ import pytest
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import Embeddings
-from sensorium.data.sample import Caption, Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Caption, Sample
+from sensorium.data.table.table import Table
 
 
 def unit(values: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from rich_rows import rich_sample
 
 from sensorium.core.errors import NotFoundError, TableError, UsageError
-from sensorium.data.table import Table
+from sensorium.data.table.table import Table
 
 NAME = "image:cnn:9f3a"
 

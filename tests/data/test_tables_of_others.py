@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorium.core.errors import MediaError, SensoriumError, UsageError
-from sensorium.data.sources import Failure, Item, cells, delimited
-from sensorium.data.sources.arrow_values import plain_values
-from sensorium.data.sources.cells import Row, read_rows
-from sensorium.data.sources.tabular import items
+from sensorium.data.ingest.sources import Failure, Item, cells, delimited
+from sensorium.data.ingest.sources.arrow_values import plain_values
+from sensorium.data.ingest.sources.cells import Row, read_rows
+from sensorium.data.ingest.sources.tabular import items
 
 
 def cells_of(path: Path) -> list[dict[str, object] | str]:

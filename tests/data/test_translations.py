@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorium.data.packages import Package
-from sensorium.data.sample import Caption, Sample
-from sensorium.data.sources.packages import translations
-from sensorium.data.sources.packages.gettext import plain_pairs, read_catalogue
-from sensorium.data.sources.packages.translations import (
+from sensorium.data.collections import translations
+from sensorium.data.collections.gettext import plain_pairs, read_catalogue
+from sensorium.data.collections.packages import Package
+from sensorium.data.collections.translations import (
     Catalogues,
     distinct,
     of_catalogues,
     of_cldr,
     of_stamps,
 )
+from sensorium.data.table.sample import Caption, Sample
 
 
 def catalogue(pairs: dict[str, str], order: str = "<") -> bytes:

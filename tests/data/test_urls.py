@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from sensorium.core.errors import UsageError
-from sensorium.data.sources import Blob, Failure, Item
-from sensorium.data.sources import http as fetching
-from sensorium.data.sources.http import Bounds, Refusal, get, is_public, refusing_directive
-from sensorium.data.sources.urls import Fetcher, Politeness, items
+from sensorium.data.ingest.sources import Blob, Failure, Item
+from sensorium.data.ingest.sources import http as fetching
+from sensorium.data.ingest.sources.http import Bounds, Refusal, get, is_public, refusing_directive
+from sensorium.data.ingest.sources.urls import Fetcher, Politeness, items
 
 LOCAL = Bounds(max_bytes=10_007, timeout_s=60.0, allow_private=True)
 QUICK = Politeness(delay_s=0.0, backoff_s=0.01, timeout_s=60.0, allow_private=True)

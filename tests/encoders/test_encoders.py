@@ -8,7 +8,7 @@ from torch import nn
 from sensorium.codecs import train_bpe
 from sensorium.core.errors import ConfigError, NotFoundError, UsageError
 from sensorium.core.types import Padded, pad
-from sensorium.data.inputs import ImageInput, VideoInput
+from sensorium.data.transforms import ImageInput, VideoInput
 from sensorium.encoders import ENCODERS
 from sensorium.nn.pooling import masked_mean
 

@@ -5,7 +5,6 @@ import sacrebleu
 
 from sensorium.core.errors import UsageError
 from sensorium.evals.translation import evaluate_translations
-from sensorium.models.glossary import Glossary
 
 TEXTS = ["une grenouille rouge", "un hibou dans un arbre", "deux clés bleues sur la table"]
 
@@ -41,39 +40,3 @@ def test_a_resample_without_any_match_is_no_accident() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="1 translations for 2 references"):
         evaluate_translations(["a"], ["a", "b"], language="fr")
-
-
-def test_the_glossary_takes_the_longest_phrase_and_copies_the_rest() -> None:
-    colours = [("red", "rouge"), ("red", "rouges"), ("red", "rouges")]
-    known = Glossary([("fire", "feu"), ("Fire engine.", "camion de pompiers."), *colours, ("ein", "a")])
-    assert known("A red fire engine; FIRE!") == "A rouges camion de pompiers; feu!"
-    assert known("red fire engine") == "rouges camion de pompiers"
-    assert (known(""), len(known)) == ("", 4)
-    assert Glossary([("青蛙", "frog"), ("绿", "green")])("绿青蛙。") == "green frog。"
-    assert Glossary([("frog", "青蛙"), ("green", "绿")])("green frog, old") == "绿青蛙, old"
-    assert Glossary([("青蛙。", "A frog.")])("一青蛙") == "一 A frog"
-
-
-def test_a_glossary_can_forget_one_pair_and_be_kept() -> None:
-    pairs = [("a frog", "une grenouille"), ("frog", "grenouille"), ("frog", "grenouille"), ("frog", "raine")]
-    known = Glossary.from_json(Glossary(pairs).to_json())
-    assert known("A frog.", without="une grenouille.") == "A grenouille."
-    assert known("A frog", without="quelque chose") == "une grenouille"
-    assert known("frog", without="grenouille") == "grenouille"  # once more, and as often as the other
-    assert Glossary(pairs[:1])("a frog", without="une grenouille") == "a frog"
-    assert (len(known), known("frogs  ")) == (2, "frogs  ")
-
-
-def test_words_of_longer_texts_are_learned_and_phrases_come_first() -> None:
-    pairs = [
-        ("a red frog", "une grenouille rouge"),
-        ("the frog", "la grenouille"),
-        ("a red key", "une clé rouge"),
-    ]
-    known = Glossary.from_json(Glossary.learned(pairs).to_json())
-    assert known("a key.") == "une clé."
-    assert known("the frog") == "la grenouille"
-    assert known("a blue frog", without="x") == "une blue grenouille"
-    assert Glossary(pairs)("a key.") == "a key."
-    stops = [("青！", "frog!"), ("红！", "red!"), ("绿", "green!"), ("青", "frog")]
-    assert Glossary.learned(stops)("青 蓝！") == "frog 蓝!"  # a stop stands for no word, nor a word for it

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sensorium.core.errors import UsageError
-from sensorium.tasks.subtitles import TimedWord, to_json, to_labels, to_srt, to_textgrid, to_vtt
+from sensorium.media.timed_text import TimedWord, to_json, to_labels, to_srt, to_textgrid, to_vtt
 
 EXAMPLES = int(os.environ.get("SENSORIUM_FUZZ_EXAMPLES", "120"))
 HOSTILE = [

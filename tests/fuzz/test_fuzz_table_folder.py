@@ -23,11 +23,11 @@ from rich_rows import rich_sample
 
 from sensorium.core.errors import SensoriumError
 from sensorium.core.types import Embeddings
-from sensorium.data.approximate import build_approximate
-from sensorium.data.quarantine import read_failures
-from sensorium.data.summary import summarise
-from sensorium.data.table import Table
-from sensorium.tasks.ledger import note_model, read_ledger
+from sensorium.data.ingest.errors import read_failures
+from sensorium.data.table.summary import summarise
+from sensorium.data.table.table import Table
+from sensorium.search.approximate import build_approximate
+from sensorium.search.embedding_log import note_model, read_ledger
 
 EXAMPLES = int(os.environ.get("SENSORIUM_FUZZ_EXAMPLES", "25"))
 WIDTH, ROWS, MORE = 23, 520, 47

@@ -19,9 +19,9 @@ from bounded import BoundedReader, assert_sound
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sensorium.data.prepare import Options, list_items
-from sensorium.data.sources import Failure, Item
-from sensorium.data.sources.lines import is_unicode
+from sensorium.data.ingest.prepare import Options, list_items
+from sensorium.data.ingest.sources import Failure, Item
+from sensorium.data.ingest.sources.lines import is_unicode
 
 EXAMPLES = int(os.environ.get("SENSORIUM_FUZZ_EXAMPLES", "25"))
 bounded = settings(

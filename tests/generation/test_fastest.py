@@ -5,7 +5,7 @@ import pytest
 from gguf_files import random_model
 from sensorium.core.errors import UsageError
 from sensorium.generation import PlainDecoder, fastest, fastest_decoder
-from sensorium.generation.machine.decoder import CompiledDecoder
+from sensorium.generation.cpu.decoder import CompiledDecoder
 
 
 def test_machine_code_is_taken_where_it_can_be() -> None:

@@ -11,7 +11,7 @@ from sensorium.generation import Completion, Engine, Feed, PlainDecoder, Request
 from sensorium.generation.guided import GuidedDecoder
 from sensorium.generation.multimodal import engine_of, requests
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.writing import Lesson, Sequel, padded
+from sensorium.models.sequences import Lesson, Sequel, padded
 
 ASKED = ["a big frog", "", "the sun"]
 PICTURE = {"image": {"num_codes": 19, "width": 16, "num_heads": 2, "depth": 1}}

@@ -8,7 +8,7 @@ numba = pytest.importorskip("numba")
 from numba.core import types  # noqa: E402
 from numba.extending import intrinsic  # noqa: E402
 
-from sensorium.generation.machine import lanes  # noqa: E402
+from sensorium.generation.cpu import simd as lanes  # noqa: E402
 
 
 def compile_product(name: str, kind: object):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny_decoders import some_prompts
 
-from sensorium.align.kernels import usable
 from sensorium.core.errors import UsageError
+from sensorium.core.jit import usable
 from sensorium.generation import Engine, Feed, PlainDecoder, Request, Sampling
-from sensorium.generation.machine import kernels
-from sensorium.generation.machine.decoder import _COUNTER, CompiledDecoder
-from sensorium.generation.machine.packing import Format, rounded
+from sensorium.generation.cpu import kernels
+from sensorium.generation.cpu.decoder import _COUNTER, CompiledDecoder
+from sensorium.generation.cpu.weights import Format, rounded
 from sensorium.models.language_model import LanguageModel, LanguageModelConfig
 from sensorium.nn.block import BlockConfig
 

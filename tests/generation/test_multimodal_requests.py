@@ -6,7 +6,7 @@ import torch
 from multimodal_world import build, media
 from sensorium.generation.multimodal import engine_of, requests
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.writing import Lesson, Sequel, padded
+from sensorium.models.sequences import Lesson, Sequel, padded
 
 ASKED = ["a big frog", "", "the sun"]
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sensorium.align.grounding import late_interaction
 from sensorium.core.errors import UsageError
 from sensorium.losses.late_interaction import filip, similarities
+from sensorium.nn.matching import late_interaction
 
 
 def unit(*shape: int, seed: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ import pytest
 from sensorium import media
 from sensorium.media.audio_blocks import audio_blocks
 from sensorium.media.frames import frames, frames_at, sound
-from sensorium.tasks.reel import write_reel
+from sensorium.video.reel import write_reel
 from tiny_films import SOUND_HZ, beeps
 
 ALL = media.Limits(video_frames=10_000)

@@ -10,7 +10,8 @@ import specimens
 
 from sensorium import media
 from sensorium.core.errors import LimitError, MediaError
-from sensorium.media import sandbox, wire
+from sensorium.media import sandbox
+from sensorium.media import serialize as wire
 from sensorium.media.source import Source
 
 ALL = [

@@ -6,7 +6,7 @@ import torch
 from sensorium.models.adapters import adapter_names, add_low_rank, with_memory
 from sensorium.models.language_model import LanguageModel, LanguageModelConfig
 from sensorium.nn.block import BlockConfig
-from sensorium.nn.lora import LowRank, adapt, merge
+from sensorium.nn.lora import LoRALinear, adapt, merge
 
 V, D, M, S, N, DEPTH = 31, 24, 13, 7, 11, 5
 BLOCK = BlockConfig(
@@ -62,7 +62,7 @@ def test_low_rank_is_its_equation_and_merges() -> None:
     weight = layers["query"].weight.detach().clone()
     assert adapt(layers, ["query"], rank=3, alpha=6.0) == 1
     adapter = layers["query"].double()
-    assert isinstance(adapter, LowRank)
+    assert isinstance(adapter, LoRALinear)
     torch.nn.init.normal_(adapter.up)
     x = torch.randn(4, 7, dtype=torch.float64)
     expected = x @ (weight + 2 * adapter.up @ adapter.down).T + adapter.base.bias

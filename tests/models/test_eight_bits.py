@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.models.eight_bits import packed, unpacked
+from sensorium.models.int8 import packed, unpacked
 
 
 @given(st.integers(0, 2**31), st.floats(-6, 3), st.sampled_from([(64, 33), (32, 8, 3, 3), (3, 700)]))

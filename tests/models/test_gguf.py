@@ -34,7 +34,11 @@ from sensorium.models.pretrained.rope import read_rope
 from sensorium.models.pretrained.text_model import load_gguf
 from sensorium.nn.position import Rotary
 
-KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1")
+KINDS = {
+    "F32": 0.0, "F16": 0.001, "BF16": 0.01, "Q8_0": 0.01, "Q5_0": 0.06, "Q5_1": 0.06, "Q4_0": 0.12,
+    "Q4_1": 0.12, "MXFP4": 0.12, "TQ1_0": 1.0, "TQ2_0": 1.0,
+}  # fmt: skip
+"""Types that the package `gguf` also writes, with the largest mean error of normal values."""
 
 
 def values_of(*shape: int, seed: int = 0) -> np.ndarray:
@@ -43,26 +47,67 @@ def values_of(*shape: int, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_blocks_decode_as_the_reference_decodes_them(kind: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "a.gguf", {"x": values_of(7, 96), "y": values_of(5)}, kind)
+    path = write(tmp_path / "a.gguf", {"x": values_of(7, 768), "y": values_of(5)}, kind)
     ours = read_gguf(path)
     for tensor in gguf.GGUFReader(path).tensors:
         expected = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         np.testing.assert_array_equal(ours.tensors[tensor.name].decode(), expected)
     assert ours.tensors["x"].kind.name == kind
+    error = np.abs(ours.tensors["x"].decode() - values_of(7, 768))
+    assert error.mean() <= KINDS[kind]
 
 
-def test_q6_k_decodes_as_the_reference_decodes_it(tmp_path: Path) -> None:
-    raw = np.random.default_rng(1).integers(0, 256, size=(3, 420), dtype=np.uint8)
-    for block in (0, 210):
-        raw[:, block + 208 : block + 210] = np.float16([0.37]).view(np.uint8)
-    writer = gguf.GGUFWriter(tmp_path / "a.gguf", "llama")
-    writer.add_tensor("x", raw, raw_dtype=gguf.GGMLQuantizationType.Q6_K)
+def write_raw(path: Path, raw: np.ndarray, kind: str) -> Path:
+    """Write a file of one tensor whose blocks are given."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tensor("x", raw, raw_dtype=gguf.GGMLQuantizationType[kind])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    expected = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType.Q6_K)
-    np.testing.assert_array_equal(read_gguf(tmp_path / "a.gguf").tensors["x"].decode(), expected)
+    return path
+
+
+@pytest.mark.parametrize("kind", [
+    "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS",
+    "IQ3_S", "IQ4_NL", "IQ4_XS",
+])  # fmt: skip
+def test_blocks_that_are_only_read_decode_as_the_reference_decodes_them(kind: str, tmp_path: Path) -> None:
+    one = gguf.GGMLQuantizationType[kind]
+    num_bytes = 2 * gguf.GGML_QUANT_SIZES[one][1]
+    raw = np.random.default_rng(1).integers(0, 256, size=(3, num_bytes), dtype=np.uint8)
+    with np.errstate(all="ignore"):
+        expected = gguf.quants.dequantize(raw, one)
+    read = read_gguf(write_raw(tmp_path / "a.gguf", raw, kind)).tensors["x"].decode()
+    np.testing.assert_array_equal(read, expected)
+    assert read.shape == (3, 2 * gguf.GGML_QUANT_SIZES[one][0])
+
+
+def test_k_blocks_are_what_the_formulas_of_llama_cpp_say(tmp_path: Path) -> None:
+    """Closed forms: constant scales and quants, worked out by hand from ggml-quants.c."""
+    half = np.float16([0.5]).view(np.uint8).tolist()
+    cases = {
+        "Q4_K": ([*half, *half] + [1] * 12 + [0x53] * 128, (0.5 * 1 * 3 - 0.5, 0.5 * 1 * 5 - 0.5)),
+        "Q6_K": ([0x21] * 128 + [0] * 64 + [2] * 16 + half, (0.5 * 2 * (1 - 32), 0.5 * 2 * (2 - 32))),
+        "Q2_K": (
+            [0x13] * 16 + [0b11_10_01_00] * 64 + [*half, *half],
+            (0 - 0.5, 1.5 - 0.5, 3 - 0.5, 4.5 - 0.5),
+        ),
+    }
+    for kind, (block, expected) in cases.items():
+        raw = np.array([block], np.uint8)
+        read = read_gguf(write_raw(tmp_path / f"{kind}.gguf", raw, kind)).tensors["x"].decode()
+        found = read[0, : 128 if kind != "Q4_K" else 64]
+        assert set(found.tolist()) == set(expected), kind
+
+
+def test_decoded_values_may_be_changed_and_the_file_stays(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gguf", {"x": values_of(3, 32)}, "F32")
+    whole = path.read_bytes()
+    values = read_gguf(path).tensors["x"].decode()
+    values[:] = 0
+    assert path.read_bytes() == whole
+    np.testing.assert_array_equal(read_gguf(path).tensors["x"].decode(), values_of(3, 32))
 
 
 def test_metadata_of_every_type_are_read(tmp_path: Path) -> None:
@@ -117,14 +162,10 @@ def test_refusals_name_what_is_wrong(tmp_path: Path) -> None:
     path.write_bytes(b"GGUF" + struct.pack("<IQQ", 1, 0, 0))
     with pytest.raises(CheckpointError, match="version 1, expected one of"):
         read_gguf(path)
-    writer_kind = gguf.GGMLQuantizationType.Q5_0
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_tensor("x", gguf.quants.quantize(values_of(3, 32), writer_kind), raw_dtype=writer_kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    with pytest.raises(CheckpointError, match=r"'x' is of quantisation type 6 \(Q5_0\); supported: F32, F16"):
+    write_raw(path, np.zeros((3, 292), np.uint8), "Q8_K")
+    with pytest.raises(
+        CheckpointError, match=r"'x' is of quantisation type 15 \(Q8_K\); supported: F32, F16"
+    ):
         read_gguf(path)
 
 

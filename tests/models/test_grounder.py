@@ -10,12 +10,12 @@ import torch
 from region_world import config_values, small_grounder, square_sample
 from sensorium.core.errors import CheckpointError, ConfigError
 from sensorium.core.types import Padded
-from sensorium.data.sample import Region
+from sensorium.data.table.sample import Region
+from sensorium.grounding.batches import collate, prepare_row
 from sensorium.models.checkpoint import load, save
 from sensorium.models.grounder import Found, Grounder, GrounderConfig, PhraseBatch, centres
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.training.grounding import Grounding
-from sensorium.training.regions import collate, prepare_row
+from sensorium.training.grounding.criterion import Grounding
 
 
 def batch_of(model: Grounder, numbers: list[int], extra_text: str = "") -> PhraseBatch:

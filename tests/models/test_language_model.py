@@ -19,7 +19,7 @@ CONFIGS = {
         vocab_size=V, block=BLOCK.model_copy(update={"memory_dim": M}), depth=5, memory_every=2
     ),
     "paced": LanguageModelConfig(
-        vocab_size=V, block=BLOCK.model_copy(update={"memory_dim": M, "memory_pace": 0.3}), depth=2
+        vocab_size=V, block=BLOCK.model_copy(update={"memory_dim": M, "memory_diagonal_slope": 0.3}), depth=2
     ),
     "learned": LanguageModelConfig(
         vocab_size=V, block=BLOCK.model_copy(update={"rotary_axes": 0}), depth=2, num_positions=N

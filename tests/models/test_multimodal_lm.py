@@ -11,9 +11,9 @@ from sensorium.core.errors import ConfigError, UsageError
 from sensorium.core.types import MediaBatch, Padded, Tokens
 from sensorium.losses import next_id_loss
 from sensorium.models.checkpoint import load, save
+from sensorium.models.decoder import Writer, WriterConfig
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.writer import Writer, WriterConfig
-from sensorium.models.writing import Lesson, Sequel, packed, padded
+from sensorium.models.sequences import Lesson, Sequel, packed, padded
 
 MODES = ["memory", "prefix"]
 

@@ -9,7 +9,7 @@ from multimodal_world import BPE, D, build, lesson
 from sensorium.codecs.bpe import Bpe
 from sensorium.codecs.chat import Chat
 from sensorium.losses import next_id_loss
-from sensorium.models import writer
+from sensorium.models import decoder as writer
 from sensorium.models.checkpoint import load, read_tensors, save
 from sensorium.models.language_model import LanguageModel, LanguageModelConfig
 from sensorium.models.multimodal_lm import MultimodalLM

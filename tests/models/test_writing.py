@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.losses import IGNORED
-from sensorium.models.writing import Sequel, Writing, packed, padded
+from sensorium.models.sequences import Sequel, Writing, packed, padded
 
 ids = st.lists(st.integers(3, 40), max_size=7)
 parts = st.lists(st.tuples(ids, ids, st.integers(0, 5)), min_size=1, max_size=9)

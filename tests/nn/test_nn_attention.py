@@ -156,7 +156,7 @@ def test_heads_that_do_not_divide_are_refused() -> None:
 def test_what_is_read_along_is_seen_near_a_line() -> None:
     """With nothing in queries and keys, the shares are those of the docstring's term alone."""
     torch.manual_seed(5)
-    attention = Attention(12, 3, source_dim=7, pace=1.7).double()
+    attention = Attention(12, 3, source_dim=7, diagonal_slope=1.7).double()
     with torch.no_grad():
         attention.key.weight.zero_()
         attention.key.bias.zero_()

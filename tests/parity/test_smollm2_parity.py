@@ -7,7 +7,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from sensorium.codecs.chat import Message
 from sensorium.codecs.pieces import ids_of
-from sensorium.data.packages import weights
+from sensorium.data.collections.packages import weights
 from sensorium.generation import Engine, PlainDecoder, Request
 from sensorium.models.pretrained.text_model import TextModel, load_gguf
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from sensorium.core.errors import UsageError
-from sensorium.data.sample import Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.table import Table
+from sensorium.models import embed
+from sensorium.models.embed import embed_rows, embed_table, fields_of
+from sensorium.models.feature_cache import cache_features
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.tasks import embed
-from sensorium.tasks.embed import embed_rows, embed_table, fields_of
-from sensorium.training.features import cache_features
 
 
 def test_every_field_gets_its_vectors_and_they_equal_those_of_single_items(

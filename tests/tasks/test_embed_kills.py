@@ -12,10 +12,10 @@ import pytest
 from word_model import png
 
 from effort import NUM_KILLS
-from sensorium.data.sample import Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.table import Table
+from sensorium.models.embed import embed_rows
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.tasks.embed import embed_rows
 
 NUM_ROWS = 6007
 

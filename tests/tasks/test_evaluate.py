@@ -7,12 +7,12 @@ import pytest
 from sensorium.cli import main
 from sensorium.core.config import to_toml
 from sensorium.core.errors import SensoriumError, SensoriumWarning, UsageError
-from sensorium.data.sample import Caption, Sample
-from sensorium.data.split import split
-from sensorium.data.table import Table
+from sensorium.data.loading.split import split
+from sensorium.data.table.sample import Caption, Sample
+from sensorium.data.table.table import Table
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.tasks.classify import classify, read_labels
-from sensorium.tasks.evaluate import evaluate_run, held_out, label_words
+from sensorium.search.classify import classify, read_labels
+from sensorium.training.evaluate import evaluate_run, held_out, label_words
 from sensorium.training.recipe import Recipe
 from tiny_world import TINY_NAMES, draw_shape
 

@@ -9,10 +9,10 @@ import torch
 from region_world import small_grounder, square_sample
 from sensorium import media
 from sensorium.core.errors import UsageError
-from sensorium.data.sample import Region
-from sensorium.tasks.boxes_picture import draw_boxes
-from sensorium.tasks.ground import NUM_BOXES, Located, find_phrases, given_phrases, locate, noun_phrases
-from sensorium.training.regions import prepare_row
+from sensorium.data.table.sample import Region
+from sensorium.grounding.batches import prepare_row
+from sensorium.grounding.draw import draw_boxes
+from sensorium.grounding.predict import NUM_BOXES, Located, find_phrases, given_phrases, locate, noun_phrases
 
 
 def image(number: int = 0) -> media.Image:

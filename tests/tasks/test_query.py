@@ -6,8 +6,8 @@ from word_model import THINGS, WordModel
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import Embedder
-from sensorium.data.table import Table
-from sensorium.tasks.query import Term, describe, find_row, parse_terms, query_vector, read_vector
+from sensorium.data.table.table import Table
+from sensorium.search.parse import Term, describe, find_row, parse_terms, query_vector, read_vector
 
 
 def vector_of(words: list[str], model: Embedder | None, table: Table) -> np.ndarray:

@@ -7,13 +7,13 @@ from PIL import Image
 from word_model import THINGS, WordModel
 
 from sensorium.core.errors import NotFoundError, UsageError
-from sensorium.data.relevance import Background
-from sensorium.data.sample import Caption, Sample
-from sensorium.data.table import Table
-from sensorium.tasks.gallery import write_gallery
-from sensorium.tasks.ledger import check_languages, latest_model, note_model, read_ledger
-from sensorium.tasks.query import Term, parse_terms
-from sensorium.tasks.search import SearchRequest, Space, find
+from sensorium.data.table.sample import Caption, Sample
+from sensorium.data.table.table import Table
+from sensorium.search.embedding_log import check_languages, latest_model, note_model, read_ledger
+from sensorium.search.gallery import write_gallery
+from sensorium.search.parse import Term, parse_terms
+from sensorium.search.relevance import Background
+from sensorium.search.search import SearchRequest, Space, find
 
 
 def names(found: object) -> list[str]:

@@ -8,8 +8,8 @@ from small_tables import sound
 
 from region_world import SIDE, square_sample
 from sensorium.data.questions import KEY, Question, to_meta
-from sensorium.data.sample import Caption, Clip, Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Caption, Clip, Sample
+from sensorium.data.table.table import Table
 
 FRENCH = {"red": "rouge", "green": "vert", "blue": "bleu"}
 

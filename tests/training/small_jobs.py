@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from sensorium.data.feature_loader import FeatureLoader
-from sensorium.data.vectors import Ragged
+from sensorium.data.loading.feature_loader import FeatureLoader
+from sensorium.data.table.vectors import Ragged
 from sensorium.models.checkpoint import read_tensors
 from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig
 from sensorium.training.loop import Job

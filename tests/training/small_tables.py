@@ -9,8 +9,8 @@ import soundfile
 from PIL import Image, ImageDraw
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from sensorium.data.sample import Caption, Clip, Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Caption, Clip, Sample
+from sensorium.data.table.table import Table
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "black": (10, 10, 10)}
 SHAPES = ("disc", "box")

@@ -14,14 +14,14 @@ from sensorium.cli import main
 from sensorium.codecs import AudioFsq, ImageFsq
 from sensorium.codecs.contract import Reconstructed, Signals
 from sensorium.core.errors import ConfigError, TrainingError
-from sensorium.data.sample import Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.table import Table
 from sensorium.losses.pictures import enlarge, laplacian_pyramid, pyramid_l1
 from sensorium.models.checkpoint import load
-from sensorium.tasks.train import train
-from sensorium.training.codec import CodecLoss, CodecRecipe, PictureFidelity
-from sensorium.training.codec_batches import PictureBatches, Sound, SoundBatches
+from sensorium.training.codec.batches import PictureBatches, Sound, SoundBatches
+from sensorium.training.codec.recipe import CodecLoss, CodecRecipe, PictureFidelity
 from sensorium.training.recipe import recipes_dir
+from sensorium.training.train import train
 
 SMALL_SOUNDS = {
     **{"num_mels": 20, "encoder_dim": 6, "decoder_dim": 10},

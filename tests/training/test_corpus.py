@@ -7,8 +7,8 @@ import pytest
 from small_tables import PAIRS, make_table, picture
 
 from sensorium.core.errors import ConfigError, NotFoundError
-from sensorium.data.sample import Caption, Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Caption, Sample
+from sensorium.data.table.table import Table
 from sensorium.training.corpus import open_corpus
 from sensorium.training.recipe import DataConfig
 

@@ -8,12 +8,12 @@ import torch
 from small_tables import locked_recipe, make_table, picture, samples
 
 from sensorium import media
-from sensorium.data.sample import Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.table import Table
+from sensorium.models import feature_cache as features
+from sensorium.models.feature_cache import cache_features, encode_items, feature_name
 from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig
 from sensorium.models.tower import Tower
-from sensorium.training import features
-from sensorium.training.features import cache_features, encode_items, feature_name
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from small_tables import PAIRS, picture, sound, tokenizer_json
 
 from sensorium.cli import main
 from sensorium.core.errors import SensoriumWarning, TrainingError
-from sensorium.data.sample import Caption, Clip, Sample
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Caption, Clip, Sample
+from sensorium.data.table.table import Table
 from sensorium.models.checkpoint import load
 from sensorium.training.fields import fitted, rows_of, say_what_trains
 from sensorium.training.recipe import Recipe, read_recipe

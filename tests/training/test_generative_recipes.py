@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from small_courses import lesson_table
 
+from composed_world import lexicon_extension
 from region_world import SIDE, tokenizer_json
 from sensorium.cli import main
 from sensorium.codecs.bpe import Bpe
 from sensorium.codecs.chat import Chat
 from sensorium.core.config import to_toml
-from sensorium.models import writer
+from sensorium.models import decoder as writer
 from sensorium.models.checkpoint import load, save
 from sensorium.models.language_model import LanguageModel, LanguageModelConfig
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.pretrained.text_model import TextModel
 from sensorium.nn.block import BlockConfig
-from sensorium.tasks import generative_model
 from sensorium.training.recipe import recipes_dir
 from tiny_assistants import audio_codec, image_codec, write_picture, write_sound
 
@@ -48,14 +48,14 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     layout = "{% for m in messages %}<start>{{ m.content }}<end>{% endfor %}<start>"
     found = TextModel(model, tokenizer, Chat(tokenizer, layout), frozenset({2}), 64)
     monkeypatch.setattr(writer, "open_text_model", lambda name: found)
-    monkeypatch.setattr(generative_model, "words", lambda progress: ["red", "squares"])
+    monkeypatch.setattr(lexicon_extension, "words", lambda progress: ["red", "squares"])
     return tmp_path
 
 
 def miniature(name: str, parts: Path) -> Path:
     """The recipe over the tiny table, its sizes made small."""
     values = tomllib.loads((recipes_dir() / f"{name}.toml").read_text())
-    letters = "lexicon" in values["model"]
+    letters = "lexicon" in values["model"].get("extensions", {})
     values["data"] |= {"vocab_size": 260 if letters else 300, "max_measured": 3, "max_written": 2}
     for one in values["data"]["tasks"]:
         one |= {"table": str(parts / "t.lance"), "test": {"source": "squares-test"}}
@@ -77,7 +77,7 @@ def miniature(name: str, parts: Path) -> Path:
 
 def marked(name: str) -> object:
     """A lexicon asks espeak-ng how the words of a list sound."""
-    has_lexicon = "[model.lexicon]" in (recipes_dir() / f"{name}.toml").read_text()
+    has_lexicon = "[model.extensions.lexicon]" in (recipes_dir() / f"{name}.toml").read_text()
     return pytest.param(name, marks=[pytest.mark.network] if has_lexicon else [])
 
 

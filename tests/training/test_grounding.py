@@ -13,16 +13,23 @@ from sensorium.cli import main
 from sensorium.core.config import to_toml
 from sensorium.core.errors import ConfigError, TrainingError, UsageError
 from sensorium.core.types import Tokens
-from sensorium.data.inputs import ImageInput
-from sensorium.data.sample import Region
-from sensorium.data.table import Table
+from sensorium.data.table.sample import Region
+from sensorium.data.table.table import Table
+from sensorium.data.transforms import ImageInput
+from sensorium.grounding.batches import (
+    RegionBatches,
+    collate,
+    fit_of,
+    prepare_image,
+    prepare_row,
+    token_span,
+)
+from sensorium.grounding.predict import locate
 from sensorium.losses.word_presence import distinct_words, word_presence
 from sensorium.media import Image
 from sensorium.models.checkpoint import load
 from sensorium.models.grounder import Grounder, centres
-from sensorium.tasks.ground import locate
-from sensorium.tasks.train import train
-from sensorium.training.grounding import (
+from sensorium.training.grounding.criterion import (
     Grounding,
     GroundingRecipe,
     box_loss,
@@ -32,7 +39,7 @@ from sensorium.training.grounding import (
     some_places,
 )
 from sensorium.training.recipe import recipes_dir
-from sensorium.training.regions import RegionBatches, collate, fit_of, prepare_image, prepare_row, token_span
+from sensorium.training.train import train
 
 
 @pytest.mark.parametrize("size", [(97, 53), (53, 97), (31, 31), (13, 5)])
@@ -115,7 +122,7 @@ def test_batches_depend_on_seed_and_epoch_alone(tmp_path: Path) -> None:
 
 def test_rows_that_cannot_be_used_are_left_out_and_named(tmp_path: Path) -> None:
     table = square_table(tmp_path / "t.lance", 7, 1)
-    from sensorium.data.sample import Sample
+    from sensorium.data.table.sample import Sample
 
     table.add([Sample("bad", image=b"not an image", regions=[Region("a square", 0, 8)]), Sample("none")])
     batches = RegionBatches(table, [0, 1, 8, 9], small_grounder(), batch_size=4, seed=0, texts_per_image=2)

@@ -10,7 +10,7 @@ import torch
 from small_jobs import digests, features, job
 
 from sensorium.core.errors import TrainingError, UsageError
-from sensorium.data.vectors import Ragged
+from sensorium.data.table.vectors import Ragged
 from sensorium.models.checkpoint import load
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.training.log import read_log

@@ -10,13 +10,12 @@ from small_tables import locked_recipe, make_table, samples, scratch_recipe, tok
 
 from sensorium import media
 from sensorium.core.errors import ConfigError, TrainingError
-from sensorium.data.sample import Caption
-from sensorium.data.table import Table
-from sensorium.data.vectors import Ragged
+from sensorium.data.table.sample import Caption
+from sensorium.data.table.table import Table
+from sensorium.data.table.vectors import Ragged
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.training.corpus import Corpus, open_corpus
-from sensorium.training.heldout import heldout_vectors
-from sensorium.training.material import (
+from sensorium.training.embedding.data import (
     Material,
     build_batches,
     build_model,
@@ -25,6 +24,7 @@ from sensorium.training.material import (
     used_fields,
     with_class_vectors,
 )
+from sensorium.training.embedding.heldout import heldout_vectors
 from sensorium.training.recipe import Recipe
 
 
@@ -102,7 +102,7 @@ def test_class_vectors_become_rows_but_for_held_out_names(tmp_path: Path, monkey
     assert more.cached["speech"].counts[24:].tolist() == [0, 0]
     assert np.array_equal(more.cached["image"][25][0], encoder.class_vectors[2].numpy())
     text = model.tower("text")
-    from sensorium.training.features import encode_items
+    from sensorium.models.feature_cache import encode_items
 
     assert np.allclose(
         more.cached["text"][24], encode_items(text, [text.prepare("disc"), text.prepare("box")]), atol=1e-6

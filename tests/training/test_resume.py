@@ -18,10 +18,10 @@ from effort import NUM_KILLS
 from sensorium.core.config import to_toml
 from sensorium.core.errors import CheckpointError, TrainingError
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.tasks.train import train
 from sensorium.training.log import read_log
 from sensorium.training.loop import Evaluation, fit
 from sensorium.training.recipe import Recipe
+from sensorium.training.train import train
 
 
 class Stopped(Exception):

@@ -12,12 +12,12 @@ from sensorium import media
 from sensorium.codecs import ImageFsq, ImageFsqConfig
 from sensorium.core.errors import CheckpointError
 from sensorium.models.checkpoint import save
-from sensorium.tasks.generative_model import build_multimodal
-from sensorium.tasks.train import train
-from sensorium.tasks.train_generative import fill_shelves, open_codecs, open_course
-from sensorium.training.generative import GenerativeRecipe
-from sensorium.training.lessons import Lessons, Teacher
+from sensorium.training.generative.batches import Lessons, Teacher
+from sensorium.training.generative.build import build_multimodal
+from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.train import fill_shelves, open_codecs, open_course
 from sensorium.training.shelves import cached_codes
+from sensorium.training.train import train
 
 
 def tiny_codec(folder: Path) -> ImageFsq:

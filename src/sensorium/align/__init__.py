@@ -1,48 +1,41 @@
-"""Alignment of any two sequences: time warping, words to sound, phrases to regions.
+"""Alignment of what people have: series, words to speech, phrases to regions.
 
-Names are loaded on first use. Sees arrays and tensors, never models.
+The mathematics of time warping is in `sensorium.dtw`. Names are loaded on first use.
 """
 
 import importlib
 
 _HOME: dict[str, str] = {
-    "Alignment": "warping",
-    "Barycentre": "barycentre",
-    "Composer": "scenes",
-    "Description": "referring",
-    "Itakura": "windows",
-    "Layout": "scenes",
-    "Match": "occurrences",
-    "Neighbours": "pairwise",
-    "OnlineAligner": "online",
-    "SakoeChiba": "windows",
-    "Scene": "scenes",
-    "Slanted": "windows",
-    "StepPattern": "steps",
-    "Thing": "referring",
-    "align_speech": "speech",
-    "assign": "grounding",
-    "best_path": "chain",
-    "best_window": "grounding",
-    "ctc_align": "ctc",
-    "cut_out": "scenes",
-    "dtw": "warping",
-    "dtw_barycentre": "barycentre",
-    "dtw_batch": "pairwise",
-    "dtw_matrix": "pairwise",
-    "dtw_neighbours": "pairwise",
-    "expressions": "referring",
-    "heat_maps": "grounding",
-    "iou": "boxes",
-    "late_interaction": "grounding",
-    "rabiner_juang": "steps",
-    "sinkhorn": "grounding",
-    "soft_dtw": "soft_warping",
-    "soft_dtw_barycentre": "barycentre",
-    "soft_dtw_divergence": "soft_warping",
-    "soft_dtw_from_costs": "soft_warping",
-    "subsequence": "occurrences",
-    "warm_up": "dtw_warm",
+    "Alignment": "dtw",
+    "Barycentre": "dtw",
+    "Itakura": "dtw",
+    "Match": "dtw",
+    "Neighbours": "dtw",
+    "OnlineAligner": "dtw",
+    "SakoeChiba": "dtw",
+    "Slanted": "dtw",
+    "StepPattern": "dtw",
+    "align_speech": "align.synthetic_speech",
+    "assign": "nn.matching",
+    "best_path": "align.viterbi",
+    "best_window": "nn.matching",
+    "ctc_align": "align.ctc",
+    "dtw": "dtw",
+    "dtw_barycentre": "dtw",
+    "dtw_batch": "dtw",
+    "dtw_matrix": "dtw",
+    "dtw_neighbours": "dtw",
+    "heat_maps": "nn.matching",
+    "iou": "nn.boxes",
+    "late_interaction": "nn.matching",
+    "rabiner_juang": "dtw",
+    "sinkhorn": "nn.matching",
+    "soft_dtw": "dtw",
+    "soft_dtw_barycentre": "dtw",
+    "soft_dtw_divergence": "dtw",
+    "soft_dtw_from_costs": "dtw",
+    "subsequence": "dtw",
+    "warm_up": "dtw",
 }
 
 __all__ = sorted(_HOME)
@@ -51,6 +44,6 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'sensorium.align' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"sensorium.align.{_HOME[name]}"), name)
+    value = getattr(importlib.import_module(f"sensorium.{_HOME[name]}"), name)
     globals()[name] = value
     return value

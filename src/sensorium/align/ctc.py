@@ -1,11 +1,11 @@
-"""Forced alignment of words to CTC emissions: when was each word said, given that it was said.
+"""Forced alignment of words to CTC emissions.
 
-In: log-probabilities of a recogniser with blanks (T, V) and the words as label ids. Out: first and last frame
-of each word with a confidence. A word that the recogniser cannot spell (digits, symbols, another script) is
-given as no labels at all and stands for a wildcard, which hears anything but likes it less than what is
-spelt: its neighbours keep what is theirs. Graves et al. 2006, §4.1 (the graph); Pratap et al. 2023,
-arXiv:2305.13516, §3.1.5 (the star token; theirs costs nothing, so that it takes from its neighbours). Does
-not know what made the log-probabilities.
+Input: log-probabilities of a CTC recogniser (T, V), and words as label ids. Output: first and last frame of
+each word, with a confidence. A word without labels (digits, symbols, another script) is a wildcard that
+matches any sound at a penalty.
+
+Reference: Graves et al. 2006, section 4.1 (the graph); Pratap et al. 2023, arXiv:2305.13516, section 3.1.5
+(the star token; theirs has no penalty and takes frames from its neighbours).
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-from sensorium.align.chain import best_path
+from sensorium.align.viterbi import best_path
 from sensorium.core.errors import UsageError
 
 WILDCARD_PENALTY = 1.0
-"""What a wildcard loses against the likeliest label, in nats a frame."""
+"""Penalty of a wildcard relative to the likeliest label, in nats a frame."""
 
 _STAR = -1
 
 
 @dataclass(frozen=True)
 class WordSpan:
-    """Where a word lies.
+    """Frames of a word.
 
     Attributes:
         start: First frame.
         stop: Frame after the last.
-        confidence: 0 to 1; how it is meant is said by who computed it.
-        is_wildcard: Whether the word could not be spelt: the time is what its neighbours left.
+        confidence: 0 to 1, as defined by the aligner.
+        is_wildcard: Whether the word has no labels; its time is what its neighbours left.
     """
 
     start: int
@@ -44,12 +44,12 @@ class WordSpan:
 
 @dataclass(frozen=True)
 class CtcAlignment:
-    """What `ctc_align` found.
+    """Result of `ctc_align`.
 
     Attributes:
         words: One span for each word, in order.
-        labels: Place in the concatenated labels (wildcards and separators included) that each frame says, or
-            -1 in a blank, (T,).
+        labels: Index of each frame's label in the concatenated labels (wildcards and separators included); -1
+            for a blank, (T,).
         score: Log-probability of the best path.
     """
 
@@ -65,7 +65,7 @@ def ctc_align(
     blank: int = 0,
     separator: int | None = None,
 ) -> CtcAlignment:
-    """Find the likeliest path that says `words` in order.
+    """Find the likeliest path through `words` in order.
 
     The confidence of a word is the geometric mean, over its labels, of the greatest probability that each
     has in its frames; that of a wildcard the mean probability of anything but blank.
@@ -151,7 +151,7 @@ def _checked(log_probs: np.ndarray, blank: int) -> np.ndarray:
 
 
 def _sequence(words: Sequence[Sequence[int]], separator: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """All labels in a row, and for each the number of its word (-1: a separator)."""
+    """Concatenate all labels; also the word of each (-1: a separator)."""
     if len(words) == 0:
         raise UsageError("no words to align; give at least one")
     said: list[int] = []

@@ -32,22 +32,22 @@ def series(
     json: JsonOption = False,
 ) -> None:
     """Align two recordings, videos or tables of numbers that run at different paces."""
-    from sensorium.tasks.series import which_by
+    from sensorium.align.series import which_by
 
     by_ = which_by(by)
     if plot is not None and plot.suffix.lower() != ".png":
         raise UsageError(f"--plot {plot.name}: expected a name that ends in .png")
     check_files([a, b])
-    from sensorium.tasks.align_series import align_series
+    from sensorium.align.align_series import align_series
 
     with TerminalProgress() as progress:
         found = align_series(a, b, by=by_, open_begin=open_begin, open_end=open_end, progress=progress)
         if warp is not None:
-            from sensorium.tasks.warp import write_warped
+            from sensorium.align.time_stretch import write_warped
 
             write_warped(found, warp, progress)
         if plot is not None:
-            from sensorium.tasks.series_plot import draw_alignment
+            from sensorium.align.series_plot import draw_alignment
 
             draw_alignment(found, plot)
     if found.unpaired:

@@ -12,7 +12,7 @@ from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_t
 from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from sensorium.tasks.subtitles import TimedWord
+    from sensorium.media.timed_text import TimedWord
 
 
 def speech(
@@ -46,8 +46,8 @@ def speech(
     No model is needed: a synthesiser speaks the text, and the recording is warped onto that. Confidence is 0
     where the words fit no better than any others.
     """
-    from sensorium.tasks.align_speech import align_speech, guess_language, text_argument
-    from sensorium.tasks.subtitles import as_json, writer_of
+    from sensorium.align.forced_alignment import align_speech, guess_language, text_argument
+    from sensorium.media.timed_text import as_json, writer_of
 
     if output is not None:
         writer_of(output)
@@ -75,12 +75,12 @@ def speech(
 
 def _write(audio: Path, words: list[TimedWord], output: Path | None, plot: Path | None) -> None:
     if output is not None:
-        from sensorium.tasks.subtitles import write_words
+        from sensorium.media.timed_text import write_words
 
         write_words(words, output)
         note(f"wrote {output}: {len(words)} words")
     if plot is not None:
-        from sensorium.tasks.speech_plot import draw_words
+        from sensorium.align.speech_plot import draw_words
 
         draw_words(audio, words, plot)
         note(f"wrote {plot}")

@@ -15,9 +15,9 @@ from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
 from sensorium.core.printable import one_line
 
 if TYPE_CHECKING:
+    from sensorium.assistants.assistant import Assistant, Generation, Output, Part, WriteConfig
     from sensorium.generation import Precision
-    from sensorium.models.instructions import Task
-    from sensorium.tasks.assistant import Assistant, Generation, Output, Part, WriteConfig
+    from sensorium.models.prompts import Task
 
 
 def read_precision(name: str) -> Precision:
@@ -40,7 +40,7 @@ def read_words(words: Sequence[str] | None, otherwise: str) -> str:
     Raises:
         UsageError: If there is none; it says `otherwise`. Or if it is one word that looks like a path.
     """
-    from sensorium.media.names import looks_like_path
+    from sensorium.media.path_or_text import looks_like_path
 
     if words is not None and len(words) == 1 and _is_file(words[0]):
         raise UsageError(f"'{words[0]}' is a file; for the text in it put < before its name")
@@ -75,14 +75,14 @@ def open_model(task: Task, name: str = "", *, language: str = "", precision: str
         NotFoundError: If none is named and none was taught it.
         UsageError: If it was not taught it, or not for this language.
     """
-    from sensorium.models.instructions import WRITER_OF
-    from sensorium.tasks.load import load_assistant
-    from sensorium.tasks.skills import check_skill, first_model
+    from sensorium.assistants.capabilities import check_capability, first_model
+    from sensorium.assistants.load import load_assistant
+    from sensorium.models.prompts import WRITER_OF
 
     chosen, place = read_precision(precision), name or first_model(task)
     with TerminalProgress() as progress:
         assistant = load_assistant(place, progress=progress)
-    check_skill(assistant.name, assistant.skills, task, language)
+    check_capability(assistant.name, assistant.capabilities, task, language)
     if not name:
         note(f"model: {place}")
     assistant = assistant.with_precision(chosen)
@@ -127,7 +127,7 @@ def answer_media(
     Args:
         assistant: Who answers.
         task: What is asked.
-        paths: Files; see `tasks.asking.together` for which are looked at together.
+        paths: Files; `assistants.ask.together` groups them into turns.
         config: How answers are written.
         text: The question.
         every_s: Ask of each part of this length of the one file.
@@ -136,7 +136,7 @@ def answer_media(
     Raises:
         typer.Exit: With code 3, if some of several files could not be read; which, was said.
     """
-    from sensorium.tasks.asking import ask, is_long, moments, together
+    from sensorium.assistants.ask import ask, is_long, moments, together
 
     def answer(parts: Sequence[Part]) -> Generation:
         if task == "caption":
@@ -170,7 +170,7 @@ def _answer_each(
     is_json: bool,
 ) -> None:
     """Print a line for each as soon as it is answered, or a list of all with the progress beside it."""
-    from sensorium.tasks.chapters import clock
+    from sensorium.video.chapters import clock
 
     done: list[dict[str, object]] = []
     num_failed = num_done = 0
@@ -199,7 +199,7 @@ def _answer_each(
 
 
 def _refuse_texts(parts: Sequence[Part]) -> None:
-    from sensorium.tasks.composed import kind_of
+    from sensorium.assistants.router import kind_of
 
     for part in parts:
         if kind_of(part) == "text":

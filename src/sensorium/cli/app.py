@@ -23,6 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 from sensorium import __version__
 from sensorium.cli.output import note
 from sensorium.cli.parameters import apply_rules
+from sensorium.cli.plugins import app_of, root_commands, told_when_interrupted
 from sensorium.core.errors import NotFoundError, SensoriumError, SensoriumWarning
 from sensorium.core.printable import one_line
 
@@ -94,6 +95,22 @@ class LazyGroup(TyperGroup):
         }
         apply_rules(self)
 
+    def list_commands(self, ctx: Context) -> list[str]:
+        """Names of all commands, those of plug-ins among them."""
+        self._add_plugins()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        """The stand-in of a command; plug-ins are looked for where it is not built in."""
+        if cmd_name not in self.commands:
+            self._add_plugins()
+        return super().get_command(ctx, cmd_name)
+
+    def _add_plugins(self) -> None:
+        for name in root_commands():
+            stand_in = TyperCommand(name, help="Of a plug-in.", rich_help_panel="Plug-ins")
+            self.commands.setdefault(name, stand_in)
+
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         """Find the command by name as usual, then put the real one in the place of its stand-in."""
         name, stand_in, rest = super().resolve_command(ctx, args)
@@ -102,10 +119,13 @@ class LazyGroup(TyperGroup):
 
 def load_command(name: str) -> TyperCommand | TyperGroup:
     """Import a command's module and build the command from the module's `app`."""
-    module = importlib.import_module(f"sensorium.cli.{COMMANDS[name].module}")
-    command = typer.main.get_command(module.app)
+    if name in COMMANDS:
+        app = importlib.import_module(f"sensorium.cli.{COMMANDS[name].module}").app
+    else:
+        app = app_of(name)
+    command = typer.main.get_command(app)
     command.name = name
-    command.help = command.help or COMMANDS[name].summary
+    command.help = command.help or (COMMANDS[name].summary if name in COMMANDS else None)
     apply_rules(command)
     return command  # type: ignore[return-value]
 
@@ -180,7 +200,7 @@ def _print_warnings() -> None:
 def _interrupted(asked: Sequence[str]) -> str:
     """Say how to go on with what was stopped."""
     words = tuple(asked)
-    how = _AFTERWARDS.get(words[:2]) or _AFTERWARDS.get(words[:1])
+    how = _AFTERWARDS.get(words[:2]) or _AFTERWARDS.get(words[:1]) or told_when_interrupted(words)
     if how is None:
         return "interrupted"
     again = words if words[0] != "train" or "--resume" in words else (*words, "--resume")
@@ -189,11 +209,8 @@ def _interrupted(asked: Sequence[str]) -> str:
 
 _GOES_ON, _ANEW = "what is done is kept, and this goes on", "nothing is kept, and this begins anew"
 _AFTERWARDS: dict[tuple[str, ...], str] = {
-    **{("data", name): _GOES_ON for name in ("prepare", "get", "spoken")},
-    **{
-        ("data", name): "remove the --out table, which is not whole, then"
-        for name in ("scenes", "dedup", "filter")
-    },
+    **{("data", name): _GOES_ON for name in ("prepare", "get")},
+    **{("data", name): "remove the --out table, which is not whole, then" for name in ("dedup", "filter")},
     **{(name,): _GOES_ON for name in ("quickstart", "train", "embed")},
     **{(name,): _ANEW for name in ("eval", "draw", "speak", "align", "summarize")},
     ("transcribe",): "transcripts that were written are whole; this begins anew",

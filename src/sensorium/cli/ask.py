@@ -1,4 +1,4 @@
-"""`sensorium ask`: a question about images, sounds and videos, or about nothing but the world."""
+"""`sensorium ask`: answers a question about images, sounds and videos, or a question in words alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sensorium.cli.output import JsonOption
 from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from sensorium.models.instructions import Task
+    from sensorium.models.prompts import Task
 
 app = typer.Typer(add_completion=False)
 
@@ -48,8 +48,8 @@ def ask(
     with their "uri", with --every of the parts with their "start_s". Exits 3 if some of several files could
     not be read.
     """
-    from sensorium.media.names import looks_like_path
-    from sensorium.tasks.assistant import write_config
+    from sensorium.assistants.assistant import write_config
+    from sensorium.media.path_or_text import looks_like_path
 
     *names, question = given
     paths = [Path(name) for name in names]

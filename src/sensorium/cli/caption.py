@@ -38,7 +38,7 @@ def caption(
     "seconds"}; of several files a list of these with their "uri", with --every of the parts with their
     "start_s". Exits 3 if some of several files could not be described.
     """
-    from sensorium.tasks.assistant import write_config
+    from sensorium.assistants.assistant import write_config
 
     if len(media) == 1:
         check_files(media)

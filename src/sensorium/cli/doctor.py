@@ -15,7 +15,7 @@ def doctor(json: JsonOption = False) -> None:
 
     Exits 1 if a check fails.
     """
-    from sensorium.tasks import health
+    from sensorium.cli import health
 
     versions, machine, checks = health.versions(), health.machine(), health.run_checks()
     failed = [check for check in checks if not check.is_ok]

@@ -10,7 +10,7 @@ import typer
 
 from sensorium.cli.answering import open_model, read_words
 from sensorium.cli.options import SeedOption, TaughtModelOption, TemperatureOption, WordsArgument
-from sensorium.cli.output import JsonOption, emit_json, emit_text
+from sensorium.cli.output import JsonOption, emit_json, emit_text, note
 from sensorium.core.errors import UsageError
 
 app = typer.Typer(add_completion=False)
@@ -47,18 +47,23 @@ def draw(
     of which a judge finds the text likeliest. --json prints {"path", "width_px", "height_px", "tokens",
     "seconds"}.
     """
+    from sensorium.assistants.ask import ask
+    from sensorium.assistants.assistant import write_config
+    from sensorium.assistants.capabilities import first_model, is_shipped
+    from sensorium.assistants.rerank import best_of as draw_best
+    from sensorium.assistants.rerank import can_rerank
     from sensorium.media.encoding import PICTURE_FORMATS, check_target, write_medium
-    from sensorium.tasks.asking import ask
-    from sensorium.tasks.assistant import write_config
-    from sensorium.tasks.choosing import draw_best
-    from sensorium.tasks.skills import came_along, first_model
 
     if judge and best_of == 1:
         raise UsageError("--judge chooses among several pictures; leave it out, or give --best-of 8")
     words = read_words(text, "nothing to draw; say what the picture shows")
     check_target(out, PICTURE_FORMATS)
     assistant = open_model("draw", model)
-    count = best_of or (_USUAL if judge or came_along(model or first_model("draw")) else 1)
+    is_usual = bool(judge) or is_shipped(model or first_model("draw"))
+    if is_usual and not best_of and not judge and not can_rerank():
+        note(f"one picture instead of the best of {_USUAL}: install composed-world, which ranks them")
+        is_usual = False
+    count = best_of or (_USUAL if is_usual else 1)
     start = time.perf_counter()
     config = write_config(512, temperature, seed)
     if count == 1:

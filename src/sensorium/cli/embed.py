@@ -64,11 +64,11 @@ def _embed_table(
     device: str,
     json: bool,
 ) -> None:
-    from sensorium.data.query import no_vectors
-    from sensorium.data.table import Table
-    from sensorium.tasks.embed import embed_table
-    from sensorium.tasks.ledger import check_languages, latest_model, note_model
-    from sensorium.tasks.runs import trained_languages
+    from sensorium.data.table.table import Table
+    from sensorium.models.embed import embed_table
+    from sensorium.search.embedding_log import check_languages, latest_model, note_model
+    from sensorium.search.pool import no_vectors
+    from sensorium.training.runs import trained_languages
 
     table = Table.open(path)
     folder = latest_model(table) if run is None else run
@@ -118,7 +118,7 @@ def _embed_files(
 
 
 def _vector_or_note(model: JointEmbedding, item: Path | str) -> np.ndarray | None:
-    from sensorium.media.names import as_words
+    from sensorium.media.path_or_text import as_words
 
     try:
         vector: np.ndarray = model.embed([as_words(item) if isinstance(item, str) else item]).vectors[0]

@@ -12,7 +12,7 @@ from sensorium.cli.options import DeviceOption
 from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, emit_json, emit_table
 
 if TYPE_CHECKING:
-    from sensorium.tasks.evaluate import Report
+    from sensorium.training.evaluate import Report
 
 app = typer.Typer(add_completion=False)
 
@@ -41,7 +41,7 @@ def evaluate(
     right item among the k nearest; chance@k: the same in a random order; [low high]: 95%, by bootstrap.
     Exits 3 if some rows could not be read.
     """
-    from sensorium.tasks.evaluate import evaluate_run
+    from sensorium.training.evaluate import evaluate_run
 
     with TerminalProgress() as progress:
         report = evaluate_run(

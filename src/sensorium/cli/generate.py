@@ -25,8 +25,8 @@ from sensorium.cli.parameters import check_unused
 from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from sensorium.assistants.text_assistant import TextAssistant
     from sensorium.generation import Guide
-    from sensorium.tasks.text_assistant import TextAssistant
 
 app = typer.Typer(add_completion=False)
 
@@ -61,10 +61,10 @@ def generate(
     Each word is shown as it is written. --schema and --choice hold the answer to a form that always parses.
     --json prints {"text", "tokens", "seconds"}.
     """
-    from sensorium.tasks.assistant import Turn, write_config
-    from sensorium.tasks.load import load
-    from sensorium.tasks.skills import warn_of_language
-    from sensorium.tasks.text_assistant import TextAssistant
+    from sensorium.assistants.assistant import Turn, write_config
+    from sensorium.assistants.capabilities import warn_of_language
+    from sensorium.assistants.load import load
+    from sensorium.assistants.text_assistant import TextAssistant
 
     text = read_words(prompt, "nothing to answer; give a prompt, or pipe one in")
     if "" in (stops or []):
@@ -79,7 +79,7 @@ def generate(
     assistant = assistant.with_precision(read_precision(precision))
     prepare(assistant)
     guide = _guide(assistant, form, choices or [])
-    warn_of_language(assistant.name, assistant.skills, "text", text)
+    warn_of_language(assistant.name, assistant.capabilities, "text", text)
     start = time.perf_counter()
     if is_raw:
         answer = assistant.complete(text, config, guide=guide)

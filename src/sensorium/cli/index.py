@@ -12,7 +12,7 @@ from sensorium.cli.options import ModelOption, load_model
 from sensorium.cli.output import JsonOption, emit_json, emit_pairs, note
 
 if TYPE_CHECKING:
-    from sensorium.data.table import Table
+    from sensorium.data.table.table import Table
 
 
 class IndexKind(StrEnum):
@@ -38,9 +38,9 @@ def index(
     """
     from typing import get_args
 
-    from sensorium.data.ann import Kind
-    from sensorium.data.approximate import EXACT_IS_FAST_BELOW, build_approximate, measure_recall
-    from sensorium.data.table import Table
+    from sensorium.data.table.table import Table
+    from sensorium.search.ann import Kind
+    from sensorium.search.approximate import EXACT_IS_FAST_BELOW, build_approximate, measure_recall
 
     table = Table.open(path)
     fingerprint = _fingerprint(table, model)
@@ -50,7 +50,7 @@ def index(
     result = {
         "model": fingerprint,
         "kind": kind.value,
-        "rows": len(set(table.pool(fingerprint).rows.tolist())),
+        "rows": built.rows,
         "vectors": built.vectors,
         "seconds": round(built.seconds, 3),
         "bytes": built.num_bytes,
@@ -71,8 +71,8 @@ def index(
 
 def _fingerprint(table: Table, run: Path | None) -> str:
     """Of a named model, else of the one that embedded the table last."""
-    from sensorium.data.query import no_vectors
-    from sensorium.tasks.ledger import read_ledger
+    from sensorium.search.embedding_log import read_ledger
+    from sensorium.search.pool import no_vectors
 
     ledger = read_ledger(table)
     if run is not None:

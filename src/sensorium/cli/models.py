@@ -27,11 +27,11 @@ def models(
     json: JsonOption = False,
 ) -> None:
     """List presets, runs, recipes and encoders; show a run's card, or pack a run for others to use."""
-    from sensorium.tasks.runs import find_runs, read_card
+    from sensorium.training.runs import find_runs, read_card
 
     if pack is not None:
         from sensorium.core.errors import UsageError
-        from sensorium.tasks.pack import pack as pack_run
+        from sensorium.training.export import pack as pack_run
 
         if run is None:
             raise UsageError("pack what? Name the run: sensorium models RUN --pack FOLDER")
@@ -43,8 +43,8 @@ def models(
         card = read_card(run)
         emit_json({"path": str(run), "card": card}) if json else emit_text(card)
         return
+    from sensorium.assistants.load import PRESETS
     from sensorium.encoders import ENCODERS
-    from sensorium.tasks.load import PRESETS
     from sensorium.training.recipe import recipes_dir
 
     found = find_runs(runs_in)

@@ -40,10 +40,10 @@ def phrases(
     """
     from sensorium import media
     from sensorium.core.runtime import pick_device
-    from sensorium.media.names import file_or_text
+    from sensorium.grounding.predict import find_phrases
+    from sensorium.media.path_or_text import file_or_text
     from sensorium.models.checkpoint import load
     from sensorium.models.grounder import Grounder
-    from sensorium.tasks.ground import find_phrases
 
     if model is None:
         raise NotFoundError("no model given; give --model RUN, trained by: sensorium train grounding")
@@ -57,7 +57,7 @@ def phrases(
     found = find_phrases(grounder, opened, text, wanted, one_to_one=one_to_one)
     rows = [one.as_dict() for one in found]
     if out is not None:
-        from sensorium.tasks.boxes_picture import draw_boxes
+        from sensorium.grounding.draw import draw_boxes
 
         draw_boxes(opened, found).save(out)
         note(f"drawn: {out}")

@@ -11,7 +11,7 @@ import typer
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_table, emit_text, note
 
 if TYPE_CHECKING:
-    from sensorium.tasks.quickstart import Quickstart
+    from sensorium.search.quickstart import Quickstart
 
 app = typer.Typer(add_completion=False)
 
@@ -29,8 +29,8 @@ def quickstart(
     trains a joint embedding on four fifths of the captions, measures it on the others, and draws six queries
     by text, sound, speech and picture on one sheet. A second run uses what is there.
     """
-    from sensorium.tasks.quickstart import is_finished
-    from sensorium.tasks.quickstart import quickstart as run_quickstart
+    from sensorium.search.quickstart import is_finished
+    from sensorium.search.quickstart import quickstart as run_quickstart
 
     if is_finished(out):
         note(f"{out} holds a trained model; it is measured and searched again")

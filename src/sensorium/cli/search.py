@@ -14,10 +14,10 @@ from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
     from sensorium.core.types import Embedder
-    from sensorium.data.query import Hit
-    from sensorium.data.table import Table
-    from sensorium.tasks.query import Term
-    from sensorium.tasks.search import SearchRequest
+    from sensorium.data.table.table import Table
+    from sensorium.search.parse import Term
+    from sensorium.search.pool import Hit
+    from sensorium.search.search import SearchRequest
 
 app = typer.Typer(add_completion=False)
 _JSON_FIELDS = ("id", "row", "score", "uri", "texts", "field", "relevance", "is_quote")
@@ -86,8 +86,8 @@ def search(
     A QUERY that looks like a path (frog.jpg, ./frog, a/b/c) must be there; --text searches it as words.
     --json prints [{"id", "score", "uri", "texts"}, ...], or what --fields names.
     """
-    from sensorium.data.table import Table
-    from sensorium.tasks.search import SearchRequest
+    from sensorium.data.table.table import Table
+    from sensorium.search.search import SearchRequest
 
     keys = _json_fields(json_fields, json)
     opened = Table.open(table)
@@ -120,7 +120,7 @@ def _json_fields(asked: str | None, is_json: bool) -> Sequence[str]:
 def _terms(
     table: Table, words: Sequence[str], like: Sequence[str], vectors: Sequence[Path], is_text: bool
 ) -> list[Term]:
-    from sensorium.tasks.query import Term, find_row, parse_terms, read_vector
+    from sensorium.search.parse import Term, find_row, parse_terms, read_vector
 
     terms = parse_terms(words, is_text=is_text) if words else []
     terms += [Term(find_row(table, name)) for name in like]
@@ -128,8 +128,8 @@ def _terms(
 
 
 def _find(table: Table, request: SearchRequest, run: Path | None, device: str) -> list[Hit]:
-    from sensorium.tasks.ledger import latest_model
-    from sensorium.tasks.search import find
+    from sensorium.search.embedding_log import latest_model
+    from sensorium.search.search import find
 
     needs_model = run is not None or any(isinstance(term.item, str | Path) for term in request.terms)
     space: Embedder = load_model(run or latest_model(table), device) if needs_model else _latest_space(table)
@@ -138,9 +138,9 @@ def _find(table: Table, request: SearchRequest, run: Path | None, device: str) -
 
 def _latest_space(table: Table) -> Embedder:
     """Rows and vectors are compared without loading a model."""
-    from sensorium.data.query import no_vectors
-    from sensorium.tasks.ledger import read_ledger
-    from sensorium.tasks.search import Space
+    from sensorium.search.embedding_log import read_ledger
+    from sensorium.search.pool import no_vectors
+    from sensorium.search.search import Space
 
     known = list(read_ledger(table)) or list(table.fields_embedded())
     if not known:
@@ -156,8 +156,8 @@ def _draw(
     sheet: Path | None,
     html: Path | None,
 ) -> None:
-    from sensorium.tasks.gallery import write_gallery
-    from sensorium.tasks.query import describe
+    from sensorium.search.gallery import write_gallery
+    from sensorium.search.parse import describe
 
     write_gallery(table, [(terms, found)], title=describe(terms), sheet=sheet, page=html)
     for path in (sheet, html):

@@ -1,4 +1,4 @@
-"""`sensorium speak`: a text read aloud."""
+"""`sensorium speak`: text to speech."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_t
 from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from sensorium.assistants.synthesize import Speech
     from sensorium.media.types import Audio
-    from sensorium.tasks.speaking import Speech
 
 app = typer.Typer(add_completion=False)
 
@@ -50,9 +50,9 @@ def speak(
     --json prints {"path", "duration_s", "first_s", "tokens", "seconds"}; first_s is when there was something
     to hear.
     """
+    from sensorium.assistants.assistant import write_config
+    from sensorium.assistants.synthesize import Speech
     from sensorium.media.encoding import SOUND_FORMATS, check_target, write_medium
-    from sensorium.tasks.assistant import write_config
-    from sensorium.tasks.speaking import Speech
 
     words = read_words(text, "nothing to say; give a text")
     if out == _STDOUT and json:
@@ -78,7 +78,7 @@ def speak(
 
 
 def _whole(speech: Speech) -> Audio:
-    from sensorium.tasks.speaking import joined
+    from sensorium.assistants.synthesize import joined
 
     pieces: list[Audio] = []
     with TerminalProgress() as progress:

@@ -1,4 +1,4 @@
-"""`sensorium summarize`: a video in short, as a reel, keyframes, chapters and text."""
+"""`sensorium summarize`: a highlight reel, keyframes, chapters and text for a video."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_t
 from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from sensorium.media.shots import Detector
-    from sensorium.tasks.captions import Captioner
-    from sensorium.tasks.summarize import SummaryRequest
+    from sensorium.video.captions import Captioner
+    from sensorium.video.shots import Detector
+    from sensorium.video.summarize import SummaryRequest
 
 app = typer.Typer(add_completion=False)
 
@@ -57,8 +57,8 @@ def summarize(
     reel.mp4, keyframes.png, chapters.vtt, .ffmeta and .json, reel.edl, summary.md and summary.json. --json
     prints {"shots": [...], "chosen": [...], "chapters": [...], "reel": path, ...}.
     """
-    from sensorium.tasks.summarize import summarize as make
-    from sensorium.tasks.summary_files import write_summary
+    from sensorium.video.summarize import summarize as make
+    from sensorium.video.summary_files import write_summary
 
     request = _request(length, query, model, captions, writer, shots, device)
     with TerminalProgress() as progress:
@@ -84,35 +84,35 @@ def _request(
     shots: str,
     device: str,
 ) -> SummaryRequest:
-    from sensorium.tasks.summarize import SummaryRequest
+    from sensorium.video.summarize import SummaryRequest
 
     if run is None and (query is not None or table is not None):
         raise UsageError("--query and --captions compare pictures with words; give --model RUN too")
     model = None if run is None else load_model(run, device)
     captioner: Captioner | None = None
     if table is not None and model is not None:
-        from sensorium.data.table import Table
-        from sensorium.tasks.captions import NearestCaptions
+        from sensorium.data.table.table import Table
+        from sensorium.video.captions import NearestCaptioner
 
-        captioner = NearestCaptions(Table.open(table), model)
+        captioner = NearestCaptioner(Table.open(table), model)
     return SummaryRequest(length, query, model, _writer(writer, captioner), _detector(shots, device))
 
 
 def _writer(name: str, otherwise: Captioner | None) -> Captioner | None:
-    """Who titles chapters: a model that is named, else the captions of a table, else nobody.
+    """Captioner of chapters: a named model, else the captions of a table, else none.
 
-    What came along is asked only by its name: it knows composed scenes, and few films show one.
+    The shipped assistant is used only if it is named: it was trained on composed scenes.
     """
     if not name:
         return otherwise
-    from sensorium.tasks.captions import WrittenCaptions
+    from sensorium.assistants.captioner import AssistantCaptioner
 
-    return WrittenCaptions(open_model("caption", name), otherwise)
+    return AssistantCaptioner(open_model("caption", name), otherwise)
 
 
 def _detector(name: str, device: str) -> Detector | None:
     if name == "plain":
         return None
-    from sensorium.tasks.shot_model import TransNetDetector
+    from sensorium.video.transnet import TransNetDetector
 
     return TransNetDetector(device=device)

@@ -19,8 +19,8 @@ from sensorium.cli.output import (
 from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from sensorium.tasks.train import Trained
     from sensorium.training.log import Figures
+    from sensorium.training.train import Trained
 
 app = typer.Typer(add_completion=False)
 
@@ -55,7 +55,7 @@ def train(
     --resume, and ends as if it had never stopped. Exits 3 if some rows could not be read; errors.jsonl says
     which.
     """
-    from sensorium.tasks.train import train as train_model
+    from sensorium.training.train import train as train_model
 
     if recipe in ("", "."):
         raise UsageError("no recipe: it is empty; give a TOML file or a name, such as media")

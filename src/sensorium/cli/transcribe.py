@@ -1,4 +1,4 @@
-"""`sensorium transcribe`: what is said in recordings."""
+"""`sensorium transcribe`: recordings to text with word times."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from sensorium.cli.output import (
 from sensorium.core.errors import SensoriumError, UsageError
 
 if TYPE_CHECKING:
+    from sensorium.assistants.chunked_transcribe import ChunkedTranscriber
     from sensorium.core.runtime import Progress
-    from sensorium.tasks.transcribe import TranscribeConfig, Transcriber, Transcript
-    from sensorium.tasks.windowed import WindowedTranscriber
+    from sensorium.speech.transcribe import TranscribeConfig, Transcriber, Transcript
 
 app = typer.Typer(add_completion=False)
 
@@ -81,13 +81,13 @@ def transcribe(
     targets = _targets(audio, output, ending)
     if len(audio) == 1:
         check_files(audio)
-    from sensorium.tasks.transcribe import TranscribeConfig
+    from sensorium.speech.transcribe import TranscribeConfig
 
     has_words = output is not None or plot is not None or ending != ".txt"
     config = TranscribeConfig(language=language, is_conditioned=condition, has_words=has_words)
     done = _transcribe_all(audio, model, config, device, precision, targets)
     if plot is not None:
-        from sensorium.tasks.speech_plot import draw_words
+        from sensorium.align.speech_plot import draw_words
 
         draw_words(audio[0], done[audio[0]].timed, plot)
         note(f"wrote {plot}")
@@ -98,8 +98,8 @@ def transcribe(
 
 
 def _targets(audio: list[Path], output: Path | None, ending: str) -> dict[Path, Path]:
-    """Where each transcript goes; refused before any work where that is not clear."""
-    from sensorium.tasks.transcript_files import writer_of
+    """Output path of each transcript; ambiguous ones are refused before any work."""
+    from sensorium.speech.transcript_formats import writer_of
 
     if output is None:
         if len(audio) > 1 and ending in (".srt", ".vtt"):
@@ -125,11 +125,11 @@ def _transcribe_all(
     precision: Literal["auto", "fp32", "mixed", "bf16"],
     targets: Mapping[Path, Path],
 ) -> dict[Path, Transcript]:
-    """Transcripts of those that can be read, each written to its target as soon as it is done.
+    """Transcribe the files that can be read, and write each to its target as soon as it is done.
 
-    What is wrong with the rest is said, of a single one raised.
+    Errors of other files are printed; that of a single file is raised.
     """
-    from sensorium.tasks.transcript_files import write_transcript
+    from sensorium.speech.transcript_formats import write_transcript
 
     done: dict[Path, Transcript] = {}
     with TerminalProgress() as progress:
@@ -150,9 +150,9 @@ def _transcribe_all(
 
 
 def _warn_of_language(path: Path, transcript: Transcript) -> None:
-    """Warn where what is said is surely of another language, or the recogniser's doubt lets it seem so."""
+    """Warn if the text is surely in another language, or its confidence is low."""
     from sensorium.core.errors import warn
-    from sensorium.data.language import surely_other
+    from sensorium.data.curation.language import surely_other
 
     found = surely_other(transcript.text, [transcript.language] if transcript.language else [])
     if found:
@@ -176,28 +176,28 @@ def _opened(
     device: str,
     precision: Literal["auto", "fp32", "mixed", "bf16"],
     progress: Progress,
-) -> Transcriber | WindowedTranscriber:
-    """A Whisper, or a model of ours that was taught to transcribe."""
-    from sensorium.tasks.composed import doing
-    from sensorium.tasks.load import load_assistant
-    from sensorium.tasks.multimodal_assistant import MultimodalAssistant
-    from sensorium.tasks.skills import is_run
-    from sensorium.tasks.transcribe import load_transcriber
-    from sensorium.tasks.windowed import WindowedTranscriber
+) -> Transcriber | ChunkedTranscriber:
+    """Load a Whisper, or a multimodal model that was trained to transcribe."""
+    from sensorium.assistants.capabilities import is_run
+    from sensorium.assistants.chunked_transcribe import ChunkedTranscriber
+    from sensorium.assistants.load import load_assistant
+    from sensorium.assistants.multimodal_assistant import MultimodalAssistant
+    from sensorium.assistants.router import member_for
+    from sensorium.speech.transcribe import load_transcriber
 
     if not is_run(model):
         return load_transcriber(model, config, precision=precision, device=device, progress=progress)
     if device != "cpu" or config.is_conditioned:
         raise UsageError("--device and --condition are for Whisper models; leave them out")
-    assistant = cast(MultimodalAssistant, doing(load_assistant(model, progress=progress), "transcribe"))
+    assistant = cast(MultimodalAssistant, member_for(load_assistant(model, progress=progress), "transcribe"))
     if precision in ("fp32", "bf16"):
         assistant = assistant.with_precision("fp32" if precision == "fp32" else "bf16")
     assistant.prepare("text", progress)
-    return WindowedTranscriber(assistant, config.language)
+    return ChunkedTranscriber(assistant, config.language)
 
 
 def _print(done: dict[Path, Transcript], ending: str, *, is_one: bool) -> None:
-    from sensorium.tasks.transcript_files import WRITERS, as_json
+    from sensorium.speech.transcript_formats import WRITERS, as_json
 
     if ending == ".json":
         listed = [as_json(transcript) for transcript in done.values()]

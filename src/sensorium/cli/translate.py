@@ -36,8 +36,8 @@ def translate(
 
     The translation is shown as it is written. --json prints {"text", "tokens", "seconds"}.
     """
-    from sensorium.tasks.assistant import write_config
-    from sensorium.tasks.translating import translate as translated
+    from sensorium.assistants.assistant import write_config
+    from sensorium.assistants.translate import translate as translated
 
     words = read_words(text, "nothing to translate; give a text, or pipe one in")
     assistant = open_model("translate", model, language=to, precision=precision)

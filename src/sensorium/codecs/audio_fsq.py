@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from sensorium.codecs.contract import CODECS, Ids, Reconstructed, Signals, check_ids
 from sensorium.core.config import Config, parse
 from sensorium.core.errors import UsageError
-from sensorium.data.inputs.audio import audio_of
+from sensorium.data.transforms.audio import audio_of
 from sensorium.media import Audio
 from sensorium.media.logmel import log_mel
 from sensorium.media.types import Media
-from sensorium.nn.convnext import FrameStack
+from sensorium.nn.convnext import ConvNeXt1d
 from sensorium.nn.istft import InverseStft
 from sensorium.nn.quantise import Fsq, Quantised
 
@@ -93,14 +93,14 @@ class AudioFsq(nn.Module):
         self.samples_per_id = HOP * config.stride
         kernel, widen, num = config.kernel, config.widen, len(config.levels)
         self.quantiser = Fsq(config.levels)
-        self.listen = FrameStack(
+        self.listen = ConvNeXt1d(
             config.num_mels * config.stride, config.encoder_dim, config.encoder_depth, kernel, widen
         )
         self.inward = nn.Linear(config.encoder_dim, num)
         slow, fast = config.decoder_depths
-        self.plan = FrameStack(num, config.decoder_dim, slow, kernel, widen)
+        self.plan = ConvNeXt1d(num, config.decoder_dim, slow, kernel, widen)
         self.unfold = nn.Linear(config.decoder_dim, config.decoder_dim * config.stride)
-        self.voice = FrameStack(config.decoder_dim, config.decoder_dim, fast, kernel, widen)
+        self.voice = ConvNeXt1d(config.decoder_dim, config.decoder_dim, fast, kernel, widen)
         self.norm = nn.LayerNorm(config.decoder_dim, eps=1e-6)
         self.spectrum = nn.Linear(config.decoder_dim, 2 * (config.window // 2 + 1))
         self.inverse = InverseStft(config.window, HOP)

@@ -23,7 +23,7 @@ from torch.nn import functional
 from sensorium.codecs.contract import CODECS, Ids, Reconstructed, Signals, check_ids
 from sensorium.core.config import Config, parse
 from sensorium.core.errors import UsageError
-from sensorium.data.inputs import ImageInput
+from sensorium.data.transforms import ImageInput
 from sensorium.media import Image
 from sensorium.media.types import Media
 from sensorium.nn.conv import ResidualConv

@@ -1,1 +1,1 @@
-"""What every layer stands on: errors, configuration, registries, shared types and the runtime."""
+"""Foundation of all layers: errors, configuration, registries, shared types and runtime settings."""

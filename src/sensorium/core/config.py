@@ -1,4 +1,8 @@
-"""Configuration: frozen models that refuse unknown keys, read from TOML and changed by `--set a.b=c`."""
+"""Typed configuration: frozen models that refuse unknown keys, read from TOML, overridden by `--set a.b=c`.
+
+Input: TOML files and `KEY=VALUE` strings. Output: validated `Config` objects. Errors name the key, the value
+and the nearest known key.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
+import tomli_w
 
 from sensorium.core.errors import ConfigError, NotFoundError
 
@@ -17,7 +22,7 @@ C = TypeVar("C", bound="Config")
 
 
 class Config(pydantic.BaseModel):
-    """Base of every configuration: frozen, typed, no unknown keys."""
+    """Base class of every configuration: frozen, typed, without unknown keys."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -38,10 +43,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def override(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """Apply `a.b=c` changes to nested values; `c` is read as a TOML value, or as text where it is none.
+    """Apply `a.b=c` overrides to nested values; `c` is parsed as a TOML value, or kept as text if that fails.
 
     Raises:
-        ConfigError: If a change has no `=` or walks through something that is not a section.
+        ConfigError: If an override has no `=`, or its path passes through a value that is not a section.
 
     Example:
         >>> override({"train": {"lr": 0.1}}, ["train.lr=0.5", "train.name=fast"])
@@ -63,12 +68,12 @@ def override(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any
 
 
 def parse(model: type[C], values: Mapping[str, Any], source: str) -> C:
-    """Check `values` against `model`.
+    """Validate `values` against `model`.
 
     Args:
         model: The configuration class.
         values: Nested plain values.
-        source: Where they came from, for the message.
+        source: Origin of the values, for the error message.
 
     Raises:
         ConfigError: With every problem in one line, and the nearest known key for an unknown one.
@@ -117,7 +122,7 @@ def _deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def canonical(config: Config) -> str:
-    """A configuration as JSON that does not depend on the order in which keys were written."""
+    """Serialise a configuration as JSON with sorted keys."""
     return json.dumps(config.model_dump(mode="json"), sort_keys=True)
 
 
@@ -127,45 +132,18 @@ def to_toml(values: Mapping[str, Any]) -> str:
     Example:
         >>> print(to_toml({"lr": 0.1, "train": {"name": "a"}, "pairs": [{"a": 1}]}))
         lr = 0.1
-        pairs = [{a = 1}]
+        pairs = [
+            { a = 1 },
+        ]
         <BLANKLINE>
         [train]
         name = "a"
         <BLANKLINE>
     """
-    return _section(values, ())
+    return tomli_w.dumps(_without_none(values))
 
 
-def _section(values: Mapping[str, Any], path: tuple[str, ...]) -> str:
-    plain = {
-        key: value for key, value in values.items() if value is not None and not isinstance(value, Mapping)
-    }
-    sections = {key: value for key, value in values.items() if isinstance(value, Mapping)}
-    lines = [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in plain.items()]
-    if path and (lines or not sections):
-        lines.insert(0, f"[{'.'.join(map(_toml_key, path))}]")
-    own = "".join(f"{line}\n" for line in lines)
-    parts = [own] if own else []
-    return "\n".join([*parts, *(_section(value, (*path, key)) for key, value in sections.items())])
-
-
-def _toml_key(key: str) -> str:
-    is_bare = key.isascii() and key.replace("-", "a").replace("_", "a").isalnum()
-    return key if is_bare else json.dumps(key)
-
-
-def _toml_value(value: Any) -> str:
+def _without_none(value: Any) -> Any:
     if isinstance(value, Mapping):
-        inner = ", ".join(
-            f"{_toml_key(key)} = {_toml_value(part)}" for key, part in value.items() if part is not None
-        )
-        return "{" + inner + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml_value(part) for part in value) + "]"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return repr(value) if value == value and abs(value) != float("inf") else str(value)
-    return str(value)
+        return {key: _without_none(part) for key, part in value.items() if part is not None}
+    return [_without_none(part) for part in value] if isinstance(value, list | tuple) else value

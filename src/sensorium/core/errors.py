@@ -22,13 +22,13 @@ from typing import ClassVar
 
 
 class SensoriumError(Exception):
-    """Base of every error that is the user's to mend."""
+    """Base of every error that the user can correct."""
 
     exit_code: ClassVar[int] = 1
 
 
 class UsageError(SensoriumError, ValueError):
-    """A call, an argument or an option that cannot be honoured."""
+    """An invalid call, argument or option."""
 
     exit_code = 2
 
@@ -74,15 +74,15 @@ class CheckpointError(SensoriumError, ValueError):
 
 
 class TrainingError(SensoriumError, RuntimeError):
-    """Training that cannot go on: a loss that is not a number, a state that does not fit."""
+    """Training that cannot continue: the loss is not a number, or a saved state does not fit the model."""
 
 
 class SensoriumWarning(UserWarning):
-    """Work that does less than was asked for; the message says what was left out, and what to do about it."""
+    """Part of the requested work was skipped; the message says what was skipped and how to include it."""
 
 
 def warn(message: str) -> None:
-    """Say that something does less than was asked for.
+    """Issue a `SensoriumWarning` for work that was skipped.
 
     Example:
         >>> with warnings.catch_warnings(record=True) as said:

@@ -1,4 +1,8 @@
-"""Files that are whole or absent: write to a temporary neighbour, fsync, rename, fsync the folder."""
+"""Atomic file writes, and storage errors with a readable cause.
+
+A file is written to a temporary file in the same folder, synced, renamed, and the folder is synced. After a
+crash the old or the new file exists, never a part of one.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +30,16 @@ _CAUSES = {
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` so that a crash leaves the old file or the new one, never a part."""
+    """Write `content` atomically: after a crash the old or the new file exists, never a part of one."""
     data = content.encode() if isinstance(content, str) else content
     replace_atomic(path, lambda temporary: _write(temporary, data))
 
 
 def replace_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place durably.
+    """Call `write` with a temporary file beside `path`, then rename it to `path` durably.
 
     Raises:
-        StorageError: If the disk is full, or the place may not be written.
+        StorageError: If the disk is full, or `path` is not writable.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -54,12 +58,12 @@ def replace_atomic(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def storage_error(error: BaseException, path: Path, failed: str = "cannot be written") -> StorageError | None:
-    """What a failure of any library says of the disk, or None where that is not the cause.
+    """Convert an exception of any library to a `StorageError`, or return None if storage is not its cause.
 
     Args:
-        error: Of Python, or of Rust code, whose messages hold `(os error N)`.
-        path: What was written or read.
-        failed: What did not go, in words.
+        error: An exception of Python, or of Rust code, whose messages contain `(os error N)`.
+        path: The file that was written or read.
+        failed: The failed operation, for the message.
     """
     if isinstance(error, StorageError):
         return error
@@ -70,13 +74,13 @@ def storage_error(error: BaseException, path: Path, failed: str = "cannot be wri
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content, read in bounded memory."""
+    """Hex digest of a file's content, read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shipped_dir(name: str) -> Path:
-    """Folder of files that come with sensorium: inside the installed package, or of a checkout."""
+    """Folder of files that are shipped with sensorium, in the installed package or in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / name
     return installed if installed.is_dir() else package.parents[1] / name

@@ -1,6 +1,6 @@
-"""Numbers in English words, as they are read aloud.
+"""Spell numbers in a text as English words.
 
-In: a text. Out: the same with words in the place of whole and decimal numbers; signs before them stay.
+Input: a text. Output: the text with integers and decimals as words. Signs before a number stay as they are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _THOUSANDS = ("", "thousand", "million", "billion", "trillion")
 
 
 def spell_numbers(text: str) -> str:
-    """A text with its numbers in words, a space on both sides of each.
+    """Replace the numbers of a text by words, with a space on both sides of each.
 
     Example:
         >>> spell_numbers("room 12B")
@@ -25,7 +25,7 @@ def spell_numbers(text: str) -> str:
 
 
 def spell_number(digits: str) -> str:
-    """A number in English words, below 10^15; longer ones digit by digit.
+    """Spell a number in English; from 10^15 on, digit by digit.
 
     Example:
         >>> [spell_number(digits) for digits in ("0", "17", "342", "1,000,021", "2.50")]

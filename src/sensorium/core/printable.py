@@ -1,7 +1,8 @@
-"""Text of strangers on its way to a terminal, a page or a file that is UTF-8.
+"""Escape untrusted text for terminals, HTML pages and UTF-8 files.
 
-In: any `str`, such as a caption, a file name that is no UTF-8 or what a model wrote. Out: one that moves no
-cursor, changes no colour, turns no line round and can be encoded: what could is written as Python escapes it.
+Input: any `str`, such as a caption, a file name or model output. Output: a text without control characters,
+bidirectional overrides and surrogates. These are replaced by Python escapes, so the text cannot move the
+cursor, change colours or reverse the reading direction.
 """
 
 import re
@@ -10,7 +11,7 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufe
 
 
 def visible(text: str) -> str:
-    r"""A text without control characters (but tabs and line breaks), bidirectional overrides and surrogates.
+    r"""Escape control characters (except tab and newline), bidirectional overrides and surrogates.
 
     Example:
         >>> visible("a\x1b[31mfrog\udce9"), visible("a\tb\nc")
@@ -20,7 +21,7 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""The same on one line: any run of white space is a space.
+    r"""Escape as `visible` does, and replace each run of white space by one space.
 
     Example:
         >>> one_line("a\tfrog\r\n\x1b[2J")
@@ -30,7 +31,7 @@ def one_line(text: str) -> str:
 
 
 def json_safe(text: str) -> str:
-    r"""JSON whose strings hold what `visible` takes out as JSON escapes it.
+    r"""Escape the characters that `visible` escapes, as JSON escapes.
 
     Example:
         >>> json_safe('["\x9b31m"]')

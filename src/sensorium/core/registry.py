@@ -1,24 +1,28 @@
-"""Names to builders: how encoders, losses, heads and sources are found from a recipe.
+"""Registries map names to builder functions of encoders, losses, sources, commands and other parts.
 
-A plug-in package adds its own through the entry-point group `sensorium.<kind>`, e.g. `sensorium.encoder`;
-entry points are read on the first name that is not built in.
+A plug-in package adds builders through the entry-point group `sensorium.<kind>`, such as `sensorium.encoder`.
+The names of entry points are read when a name is not built in, or when all are listed. The code of an entry
+point is imported when its name is requested. See docs/guides/plug-ins.md.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sensorium.core.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 Builder = TypeVar("Builder", bound=Callable[..., object])
 
 
 class Registry(Generic[T]):
-    """A named set of builders of one kind.
+    """Named builders of one kind.
 
     Example:
         >>> shapes: Registry[int] = Registry("shape")
@@ -36,13 +40,12 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._builders: dict[str, Callable[..., T]] = {}
-        self._plugins_read = False
 
     def register(self, name: str) -> Callable[[Builder], Builder]:
-        """Return a decorator that adds a builder under `name`.
+        """Return a decorator that registers a builder under `name`.
 
         Raises:
-            UsageError: If `name` is taken.
+            UsageError: If `name` is already registered.
         """
 
         def add(builder: Builder) -> Builder:
@@ -57,24 +60,23 @@ class Registry(Generic[T]):
         """Return the builder of `name`.
 
         Raises:
-            NotFoundError: If no such name is known; the message holds the nearest one.
+            NotFoundError: If the name is unknown; the message suggests the nearest one.
+            UsageError: If a plug-in does not import.
         """
         if name not in self._builders:
-            self._read_plugins()
-        if name not in self._builders:
-            near = difflib.get_close_matches(name, self._builders, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ";"
-            raise NotFoundError(
-                f"unknown {self.kind} '{name}'{hint} known: {', '.join(sorted(self._builders))}"
-            )
+            if name not in self._plugins:
+                near = difflib.get_close_matches(name, list(self), n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else ";"
+                raise NotFoundError(f"unknown {self.kind} '{name}'{hint} known: {', '.join(self) or 'none'}")
+            self._builders[name] = self._loaded(self._plugins[name])
         return self._builders[name]
 
     def build(self, name: str, /, **options: object) -> T:
         """Call the builder of `name` with `options`.
 
         Raises:
-            NotFoundError: If no such name is known.
-            UsageError: If the builder does not take one of the options.
+            NotFoundError: If the name is unknown.
+            UsageError: If the builder does not accept one of the options.
         """
         builder = self.get(name)
         try:
@@ -85,14 +87,21 @@ class Registry(Generic[T]):
             raise
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._builders))
+        return iter(sorted({*self._builders, *self._plugins}))
 
     def __contains__(self, name: str) -> bool:
-        return name in self._builders
+        return name in self._builders or name in self._plugins
 
-    def _read_plugins(self) -> None:
-        if self._plugins_read:
-            return
-        self._plugins_read = True
-        for entry in entry_points(group=f"sensorium.{self.kind}"):
-            self._builders.setdefault(entry.name, entry.load())
+    @cached_property
+    def _plugins(self) -> dict[str, EntryPoint]:
+        from importlib.metadata import entry_points  # takes 25 ms, which most commands do not need
+
+        return {entry.name: entry for entry in entry_points(group=f"sensorium.{self.kind}")}
+
+    def _loaded(self, entry: EntryPoint) -> Callable[..., T]:
+        try:
+            found: Callable[..., T] = entry.load()
+        except (ImportError, AttributeError) as error:
+            package = entry.dist.name if entry.dist else entry.module
+            raise UsageError(f"{self.kind} '{entry.name}' of package {package} fails: {error}") from error
+        return found

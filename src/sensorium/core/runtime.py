@@ -1,4 +1,4 @@
-"""Where things run: device, precision, threads, seeds, the cache folder, progress, optional packages."""
+"""Runtime settings: device, precision, random generators, cache folder, progress, optional packages."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Precision = Literal["fp32", "bf16"]
 
 @runtime_checkable
 class Progress(Protocol):
-    """How long work reports itself; the command line draws it, libraries may pass their own or none."""
+    """Callback for progress; the command line draws a bar, libraries may pass their own or none."""
 
     def __call__(self, done: int, total: int | None, message: str) -> None:
-        """Say that `done` of `total` units are finished; `message` is shown beside the bar."""
+        """Report that `done` of `total` units are finished; `message` is shown beside the bar."""
 
 
 def quiet(done: int, total: int | None, message: str) -> None:
-    """Report nothing: the progress of those who asked for none."""
+    """Progress callback that does nothing; the default."""
 
 
 def track(items: Iterable[T], total: int | None, message: str, progress: Progress) -> Iterator[T]:
@@ -42,7 +42,7 @@ def track(items: Iterable[T], total: int | None, message: str, progress: Progres
 
 
 def cache_dir(name: str = "") -> Path:
-    """Folder for packages, weights and tables: `$SENSORIUM_CACHE`, or the user's cache; made if missing."""
+    """Folder for packages, weights and tables: `$SENSORIUM_CACHE` or the user's cache; created if missing."""
     root = os.environ.get("SENSORIUM_CACHE")
     path = (Path(root).expanduser() if root else Path(platformdirs.user_cache_dir("sensorium"))) / name
     path.mkdir(parents=True, exist_ok=True)
@@ -50,10 +50,10 @@ def cache_dir(name: str = "") -> Path:
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional module: the one door for packages that may be missing.
+    """Import an optional module.
 
     Raises:
-        MissingExtraError: With the install line.
+        MissingExtraError: If it is not installed; the message contains the install command.
     """
     try:
         return importlib.import_module(module)
@@ -62,10 +62,10 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Resolve `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+    """Resolve a device name: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
 
     Raises:
-        UsageError: If the device is not there.
+        UsageError: If the device does not exist.
     """
     import torch
 
@@ -95,7 +95,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def generator(seed: int, *stream: int) -> torch.Generator:
-    """Independent random stream named by `seed` and further numbers (epoch, row, ...)."""
+    """Independent random generator, seeded by `seed` and further numbers (epoch, row, ...)."""
     import numpy as np
     import torch
 

@@ -1,7 +1,7 @@
-"""Reads a tokenizer of the package `tokenizers`; failures of that package become errors of our own.
+"""Load tokenizers of the package `tokenizers` and convert its failures to `CheckpointError`.
 
-In: the JSON text of a tokenizer. Out: a `Tokenizer` that keeps to it, or one `CheckpointError`. The package
-raises bare `Exception`, and a panic of its Rust code is a `BaseException`, which no `except Exception` sees.
+Input: the JSON text of a tokenizer. Output: a checked `Tokenizer`. The package raises bare `Exception`, and
+its Rust panics derive from `BaseException`; both become a `CheckpointError`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _PROBE = "a b"
 
 
 def read_tokenizer(text: str) -> Tokenizer:
-    """Make a tokenizer of its JSON text, without padding, truncation and merge dropout.
+    """Build a tokenizer from its JSON text, without padding, truncation and merge dropout.
 
     Raises:
-        CheckpointError: If it is none, two pieces share an id, an added token would get another id than its
-            own, or it cannot encode a short text.
+        CheckpointError: If the text is not a tokenizer, two tokens share an id, an added token would get
+            another id than its own, or encoding of a short text fails.
     """
     with tokenizer_errors("not a tokenizer in JSON"):
         tokenizer = Tokenizer.from_str(text)
@@ -54,7 +54,7 @@ def read_tokenizer_file(path: Path) -> str:
 
 @contextmanager
 def tokenizer_errors(what: str) -> Iterator[None]:
-    """Turn any failure of the package into a `CheckpointError` that begins with `what`."""
+    """Convert any failure of the package to a `CheckpointError` that begins with `what`."""
     try:
         yield
     except (SensoriumError, KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -65,12 +65,12 @@ def tokenizer_errors(what: str) -> Iterator[None]:
 
 
 def num_ids(tokenizer: Tokenizer) -> int:
-    """The greatest id and one more: ids may have holes."""
+    """Largest token id plus one; ids may have gaps."""
     return 1 + max(tokenizer.get_vocab().values(), default=-1)
 
 
 def _check_ids(tokenizer: Tokenizer, text: str) -> None:
-    """Refuse ids that the package would change without a word."""
+    """Refuse a vocabulary whose ids the package would change silently."""
     vocab = tokenizer.get_vocab()
     if len(set(vocab.values())) < len(vocab):
         raise CheckpointError("two pieces of the tokenizer share an id; fetch it again")

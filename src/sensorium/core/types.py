@@ -1,7 +1,7 @@
-"""The values that cross the borders between layers.
+"""Data types that cross the borders between layers: batches, tokens and embeddings.
 
-Legend, the same everywhere: B batch, N tokens, D width, H heads, K head dim, V vocabulary, T time,
-C channels, E embedding. A *field* is a column of the media table; each holds one modality.
+Shape legend, used everywhere: B batch, N tokens, D width, H heads, K head dim, V vocabulary, T time, C
+channels, E embedding. A *field* is a column of the media table; each field holds one modality.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Padded:
 
     Attributes:
         values: image (B, 3, H, W) · text ids (B, N) int64 · audio log-mel (B, T, M) · video (B, T, 3, H, W).
-        mask: True = real; one entry for each token, frame or time step (image: N = 1).
+        mask: True = real; one entry per token, frame or time step (image: N = 1).
     """
 
     values: Shaped[Tensor, "B ..."]
@@ -44,7 +44,7 @@ class Padded:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What an encoder gives: a sequence of vectors for each sample.
+    """Output of an encoder: a sequence of vectors per sample.
 
     Attributes:
         values: (B, N, D).
@@ -61,17 +61,17 @@ class Tokens:
 
 @dataclass(frozen=True)
 class MediaBatch:
-    """Some rows of a media table, ready for a model; a row may lack any field.
+    """Rows of a media table as model inputs; a row may lack any field.
 
     Attributes:
         rows: Row numbers in the table, (B,).
-        present: For each field, the positions within the batch of the rows that have it, (b,).
-        inputs: For each field that is encoded now, those b rows' inputs.
-        features: For each field whose frozen encoder ran once already, those b rows' cached features, (b, D).
-        groups: Equal numbers mark rows with the same caption (positives of each other), (B,).
-        tokens: For each field whose frozen encoder ran once already, those b rows' tokens, not pooled.
-        shared: Where several rows have one input (questions about one image): for each field, which of its
-            inputs or tokens each of the b rows has; a field that is missing here has one for each row.
+        present: For each field, batch indices of the rows that have it, (b,).
+        inputs: For each field that must be encoded, the inputs of those b rows.
+        features: For each field with cached features of a frozen encoder, those of the b rows, (b, D).
+        groups: Rows with the same number have the same caption and are positives of each other, (B,).
+        tokens: For each field with cached tokens of a frozen encoder, the unpooled tokens of the b rows.
+        shared: For rows that share an input (questions about one image): the index of each row's input or
+            tokens. A field that is missing here has one input per row.
     """
 
     rows: Int64[Tensor, " B"]
@@ -97,7 +97,7 @@ class MediaBatch:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Unit vectors of n items in one joint space.
+    """Unit vectors of n items in a joint embedding space.
 
     Attributes:
         vectors: (n, E) float32, each row of length 1.
@@ -109,28 +109,28 @@ class Embeddings:
         return len(self.vectors)
 
     def similarity(self, other: Embeddings) -> Float32[np.ndarray, "n m"]:
-        """Cosine of each item with each item of `other`."""
+        """Cosine similarity of each item with each item of `other`."""
         cosines: np.ndarray = self.vectors @ other.vectors.T
         return cosines
 
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Anything that puts media into one joint space; what `Table.search` asks of a model."""
+    """A model that embeds media into one joint space; the interface that `Table.search` needs."""
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of the weights: vectors of one fingerprint may be compared with each other."""
+        """Short hash of the weights; only vectors with the same fingerprint are comparable."""
 
     def embed(self, items: Sequence[Any]) -> Embeddings:
         """Embed texts (`str`), files (`Path`) and opened media."""
 
 
 def pad(items: Sequence[np.ndarray]) -> Padded:
-    """Stack arrays, padding the first axis with zeros to the longest; images (C, H, W) stack as they are.
+    """Stack arrays and pad the first axis with zeros to the longest; images (C, H, W) are stacked unpadded.
 
     Args:
-        items: Text ids (N,) int64, audio (T, M), video (T, 3, H, W) or images (3, H, W), all alike.
+        items: Text ids (N,) int64, audio (T, M), video (T, 3, H, W) or images (3, H, W), all of one kind.
     """
     is_image = items[0].ndim == 3
     lengths = [1 if is_image else len(item) for item in items]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from sensorium.core.errors import TableError
-from sensorium.data.sample import Sample
+from sensorium.data.table.sample import Sample
 
 KEY = "questions"
 

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import nn
 
 from sensorium.core.types import Padded, Tokens
-from sensorium.data.inputs import AudioInput
+from sensorium.data.transforms import AudioInput
 from sensorium.encoders.registry import ENCODERS, input_of
 from sensorium.nn.block import BlockConfig, Stack
 from sensorium.nn.conv import ConvStages

@@ -30,7 +30,7 @@ from sensorium.core.errors import MissingExtraError, UsageError
 from sensorium.core.files import replace_atomic
 from sensorium.core.runtime import cache_dir, require
 from sensorium.core.types import Padded, Tokens
-from sensorium.data.inputs import Input
+from sensorium.data.transforms import Input
 from sensorium.encoders.registry import Encoder
 
 EAGER = "eager"

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from sensorium.core.errors import UsageError
 from sensorium.core.registry import Registry
 from sensorium.core.types import Padded, Tokens
-from sensorium.data.inputs import Input
+from sensorium.data.transforms import Input
 
 Kind = TypeVar("Kind", bound=Input)
 

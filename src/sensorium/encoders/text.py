@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sensorium.core.tokenizer import num_ids, read_tokenizer
 from sensorium.core.types import Padded, Tokens
-from sensorium.data.inputs import TextInput
+from sensorium.data.transforms import TextInput
 from sensorium.encoders.registry import ENCODERS, input_of
 from sensorium.nn.block import BlockConfig, Stack
 from sensorium.nn.recurrent import Recurrent

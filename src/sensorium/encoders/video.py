@@ -15,7 +15,7 @@ from torch import nn
 
 from sensorium.core.errors import ConfigError
 from sensorium.core.types import Padded, Tokens
-from sensorium.data.inputs import ImageInput, VideoInput
+from sensorium.data.transforms import ImageInput, VideoInput
 from sensorium.encoders.registry import ENCODERS, input_of
 from sensorium.nn.block import BlockConfig, Stack
 from sensorium.nn.pooling import POOLINGS

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from sensorium.core.errors import ConfigError, UsageError
 from sensorium.core.types import Padded, Tokens
-from sensorium.data.inputs import ImageInput
+from sensorium.data.transforms import ImageInput
 from sensorium.encoders.registry import ENCODERS, input_of
 from sensorium.nn.block import BlockConfig, Stack
-from sensorium.nn.conv import ConvStages, TopDown
+from sensorium.nn.conv import ConvStages, FeaturePyramid
 from sensorium.nn.patch import ImagePatches, grid_size
 from sensorium.nn.position import LearnedPositions, grid_positions
 
@@ -38,7 +38,7 @@ class ImageCNN(nn.Module):
         norm: `batch`, or `layer` over channels, which sees neither the other images nor the whole of its own.
         places: `apart`: each is a token. `joined`: all lie side by side in one token, so that what stands
             where is not lost in a mean; for pictures that fill their frame alike, as emoji do.
-        merged: How many of the last stages' maps are merged into the finest of them (`nn.conv.TopDown`).
+        merged: Number of last stages whose maps are merged into the finest (`nn.conv.FeaturePyramid`).
         size_px: Side of the images; for joined places no other is taken.
         input: Further options of `ImageInput`.
 
@@ -68,7 +68,7 @@ class ImageCNN(nn.Module):
         widths = [width * 2**stage for stage in range(len(depths))]
         self.stages = ConvStages(3, widths, depths, norm)
         channels = self.stages.num_channels
-        self.top_down = TopDown(widths[-merged:], channels) if merged > 1 else None
+        self.top_down = FeaturePyramid(widths[-merged:], channels) if merged > 1 else None
         self.merged = merged
         self.first_px = 0.5
         self.is_joined, self.size_px = places == "joined", size_px

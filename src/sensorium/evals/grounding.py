@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from sensorium.align.boxes import iou
 from sensorium.core.errors import UsageError
+from sensorium.nn.boxes import iou
 
 KS = (1, 5, 10)
 

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 
 import torch
 
-from sensorium.align.kernels import usable
 from sensorium.core.errors import UsageError
+from sensorium.core.jit import usable
 from sensorium.core.runtime import Progress, quiet
 from sensorium.generation.decoder import Decoder, PlainDecoder
 from sensorium.models.language_model import LanguageModel
@@ -46,7 +46,7 @@ def fastest_decoder(
     if model.embedding.weight.device.type != "cpu":
         failure = f"the model is on {model.embedding.weight.device}"
     elif usable():
-        from sensorium.generation.machine.decoder import CompiledDecoder
+        from sensorium.generation.cpu.decoder import CompiledDecoder
 
         try:
             threads = min(torch.get_num_threads(), 8)

@@ -6,26 +6,89 @@ that its writer attends to, or with the memory before its prompt in prefix mode.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 
 from sensorium.core.runtime import Progress, quiet
 from sensorium.core.types import MediaBatch, Tokens
 from sensorium.generation.decoder import Memory
-from sensorium.generation.engine import Engine
+from sensorium.generation.engine import Engine, Stream
 from sensorium.generation.fastest import Precision, fastest_decoder
 from sensorium.generation.guided import GuidedDecoder
-from sensorium.generation.recalled import Recalled
-from sensorium.generation.request import Request
+from sensorium.generation.request import Completion, Piece, Request, Rule
 from sensorium.generation.sampling import GREEDY, Sampling
-from sensorium.generation.spelled import NUM_ALTERNATIVES, Speller, Spelling
-from sensorium.models.instructions import TEMPLATES
+from sensorium.generation.text import Decode
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.recollection import Recollection
 
 ROOM = 1024
 """Ids that a sequence may have, prompt and prefix included."""
+
+
+@runtime_checkable
+class LogitsProcessor(Protocol):
+    """An extension that changes the scores of next ids."""
+
+    def rules(
+        self, model: MultimodalLM, to: str, media: MediaBatch, instructions: Sequence[str]
+    ) -> Sequence[Rule | None]:
+        """The rule of each row of a batch; None where its answer is left as it is.
+
+        Args:
+            model: Whose extension this is.
+            to: Kind of output.
+            media: Tokens of the encoders.
+            instructions: What is asked of each row.
+        """
+
+
+class TextDecoder(Protocol):
+    """Finds the text of what was written."""
+
+    def __call__(self, completion: Completion) -> Completion:
+        """The same completion with its text."""
+
+
+@runtime_checkable
+class DecodesText(Protocol):
+    """An extension that finds the text of an answer when all of it is written.
+
+    Attributes:
+        num_alternatives: Likeliest other ids that it needs at each place.
+    """
+
+    num_alternatives: int
+
+    def text_decoder(self, decode: Decode) -> TextDecoder:
+        """What finds texts, given the tokenizer's decoder."""
+
+
+class DecodedStream:
+    """A stream whose text is found at its end; it can be waited for and cancelled like any other."""
+
+    def __init__(self, stream: Stream, text_decoder: TextDecoder) -> None:
+        self._stream, self._text_decoder = stream, text_decoder
+        self._pieces = self._each()
+        self._completion: Completion | None = None
+
+    def __iter__(self) -> Iterator[Piece]:
+        return self._pieces
+
+    def cancel(self) -> None:
+        """Stop; the text of what was written so far is found."""
+        self._stream.cancel()
+
+    def result(self) -> Completion:
+        """Wait for the end and return all of it."""
+        if self._completion is None:
+            self._completion = self._text_decoder(self._stream.result())
+        return self._completion
+
+    def _each(self) -> Iterator[Piece]:
+        for piece in self._stream:
+            yield Piece(piece.choices)
+        yield Piece((), self.result().text)
 
 
 def engine_of(
@@ -58,12 +121,14 @@ def engine_of(
     return Engine(decoder, decode)
 
 
-def spelling_of(model: MultimodalLM) -> Spelling | None:
-    """How words are found for the sounds that a model with a lexicon writes; None for any other model."""
-    config, tokenizer = model.config.lexicon, model.decoder("text").tokenizer
-    if model.lexicon is None or config is None or tokenizer is None:
-        return None
-    return Spelling(Speller(model.lexicon, config.weight), model.lexicon, tokenizer.decode)
+def text_decoder_of(model: MultimodalLM) -> TextDecoder | None:
+    """What finds the text of a model's answers at their end; None where the tokenizer alone does."""
+    found, tokenizer = _decodes_text(model), model.decoder("text").tokenizer
+    return None if found is None or tokenizer is None else found.text_decoder(tokenizer.decode)
+
+
+def _decodes_text(model: MultimodalLM) -> DecodesText | None:
+    return next((one for one in model.extensions.values() if isinstance(one, DecodesText)), None)
 
 
 @torch.inference_mode()
@@ -93,10 +158,14 @@ def requests(
         max_tokens: Most ids of an answer.
     """
     writer = model.decoder(to)
-    rules: list[Recalled | None] = [None] * len(instructions)
-    if model.recollection is not None and to == "text":
-        media = model.looked_at(media)
-        rules = _recalling(model, model.recollection, media, instructions)
+    rules: Sequence[Rule | None] = [None] * len(instructions)
+    for one in model.extensions.values():
+        if isinstance(one, LogitsProcessor):
+            media = model.looked_at(media)
+            rules = [
+                _both(*each) for each in zip(rules, one.rules(model, to, media, instructions), strict=True)
+            ]
+    decodes = _decodes_text(model) if to == "text" else None
     memory = model.encode(media)
     found = []
     for row, text in enumerate(instructions):
@@ -115,21 +184,14 @@ def requests(
                 stop_ids=frozenset(writer.end_ids),
                 memory=context.memory,
                 rule=rules[row],
-                num_alternatives=0 if model.lexicon is None or to != "text" else NUM_ALTERNATIVES,
+                num_alternatives=0 if decodes is None else decodes.num_alternatives,
             )
         )
     return found
 
 
-def _recalling(
-    model: MultimodalLM, recollection: Recollection, media: MediaBatch, instructions: Sequence[str]
-) -> list[Recalled | None]:
-    """How the caption of each row follows what comes to mind; None for other answers."""
-    writer, share = model.decoder("text"), recollection.config.share
-    recalled = recollection.of_rows(media, model.sources["image"])
-    return [
-        Recalled([(writer.answer_ids(one), weight) for one, weight in texts], share)
-        if texts and text == TEMPLATES["caption"]
-        else None
-        for text, texts in zip(instructions, recalled, strict=True)
-    ]
+def _both(first: Rule | None, second: Rule | None) -> Rule | None:
+    """One rule after another."""
+    if first is None or second is None:
+        return first or second
+    return lambda scores, written: second(first(scores, written), written)

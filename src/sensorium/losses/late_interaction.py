@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from sensorium.align.grounding import late_interaction
 from sensorium.core.errors import UsageError
+from sensorium.nn.matching import late_interaction
 
 TILE = 32
 """Default side of a tile: 32 x 32 pairs of 144 places and 24 words are 14 MB in float32."""

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from sensorium.align.grounding import pooled_logits
 from sensorium.core.errors import UsageError
+from sensorium.nn.matching import pooled_logits
 
 
 def word_presence(

@@ -1,7 +1,8 @@
-"""Media in: outside bytes are sniffed, bounded and decoded here, and nowhere else.
+"""Opens and decodes media files; the only package that reads outside bytes.
 
-In: a path, bytes, file object or data URI. Out: `Image`, `Audio`, `Video` or `Text`. Decoding libraries are
-imported when a file needs them.
+Input: a path, bytes, file object or data URI. Output: `Image`, `Audio`, `Video` or `Text`. The format is
+detected from the content, and sizes are checked against limits. Decoding libraries are imported when a file
+needs them.
 """
 
 from sensorium.media.limits import Limits

@@ -1,7 +1,7 @@
-"""Animated GIF, WebP, PNG and AVIF: still when they hold one frame, videos when they hold more.
+"""Decodes animated GIF, WebP, PNG and AVIF: one frame becomes an `Image`, more become a `Video`.
 
-Frames and their durations are counted from the file's structure, before anything is decoded. Decoding is
-in order (each frame builds on the one before), bounded by `Limits.animation_pixels`.
+Frame count and durations are read from the file structure before decoding. Frames are decoded in order,
+because each one builds on the previous. `Limits.animation_pixels` bounds the work.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 
 from sensorium.core.errors import MediaError
 from sensorium.media import gif, image
-from sensorium.media.boxes import chunks
 from sensorium.media.container import opened_container
+from sensorium.media.container_header import chunks
 from sensorium.media.limits import Limits
-from sensorium.media.silence import silence
 from sensorium.media.source import Source
+from sensorium.media.suppress_output import silence
 from sensorium.media.types import Header, Image, Video
 from sensorium.media.video import fit, spread
 
@@ -33,18 +33,18 @@ _DEFAULT_MS = 100.0
 
 @dataclass(frozen=True)
 class Timing:
-    """How long each frame is shown, in milliseconds."""
+    """Display duration of each frame, in milliseconds."""
 
     durations_ms: list[float]
 
     @property
     def starts_s(self) -> np.ndarray:
-        """When each frame begins, (n,)."""
+        """Start time of each frame in seconds, (n,)."""
         return np.concatenate([[0.0], np.cumsum(self.durations_ms)[:-1]]) / 1000
 
 
 def read_header(source: Source, format_name: str, limits: Limits) -> Header:
-    """Read size, number of frames and duration; one frame is an image.
+    """Read size, frame count and duration; a file with one frame is an image.
 
     Raises:
         MediaError: If the header is damaged.
@@ -70,7 +70,7 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
     """Decode to an image (one frame) or a video (more).
 
     Raises:
-        MediaError: If not one frame decodes.
+        MediaError: If no frame decodes.
         LimitError: If it is beyond `limits`.
     """
     timing = _timing(source, format_name, limits)
@@ -98,7 +98,7 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
 
 
 def _frames_at(picture: ImageFile, wanted: np.ndarray, limits: Limits) -> Iterator[np.ndarray]:
-    """RGB pixels of the wanted frames, up to where the file breaks off."""
+    """RGB pixels of the wanted frames, up to the point where a truncated file ends."""
     # An animated PNG may show another picture where animation is not supported; it is not a frame.
     first = 1 if getattr(picture, "default_image", False) else 0
     background = gif.Background(picture) if picture.format == "GIF" else None

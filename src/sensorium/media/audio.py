@@ -1,11 +1,10 @@
-"""Sounds: libsndfile (soundfile) for WAV, AIFF, FLAC, Ogg and relatives, FFmpeg (PyAV) for the rest.
+"""Decodes audio files: libsndfile (soundfile) for WAV, AIFF, FLAC and Ogg, FFmpeg (PyAV) for other formats.
 
-In: an open file and its format. Out: `Audio`, float32 (T, C), full scale -1 to 1, or its header. A file
-    that ends
-early gives what decodes. Each link of a chained Ogg is read by itself. Where a header does not say how long
-a sound is, or the file's structure belies it (`unfinished`), what is there counts. Rate and channels are
-those of the beginning; what changes later is converted to them. MP3 goes to FFmpeg because libsndfile's
-decoder prints to the terminal.
+Input: an open file and its format. Output: `Audio`, float32 (T, C), full scale -1 to 1, or its header. A
+truncated file gives the samples that decode. The links of a chained Ogg are decoded separately and joined. If
+the declared length is missing or wrong (`declared_length`), samples are counted. Sample rate and channels are
+those of the start; later changes are resampled. FFmpeg decodes MP3, because libsndfile's decoder prints to
+the terminal.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ import numpy as np
 from jaxtyping import Float32
 
 from sensorium.core.errors import LimitError, MediaError
+from sensorium.media.audio_track import AudioConverter, frame_of, layout_of, packets_of, timed_blocks
 from sensorium.media.clock import Clock, is_joinable, is_stamped_in_decoding_order
 from sensorium.media.container import duration_of, opened_container, sound_stream
+from sensorium.media.declared_length import has_correct_length
 from sensorium.media.limits import Limits
 from sensorium.media.ogg import links
 from sensorium.media.sndfile import UnreadableError, check_sound, opened_sndfile, samples_of
 from sensorium.media.source import Source
-from sensorium.media.track import Converter, frame_of, layout_of, packets_of, timed_blocks
 from sensorium.media.types import Audio, Header
-from sensorium.media.unfinished import says_its_length
 
 if TYPE_CHECKING:
     import av.container
@@ -34,17 +33,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Beyond the range of 32-bit integers there is no meaning as sound, and squares overflow.
+# Samples beyond the 32-bit integer range are invalid, and their squares overflow.
 _LOUDEST = float(1 << 31)
 _ADTS_RATES_HZ = (
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350,
 )  # fmt: skip
-# A joined transport stream says how long its last part is; up to this size it is read through to know.
+# A concatenated transport stream declares the length of its last part; up to this size it is read fully.
 _COUNTED_BYTES = 256 << 20
 
 
 def read_header(source: Source, format_name: str, reader: str, limits: Limits) -> Header:
-    """Read rate, channels and length.
+    """Read sample rate, channels and length.
 
     Args:
         source: The open file.
@@ -53,7 +52,7 @@ def read_header(source: Source, format_name: str, reader: str, limits: Limits) -
         limits: Bounds.
 
     Raises:
-        MediaError: If the header is damaged, or there is no sound in it.
+        MediaError: If the header is damaged, or the file has no audio.
         LimitError: If it is beyond `limits`.
     """
 
@@ -78,10 +77,10 @@ def read_header(source: Source, format_name: str, reader: str, limits: Limits) -
 
 
 def decode(source: Source, format_name: str, reader: str, limits: Limits) -> Audio:
-    """Decode a sound.
+    """Decode an audio file.
 
     Raises:
-        MediaError: If it is damaged from the start, empty, or holds numbers that are not finite.
+        MediaError: If it is damaged from the start or empty, or has samples that are not finite.
         LimitError: If it is beyond `limits`.
     """
     taken_bytes = 0
@@ -111,15 +110,14 @@ def container_header(
     *,
     is_counted: bool = False,
 ) -> Header:
-    """Header of a container's first sound track.
+    """Header of a container's first audio track.
 
     Args:
-        source: Its file.
+        source: The file.
         format_name: From `sniff`.
         container: Open, at its start.
         limits: Bounds.
-        is_counted: Whether the length is counted, where the header's cannot be believed; then the container
-            is read to its end.
+        is_counted: Whether to read all packets to find the length, because the declared one is unreliable.
     """
     if not container.streams.audio:
         raise MediaError(f"{source.name}: {format_name} without sound or moving picture")
@@ -144,22 +142,22 @@ def container_header(
 
 
 def has_true_length(source: Source, format_name: str, container: av.container.InputContainer) -> bool:
-    """Whether the length that the header says can be believed."""
+    """Whether the declared length is reliable."""
     is_joined = is_joinable(container) and source.num_bytes <= _COUNTED_BYTES
-    return not is_joined and says_its_length(source, format_name)
+    return not is_joined and has_correct_length(source, format_name)
 
 
 def counted(
     container: av.container.InputContainer, tracks: Sequence[av.stream.Stream]
 ) -> tuple[float | None, int]:
-    """Read a container to its end, decoding nothing.
+    """Read all packets of a container without decoding.
 
     Args:
         container: Open, at its start.
-        tracks: Of it.
+        tracks: Tracks of the container.
 
     Returns:
-        Seconds from the file's first moment to the end of the last packet, and how many the first track has.
+        Seconds from the file's first timestamp to the end of the last packet; packets of the first track.
     """
     import av
 
@@ -170,7 +168,7 @@ def counted(
         if packet.size and not packet.is_discard:
             place, step_s = packet.stream_index, float(packet.time_base or 0)
             stamp = packet.dts if packet.pts is None or decodes_in_order else packet.pts
-            if container.format.name == "aac":  # FFmpeg's stamps assume that the rate stays
+            if container.format.name == "aac":  # FFmpeg's timestamps assume a constant rate
                 stamp = None
             duration_s = _adts_s(packet) or (packet.duration or 0) * step_s
             time_s = clocks[place](None if stamp is None else stamp * step_s, duration_s)
@@ -186,7 +184,7 @@ def counted(
 
 
 def _adts_s(packet: av.packet.Packet[av.stream.Stream]) -> float | None:
-    """Seconds of an AAC frame with a header of its own (ISO 14496-3 §1.A.2); None of another packet."""
+    """Duration in seconds of an AAC frame with ADTS header (ISO 14496-3 §1.A.2); None for another packet."""
     codec = packet.stream.codec_context
     if codec is None or codec.name != "aac" or packet.size < 7:
         return None
@@ -204,18 +202,18 @@ def decode_stream(
     budget_bytes: int,
     limits: Limits,
 ) -> Audio:
-    """Decode a container's first sound track, from the file's first moment on.
+    """Decode a container's first audio track, from the file's first timestamp on.
 
     Args:
         container: Open, at its start.
-        source: Its file.
-        shape: Sample rate in Hz and channels to give; 1 channel mixes down.
-        budget_bytes: Most that the samples may take.
-        limits: Named in the message if the budget is too small.
+        source: The file.
+        shape: Output sample rate in Hz and channels; 1 channel mixes down.
+        budget_bytes: Maximum size of the samples.
+        limits: Named in the message if the budget is exceeded.
 
     Raises:
-        MediaError: If not one sample decodes.
-        LimitError: If there are more samples than fit, or they last too long.
+        MediaError: If no sample decodes.
+        LimitError: If the samples exceed the budget or the duration limit.
     """
     rate_hz, channels = shape
     parts: list[np.ndarray] = []
@@ -234,7 +232,7 @@ def decode_stream(
 
 
 def _of_links(source: Source, format_name: str, read: Callable[[Source], T]) -> list[T]:
-    """What `read` gives of each link of an Ogg that can be read; of another format, of the file."""
+    """Apply `read` to each readable link of a chained Ogg; for other formats, to the file."""
     if format_name != "ogg":
         return [read(source)]
     found: list[T] = []
@@ -290,10 +288,10 @@ def _decode_link(source: Source, format_name: str, reader: str, limits: Limits) 
 
 
 def _like(sound: Audio, rate_hz: int, channels: int) -> Float32[np.ndarray, "T C"]:
-    """Samples at another rate, in other channels."""
+    """Resample to another rate and channel count."""
     if (sound.sample_rate_hz, sound.samples.shape[1]) == (rate_hz, channels):
         return sound.samples
-    convert = Converter(rate_hz, layout_of(channels), keeps_level=True)
+    convert = AudioConverter(rate_hz, layout_of(channels), keeps_level=True)
     parts = [*convert(frame_of(sound.samples, sound.sample_rate_hz)), *convert.rest()]
     return np.concatenate(parts) if parts else np.empty((0, channels), np.float32)
 

@@ -1,9 +1,8 @@
-"""The sound of a file of any length, block after block: what listens to hours needs the memory of seconds.
+"""Streams audio of any length as mono blocks, in constant memory.
 
-In: a sound file, or a video with sound. Out: mono blocks at one rate, on the file's clock (`clock`): they
-    follow
-each other without a gap from time 0 on. `open` gives a whole sound as one array; this is for files that are
-too long for that. A file that breaks off ends there.
+Input: an audio file, or a video with audio. Output: mono blocks at one sample rate. They follow each other
+without a gap from time 0 on the file's timeline (`clock`). Use `open` for short files, which returns one
+array. A truncated file ends early, without an error.
 """
 
 from __future__ import annotations
@@ -15,31 +14,31 @@ import numpy as np
 from jaxtyping import Float32
 
 from sensorium.core.errors import MediaError
+from sensorium.media.audio_track import AudioConverter, frame_of, timed_blocks
 from sensorium.media.container import opened_container, sound_stream
 from sensorium.media.limits import Limits
 from sensorium.media.ogg import links
 from sensorium.media.sndfile import UnreadableError, blocks_of, check_sound, opened_sndfile
 from sensorium.media.sniff import Format, identify
 from sensorium.media.source import Source, SourceLike, opened
-from sensorium.media.track import Converter, frame_of, timed_blocks
 
 HOURS_LIMITS = Limits(file_bytes=1 << 36, seconds=24 * 3600)
-"""Bounds on files that are heard block by block: a day, since nothing of them is kept."""
+"""Bounds on streamed audio: one day, because blocks are not kept."""
 
 
 def audio_blocks(
     source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = HOURS_LIMITS
 ) -> Iterator[Float32[np.ndarray, " T"]]:
-    """Yield the first sound track, mixed down and resampled, in blocks of seconds or less.
+    """Yield the first audio track, mixed to mono and resampled, in blocks of at most a few seconds.
 
     Args:
         source: As for `open`.
-        rate_hz: Samples a second to give.
+        rate_hz: Output sample rate.
         limits: Bounds.
 
     Raises:
-        NotFoundError: If a path leads nowhere.
-        MediaError: If there is no sound, or none of it decodes.
+        NotFoundError: If the path does not exist.
+        MediaError: If there is no audio, or none of it decodes.
         LimitError: If it is beyond `limits`.
     """
     with opened(source, limits) as found:
@@ -77,7 +76,7 @@ def _link_blocks(
         try:
             with opened_sndfile(source, format_.name) as sound:
                 check_sound(source.name, sound.samplerate, sound.channels, 0.0, limits)
-                convert = Converter(rate_hz, "mono")
+                convert = AudioConverter(rate_hz, "mono")
                 for samples in blocks_of(sound):
                     yield from convert(frame_of(samples, sound.samplerate))
                 yield from convert.rest()

@@ -1,7 +1,8 @@
-"""Windows and OS/2 bitmaps: 1 to 32 bits, any colour masks, RLE4 and RLE8.
+"""Decodes Windows and OS/2 bitmaps (BMP): 1 to 32 bits, any colour masks, RLE4 and RLE8.
 
-In: an open file. Out: pixels, RGB or RGBA. Layout as in Microsoft's "Bitmap Storage" (BITMAPCOREHEADER to
-BITMAPV5HEADER). Not read: bitmaps that hold a JPEG or PNG, Huffman and RLE24 compression of OS/2.
+Input: an open file. Output: RGB or RGBA pixels. The layout follows Microsoft's "Bitmap Storage"
+(BITMAPCOREHEADER to BITMAPV5HEADER). Not supported: embedded JPEG or PNG, and OS/2's Huffman and RLE24
+compression.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""The one clock of a file, in seconds: what frames, sound, words, shots and cuts are timed by.
+"""Timeline of a media file in seconds, shared by frames, audio, words, shots and cuts.
 
-Time 0 is the file's first moment: where its earliest picture or sound begins, as in a player. Each track
-keeps its own presentation stamps from there on, after what FFmpeg's demuxers resolve: edit lists, encoder
-delay, counters that wrap. So sound that begins 3 s after the picture begins at 3 s; where it is given as
-samples, 3 s of silence precede it.
+Time 0 is the earliest presentation timestamp of any track, as in a player. Each track keeps its own
+timestamps, after FFmpeg's demuxers have applied edit lists, encoder delay and counter wrap. If audio begins 3
+s after the video, its first sample is at 3 s; decoded samples are preceded by 3 s of silence.
 
-- **AVI** keeps decoding order only. The picture shown k-th takes the k-th decoding stamp (`media.video`).
-- **Transport and program streams** that were joined start their stamps anew; the second part goes on where
-  the first ended.
-- Pictures and sound without a stamp follow what came before them.
+- **AVI** stores decoding order only. The k-th displayed frame takes the k-th decoding timestamp
+(`media.video`).
+- **Transport and program streams** restart their timestamps where files were joined. The second part
+continues
+  where the first ended.
+- Packets without a timestamp follow the previous packet.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ _BACK_S, _AHEAD_S = 0.5, 10.0
 
 
 class Clock:
-    """Turns the times of a track's pieces, given one after another, into times on the file's clock.
+    """Converts timestamps of a track's packets, in order, to seconds on the file's timeline.
 
     Args:
         container: The open file.
-        is_sought: Whether the first piece is one from the middle: it may have any time.
+        is_sought: Whether reading starts in the middle, so that the first timestamp may have any value.
     """
 
     def __init__(self, container: av.container.InputContainer, *, is_sought: bool = False) -> None:
@@ -42,15 +43,15 @@ class Clock:
 
     @property
     def is_broken(self) -> bool:
-        """Whether stamps have started anew."""
+        """Whether the timestamps have restarted."""
         return self._shift_s != 0.0
 
     def __call__(self, stamp_s: float | None, duration_s: float) -> float:
-        """Return when a piece begins.
+        """Return the start time of a packet or frame.
 
         Args:
-            stamp_s: Its stamp, as the container has it; None if there is none.
-            duration_s: How long it lasts.
+            stamp_s: Its timestamp in the container; None if it has none.
+            duration_s: Its duration.
         """
         if stamp_s is None:
             time_s = self._end_s or 0.0
@@ -66,15 +67,15 @@ class Clock:
 
 
 def start_of(container: av.container.InputContainer) -> float:
-    """Seconds at which the file's time begins, as its stamps count."""
+    """Timestamp in seconds at which the file's timeline begins."""
     return (container.start_time or 0) / MICROSECONDS
 
 
 def is_joinable(container: av.container.InputContainer) -> bool:
-    """Whether files of this format are joined by concatenation, so that stamps may start anew."""
+    """Whether files of this format may be concatenated, so that timestamps may restart."""
     return container.format.name in _JOINABLE
 
 
 def is_stamped_in_decoding_order(container: av.container.InputContainer) -> bool:
-    """Whether a format keeps no presentation stamps; those that FFmpeg makes up are wrong with B-frames."""
+    """Whether a format stores no presentation timestamps; FFmpeg's guesses are wrong with B-frames."""
     return bool(container.format.name == "avi")

@@ -1,7 +1,7 @@
-"""Audio and video containers through PyAV, with every way out of the file closed.
+"""Opens audio and video containers with PyAV, without access to other files or the network.
 
-The demuxer is named (never probed, so no playlist demuxer can be chosen), no protocol is allowed, nested
-files are refused, and FFmpeg's own allocation limits are set from `Limits`.
+The demuxer is chosen by name and not probed, so that no playlist demuxer can run. Protocols and nested files
+are refused. FFmpeg's allocation limits are set from `Limits`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from sensorium.core.errors import LimitError, MediaError
 from sensorium.media.clock import MICROSECONDS, start_of
+from sensorium.media.file_views import QuietSeek
 from sensorium.media.limits import Limits
-from sensorium.media.part import Within
 from sensorium.media.source import Source
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ _MAX_STREAMS = 64
 def opened_container(
     source: Source, format_name: str, limits: Limits
 ) -> Iterator[av.container.InputContainer]:
-    """Open a container from its bytes; FFmpeg's errors become ours, inside the context too.
+    """Open a container from its bytes; FFmpeg's errors are converted, also inside the context.
 
     Args:
         source: The open file.
         format_name: Name of FFmpeg's demuxer.
-        limits: Pixels bound every decoder.
+        limits: `pixels` bounds every decoder.
 
     Raises:
         MediaError: If it cannot be read.
-        LimitError: If FFmpeg runs out of the memory it was given.
+        LimitError: If FFmpeg exceeds its memory limit.
     """
     import av
 
@@ -52,7 +52,7 @@ def opened_container(
     }
     try:
         with av.open(
-            Within(source.file),
+            QuietSeek(source.file),
             "r",
             format=format_name,
             options=options,
@@ -69,7 +69,7 @@ def opened_container(
 
 
 def picture_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:
-    """Return the first moving picture; cover art is none."""
+    """Return the first video stream; cover art does not count."""
     from av.stream import Disposition
 
     for stream in container.streams.video:
@@ -80,19 +80,19 @@ def picture_stream(container: av.container.InputContainer) -> av.video.stream.Vi
 
 
 def sound_stream(container: av.container.InputContainer) -> av.audio.stream.AudioStream | None:
-    """Return the first sound track that has a decoder."""
+    """Return the first audio stream that has a decoder."""
     return next((track for track in container.streams.audio if track.codec_context is not None), None)
 
 
 def duration_of(container: av.container.InputContainer, stream: av.stream.Stream) -> float | None:
-    """Seconds from the file's first moment to the end of a track, as the header says; None if it does not."""
+    """Seconds from the file's first timestamp to the end of a track, as declared; None if not declared."""
     if stream.duration is not None and stream.time_base is not None:
         return max(0.0, float(stream.duration * stream.time_base) + late_s(container, stream))
     return whole_duration_of(container)
 
 
 def whole_duration_of(container: av.container.InputContainer) -> float | None:
-    """Seconds from the file's first moment to its last, as the header says; None if it does not."""
+    """Seconds from the file's first to its last timestamp, as declared; None if not declared."""
     if container.duration is None:
         return None
     # Matroska counts from its clock's zero, which may be before the first moment.
@@ -101,7 +101,7 @@ def whole_duration_of(container: av.container.InputContainer) -> float | None:
 
 
 def late_s(container: av.container.InputContainer, stream: av.stream.Stream) -> float:
-    """Seconds from the file's first moment to a track's beginning, as its header says."""
+    """Seconds from the file's first timestamp to the start of a track, as declared."""
     if stream.start_time is None or stream.time_base is None:
         return 0.0
     return max(0.0, float(stream.start_time * stream.time_base) - start_of(container))

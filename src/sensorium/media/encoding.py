@@ -1,7 +1,7 @@
-"""Media to files: pictures as PNG, JPEG or WebP, sounds as WAV, FLAC or Ogg.
+"""Encodes images as PNG, JPEG or WebP, and audio as WAV, FLAC or Ogg.
 
-In: an `Image` or `Audio`. Out: bytes, or a file that is whole or absent; a WAV also piece by piece, for who
-listens while it is made. The ending of a name says the format.
+Input: an `Image` or `Audio`. Output: bytes, or a file that is written atomically. A WAV can also be streamed
+in chunks. The file extension selects the format.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _UNKNOWN_BYTES = 0xFFFFFFFF
 
 
 def check_target(path: Path, endings: Iterable[str]) -> None:
-    """Refuse what could not be written, before anything is made.
+    """Check that an output file can be written, before any work starts.
 
     Args:
-        path: A file that is to be.
-        endings: Those that are known.
+        path: The output file.
+        endings: Supported extensions.
 
     Raises:
-        UsageError: If it is a folder, has another ending, or its folder takes no files.
+        UsageError: If it is a folder, has another extension, or its folder is not writable.
     """
     if path.suffix.lower() not in endings or path.is_dir():
         raise UsageError(f"cannot write '{path}'; give a name that ends in {', '.join(endings)}")
@@ -50,10 +50,10 @@ def check_target(path: Path, endings: Iterable[str]) -> None:
 
 
 def write_medium(medium: Image | Audio, path: Path) -> None:
-    """Write a picture or a sound in the format that the name's ending says; whole or not at all.
+    """Write an image or audio atomically, in the format of the file extension.
 
     Raises:
-        UsageError: If the ending is not known.
+        UsageError: If the extension is not supported.
     """
     endings = PICTURE_FORMATS if isinstance(medium, Image) else SOUND_FORMATS
     check_target(path, endings)
@@ -62,14 +62,14 @@ def write_medium(medium: Image | Audio, path: Path) -> None:
 
 
 def encode_picture(picture: Image, ending: str) -> bytes:
-    """A picture as a file of one of `PICTURE_FORMATS`."""
+    """Encode an image in one of `PICTURE_FORMATS`."""
     buffer = io.BytesIO()
     picture.to_pillow().save(buffer, PICTURE_FORMATS[ending], quality=_JPEG_QUALITY)
     return buffer.getvalue()
 
 
 def encode_sound(sound: Audio, ending: str) -> bytes:
-    """A sound as a file of one of `SOUND_FORMATS`."""
+    """Encode audio in one of `SOUND_FORMATS`."""
     import soundfile
 
     buffer = io.BytesIO()
@@ -79,7 +79,7 @@ def encode_sound(sound: Audio, ending: str) -> bytes:
 
 
 def wav_header(rate_hz: int) -> bytes:
-    """Head of a WAV of mono 16-bit samples whose length nobody knows yet: players read on to the end.
+    """Header of a streamed mono 16-bit WAV of unknown length; players read to the end of the stream.
 
     Example:
         >>> len(wav_header(16_000))
@@ -96,5 +96,5 @@ def wav_header(rate_hz: int) -> bytes:
 
 
 def wav_samples(samples: Float32[np.ndarray, "T 1"]) -> bytes:
-    """Samples as they follow `wav_header`."""
+    """Encode samples as the data that follows `wav_header`."""
     return (samples.clip(-1, 1) * 32767).round().astype("<i2").tobytes()

@@ -1,10 +1,9 @@
-"""Videos as a stream: every frame in the order of time, one after another, and the sound in short blocks.
+"""Streams the frames and audio of a video of any length, in constant memory.
 
-In: a video file of any length. Out: iterators that hold one frame or block at a time, so that an hour takes
-the memory of a minute. Times come from the presentation stamps, never from frame numbers, and are those of
-the file's clock (`clock`). What does not decode is left out; a file that breaks off ends there.
-
-`open` gives a few frames of a video as an array; this gives all of them, or those at given times.
+Input: a video file. Output: iterators that hold one frame or audio block at a time. Times come from
+presentation timestamps, not from frame numbers, on the file's timeline (`clock`). Frames that do not decode
+are skipped; a truncated file ends early. `open` returns a few frames as an array; this module returns all, or
+those at given times.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from jaxtyping import Float32, UInt8
 
 from sensorium.core.errors import MediaError
 from sensorium.media import video
+from sensorium.media.audio_track import timed_blocks
 from sensorium.media.clock import is_joinable
 from sensorium.media.container import opened_container, picture_stream, sound_stream
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import Orientation
 from sensorium.media.sniff import identify
 from sensorium.media.source import Source, SourceLike, opened
-from sensorium.media.track import timed_blocks
 from sensorium.media.video import check_stream, frame_orientation, list_packets, pixel_aspect, shown_size
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     import av.video.stream
 
 STREAM_LIMITS = Limits(file_bytes=1 << 40, frames=20_000_000, seconds=48 * 3600)
-"""Bounds on files that are read as a stream: two days, since nothing of them is kept."""
+"""Bounds on streamed videos: two days, because frames are not kept."""
 
 _DEFAULT_RATE_HZ = 25
 _ROUNDING_S = 1e-6
@@ -42,11 +41,11 @@ _ROUNDING_S = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a video.
+    """One frame of a video.
 
     Attributes:
-        time_s: When it is shown; the file's first moment is 0.
-        end_s: When it has been shown, as far as the file tells.
+        time_s: Start of display, from the file's first timestamp.
+        end_s: End of display, as far as the file declares it.
         pixels: (H, W, 3), 0 to 255, upright.
     """
 
@@ -57,10 +56,10 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A piece of a sound track.
+    """A block of an audio track.
 
     Attributes:
-        time_s: When it begins; the file's first moment is 0.
+        time_s: Start time, from the file's first timestamp.
         samples: Mono, (T,).
     """
 
@@ -70,14 +69,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Movie:
-    """A video file that is open.
+    """An open video file.
 
     Attributes:
         container: At its start.
-        stream: Its moving picture.
+        stream: Its video stream.
         source: Its bytes.
         limits: Bounds.
-        can_seek: Whether a time is found by its stamp; not where stamps start anew midway.
+        can_seek: Whether seeking by timestamp works; False if timestamps restart midway.
     """
 
     container: av.container.InputContainer
@@ -88,7 +87,7 @@ class Movie:
 
     @property
     def frame_s(self) -> float:
-        """Seconds that a frame is usually shown."""
+        """Nominal duration of a frame in seconds."""
         return 1 / float(self.stream.average_rate or _DEFAULT_RATE_HZ)
 
 
@@ -147,16 +146,16 @@ def frames(
     target_px: int | None = None,
     limits: Limits = STREAM_LIMITS,
 ) -> Iterator[Frame]:
-    """Every frame that decodes, in the order of time.
+    """Yield every frame that decodes, in order of time.
 
     Args:
         source: As for `open`.
-        size: Width and height to squeeze each frame into, whatever its aspect.
-        target_px: Else, most that the short side should have.
+        size: Width and height to resize to, ignoring the aspect ratio.
+        target_px: If `size` is None: maximum length of the short side.
         limits: Bounds.
 
     Raises:
-        MediaError: If it is not a video, or not one frame decodes.
+        MediaError: If it is not a video, or no frame decodes.
         LimitError: If it is beyond `limits`.
     """
     with opened_movie(source, limits) as movie:
@@ -176,14 +175,14 @@ def frames_at(
     target_px: int | None = None,
     limits: Limits = STREAM_LIMITS,
 ) -> Iterator[Frame]:
-    """The frames shown at some times, by seeking; each once, in the order of time.
+    """Yield the frames shown at some times, by seeking; each once, in order of time.
 
-    A frame that does not decode is replaced by the next that does, or left out at the end.
+    A frame that does not decode is replaced by the next one that does, or skipped at the end.
 
     Args:
         source: As for `open`.
-        times_s: In any order.
-        target_px: Most that the short side should have.
+        times_s: Times in seconds, in any order.
+        target_px: Maximum length of the short side.
         limits: Bounds.
 
     Raises:
@@ -202,13 +201,13 @@ def frames_at(
 
 
 def sound(source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = STREAM_LIMITS) -> Iterator[Block]:
-    """The first sound track of a video in blocks of some milliseconds, mixed down; nothing if it has none.
+    """Yield the first audio track of a video as mono blocks of some milliseconds; nothing if it has none.
 
-    Holes are filled with silence, so that blocks follow each other without a gap.
+    Gaps are filled with silence, so that the blocks are contiguous.
 
     Args:
         source: As for `open`.
-        rate_hz: Samples a second to give.
+        rate_hz: Output sample rate.
         limits: Bounds.
 
     Raises:
@@ -234,14 +233,14 @@ def timed_frames(
 
 
 class Painter:
-    """Turns decoded frames into upright RGB of one size.
+    """Converts decoded frames to upright RGB of one size.
 
-    Keeps FFmpeg's scaler between frames: making it anew takes twice the time of everything else.
+    The FFmpeg scaler is reused between frames, because creating it takes twice the time of everything else.
 
     Args:
-        aspect: Width of a pixel by its height.
-        size: Width and height of every picture as seen.
-        target_px: Without `size`: most that the short side should have.
+        aspect: Pixel aspect ratio, width by height.
+        size: Output width and height.
+        target_px: If `size` is None: maximum length of the short side.
     """
 
     def __init__(

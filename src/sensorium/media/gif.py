@@ -1,6 +1,6 @@
-"""The background of a GIF: what is seen where no image covers the screen (GIF89a, section 18).
+"""Fills the background of a GIF, the area that no frame covers (GIF89a, section 18).
 
-Pillow fills it with colour 0 of whatever palette is at hand.
+Pillow fills it with colour 0 of the current palette.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _WHITE = (255, 255, 255)
 
 
 class Background:
-    """Paints what no frame has covered, frame by frame.
+    """Fills the uncovered area, frame by frame.
 
     Args:
         picture: A GIF at its first frame, not loaded yet.
@@ -28,11 +28,11 @@ class Background:
         self._is_covered = np.zeros((0, 0), bool)
 
     def paint(self, picture: ImageFile, pixels: np.ndarray | None) -> None:
-        """Paint into a frame.
+        """Fill the uncovered area of a frame.
 
         Args:
             picture: The GIF at this frame.
-            pixels: Its pixels (H, W, 3), to be changed; None if they are not wanted.
+            pixels: Its pixels (H, W, 3), changed in place; None if they are not needed.
         """
         if self._colour is None:
             return
@@ -52,7 +52,7 @@ class Background:
 
 def _colour(picture: ImageFile) -> tuple[int, ...]:
     index = picture.info.get("background")
-    if index is None:  # no global palette: the index means nothing
+    if index is None:  # without a global palette the index is invalid
         return _WHITE
     palette = picture.global_palette  # type: ignore[attr-defined]
     if palette is None:  # a ramp of greys

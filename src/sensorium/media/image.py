@@ -1,12 +1,12 @@
-"""Still images by Pillow: one plugin, chosen by content, never Pillow's own guess (which knows EPS and more).
+"""Decodes still images with Pillow, or with own readers for Netpbm and BMP.
 
-Netpbm and BMP have readers of their own. Where Pillow reads less than a format says, `png`, `tiff`, `jpeg`
-and `gif` do the rest.
+Input: an open file and its format. Output: `Image`, upright RGB, transparency blended onto white. The plugin
+is chosen by the detected format, never by Pillow's own detection, which includes EPS. `png`, `tiff`, `jpeg`
+and `gif` correct what Pillow reads incompletely.
 
-In: an open file and its format. Out: `Image`, upright, RGB, transparency laid onto white. Where a small
-picture is enough (`target_px`), JPEG is decoded at 1/2, 1/4 or 1/8 scale in the DCT domain, and RGB, grey
-and CMYK pictures are averaged over whole blocks, always to at least twice the target, as
-`PIL.Image.thumbnail(reducing_gap=2)` does. Colour profiles (ICC) are not applied.
+With `target_px`, JPEG is decoded at 1/2, 1/4 or 1/8 scale in the DCT domain. RGB, grey and CMYK images are
+averaged over blocks. The result is at least twice the target, as in `PIL.Image.thumbnail(reducing_gap=2)`.
+ICC colour profiles are not applied.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import numpy as np
 
 from sensorium.core.errors import MediaError
 from sensorium.media import bmp, gif, jpeg, netpbm, png, tiff
-from sensorium.media.boxes import icon_sizes, webp_canvas
+from sensorium.media.container_header import icon_sizes, webp_canvas
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_exif
 from sensorium.media.pixels import Levels, fill_rgb, fill_wide_rgb
-from sensorium.media.silence import quiet_libtiff, silence
 from sensorium.media.source import Source
+from sensorium.media.suppress_output import quiet_libtiff, silence
 from sensorium.media.types import Header, Image
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
 
     Args:
         source: The open file.
-        format_name: As `sniff` tells.
+        format_name: From `sniff`.
         limits: Bounds; pixels are checked before decoding.
-        target_px: Short side that will be enough; the result is whole or at least twice that.
+        target_px: Sufficient length of the short side; the result is full size or at least twice that.
 
     Raises:
         MediaError: If the content is damaged or truncated.
@@ -158,7 +158,7 @@ def open_plugin(source: Source, format_name: str, limits: Limits) -> ImageFile:
 
 
 def check_size(source: Source, format_name: str, size: tuple[int, int], limits: Limits) -> None:
-    """Refuse a picture without pixels, or with too many."""
+    """Refuse an image with zero pixels, or with too many."""
     width, height = size
     if width < 1 or height < 1:
         raise MediaError(f"{source.name}: {format_name} of {width}x{height}, no pixels")
@@ -166,7 +166,7 @@ def check_size(source: Source, format_name: str, size: tuple[int, int], limits: 
 
 
 def _check_inner_sizes(source: Source, format_name: str, limits: Limits) -> None:
-    """Sizes that Pillow or its libraries would act on before telling them."""
+    """Check sizes that Pillow or its libraries allocate for before they report them."""
     sizes: list[tuple[int, int]] = []
     if format_name == "webp":
         sizes = [webp_canvas(source.head())]
@@ -191,7 +191,7 @@ def _empty(stored_size: tuple[int, int], orientation: Orientation) -> np.ndarray
 
 
 def _enough(size: tuple[int, int], target_px: int) -> tuple[int, int]:
-    """Size with the same aspect whose short side is twice the target."""
+    """Size with the same aspect ratio whose short side is twice the target."""
     scale = _REDUCING_GAP * target_px / min(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
@@ -229,9 +229,9 @@ def _loaded(picture: ImageFile, source: Source, limits: Limits) -> ImageFile:
 def _low_bytes(
     picture: ImageFile, source: Source, format_name: str, limits: Limits, target_px: int | None
 ) -> Pillow.Image | None:
-    """The lower bytes of colours of 16 bits, of which Pillow keeps the upper ones; None where there are none.
+    """Low bytes of 16-bit colours, of which Pillow keeps the high bytes; None if there are none.
 
-    The same file is decoded as if its bytes had the other order. Pictures that are made smaller do without.
+    The file is decoded a second time with swapped byte order. Images that are reduced skip this step.
     """
     if format_name not in ("png", "tiff") or _is_averaged(picture, target_px):
         return None
@@ -258,7 +258,7 @@ def _raw_mode(tile: _Tile) -> str:
 
 
 def _stored_orientation(picture: ImageFile, format_name: str) -> Orientation:
-    """Orientation without decoding: TIFF tells its size turned, Pillow loads a PNG to look for more EXIF."""
+    """Orientation without decoding; TIFF reports its rotated size, and Pillow loads a PNG to find EXIF."""
     if format_name == "tiff" or (format_name == "png" and not png.tells_orientation(picture)):
         return UPRIGHT
     return _orientation(picture)

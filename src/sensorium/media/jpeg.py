@@ -1,4 +1,7 @@
-"""What Pillow does not say of a JPEG: how many scans it has, whether it is whole without an end marker."""
+"""JPEG checks that Pillow lacks: number of segments and scans, and completeness without an end marker.
+
+Files with very many segments or scans are refused, because they are slow to decode.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _FILLER = bytes(range(1, 200)) * 9
 
 
 def check_segments(source: Source) -> None:
-    """Refuse a JPEG with so many segments before its pixels that reading them takes seconds.
+    """Refuse a JPEG with so many segments that reading its header takes seconds.
 
     Raises:
         MediaError: If there are more than 16,384; a colour profile of 16 MB takes 255.
@@ -39,13 +42,13 @@ def check_segments(source: Source) -> None:
 
 
 def check_scans(source: Source) -> None:
-    """Refuse a JPEG that is made to be slow.
+    """Refuse a JPEG with so many scans that decoding is slow.
 
     Raises:
         MediaError: If it has more than 100 scans.
     """
     content = source.content()
-    # The search alone is fast, but it also finds scans of thumbnails and of whatever follows the picture.
+    # A plain search is fast, but also finds scans of thumbnails and of trailing data.
     if content.count(_SCAN) <= _MAX_SCANS:
         return
     scans = num_scans(content)
@@ -56,7 +59,7 @@ def check_scans(source: Source) -> None:
 
 
 def num_scans(content: bytes) -> int:
-    """Scans of a JPEG, from its start to its end marker (ITU-T T.81, B.1.1)."""
+    """Number of scans of a JPEG, from its start to its end marker (ITU-T T.81, B.1.1)."""
     at, scans = 2, 0
     while (marker := _MARKER.search(content, at)) is not None:
         at = marker.end()
@@ -68,14 +71,14 @@ def num_scans(content: bytes) -> int:
 
 
 def load_without_end(source: Source, reopen: Callable[[Source], ImageFile]) -> ImageFile | None:
-    """Load a JPEG that lacks its end marker; None if more than that is missing.
+    """Load a JPEG that lacks its end marker; None if image data are missing too.
 
-    It is whole if what follows its last byte changes no pixel: libjpeg fills up what is missing from the
-    bytes that come next.
+    libjpeg fills missing data from the bytes that follow. The image is complete if different filler bytes
+    give the same pixels.
 
     Args:
         source: The file.
-        reopen: Opens another source as the file was opened, with the same scale.
+        reopen: Opens another source with the same options and scale.
     """
     pictures = []
     for filler in (b"", _FILLER):

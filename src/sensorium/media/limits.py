@@ -1,7 +1,7 @@
-"""The one place that says how much of an outside file is read, decoded and waited for.
+"""Limits on the size, decoded size and decoding time of media files.
 
-Sizes are checked against headers before anything is decoded; `memory_bytes` and `timeout_s` bind the
-subprocess that decodes untrusted files (`isolate=True`) and are not enforced in one's own process.
+Sizes are checked against headers before decoding. `memory_bytes` and `timeout_s` apply only to the subprocess
+that decodes untrusted files (`isolate=True`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Netpbm pictures (PBM, PGM, PPM; `P1` to `P6`), as netpbm.sourceforge.net/doc/pbm.html and its sisters say.
+"""Decodes Netpbm images (PBM, PGM, PPM; `P1` to `P6`; netpbm.sourceforge.net/doc/pbm.html).
 
-In: an open file. Out: grey (H, W) or RGB (H, W, 3) pixels, any maximum from 1 to 65,535 scaled to 255. Bytes
-behind the raster are ignored.
+Input: an open file. Output: grey (H, W) or RGB (H, W, 3) pixels; maxima from 1 to 65,535 are scaled to 255.
+Bytes after the raster are ignored.
 """
 
 from __future__ import annotations
@@ -77,9 +77,10 @@ def has_header(head: bytes) -> bool:
 
 
 def is_netpbm(head: bytes, num_bytes: int) -> bool:
-    """Whether a file whose first bytes are text is a Netpbm picture, not words that begin like one.
+    """Whether a file that starts like text is a Netpbm image and not prose.
 
-    A plain raster holds nothing but numbers. A binary one must have its size, or a header of several lines.
+    A plain raster contains only numbers. A binary raster must have its exact size, or a header of several
+    lines.
     """
     header = parse_header(head)
     if header is None:

@@ -1,14 +1,13 @@
-"""The links of a chained Ogg (RFC 3533 §4): Ogg streams that were joined end to end, each complete in itself.
+"""Splits a chained Ogg (RFC 3533 §4), a concatenation of complete Ogg streams, into its links.
 
-In: an open file. Out: each link as a file of its own. Only page headers are read. Links may differ in
-    codec, rate
-and channels, and may have the same serial number (a file joined with itself).
+Input: an open file. Output: each link as a file of its own. Only page headers are read. Links may differ in
+codec, sample rate and channels, and may share a serial number.
 """
 
 from __future__ import annotations
 
 from sensorium.core.errors import LimitError
-from sensorium.media.part import part_of
+from sensorium.media.file_views import byte_range
 from sensorium.media.source import Source
 
 _PAGE = b"OggS\x00"
@@ -20,10 +19,10 @@ _MAX_LINKS = 4096
 
 
 def links(source: Source) -> list[Source]:
-    """Split a file where new streams begin after pages of earlier ones; else it comes back as it is.
+    """Split a file where a new stream begins; a file without a chain is returned unchanged.
 
     Raises:
-        LimitError: If there are thousands.
+        LimitError: If there are more than 4,096 links.
     """
     starts, at, is_head, page = [0], 0, True, 0
     file = source.file
@@ -46,7 +45,7 @@ def links(source: Source) -> list[Source]:
         at += _HEADER_BYTES + len(sizes) + sum(sizes)
     if len(starts) == 1:
         return [source]
-    return [part_of(source, *ends) for ends in zip(starts, [*starts[1:], source.num_bytes], strict=True)]
+    return [byte_range(source, *ends) for ends in zip(starts, [*starts[1:], source.num_bytes], strict=True)]
 
 
 def _next_page(source: Source, at: int) -> int:

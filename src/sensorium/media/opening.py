@@ -1,6 +1,7 @@
-"""`open` and `probe`: the only door for outside bytes.
+"""`open` decodes a media file; `probe` reads its header.
 
-In: whatever names a file. Out: decoded media or its header; what fails, fails with one reason.
+Input: a path, bytes, file object or data URI. Output: decoded media or a header. Any failure of a decoder
+becomes one `SensoriumError` with a reason.
 """
 
 from __future__ import annotations

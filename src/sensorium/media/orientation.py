@@ -1,4 +1,8 @@
-"""How a stored picture is turned to be seen upright: EXIF orientations and the display matrices of videos."""
+"""Orientation of stored images: EXIF orientations and display matrices of videos.
+
+An orientation is one of eight combinations of transpose and flips. Applying it returns a view, without a
+copy.
+"""
 
 from __future__ import annotations
 

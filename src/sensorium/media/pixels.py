@@ -1,6 +1,7 @@
-"""Any Pillow mode to 8-bit RGB: transparency onto white, more than 8 bits scaled to 8, the rest converted.
+"""Converts Pillow images of any mode to 8-bit RGB.
 
-Works in strips, so that a picture at the pixel limit costs its decoded form and the result, and little else.
+Transparency is blended onto white and deeper samples are scaled to 8 bits. The conversion works in strips, so
+that it needs little memory beyond the decoded image and the result.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 @dataclass(frozen=True)
 class Levels:
-    """What samples of more than 8 bits mean.
+    """Value range of samples with more than 8 bits.
 
     Attributes:
-        top: The sample at the other end from 0.
+        top: Maximum sample value.
         is_inverted: Whether 0 is white and `top` black.
     """
 

@@ -1,4 +1,4 @@
-"""What Pillow does not read of a PNG: long texts, colour keys of any depth, EXIF after the pixels.
+"""PNG features that Pillow lacks: long texts, colour keys at any bit depth, EXIF after the pixels.
 
 Reference: Portable Network Graphics (PNG) Specification, third edition, W3C.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sensorium.core.errors import MediaError
-from sensorium.media.boxes import chunks
+from sensorium.media.container_header import chunks
 from sensorium.media.source import Seekable, Source
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _MAX_RATIO = 1032
 
 @dataclass(frozen=True)
 class Chunk:
-    """Where the content of one chunk stands."""
+    """Position of one chunk's content."""
 
     name: bytes
     start: int
@@ -37,10 +37,10 @@ class Chunk:
 
 
 def list_chunks(source: Source) -> list[Chunk]:
-    """Chunks up to the end of the picture, whatever follows it.
+    """List the chunks up to the end of the image.
 
     Raises:
-        MediaError: If there are so many that reading them takes seconds.
+        MediaError: If there are more than 131,072 chunks.
     """
     found = []
     for one in chunks(source.file, _SIGNATURE_BYTES, source.num_bytes, ">I4s", trailer=4):
@@ -51,7 +51,7 @@ def list_chunks(source: Source) -> list[Chunk]:
 
 
 def without_long_texts(source: Source, layout: list[Chunk]) -> Seekable:
-    """The file without compressed texts and profiles that are too long for Pillow; nothing here needs them.
+    """Return the file without compressed texts and profiles that exceed Pillow's limit.
 
     Raises:
         MediaError: If one inflates to more than 16 MB.
@@ -69,9 +69,9 @@ def without_long_texts(source: Source, layout: list[Chunk]) -> Seekable:
 
 
 def mend(picture: ImageFile, source: Source, layout: list[Chunk]) -> None:
-    """Complete what Pillow knows before the pixels are loaded: the colour key (tRNS), EXIF after the pixels.
+    """Add what Pillow misses before pixels are loaded: the colour key (tRNS), and EXIF after the pixels.
 
-    Only the lower bits of a key count where samples have fewer than 16 (section 11.3.1.1).
+    For samples below 16 bits only the low bits of the key count (section 11.3.1.1).
     """
     stored = {one.name: one for one in layout if one.name in (b"tRNS", b"eXIf")}
     if b"eXIf" in stored:
@@ -91,7 +91,7 @@ def mend(picture: ImageFile, source: Source, layout: list[Chunk]) -> None:
 
 
 def tells_orientation(picture: ImageFile) -> bool:
-    """Whether a PNG holds EXIF or XMP; if in a text behind the pixels, these are loaded to read it."""
+    """Whether a PNG has EXIF or XMP; texts after the pixels are loaded to find it."""
     return any(name in picture.info for name in ("exif", _LATE, *_TELLING))
 
 

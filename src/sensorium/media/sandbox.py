@@ -1,8 +1,8 @@
-"""Decode a stranger's file where it can do no harm: a subprocess that is killed beyond its memory or time.
+"""Decodes untrusted files in a subprocess with limits on memory and time.
 
-In: an open file. Out: what `open` gives, or one `MediaError`. Workers are started when first needed (a
-fraction of a second), kept, and taken by one call at a time; within one every file has its own process.
-Needs a POSIX system; the memory limit is enforced on Linux.
+Input: an open file. Output: the result of `open`, or one `MediaError`. Workers start on demand, are reused,
+and serve one call at a time; inside a worker each file has its own process. Requires POSIX; the memory limit
+is enforced on Linux only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import threading
 import time
 
 from sensorium.core.errors import LimitError, MediaError, UsageError
-from sensorium.media import wire
+from sensorium.media import serialize
 from sensorium.media.limits import Limits
 from sensorium.media.source import Source
 from sensorium.media.types import Media
@@ -44,14 +44,14 @@ def decode_isolated(source: Source, limits: Limits, target_px: int | None) -> Me
         raise
     _POOL.give_back(worker)
     header, body = answer
-    return wire.unpack_media(header, body, source.uri)
+    return serialize.unpack_media(header, body, source.uri)
 
 
 class Worker:
-    """One running worker; asked by one thread at a time.
+    """A running worker process, used by one thread at a time.
 
     Attributes:
-        peak_bytes: Resident memory that the last decode reached, libraries included.
+        peak_bytes: Peak resident memory of the last decode, including libraries.
     """
 
     def __init__(self) -> None:
@@ -76,26 +76,26 @@ class Worker:
         self._read(1)
 
     def ask(self, source: Source, limits: Limits, target_px: int | None) -> tuple[bytes, bytearray]:
-        """Send a file, wait for header and body of the answer.
+        """Send a file and return header and body of the answer.
 
         Raises:
             MediaError: If the decoder crashes.
             LimitError: If it takes too long, or its answer is too large.
         """
-        request, content = wire.pack_request(limits, target_px, source.uri), source.content()
+        request, content = serialize.pack_request(limits, target_px, source.uri), source.content()
         self._deadline = time.monotonic() + limits.timeout_s
         try:
-            self._write(wire.FRAME.pack(len(request), len(content)) + request)
+            self._write(serialize.FRAME.pack(len(request), len(content)) + request)
             self._write(content)
-            header_bytes, body_bytes = wire.FRAME.unpack(self._read(wire.FRAME.size))
+            header_bytes, body_bytes = serialize.FRAME.unpack(self._read(serialize.FRAME.size))
             # Text may be stored in fewer bytes than its UTF-8 takes; hence the sum.
             if (
-                header_bytes > wire.MAX_HEADER_BYTES
+                header_bytes > serialize.MAX_HEADER_BYTES
                 or body_bytes > limits.decoded_bytes + 2 * limits.text_bytes
             ):
                 raise MediaError(f"{source.name}: the isolated decoder gave an answer that is too large")
             header, body = bytes(self._read(header_bytes)), self._read(body_bytes)
-            (self.peak_bytes,) = wire.STATUS.unpack(self._read(wire.STATUS.size))
+            (self.peak_bytes,) = serialize.STATUS.unpack(self._read(serialize.STATUS.size))
             return header, body
         except TimeoutError as error:
             raise LimitError(
@@ -107,7 +107,7 @@ class Worker:
             ) from error
 
     def kill(self) -> None:
-        """End the worker and whatever it is decoding."""
+        """Kill the worker and its decoding process."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -154,7 +154,7 @@ class Worker:
 
 
 class _Pool:
-    """Idle workers. A forked process starts with none: it must not share its parent's."""
+    """Pool of idle workers; a forked process starts with an empty pool, because workers are not shared."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

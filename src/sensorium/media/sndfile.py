@@ -1,7 +1,7 @@
-"""libsndfile: a sound file to float32 blocks.
+"""Reads audio with libsndfile as float32 blocks.
 
-It reads what its header says and no more. A WAV or AU without a length is given a header that says what is
-there; a FLAC whose STREAMINFO does not say its true length is left to FFmpeg.
+libsndfile trusts the declared length. A WAV or AU without a valid length gets a repaired header. A FLAC with
+a wrong length in STREAMINFO is left to FFmpeg.
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from sensorium.core.errors import MediaError
+from sensorium.media.declared_length import has_correct_length, with_repaired_header
+from sensorium.media.file_views import QuietSeek
 from sensorium.media.limits import Limits
-from sensorium.media.part import Within
 from sensorium.media.source import Source
-from sensorium.media.unfinished import repaired, says_its_length
 
 if TYPE_CHECKING:
     import soundfile
 
 _BLOCK_FRAMES = 1 << 16
-# A block of a very low rate would grow as it is converted.
+# Resampling enlarges a block of very low sample rate.
 _BLOCK_S, _LEAST_FRAMES = 8, 256
-# More frames than any file holds: libsndfile does not know.
+# Frame count that libsndfile reports if it is unknown.
 _UNKNOWN_FRAMES = 1 << 48
 
 
 class UnreadableError(Exception):
-    """libsndfile does not know this content; FFmpeg may."""
+    """libsndfile cannot read this content; FFmpeg may."""
 
 
 @contextmanager
 def opened_sndfile(source: Source, format_name: str) -> Iterator[soundfile.SoundFile]:
-    """Open a sound by libsndfile.
+    """Open an audio file with libsndfile.
 
     Args:
         source: The open file.
         format_name: From `sniff`.
 
     Raises:
-        UnreadableError: If it cannot, inside the context too.
+        UnreadableError: If libsndfile fails, also inside the context.
     """
     import soundfile
 
-    if format_name == "flac" and not says_its_length(source, format_name):
+    if format_name == "flac" and not has_correct_length(source, format_name):
         raise UnreadableError
     sound = _open(source)
     if sound is None or sound.frames == 0:
-        mended = repaired(source, format_name)
+        mended = with_repaired_header(source, format_name)
         sound = (_open(mended) if mended is not None else None) or sound
     if sound is None:
         raise UnreadableError
@@ -66,8 +66,8 @@ def opened_sndfile(source: Source, format_name: str) -> Iterator[soundfile.Sound
 
 
 def samples_of(sound: soundfile.SoundFile) -> Float32[np.ndarray, "T C"]:
-    """All samples, as far as they decode."""
-    # Untouched pages cost nothing, so a header that promises more than there is does no harm.
+    """All samples that decode."""
+    # Unwritten pages use no memory, so a header with too many samples is harmless.
     samples = np.empty((sound.frames, sound.channels), np.float32)
     done = 0
     while done < len(samples):
@@ -79,7 +79,7 @@ def samples_of(sound: soundfile.SoundFile) -> Float32[np.ndarray, "T C"]:
 
 
 def blocks_of(sound: soundfile.SoundFile) -> Iterator[Float[np.ndarray, "T C"]]:
-    """All samples in blocks, as far as they decode; in float64 where the file has them so."""
+    """All samples that decode, in blocks; float64 if the file stores float64."""
     import soundfile
 
     dtype = "float64" if sound.subtype == "DOUBLE" else "float32"
@@ -95,7 +95,7 @@ def blocks_of(sound: soundfile.SoundFile) -> Iterator[Float[np.ndarray, "T C"]]:
 
 
 def check_sound(name: str, rate_hz: int, channels: int, duration_s: float, limits: Limits) -> None:
-    """Refuse a sound whose header makes no sense or is beyond `limits`."""
+    """Refuse audio whose header is invalid or beyond `limits`."""
     if rate_hz < 1 or channels < 1:
         raise MediaError(f"{name}: sound of {rate_hz} Hz and {channels} channels")
     limits.check("sample_rate_hz", rate_hz, name)
@@ -108,6 +108,6 @@ def _open(source: Source) -> soundfile.SoundFile | None:
 
     source.file.seek(0)
     try:
-        return soundfile.SoundFile(Within(source.file))
+        return soundfile.SoundFile(QuietSeek(source.file))
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError):
         return None

@@ -1,10 +1,9 @@
-"""What a file is, told from its first bytes and their structure; names and extensions are never asked.
+"""Detects the format of a file from its content; names and extensions are ignored.
 
-Bytes that are text from the first to the last are a text, whatever word they begin with: every binary format
-has bytes in its header that no text has. Two kinds are told from the grammar of the text itself: Netpbm
-pictures, and what is recognised and not supported (drawings, documents, playlists). Those are refused by
-name, as are archives and programs, so that the reason is plain. Tags (ID3, APE) in front of a sound are
-skipped, however long they are.
+Magic bytes and structure identify binary formats. A file that is text from start to end is a text, even if it
+begins with a magic word. Two kinds are detected by text grammar: Netpbm images, and unsupported formats
+(vector graphics, documents, playlists). Unsupported formats, archives and programs are refused by name. ID3
+and APE tags before audio are skipped.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Literal
 
 from sensorium.core.errors import MediaError
 from sensorium.media import netpbm
-from sensorium.media.part import part_of
+from sensorium.media.file_views import byte_range
 from sensorium.media.source import HEAD_BYTES, Seekable, Source
 from sensorium.media.text import checked_text
 
@@ -111,10 +110,10 @@ _MAX_PADDING = 1 << 16
 
 
 def identify(source: Source) -> tuple[Format, Source]:
-    """Tell the format of an open file, and what of it to read: a sound without the tags in front of it.
+    """Detect the format of an open file; return it and the source to read, without leading tags.
 
     Raises:
-        MediaError: If the content is of no known kind, or of a kind that is refused.
+        MediaError: If the format is unknown or unsupported.
     """
     head = source.head()
     start = _end_of_tags(source.file) if head.startswith(_TAG_MAGIC) else 0
@@ -122,7 +121,7 @@ def identify(source: Source) -> tuple[Format, Source]:
         source.file.seek(start)
         padded: bytes = source.file.read(_MAX_PADDING)
         start += len(padded) - len(padded.lstrip(b"\0"))
-        behind = part_of(source, start, source.num_bytes)
+        behind = byte_range(source, start, source.num_bytes)
         with contextlib.suppress(MediaError):
             found = sniff(behind.head(), source.name, behind.num_bytes)
             if found.reader in ("soundfile", "container"):

@@ -1,6 +1,6 @@
-"""From whatever names a file (path, bytes, file object, data URI) to bytes that can be read and sought.
+"""Opens a path, bytes, file object or data URI as a seekable binary source.
 
-Opens regular files only: no folders, pipes or devices; no URL is ever fetched here.
+Only regular files are opened: no folders, pipes or devices. URLs are not fetched.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Texts: UTF-8, with or without a byte order mark, or UTF-16 with one; all else is refused, not guessed."""
+"""Decodes texts: UTF-8 with or without byte order mark, or UTF-16 with one; other encodings are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Pillow does not read of a TIFF: what is white, palettes of 8 bits, units of YCbCr, wide planes.
+"""TIFF features that Pillow lacks: inverted grey, 8-bit palettes, YCbCr reference values, deep planes.
 
 Reference: TIFF revision 6.0, Adobe 1992.
 """
@@ -19,10 +19,10 @@ _WHITE_IS_ZERO, _SEPARATE, _SIGNED, _ASSOCIATED_ALPHA = 0, 2, 2, 1
 
 
 def mend(picture: ImageFile) -> None:
-    """Set right, before the pixels are loaded, how Pillow would read them.
+    """Correct Pillow's decoder settings before the pixels are loaded.
 
     Raises:
-        MediaError: If no way is known that reads them.
+        MediaError: If no correct setting is known.
     """
     tags, uses_libtiff = picture.tag_v2, picture.use_load_libtiff  # type: ignore[attr-defined]
     if picture.mode in ("P", "PA"):
@@ -40,12 +40,12 @@ def mend(picture: ImageFile) -> None:
 
 
 def is_separate(picture: ImageFile) -> bool:
-    """Whether each colour has a plane of its own; of 16 bits, Pillow gives only the upper 8 then."""
+    """Whether each colour is stored in its own plane; for 16 bits Pillow then returns the high bytes only."""
     return bool(picture.tag_v2.get(_PLANAR) == _SEPARATE)  # type: ignore[attr-defined]
 
 
 def levels(picture: ImageFile) -> Levels | None:
-    """What samples of more than 8 bits mean; None where there are none."""
+    """Value range of samples with more than 8 bits; None for 8 bits."""
     if picture.mode not in ("I", "I;16", "I;16B", "F"):
         return None
     tags = picture.tag_v2  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
-"""What comes out of the door: decoded images, sounds, videos and texts, and what a header tells of them.
+"""Decoded media types (image, audio, video, text) and the header that `probe` returns.
 
-Plain arrays with a name and an origin. They know nothing of files, tensors or models.
+They are plain arrays with an origin (`uri`), independent of files, tensors and models.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Kind = Literal["image", "audio", "video", "text"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Image:
-    """A picture as it is meant to be seen: upright, in sRGB-like colours, without transparency.
+    """An upright RGB image in sRGB-like colours, without transparency.
 
     Attributes:
         pixels: (H, W, 3), 0 to 255.
@@ -118,7 +118,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself before anything is decoded; None where it does not say or does not apply.
+    """Properties that a file declares, read without decoding; None if not declared or not applicable.
 
     Attributes:
         kind: What `open` would return.

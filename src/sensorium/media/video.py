@@ -1,9 +1,9 @@
-"""Videos by FFmpeg (PyAV): a few frames spread evenly over time, upright, with the sound.
+"""Decodes videos with FFmpeg (PyAV): a few evenly spaced upright frames, with audio.
 
-First the packets are listed without decoding: that gives every frame's time (also at variable rates),
-where decoding may start, and the truth about files that are cut short. Then only the wanted frames are
-decoded, seeking where that skips work. Frames that do not decode are left out; if none does, the file is
-refused. Times are those of the file's clock (`clock`).
+Packets are first listed without decoding. That gives frame times (also at variable rates), key frames, and
+the true length of truncated files. Then only the selected frames are decoded, with seeking where it saves
+work. Frames that do not decode are skipped; if none decodes, the file is refused. Times are on the file's
+timeline (`clock`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from sensorium.core.errors import LimitError, MediaError
 from sensorium.media import audio
-from sensorium.media.boxes import movie_orientation
+from sensorium.media.audio_track import decoded_frames, packets_of
 from sensorium.media.clock import Clock, is_stamped_in_decoding_order, start_of
 from sensorium.media.container import (
     duration_of,
@@ -29,10 +29,10 @@ from sensorium.media.container import (
     sound_stream,
     whole_duration_of,
 )
+from sensorium.media.container_header import movie_orientation
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_matrix
 from sensorium.media.source import Source
-from sensorium.media.track import decoded_frames, packets_of
 from sensorium.media.types import Audio, Header, Video
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     import av.video.frame
     import av.video.stream
 
-# A long sound track that does not fit is mixed down to what every model here listens to.
+# An audio track that exceeds the budget is mixed to mono at the rate of speech models.
 _SPEECH_RATE_HZ = 16_000
-# Beyond this, a pixel aspect ratio is a mistake or an attack, not an anamorphic picture.
+# A greater pixel aspect ratio is an error or an attack, not anamorphic video.
 _MAX_PIXEL_ASPECT = 4
 _USUAL_RATE_HZ = 25
 # Containers with an index of key frames; elsewhere a seek lands a little before or after.
@@ -129,15 +129,15 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
 
 
 def spread(starts_s: np.ndarray, duration_s: float, count: int) -> np.ndarray:
-    """Choose frames to keep: all if there are at most `count`, else those shown in the middle of equal spans.
+    """Select frames evenly: all if there are at most `count`, else those at the middle of equal time spans.
 
     Args:
-        starts_s: When each frame begins, (n,), ascending.
-        duration_s: When the last one ends.
-        count: Most to keep.
+        starts_s: Start time of each frame, (n,), ascending.
+        duration_s: End time of the last frame.
+        count: Maximum number of frames.
 
     Returns:
-        Ascending frame numbers, at most `count`, at least one.
+        Ascending frame indices, at least one, at most `count`.
 
     Example:
         >>> spread(np.arange(10.0), 10.0, 5).tolist()
@@ -150,7 +150,7 @@ def spread(starts_s: np.ndarray, duration_s: float, count: int) -> np.ndarray:
 
 
 def fit(size: tuple[int, int], target_px: int | None) -> tuple[int, int]:
-    """Width and height with the same aspect whose short side is at most `target_px`.
+    """Scale a size so that its short side is at most `target_px`, keeping the aspect ratio.
 
     Example:
         >>> fit((1920, 1080), 224)
@@ -389,11 +389,11 @@ def timed_frames(
 def stamped_frames(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream
 ) -> Iterator[tuple[int | None, av.video.frame.VideoFrame]]:
-    """Each frame that decodes, in order of presentation, and its stamp in `time_base`; None if it has none.
+    """Yield each frame that decodes in presentation order, with its timestamp in `time_base` or None.
 
-    Where packets have stamps of decoding only, frames take these in turn. A decoder holds back as many
-    frames as it may reorder: packets that wait longer than that gave no frame, and their stamps are
-    dropped.
+    If packets have decoding timestamps only, frames take these in order. A decoder delays at most as many
+    frames as it reorders. Timestamps of packets that wait longer are dropped, because these packets gave no
+    frame.
     """
     if not is_stamped_in_decoding_order(container):
         for frame in decoded_frames(container, stream):
@@ -412,19 +412,19 @@ def stamped_frames(
 
 
 def frame_orientation(frame: av.video.frame.VideoFrame) -> Orientation:
-    """How the file wants the frame turned."""
+    """Orientation that the file declares for a frame."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     return UPRIGHT if matrix is None else from_matrix(bytes(matrix))  # type: ignore[call-overload]
 
 
 def pixel_aspect(stream: av.video.stream.VideoStream) -> float:
-    """Width of a pixel by its height; 1 where unknown or absurd."""
+    """Pixel aspect ratio, width by height; 1 if unknown or implausible."""
     aspect = float(stream.sample_aspect_ratio or 1)
     return aspect if 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT else 1.0
 
 
 def shown_size(frame: av.video.frame.VideoFrame, aspect: float, target_px: int | None) -> tuple[int, int]:
-    """Width and height to give, before rotation; pixels that are not square are made so."""
+    """Output width and height before rotation, with square pixels."""
     return fit((max(1, round(frame.width * aspect)), frame.height), target_px)
 
 

@@ -1,9 +1,8 @@
-"""The far side of the sandbox: a small process that forks once for each file it is asked to decode.
+"""Worker process of the sandbox: forks a child for each file and decodes it there.
 
-The decoding libraries are loaded once, here; each file is decoded in a fresh child that may take so much
-memory and time, and cannot open any file or socket (its limit of descriptors is zero). What a file does
-to its child dies with it.
-Speaks over its standard input and output; see `wire` for the form. Knows nothing of who asks.
+Decoding libraries are loaded once. Each child has limits on memory and time, and cannot open files or sockets
+(its descriptor limit is zero). A crash affects only the child. Requests and answers pass through standard
+input and output in the format of `serialize`.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ import sys
 from typing import BinaryIO
 
 from sensorium.core.errors import MediaError
-from sensorium.media import image, wire
+from sensorium.media import image, serialize
 from sensorium.media.limits import Limits
 from sensorium.media.opening import decode
 from sensorium.media.source import Source
 
-# Imported late by the libraries themselves; the child cannot open files any more.
+# Libraries import these lazily, but a child cannot open files.
 _LATE = (
     "encodings.utf_8_sig",
     "encodings.utf_16",
@@ -58,8 +57,8 @@ def main() -> None:
     requests, answers = _take_over_standard_streams()
     _load_everything()
     os.write(answers, b"!")
-    while sizes := requests.read(wire.FRAME.size):
-        header_bytes, body_bytes = wire.FRAME.unpack(sizes)
+    while sizes := requests.read(serialize.FRAME.size):
+        header_bytes, body_bytes = serialize.FRAME.unpack(sizes)
         header, body = requests.read(header_bytes), requests.read(body_bytes)
         _serve(answers, header, body)
 
@@ -88,18 +87,20 @@ def _serve(answers: int, header: bytes, body: bytes) -> None:
     if status != 0:
         # The answer may be half written, so the stream is of no more use.
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-    _write(answers, wire.STATUS.pack(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)))
+    _write(answers, serialize.STATUS.pack(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)))
 
 
 def _decode_and_answer(answers: int, header: bytes, body: bytes) -> None:
-    limits, target_px, uri = wire.unpack_request(header)
+    limits, target_px, uri = serialize.unpack_request(header)
     _confine(limits)
     parts: list[memoryview] = []
     try:
-        packed, parts = wire.pack_media(decode(Source(io.BytesIO(body), len(body), uri), limits, target_px))
+        packed, parts = serialize.pack_media(
+            decode(Source(io.BytesIO(body), len(body), uri), limits, target_px)
+        )
     except MediaError as error:
-        packed = wire.pack_error(error)
-    _write(answers, wire.FRAME.pack(len(packed), sum(len(part) for part in parts)) + packed)
+        packed = serialize.pack_error(error)
+    _write(answers, serialize.FRAME.pack(len(packed), sum(len(part) for part in parts)) + packed)
     for part in parts:
         _write(answers, part)
 
@@ -109,7 +110,7 @@ def _confine(limits: Limits) -> None:
         with open("/proc/self/statm", encoding="ascii") as file:
             in_use = int(file.read().split()[0]) * resource.getpagesize()
         _limit(resource.RLIMIT_AS, in_use + limits.memory_bytes)
-    # The asker kills at the timeout; this is for when the asker is gone.
+    # The parent kills at the timeout; this applies if the parent has exited.
     _limit(resource.RLIMIT_CPU, math.ceil(limits.timeout_s) + 1)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)

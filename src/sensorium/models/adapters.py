@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 
 from sensorium.models.language_model import LanguageModel
-from sensorium.nn.lora import LowRank, adapt
+from sensorium.nn.lora import LoRALinear, adapt
 
 LORA_LAYERS = ("query", "value")
 
@@ -43,7 +43,7 @@ def add_low_rank(model: LanguageModel, rank: int, layers: Sequence[str] = LORA_L
 
 def adapter_names(model: nn.Module) -> Iterator[str]:
     """Names of the parameters that were added to a decoder: gates, cross-attention, low-rank matrices."""
-    adapted = tuple(f"{name}." for name, part in model.named_modules() if isinstance(part, LowRank))
+    adapted = tuple(f"{name}." for name, part in model.named_modules() if isinstance(part, LoRALinear))
     for name, _ in model.named_parameters():
         last = name.rpartition(".")[2]
         if ".memory_" in name or (name.startswith(adapted) and last in ("down", "up")):

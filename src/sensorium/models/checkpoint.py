@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from sensorium.core.config import Config, parse, read_toml, to_toml
 from sensorium.core.errors import CheckpointError, ConfigError, NotFoundError, SensoriumError
 from sensorium.core.files import replace_atomic, write_atomic
-from sensorium.models.eight_bits import packed, unpacked
+from sensorium.models.int8 import packed, unpacked
 from sensorium.models.tower import hash_tensors
 from sensorium.models.weights import check_finite, check_floating, one_line, read_safetensors
 

@@ -21,13 +21,13 @@ from pydantic import Field, JsonValue
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sensorium.align.grounding import heat_maps, named_there, phrase_vectors
 from sensorium.core.config import Config
 from sensorium.core.errors import ConfigError
 from sensorium.core.types import Padded, Tokens
 from sensorium.encoders import ENCODERS, Encoder
 from sensorium.models.scale import LogitScale
 from sensorium.nn.block import BlockConfig, Stack
+from sensorium.nn.matching import heat_maps, phrase_vectors, place_log_probs
 from sensorium.nn.position import LearnedPositions, grid_positions
 
 _USUAL_SIDE = 0.12
@@ -113,8 +113,8 @@ class Found:
     """What a grounder gives for a batch.
 
     Attributes:
-        scores: Of each phrase at each place, logits; log of a chance (`align.grounding.named_there`) where
-            words were contrasted, cosines where captions were.
+        scores: Of each phrase at each place, logits; log-probabilities (`nn.matching.place_log_probs`)
+            where words were contrasted, cosines where captions were.
         absent: Logit of "not there", or None where it was never trained.
         boxes: The box that each place tells, in pixels of the input; None where never trained.
         places: What the images gave, as it is compared with words that it has not met.
@@ -242,7 +242,7 @@ class Grounder(nn.Module):
             scores, absent, boxes = self.meeting(own, Tokens(words, mask), batch)
             return Found(scores, absent, boxes, *before)
         both = places[batch.image_of_text[batch.text_of_phrase]], named[batch.text_of_phrase]
-        scores = heat_maps(*both, batch.spans) if self.offset is None else named_there(*both, batch.spans)
+        scores = heat_maps(*both, batch.spans) if self.offset is None else place_log_probs(*both, batch.spans)
         return Found(scores.float(), None, None, *before)
 
     def _compared(

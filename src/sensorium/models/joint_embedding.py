@@ -22,7 +22,7 @@ from sensorium import media
 from sensorium.core.config import Config, canonical
 from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.types import MODALITY_OF, Embeddings, MediaBatch, pad
-from sensorium.media.names import refuse_file_name
+from sensorium.media.path_or_text import refuse_file_name
 from sensorium.media.types import Audio, Image, Media, Text, Video
 from sensorium.models.scale import MAX_LOGIT_SCALE, LogitScale
 from sensorium.models.tower import Modality, Tower, TowerConfig, hash_tensors

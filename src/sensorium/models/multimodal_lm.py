@@ -14,7 +14,7 @@ seen. Does not know how ids are chosen (`generation`), what they stand for (`cod
 from __future__ import annotations
 
 import inspect
-from collections.abc import MutableMapping, Sequence
+from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -29,14 +29,13 @@ from sensorium.core.types import MediaBatch, Tokens
 from sensorium.encoders import ENCODERS, Encoder
 from sensorium.fusion import build as build_fusion
 from sensorium.losses import IGNORED
-from sensorium.models.glossary import Glossary
-from sensorium.models.lexicon import Lexicon, LexiconConfig
-from sensorium.models.recollection import RecallConfig, Recollection
+from sensorium.models.decoder import Writer, WriterConfig
+from sensorium.models.extensions import Extension, Options
+from sensorium.models.extensions import build as build_extension
+from sensorium.models.sequences import Lesson, Writing
 from sensorium.models.tower import Modality
-from sensorium.models.writer import Writer, WriterConfig
-from sensorium.models.writing import Lesson, Writing
 from sensorium.nn.attention import KeyValues
-from sensorium.nn.position import BESIDE, with_positions
+from sensorium.nn.position import POSITION_DIM, concat_positions
 
 Output = Literal["text", "image", "audio"]
 
@@ -66,10 +65,7 @@ class MultimodalLMConfig(Config):
         modality_dropout: Chance for each modality of each row to be hidden in training.
         mode: `memory`: decoders attend to it; `prefix`: it stands before what they write.
         decoders: By the kind of output.
-        glossaries: By language that is translated into, in JSON (`models.glossary`): a draft stands beside
-            what is to be translated.
-        lexicon: Write speech down, and read what is to be spoken, in sounds (`models.lexicon`).
-        recall: Let captions follow what their picture brings to mind (`models.recollection`).
+        extensions: Options of each part that a plug-in brings, by its registered name (`models.extensions`).
     """
 
     sources: dict[Modality, SourceConfig] = Field(min_length=1)
@@ -79,9 +75,7 @@ class MultimodalLMConfig(Config):
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     mode: Literal["memory", "prefix"] = "memory"
     decoders: dict[Output, WriterConfig] = Field(min_length=1)
-    glossaries: dict[str, str] = Field(default_factory=dict)
-    recall: RecallConfig | None = None
-    lexicon: LexiconConfig | None = None
+    extensions: dict[str, Options] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _no_memory_no_blocks(self) -> MultimodalLMConfig:
@@ -100,12 +94,6 @@ class MultimodalLMConfig(Config):
                     f"decoders.{name}.guidance needs training in which memories are hidden; "
                     "set modality_dropout, as to 0.1"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _recalls_what_does_not_change(self) -> MultimodalLMConfig:
-        if self.recall is not None and ("image" not in self.sources or not self.sources["image"].frozen):
-            raise ValueError("recall is of pictures as a frozen encoder sees them; set sources.image.frozen")
         return self
 
 
@@ -149,12 +137,11 @@ class MultimodalLM(nn.Module):
         config: As given, with the tokenizers that came along.
         sources: Encoders by modality.
         decoders: By the kind of output.
-        glossaries: By language.
-        lexicon: Words and their sounds; None without `lexicon`.
-        recollection: What pictures bring to mind; None without `recall`.
+        extensions: Parts that plug-ins bring, by name.
 
     Raises:
         ConfigError: If an encoder is of another modality.
+        NotFoundError: If an extension is not installed.
     """
 
     def __init__(self, config: MultimodalLMConfig, *, pretrained: bool = True) -> None:
@@ -162,7 +149,7 @@ class MultimodalLM(nn.Module):
         self.sources = nn.ModuleDict(
             {name: cast(nn.Module, _source(name, one)) for name, one in sorted(config.sources.items())}
         )
-        dims = {name: self.source(name).dim + BESIDE for name in self.sources}
+        dims = {name: self.source(name).dim + POSITION_DIM for name in self.sources}
         self.fusion = build_fusion(
             config.fusion,
             dims,
@@ -180,10 +167,9 @@ class MultimodalLM(nn.Module):
             if config.mode == "prefix"
             else {}
         )
-        self.glossaries = {name: Glossary.from_json(text) for name, text in config.glossaries.items()}
-        self.lexicon = None if config.lexicon is None else Lexicon.from_json(config.lexicon.entries)
-        self.recollection = (
-            None if config.recall is None else Recollection(config.recall, self.source("image").dim)
+        encoders = {name: self.source(name) for name in self.sources}
+        self.extensions = nn.ModuleDict(
+            {name: build_extension(name, one, encoders) for name, one in sorted(config.extensions.items())}
         )
         self.config = config
         self.register_state_dict_post_hook(_leave_out)
@@ -204,11 +190,10 @@ class MultimodalLM(nn.Module):
             raise UsageError(f"this model does not write {name}; it writes {', '.join(self.decoders)}")
         return cast(Writer, self.decoders[name])
 
-    def remember(self, vectors: Float[Tensor, "n D"], texts: Sequence[str]) -> None:
-        """Give a model with `recall` pictures to remember: the mean tokens of each, and its text."""
-        assert self.recollection is not None
-        recall = self.recollection.remember(vectors, texts)
-        self.config = self.config.model_copy(update={"recall": recall})
+    def keep_extensions(self) -> None:
+        """Put what the extensions have learned into the configuration, which a checkpoint keeps."""
+        known = {name: cast(Extension, one).options for name, one in self.extensions.items()}
+        self.config = self.config.model_copy(update={"extensions": known})
 
     def forward(self, lesson: Lesson) -> Written:
         """Read a lesson's media, and what is written of them up to each place where something is learned."""
@@ -308,7 +293,7 @@ class MultimodalLM(nn.Module):
     def _features(self, name: str, media: MediaBatch) -> Tokens:
         """Tokens of a modality with their positions beside them, spread over all rows of the batch."""
         own = media.tokens[name] if name in media.tokens else self.source(name)(media.inputs[name])
-        values, real = with_positions(own.values, is_image=name == "image"), own.mask
+        values, real = concat_positions(own.values, is_image=name == "image"), own.mask
         if name in media.shared:
             values, real = values[media.shared[name]], real[media.shared[name]]
         present, num_rows = media.present[name], len(media.rows)

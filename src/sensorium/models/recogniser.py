@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sensorium.core.config import Config
 from sensorium.encoders.pretrained.whisper import WhisperEncoder, WhisperShape
 from sensorium.models.language_model import LanguageModel, LanguageModelConfig
-from sensorium.nn.attention import Attention, KeyValues, attention_shares
+from sensorium.nn.attention import Attention, KeyValues, attention_weights
 from sensorium.nn.block import Block
 
 
@@ -84,7 +84,7 @@ class Recogniser(nn.Module):
 
             def keep(module: Attention, given: tuple[Any, ...], number: int = number) -> None:
                 x, attended = given[:2]
-                taken[number] = attention_shares(module.queries(x), attended)
+                taken[number] = attention_weights(module.queries(x), attended)
 
             hooks.append(attention.register_forward_pre_hook(keep))
         try:

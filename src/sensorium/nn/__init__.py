@@ -1,5 +1,6 @@
-"""Layers that know no modality: one attention, one Block, one Stack, and what stands before and after them.
+"""Transformer, convolution and recurrent layers, without knowledge of modalities.
 
-`attention` and `position` make a `Block`, blocks make a `Stack`; `patch`, `conv` and `recurrent` turn arrays
-into sequences; `pooling` turns a sequence into one vector. Masks say True = real, everywhere.
+`attention` and `position` build a `Block`; blocks build a `Stack`. `patch`, `conv` and `recurrent` turn
+arrays into token sequences. `pooling` reduces a sequence to one vector. In every mask True marks a real
+token.
 """

@@ -1,23 +1,21 @@
-"""The one attention: self, cross, grouped-query, causal and cached, in training and in decoding.
+"""Multi-head attention: self, cross, grouped-query, causal and cached, for training and decoding.
 
-In: queries (B, N, D) and what they look at, (B, S, D'). Out: (B, N, D). For each head, with K its width,
+Input: queries (B, N, D) and source tokens (B, S, D'). Output: (B, N, D). For each head of width K:
 
-    e_ij = q_i . k_j / sqrt(K)          how well query i matches key j
-    a_ij = exp(e_ij) / sum_j exp(e_ij)  its share of the attention: softmax over j
-    z_i  = sum_j a_ij v_j               the values, weighted
+    e_ij = q_i . k_j / sqrt(K)          attention score of query i for key j
+    a_ij = exp(e_ij) / sum_j exp(e_ij)  attention weight: softmax over j
+    z_i  = sum_j a_ij v_j               weighted sum of the values
 
-The plain form e_ij = q_i . k_j is the same with K = 1: the division keeps the variance of e_ij at that of one
-coordinate, so that the softmax does not saturate as heads grow wider; scaling the query weights by sqrt(K)
-gives the plain form back exactly (Vaswani et al., arXiv:1706.03762, section 3.2.1). In grouped-query
-attention several query heads share a key and value head (arXiv:2305.13245).
+The division by sqrt(K) keeps the variance of e_ij independent of K, so that the softmax does not saturate
+(Vaswani et al., arXiv:1706.03762, section 3.2.1). In grouped-query attention several query heads share a key
+and value head (arXiv:2305.13245).
 
-Where what is attended to is read from end to end, as letters are when they are spoken, attention may begin
-near a line (`pace`): to e_ij comes -a ((j - c_i) / (4 + c_i / 4))^2 with c_i = pace i, the place where query
-i should be, and a > 0 learned by each head. Far from the line nothing is seen at first, so that the line does
-not have to be found; how far counts less the longer the way was, for nobody reads evenly.
+Cross-attention can have a diagonal prior, for monotonic tasks such as speech (`diagonal_slope`). It adds the
+bias -a ((j - c_i) / (4 + c_i / 4))^2 to e_ij, with c_i = diagonal_slope * i. Each head learns a > 0. The
+divisor grows with c_i, because the alignment of a long sequence drifts.
 
-Keys and values are made apart from their use (`Attention.key_values`), so that a cache of either kind, self
-or cross, is somebody else's store of `KeyValues`. Nothing here knows what the tokens mean.
+`Attention.key_values` projects keys and values apart from their use, so that a self- or cross-attention cache
+can store `KeyValues`. The layer does not know what the tokens mean.
 """
 
 from __future__ import annotations
@@ -39,15 +37,15 @@ _MANY_PAIRS = 1 << 18
 
 @dataclass(frozen=True)
 class KeyValues:
-    """What is attended to, ready for use.
+    """Projected keys and values, ready for attention.
 
     Attributes:
-        keys: (B, G, S, K) for G key heads; rotated already where positions are rotary.
+        keys: (B, G, S, K) for G key heads; already rotated if positions are rotary.
         values: (B, G, S, K).
-        mask: (B, S), True = real; None = all are.
-        places: (B, N), where each query stands among the keys, for causal attention over a cache whose
-            capacity S exceeds what is written; None = the queries are the last N of the S places.
-        segments: (B, S), which of several sequences packed into a row each key is of; None = there is one.
+        mask: (B, S), True = real; None: all are real.
+        places: (B, N), index of each query among the keys. Causal attention needs it for a cache whose
+            capacity S exceeds what is written; None: the queries are the last N of the S keys.
+        segments: (B, S), number of the packed sequence that each key belongs to; None: there is one sequence.
     """
 
     keys: Float[Tensor, "B G S K"]
@@ -70,9 +68,9 @@ def attend(
     Args:
         queries: H heads, a multiple of the G key heads.
         given: Keys and values; a query whose keys are all masked gets zeros.
-        is_causal: Query i sees no key after its own place.
-        segments: Which packed sequence each query is of: it sees keys of the same number only.
-        bias: Comes to the products before the softmax.
+        is_causal: Query i attends to no key after its own index.
+        segments: Number of the packed sequence of each query; it attends only to keys of that number.
+        bias: Added to the scores before the softmax.
     """
     grouped = queries.shape[1] != given.keys.shape[1]
     is_square = given.places is None and queries.shape[2] == given.keys.shape[2]
@@ -107,10 +105,10 @@ def _sdpa(
 
 
 def _is_better_by_head(queries: Tensor, given: KeyValues) -> bool:
-    """Whether heads are better multiplied out one by one: many places in bfloat16 on a processor.
+    """Whether to compute heads one by one: long sequences in bfloat16 on a CPU.
 
-    There the products alone are fast, and the fused kernel is not: 1,500 places of 6 heads of 64 take 31 ms
-    of a core one by one and 46 ms fused (torch 2.13).
+    There matrix products are fast and the fused kernel is slow: 1,500 tokens with 6 heads of width 64 take 31
+    ms of a core head by head and 46 ms fused (torch 2.13).
     """
     if queries.device.type != "cpu" or queries.dtype != torch.bfloat16:
         return False
@@ -119,7 +117,7 @@ def _is_better_by_head(queries: Tensor, given: KeyValues) -> bool:
 
 
 def _attend_by_head(queries: Float[Tensor, "B H N K"], given: KeyValues) -> Float[Tensor, "B H N K"]:
-    """Attention that is neither causal nor masked, a head at a time: one head's shares stay in the cache."""
+    """Attention without causality or mask, one head at a time, so that a head's weights fit the CPU cache."""
     scaled = queries / queries.shape[-1] ** 0.5
     attended = torch.empty_like(queries)
     per_group = queries.shape[1] // given.keys.shape[1]
@@ -130,8 +128,8 @@ def _attend_by_head(queries: Float[Tensor, "B H N K"], given: KeyValues) -> Floa
     return attended
 
 
-def attention_shares(queries: Float[Tensor, "B H N K"], given: KeyValues) -> Float[Tensor, "B H N S"]:
-    """Compute a_ij = softmax_j(q_i . k_j / sqrt(K)), of attention that is neither causal nor masked."""
+def attention_weights(queries: Float[Tensor, "B H N K"], given: KeyValues) -> Float[Tensor, "B H N S"]:
+    """Compute a_ij = softmax_j(q_i . k_j / sqrt(K)), for attention without causality or mask."""
     keys = given.keys.repeat_interleave(queries.shape[1] // given.keys.shape[1], dim=1)
     scores: Tensor = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
     return scores.softmax(dim=-1)
@@ -141,23 +139,22 @@ class Attention(nn.Module):
     """Multi-head attention with its projections.
 
     Args:
-        dim: Width D of the queries and of the result.
+        dim: Width D of the queries and of the output.
         num_heads: Query heads H.
         num_kv_heads: Key and value heads G; default H.
         head_dim: Width K of a head; default D / H.
-        source_dim: Width of what is attended to; default D.
+        source_dim: Width of the source tokens; default D.
         qkv_bias: Whether the three input projections have a bias.
-        out_bias: Whether the output projection has one.
-        query_norm: Whether queries and keys are normalised (RMS) before they meet, as Qwen3 does.
-        norm_eps: Keeps that norm from dividing by zero.
-        is_causal: Whether a token sees only what stands before it.
-        rotary: Rotates queries and keys by their positions; None where positions are in the tokens.
-        pace: Places of what is attended to that a query reads on, about; 0: it is not read in order.
-        focus: Logarithm by which a, with a pace, begins greater in the last head than in the first, where it
-            is 1: some look about, some at one place.
+        out_bias: Whether the output projection has a bias.
+        query_norm: Whether queries and keys are RMS-normalised before their product, as in Qwen3.
+        norm_eps: Epsilon of that norm.
+        is_causal: Whether a token attends only to itself and earlier tokens.
+        rotary: Rotary position embedding of queries and keys; None: no rotary positions.
+        diagonal_slope: Source tokens per query token along the diagonal prior; 0: no prior.
+        prior_sharpness: Initial log a of the last head; log a rises linearly from 0 in the first head.
 
     Raises:
-        ConfigError: If heads do not divide as they must.
+        ConfigError: If the number of heads does not divide the width, or G does not divide H.
     """
 
     def __init__(
@@ -174,8 +171,8 @@ class Attention(nn.Module):
         norm_eps: float = 1e-6,
         is_causal: bool = False,
         rotary: Rotary | None = None,
-        pace: float = 0.0,
-        focus: float = 0.0,
+        diagonal_slope: float = 0.0,
+        prior_sharpness: float = 0.0,
     ) -> None:
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -193,9 +190,11 @@ class Attention(nn.Module):
         self.key = nn.Linear(source_dim, num_kv_heads * self.head_dim, bias=qkv_bias)
         self.value = nn.Linear(source_dim, num_kv_heads * self.head_dim, bias=qkv_bias)
         self.out = nn.Linear(num_heads * self.head_dim, dim, bias=out_bias)
-        self.pace = pace
-        self.nearness = nn.Parameter(torch.linspace(0, focus, num_heads)) if pace else None
-        """Logarithm of a."""
+        self.diagonal_slope = diagonal_slope
+        self.nearness = (
+            nn.Parameter(torch.linspace(0, prior_sharpness, num_heads)) if diagonal_slope else None
+        )
+        """Log sharpness log a of each head."""
         self.query_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if query_norm else None
         self.key_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if query_norm else None
 
@@ -205,7 +204,7 @@ class Attention(nn.Module):
         mask: Bool[Tensor, "B S"] | None = None,
         positions: Int64[Tensor, "#B S *axes"] | None = None,
     ) -> KeyValues:
-        """Project what will be attended to; `positions` default to 0..S-1."""
+        """Project source tokens to keys and values; `positions` default to 0..S-1."""
         keys = self._heads(self.key(source))
         keys = keys if self.key_norm is None else self.key_norm(keys)
         if self.rotary is not None:
@@ -219,9 +218,9 @@ class Attention(nn.Module):
         positions: Int64[Tensor, "#B N *axes"] | None = None,
         segments: Int64[Tensor, "B N"] | None = None,
     ) -> Float[Tensor, "B N D"]:
-        """Let `x` attend to `given`; in self-attention that is `self.key_values(x, mask, positions)`."""
+        """Attend from `x` to `given`; for self-attention pass `self.key_values(x, mask, positions)`."""
         queries = self.queries(x, positions)
-        near = self._near_the_line(queries, given, positions)
+        near = self._diagonal_bias(queries, given, positions)
         attended = attend(queries, given, is_causal=self.is_causal, segments=segments, bias=near)
         projected: Tensor = self.out(rearrange(attended, "b h n k -> b n (h k)"))
         return projected
@@ -229,19 +228,19 @@ class Attention(nn.Module):
     def queries(
         self, x: Float[Tensor, "B N D"], positions: Int64[Tensor, "#B N *axes"] | None = None
     ) -> Float[Tensor, "B H N K"]:
-        """Project what asks."""
+        """Project tokens to queries."""
         queries = self._heads(self.query(x))
         queries = queries if self.query_norm is None else self.query_norm(queries)
         return queries if self.rotary is None else self.rotary(queries, positions)
 
-    def _near_the_line(
+    def _diagonal_bias(
         self, queries: Tensor, given: KeyValues, positions: Tensor | None
     ) -> Float[Tensor, "#B H N S"] | None:
         if self.nearness is None:
             return None
         if positions is None:
             positions = torch.arange(queries.shape[2], device=queries.device)[None]
-        here = self.pace * positions[..., None].to(self.nearness)
+        here = self.diagonal_slope * positions[..., None].to(self.nearness)
         there = torch.arange(given.keys.shape[2], device=queries.device)
         away = (there - here) / (4 + here / 4)
         return -self.nearness.exp()[:, None, None] * away.square()[:, None]
@@ -251,7 +250,7 @@ class Attention(nn.Module):
 
 
 def _allowed(queries: Tensor, given: KeyValues, is_causal: bool) -> Bool[Tensor, "#B 1 #N S"]:
-    """Which key each query may see."""
+    """Boolean mask of the keys that each query may attend to."""
     num_keys = given.keys.shape[2]
     slots = torch.arange(num_keys, device=queries.device)
     seen = slots[None, None, None] >= 0 if given.mask is None else given.mask[:, None, None]

@@ -1,13 +1,14 @@
-"""The one Transformer block, and a stack of them: encoders and decoders are configurations of it.
+"""Transformer block and stack: every encoder and decoder is a configuration of them.
 
-In: tokens (B, N, D) with a mask, and for decoders a memory to attend to. Out: tokens (B, N, D).
+Input: tokens (B, N, D) with a mask, and for decoders a memory for cross-attention. Output: tokens (B, N, D).
 
-    x = x + attention(norm(x))                        self: rotary or not, causal or not, grouped queries
-    x = x + tanh(gate) * attention(norm(x), memory)   cross, where `memory_dim` is set; the gate starts at 0
-    x = x + mlp(norm(x))                              two layers with GELU, or three with a SiLU gate
+    x = x + attention(norm(x))                        self-attention: rotary, causal, grouped-query by option
+    x = x + tanh(gate) * attention(norm(x), memory)   cross-attention if `memory_dim` is set; gate starts at 0
+    x = x + mlp(norm(x))                              two layers with GELU, or SwiGLU
 
-With the gate at 0 a block with memory is exactly the block without (Flamingo, arXiv:2204.14198, section 2.2).
-`norm_place="post"` is the original order of BERT: x = norm(x + f(x)). Nothing here knows modalities or tasks.
+While the gate is 0, a block with memory equals the block without it (Flamingo, arXiv:2204.14198, section
+2.2). `norm_place="post"` is the order of BERT: x = norm(x + f(x)). The block does not know modalities or
+tasks.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sensorium.nn.position import Rotary
 
 
 class BlockConfig(Config):
-    """One block.
+    """Configuration of a block.
 
     Attributes:
         dim: Width D.
@@ -36,24 +37,26 @@ class BlockConfig(Config):
         num_kv_heads: Key and value heads; default H.
         head_dim: Width of a head; default D / H.
         mlp_dim: Inner width of the MLP; default 4 D.
-        mlp: `gelu`: two layers; `swiglu`: three, one of them a gate.
+        mlp: `gelu` (two layers) or `swiglu` (three layers, one is a gate).
         norm: `layer` or `rms`.
-        norm_eps: Keeps the norm from dividing by zero.
-        norm_place: `pre` (before each part, the default) or `post` (after each sum, as BERT).
+        norm_eps: Epsilon of the norm.
+        norm_place: `pre` (norm before each sublayer, the default) or `post` (after each sum, as BERT).
         qkv_bias: Whether the query, key and value projections have a bias.
-        out_bias: Whether attention's output and the MLP have one.
+        out_bias: Whether the output projection and the MLP have a bias.
         query_norm: Whether queries and keys are normalised.
-        is_causal: Whether a token sees only what stands before it.
+        is_causal: Whether a token attends only to itself and earlier tokens.
         rotary_axes: 0: no rotary positions; 1: sequences; 2: grids.
         rotary_base: Base of the rotary wavelengths.
-        rotary_factors: What the wavelength of each pair is multiplied by; none: all are 1.
-        rotary_gain: What rotated queries and keys are multiplied by.
-        memory_dim: Width of the memory for cross-attention; 0 = the block has none.
-        gated_memory: Whether cross-attention passes a tanh gate that starts at 0.
-        memory_pace: Places of the memory that a token reads on, about; 0: it is not read in order.
-        memory_focus: How much sharper than the first the last head then begins; see `nn.attention`.
-        dropout: Share of each part's output that is dropped in training.
-        drop_path: Chance that a sample skips a part in training (stochastic depth, arXiv:1603.09382).
+        rotary_factors: Factor on the wavelength of each coordinate pair; empty: all are 1.
+        rotary_gain: Factor on rotated queries and keys.
+        memory_dim: Width of the memory for cross-attention; 0: no cross-attention.
+        gated_memory: Whether cross-attention has a tanh gate that starts at 0.
+        memory_diagonal_slope: Memory tokens per token along the diagonal prior of `nn.attention`; 0: no
+            prior.
+        memory_prior_sharpness: Initial log sharpness of the prior in the last head; see `nn.attention`.
+        dropout: Dropout rate on each sublayer's output.
+        drop_path: Probability that a sample skips a sublayer in training (stochastic depth,
+            arXiv:1603.09382).
     """
 
     dim: int = Field(gt=0)
@@ -75,22 +78,22 @@ class BlockConfig(Config):
     rotary_gain: float = 1.0
     memory_dim: int = Field(default=0, ge=0)
     gated_memory: bool = True
-    memory_pace: float = Field(default=0.0, ge=0)
-    memory_focus: float = Field(default=0.0, ge=0)
+    memory_diagonal_slope: float = Field(default=0.0, ge=0)
+    memory_prior_sharpness: float = Field(default=0.0, ge=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
 
 
 @runtime_checkable
 class Cache(Protocol):
-    """Where one block keeps the keys and values of its self-attention between decoding steps."""
+    """Store of the keys and values of one block's self-attention between decoding steps."""
 
     def extend(self, new: KeyValues, positions: Int64[Tensor, "B N"] | None) -> KeyValues:
-        """Store `new` at `positions` and return all that is stored, with its mask and the queries' places."""
+        """Store `new` at `positions`; return all stored keys and values with mask and query indices."""
 
 
 class Block(nn.Module):
-    """Self-attention, optional cross-attention to a memory, MLP."""
+    """Self-attention, optional cross-attention to a memory, and an MLP, each with a residual connection."""
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
@@ -119,12 +122,12 @@ class Block(nn.Module):
         """Run one block.
 
         Args:
-            x: Tokens.
-            mask: True = real; masked tokens are seen by none.
-            positions: Of the tokens, for rotary positions and for the cache; default 0..N-1.
-            memory: From `memory_key_values`, made once and used at every decoding step.
-            cache: Keeps earlier tokens' keys and values; None = `x` is the whole sequence.
-            segments: Which of several sequences packed into a row each token is of: it sees no other.
+            x: Tokens (B, N, D).
+            mask: True = real; no token attends to a masked one.
+            positions: Token positions, for rotary embedding and the cache; default 0..N-1.
+            memory: Output of `memory_key_values`, computed once and reused at every decoding step.
+            cache: Store of earlier tokens' keys and values; None: `x` is the whole sequence.
+            segments: Number of the packed sequence of each token; attention stays within one number.
         """
         x = self._add(x, self.attention_norm, lambda y: self._attend(y, mask, positions, cache, segments))
         if self.memory_attention is not None and self.memory_norm is not None and memory is not None:
@@ -135,7 +138,7 @@ class Block(nn.Module):
     def memory_key_values(
         self, memory: Float[Tensor, "B S C"], mask: Bool[Tensor, "B S"] | None = None
     ) -> KeyValues:
-        """Project a memory for this block's cross-attention; the block must have one."""
+        """Project a memory for this block's cross-attention; the block must have cross-attention."""
         assert self.memory_attention is not None, "this block has no cross-attention"
         return self.memory_attention.key_values(memory, mask)
 
@@ -162,14 +165,14 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """Blocks one after another, and a last norm where norms come first.
+    """Sequence of blocks, with a final norm if the blocks are pre-norm.
 
     Args:
-        config: Of every block.
-        depth: How many.
-        memory_every: Where `config` has a memory, every so many-th block attends to it, the last one among
-            them; the others have no cross-attention.
-        memory_last: Only among the last so many blocks; None: among all.
+        config: Configuration of every block.
+        depth: Number of blocks.
+        memory_every: Every n-th block has cross-attention, counted from the last one, if `config` has a
+            memory.
+        memory_last: Only the last n blocks may have cross-attention; None: all.
     """
 
     def __init__(
@@ -219,9 +222,9 @@ class Stack(nn.Module):
         mask: Bool[Tensor, "B S"] | None = None,
         segments: Int64[Tensor, "B S"] | None = None,
     ) -> list[KeyValues | None]:
-        """Project a memory once for the cross-attention of every block; None for those that have none.
+        """Project a memory once for the cross-attention of all blocks; None for blocks without it.
 
-        `segments` say which packed sequence each place of the memory is for.
+        `segments` gives the packed sequence that each memory token belongs to.
         """
         blocks = [cast(Block, block) for block in self.blocks]
         return [
@@ -233,7 +236,7 @@ class Stack(nn.Module):
 
 
 def make_norm(config: BlockConfig) -> nn.Module:
-    """Build the norm that `config` asks for."""
+    """Build the norm layer of a configuration."""
     if config.norm == "rms":
         return nn.RMSNorm(config.dim, eps=config.norm_eps)
     return nn.LayerNorm(config.dim, eps=config.norm_eps)
@@ -272,8 +275,8 @@ def _memory_attention(config: BlockConfig) -> Attention:
         num_kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
         source_dim=config.memory_dim,
-        pace=config.memory_pace,
-        focus=config.memory_focus,
+        diagonal_slope=config.memory_diagonal_slope,
+        prior_sharpness=config.memory_prior_sharpness,
         qkv_bias=config.qkv_bias,
         out_bias=config.out_bias,
         query_norm=config.query_norm,

@@ -1,8 +1,8 @@
-"""What a block remembers between decoding steps: the keys and values of all tokens so far, in fixed memory.
+"""Key-value cache of one block for autoregressive decoding, in memory of fixed size.
 
-In: the keys and values of new tokens, and where they stand. Out: all that stand there, ready to attend to.
-Memory is taken once, so that a step neither allocates nor copies. Each row is a sequence of its own length,
-with its own place to write to; rows come and go without touching one another. Does not know what is decoded.
+Input: keys and values of new tokens, and their positions. Output: all keys and values stored so far. The
+buffer is allocated once, so that a decoding step allocates and copies nothing. Each row is a sequence with
+its own length and write position, and rows are independent. The cache does not know what is decoded.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from sensorium.nn.attention import KeyValues
 
 
 class StaticCache:
-    """Keys and values of one block's self-attention.
+    """Fixed-size buffer of the keys and values of one block's self-attention.
 
     Args:
         num_rows: Sequences B.
         num_kv_heads: Key heads G.
-        capacity: Most tokens S of a sequence.
+        capacity: Maximum number of tokens S of a sequence.
         head_dim: Width K of a head.
-        dtype: Of keys and values.
-        device: Where they are.
+        dtype: Type of keys and values.
+        device: Device of keys and values.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class StaticCache:
 
     @property
     def capacity(self) -> int:
-        """Most tokens of a sequence."""
+        """Maximum number of tokens of a sequence."""
         return self.keys.shape[2]
 
     def extend(self, new: KeyValues, positions: Int64[Tensor, "#B N"] | None = None) -> KeyValues:
-        """Write `new` at `positions` (default 0..N-1) and return all that is written.
+        """Write `new` at `positions` (default 0..N-1) and return all stored keys and values.
 
         Raises:
-            UsageError: If more tokens come than fit.
+            UsageError: If the new tokens exceed the capacity.
         """
         num_rows, _, num_new, _ = new.keys.shape
         if num_new > self.capacity:
@@ -70,16 +70,16 @@ class StaticCache:
         return KeyValues(self.keys[:, :, seen], self.values[:, :, seen], self.mask[:, seen], positions)
 
     def rows(self, chosen: slice) -> StaticCache:
-        """A view of some rows: what is written there is written here."""
+        """View of some rows; writes to the view change this cache."""
         view = object.__new__(StaticCache)
         view.keys, view.values, view.mask = self.keys[chosen], self.values[chosen], self.mask[chosen]
         view.limit = self.limit
         return view
 
     def select(self, rows: Int64[Tensor, " B"]) -> None:
-        """Put a copy of row `rows[i]` into row i, as beam search asks."""
+        """Copy row `rows[i]` into row i; beam search reorders its beams this way."""
         self.keys, self.values, self.mask = self.keys[rows], self.values[rows], self.mask[rows]
 
     def clear(self, rows: Sequence[int] | slice = slice(None)) -> None:
-        """Forget these rows."""
+        """Reset these rows to empty."""
         self.mask[rows] = False

@@ -1,8 +1,8 @@
-"""Residual convolutions over images and over spectrograms.
+"""Residual convolutional networks (ResNet) over images and spectrograms.
 
-In: maps (B, C, H, W), and for spectrograms (H = time) a mask (B, H). Out: maps of less height and width and
-more channels. Masked rows are zero after every layer, so that a padded spectrogram gives what it gives alone.
-ResNet (arXiv:1512.03385), its stem a single 3x3 convolution without max pooling.
+Input: maps (B, C, H, W), and for spectrograms (H = time) a mask (B, H). Output: smaller maps with more
+channels. Every layer zeroes the masked rows, so that padding does not change the result. The network is
+ResNet (arXiv:1512.03385) with a single 3x3 convolution as its stem, without max pooling.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Norm = Literal["batch", "layer"]
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of each place: it sees no other place and no other sample.
+    """Layer norm over the channels of each position, independent of other positions and samples.
 
     Args:
         channels: C.
@@ -31,20 +31,20 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        """Normalise; free of copies where `x` is channels-last."""
+        """Normalise; needs no copy if `x` is channels-last."""
         normed = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-6)
         return normed.permute(0, 3, 1, 2)
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, then a norm.
+    """Convolution without bias, followed by a norm.
 
     Args:
-        in_channels: Channels in.
-        channels: Channels out.
-        kernel: Side of the kernel, odd.
+        in_channels: Input channels.
+        channels: Output channels.
+        kernel: Kernel size, odd.
         stride: Divides height and width, rounding up.
-        norm: `batch` (best where batches are large and nothing is padded) or `layer` (over channels).
+        norm: `batch` (for large batches without padding) or `layer` (over channels).
     """
 
     def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, norm: Norm) -> None:
@@ -64,12 +64,12 @@ class ConvNorm(nn.Module):
 
 
 class ResidualConv(nn.Module):
-    """relu(short(x) + norm(conv(relu(norm(conv(x)))))).
+    """Residual block: relu(shortcut(x) + norm(conv(relu(norm(conv(x)))))).
 
     Args:
-        in_channels: Channels in.
-        channels: Channels out.
-        stride: Of the first convolution and of the shortcut.
+        in_channels: Input channels.
+        channels: Output channels.
+        stride: Stride of the first convolution and of the shortcut.
         norm: As in `ConvNorm`.
     """
 
@@ -82,18 +82,18 @@ class ResidualConv(nn.Module):
         self.short = ConvNorm(in_channels, channels, 1, stride, norm) if changes else nn.Identity()
 
     def forward(self, x: Float[Tensor, "B C H W"], mask: Tensor | None = None) -> Float[Tensor, "B D h w"]:
-        """Run the block; `mask` (B, h) belongs to the output's rows."""
-        inner = hide_rows(functional.relu(self.first(x)), mask)
-        return hide_rows(functional.relu(self.short(x) + self.second(inner)), mask)
+        """Run the block; `mask` (B, h) refers to the rows of the output."""
+        inner = mask_rows(functional.relu(self.first(x)), mask)
+        return mask_rows(functional.relu(self.short(x) + self.second(inner)), mask)
 
 
 class ConvStages(nn.Module):
-    """A stem that halves, then stages of residual blocks, each but the first halving again.
+    """Stem with stride 2, then stages of residual blocks; each stage but the first halves the resolution.
 
     Args:
-        in_channels: Channels of the input.
+        in_channels: Input channels.
         widths: Channels of each stage.
-        depths: Blocks of each stage.
+        depths: Number of blocks of each stage.
         norm: As in `ConvNorm`.
     """
 
@@ -122,10 +122,10 @@ class ConvStages(nn.Module):
     def maps(
         self, x: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B H"] | None = None
     ) -> tuple[list[Float[Tensor, "B _ _ _"]], Bool[Tensor, "B h"] | None]:
-        """Return the last map of each stage, fine to coarse, and the mask of the coarsest's rows."""
-        x = hide_rows(x.contiguous(memory_format=torch.channels_last), mask)
+        """Return the last map of each stage, fine to coarse, and the row mask of the coarsest."""
+        x = mask_rows(x.contiguous(memory_format=torch.channels_last), mask)
         mask = None if mask is None else mask[:, ::2]
-        x = hide_rows(functional.relu(self.stem(x)), mask)
+        x = mask_rows(functional.relu(self.stem(x)), mask)
         maps = []
         for number, block in enumerate(self.blocks):
             mask = mask if mask is None or block.stride == 1 else mask[:, :: block.stride]
@@ -135,15 +135,15 @@ class ConvStages(nn.Module):
         return maps, mask
 
 
-class TopDown(nn.Module):
-    """Merge maps of several scales into the finest: each is projected, and the coarser enlarged and added.
+class FeaturePyramid(nn.Module):
+    """Feature pyramid network: merge maps of several scales into the finest one.
 
-    Place i of a coarser map lies on place 2i of the finer one, as strided convolutions put it, and not
-    between 2i and 2i + 1, where enlarging by itself would.
+    Each map is projected; coarser maps are enlarged bilinearly and added. Position i of a coarser map is
+    aligned with position 2i of the finer one, because strided convolutions place it there.
 
     Args:
-        in_channels: Of each map, fine to coarse.
-        channels: Of the result.
+        in_channels: Channels of each map, fine to coarse.
+        channels: Output channels.
 
     Reference:
         Lin et al. (FPN), arXiv:1612.03144, section 3; bilinear, without the convolution after each sum.
@@ -154,7 +154,7 @@ class TopDown(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
 
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B D h w"]:
-        """Return a map of the first one's height and width."""
+        """Return a map with the height and width of the first input."""
         merged: Tensor = self.lateral[-1](maps[-1])
         for lateral, finer in zip(reversed(self.lateral[:-1]), reversed(maps[:-1]), strict=True):
             merged = lateral(finer) + _doubled(merged)[..., : finer.shape[-2], : finer.shape[-1]]
@@ -162,7 +162,7 @@ class TopDown(nn.Module):
 
 
 def _doubled(x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C _ _"]:
-    """A map of 2h + 1 rows and 2w + 1 columns: its own places, and the means of neighbours between them."""
+    """Enlarge to 2h + 1 rows and 2w + 1 columns: original values, and means of neighbours between them."""
     framed = functional.pad(x, (0, 1, 0, 1), mode="replicate")
     height, width = x.shape[-2:]
     size = (2 * height + 1, 2 * width + 1)
@@ -170,6 +170,6 @@ def _doubled(x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C _ _"]:
     return doubled
 
 
-def hide_rows(x: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B H"] | None) -> Float[Tensor, "B C H W"]:
-    """Set the masked rows (True = real) to zero, whatever they hold."""
+def mask_rows(x: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B H"] | None) -> Float[Tensor, "B C H W"]:
+    """Set the masked rows (True = real) to zero, including NaN."""
     return x if mask is None else x.masked_fill(~mask[:, None, :, None], 0)

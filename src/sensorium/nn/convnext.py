@@ -1,7 +1,8 @@
-"""Convolution over frames in time, one block: what is near in time, then each frame for itself.
+"""One-dimensional ConvNeXt over frames in time.
 
-In and out: frames (B, T, D). ConvNeXt (arXiv:2201.03545) in one dimension, as Vocos has it (arXiv:2306.00814,
-section 3.2): a depthwise convolution, layer norm, a wide MLP, all beside the input, scaled per channel.
+Input and output: frames (B, T, D). A block is a depthwise convolution, layer norm and a wide MLP on a
+residual branch with a learned scale per channel. It is ConvNeXt (arXiv:2201.03545) in one dimension, as in
+Vocos (arXiv:2306.00814, section 3.2).
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class FrameConv(nn.Module):
-    """x + scale * down(gelu(up(norm(depthwise(x))))); frames beyond the ends are zeros.
+class ConvNeXtBlock(nn.Module):
+    """ConvNeXt block: x + scale * down(gelu(up(norm(depthwise(x))))), zero-padded at both ends.
 
     Args:
         dim: Width D.
-        hidden_dim: Of the MLP.
-        kernel: Frames that a frame sees, odd.
-        scale: Of the branch at the start; 1 / depth keeps a deep stack calm.
+        hidden_dim: Inner width of the MLP.
+        kernel: Kernel size in frames, odd.
+        scale: Initial scale of the residual branch; 1 / depth keeps a deep stack stable.
     """
 
     def __init__(self, dim: int, hidden_dim: int, kernel: int, scale: float) -> None:
@@ -38,18 +39,18 @@ class FrameConv(nn.Module):
         return x + self.scale * branch
 
 
-class FrameStack(nn.Module):
-    """A convolution to the width, then blocks.
+class ConvNeXt1d(nn.Module):
+    """Convolution to width D, followed by ConvNeXt blocks.
 
     Args:
-        in_dim: Width of the frames that come in.
+        in_dim: Width of the input frames.
         dim: Width D.
-        depth: Blocks.
-        kernel: Of every convolution, odd.
-        widen: Hidden width of each block's MLP over D.
+        depth: Number of blocks.
+        kernel: Kernel size of every convolution, odd.
+        widen: Ratio of the MLP's inner width to D.
 
     Attributes:
-        reach: Frames before and after it that a frame depends on.
+        reach: Receptive field: frames on each side that an output frame depends on.
     """
 
     def __init__(self, in_dim: int, dim: int, depth: int, kernel: int, widen: int) -> None:
@@ -58,7 +59,7 @@ class FrameStack(nn.Module):
         self.first = nn.Conv1d(in_dim, dim, kernel, padding=kernel // 2)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.blocks = nn.ModuleList(
-            FrameConv(dim, widen * dim, kernel, 1 / max(1, depth)) for _ in range(depth)
+            ConvNeXtBlock(dim, widen * dim, kernel, 1 / max(1, depth)) for _ in range(depth)
         )
 
     def forward(self, x: Float[Tensor, "B T M"]) -> Float[Tensor, "B T D"]:

@@ -1,9 +1,8 @@
-"""Frames of a short-time spectrum to samples: inverse FFT, window, overlap-add.
+"""Inverse short-time Fourier transform: inverse FFT, window, overlap-add.
 
-In: complex spectra (B, T, bins), frame i centred on sample i * hop. Out: samples (B, T * hop). Inverts a
-short-time transform with the same window exactly; for spectra that belong to no signal it finds the nearest
-that does, in least squares (Griffin and Lim, 1984). A stretch of samples depends on the frames near it alone,
-which is what lets sound be decoded piece by piece.
+Input: complex spectra (B, T, bins), frame i centred on sample i * hop. Output: samples (B, T * hop). It
+inverts an STFT with the same window exactly. For other spectra it returns the least-squares signal (Griffin
+and Lim, 1984). Samples depend only on nearby frames, so that audio can be decoded in chunks.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from sensorium.core.errors import UsageError
 
 
 class InverseStft(nn.Module):
-    """Sum of windowed frames, over the sum of squared windows.
+    """Windowed overlap-add, divided by the sum of squared windows.
 
     Args:
         window_size: Samples of a frame; an even multiple of `hop`.
         hop: Samples between frames.
 
     Attributes:
-        reach: Frames before and after its own that a hop of samples depends on.
+        reach: Frames on each side that one hop of samples depends on.
 
     Raises:
-        UsageError: If the window is not made of hops.
+        UsageError: If the window size is not an even multiple of the hop.
     """
 
     window: Tensor

@@ -1,9 +1,9 @@
-"""Low-rank adapters: a frozen matrix learns by a small one beside it.
+"""Low-rank adaptation (LoRA) of linear layers.
 
-    y = W x + (alpha / r) B A x        W stays as it is; A (r x in) and B (out x r) train, B from 0
+    y = W x + (alpha / r) B A x        W is frozen; A (r x in) and B (out x r) are trained, B starts at 0
 
-so that an adapted layer starts as the layer itself, bit for bit (arXiv:2106.09685, section 4.1). `adapt` puts
-them on chosen layers of any module, `merge` adds them into W for good, as decoding wants it.
+An adapted layer starts equal to its base layer, bit for bit (arXiv:2106.09685, section 4.1). `adapt` replaces
+named linear layers of a module by adapted ones. `merge` adds the adapters to W for inference.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch.nn import functional
 from sensorium.core.errors import ConfigError
 
 
-class LowRank(nn.Module):
-    """A linear layer and its adapter.
+class LoRALinear(nn.Module):
+    """Linear layer with a low-rank adapter.
 
     Args:
-        base: The layer; its parameters stop training.
-        rank: Width r of the adapter.
-        alpha: Its strength; the sum is scaled by alpha / r.
+        base: The layer to adapt; its parameters are frozen.
+        rank: Rank r of the adapter.
+        alpha: Scale of the adapter; its output is multiplied by alpha / r.
     """
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
@@ -42,25 +42,25 @@ class LowRank(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """The layer with its adapter added into W."""
+        """Return a linear layer with the adapter added to W."""
         self.base.weight += (self.scale * self.up @ self.down).to(self.base.weight.dtype)
         return self.base
 
 
 def adapt(module: nn.Module, layers: Sequence[str], rank: int, alpha: float | None = None) -> int:
-    """Put an adapter on every linear layer of these names, wherever in `module` it stands.
+    """Add an adapter to every linear layer with one of these names.
 
     Args:
         module: Changed in place.
-        layers: Last parts of the layers' names, such as `query` and `value`.
-        rank: Width of the adapters.
-        alpha: Their strength; default twice the rank.
+        layers: Last components of the layer names, such as `query` and `value`.
+        rank: Rank of the adapters.
+        alpha: Scale of the adapters; default twice the rank.
 
     Returns:
-        How many were put.
+        Number of adapted layers.
 
     Raises:
-        ConfigError: If there is no such layer.
+        ConfigError: If no layer has such a name.
     """
     found = [
         (parent, name)
@@ -73,13 +73,13 @@ def adapt(module: nn.Module, layers: Sequence[str], rank: int, alpha: float | No
             f"no linear layer is called {', '.join(layers)}; name some, as in ['query', 'value']"
         )
     for parent, name in found:
-        setattr(parent, name, LowRank(getattr(parent, name), rank, 2.0 * rank if alpha is None else alpha))
+        setattr(parent, name, LoRALinear(getattr(parent, name), rank, 2.0 * rank if alpha is None else alpha))
     return len(found)
 
 
 def merge(module: nn.Module) -> None:
-    """Add every adapter within `module` into its layer and take it away."""
+    """Merge every adapter of `module` into its linear layer and remove it."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, LowRank):
+            if isinstance(child, LoRALinear):
                 setattr(parent, name, child.merged())

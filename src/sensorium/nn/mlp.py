@@ -1,7 +1,7 @@
-"""The part of a block that treats each token by itself, and the dropping of parts in training.
+"""Feed-forward layers of a Transformer block, and dropout with stochastic depth.
 
-In and out: tokens (B, N, D). `MLP` is down(gelu(up(x))); `GatedMLP` is down(silu(gate(x)) * up(x)) (SwiGLU,
-arXiv:2002.05202), the MLP of Llama. Neither knows its neighbours.
+Input and output: tokens (B, N, D), each processed independently. `MLP` is down(gelu(up(x))). `GatedMLP` is
+down(silu(gate(x)) * up(x)) (SwiGLU, arXiv:2002.05202), the MLP of Llama.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 class MLP(nn.Module):
-    """Two layers with a GELU between them.
+    """Two linear layers with a GELU between them.
 
     Args:
         dim: Width D.
@@ -33,7 +33,7 @@ class MLP(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    """Three layers, one of which gates another.
+    """SwiGLU: three linear layers, one of them a gate.
 
     Args:
         dim: Width D.
@@ -54,11 +54,11 @@ class GatedMLP(nn.Module):
 
 
 class Drop(nn.Module):
-    """In training, drop single values (dropout) and whole samples (stochastic depth); the mean is kept.
+    """Dropout of values and of whole samples (stochastic depth) in training; the mean is preserved.
 
     Args:
-        values: Chance for each value.
-        samples: Chance for each sample of the batch (arXiv:1603.09382).
+        values: Dropout rate of single values.
+        samples: Probability that a sample's whole branch is dropped (arXiv:1603.09382).
     """
 
     def __init__(self, values: float = 0.0, samples: float = 0.0) -> None:

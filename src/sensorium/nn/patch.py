@@ -1,7 +1,7 @@
-"""Arrays cut into tokens: patches of an image, steps of a sound.
+"""Patch embedding of images and convolutional stem for audio frames.
 
-In: images (B, C, H, W) or frames (B, T, M). Out: tokens (B, N, D), for sounds with the mask at the new rate.
-Neither adds positions.
+Input: images (B, C, H, W) or frames (B, T, M). Output: tokens (B, N, D), for audio with the mask at the new
+rate. No positions are added.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from sensorium.core.errors import UsageError
 
 
 class ImagePatches(nn.Module):
-    """Project each patch of an image: one linear layer over its pixels (ViT, arXiv:2010.11929, section 3.1).
+    """Linear projection of non-overlapping image patches (ViT, arXiv:2010.11929, section 3.1).
 
     Args:
-        patch_px: Side of a patch.
+        patch_px: Side of a patch in pixels.
         dim: Width D.
         in_channels: Channels of the image.
     """
@@ -33,7 +33,7 @@ class ImagePatches(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B N D"]:
-        """Return the patches in reading order.
+        """Return the patches in row-major order.
 
         Raises:
             UsageError: If a side is not a multiple of the patch.
@@ -48,14 +48,14 @@ class ImagePatches(nn.Module):
 
 
 class TimeStem(nn.Module):
-    """Two convolutions over time with GELU, as Whisper begins (arXiv:2212.04356, section 2.2).
+    """Two convolutions over time with GELU, as in Whisper (arXiv:2212.04356, section 2.2).
 
-    A convolution sees zeros where the mask says nothing is there, so that padding changes no token.
+    Masked frames are zeroed before each convolution, so that padding does not change any token.
 
     Args:
-        in_dim: Bands M of each frame.
+        in_dim: Mel bands M of each frame.
         dim: Width D.
-        strides: Of the two convolutions; their product divides the frame rate.
+        strides: Strides of the two convolutions; the frame rate is divided by their product.
     """
 
     def __init__(self, in_dim: int, dim: int, strides: Sequence[int] = (1, 2)) -> None:
@@ -75,7 +75,7 @@ class TimeStem(nn.Module):
 
 
 def grid_size(images: Float[Tensor, "B C H W"], patch_px: int) -> tuple[int, int]:
-    """Rows and columns of patches.
+    """Number of rows and columns of patches.
 
     Example:
         >>> grid_size(Tensor(1, 3, 32, 48), 16)

@@ -1,7 +1,7 @@
-"""A sequence to one vector: mean, maximum, first token, learned attention, generalised mean.
+"""Pooling of a token sequence to one vector: mean, max, first token, attention, generalised mean.
 
-In: tokens (B, N, D) with a mask. Out: (B, D). Masked tokens count for nothing, whatever they hold; a sample
-without a single real token gives zeros. `POOLINGS.build("map", dim=64)` builds by name; all take `dim`.
+Input: tokens (B, N, D) with a mask. Output: (B, D). Masked tokens are ignored, even if NaN. A sample without
+real tokens gives zeros. `POOLINGS.build("map", dim=64)` builds a pooling by name; all take `dim`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class MeanPool(nn.Module):
 
 @POOLINGS.register("max")
 class MaxPool(nn.Module):
-    """Greatest value of each coordinate over the real tokens.
+    """Maximum of each coordinate over the real tokens.
 
     Args:
         dim: Width D.
@@ -58,7 +58,7 @@ class MaxPool(nn.Module):
 
 @POOLINGS.register("first")
 class FirstPool(nn.Module):
-    """The first token, which an encoder may set apart for the whole (`[CLS]`).
+    """The first token, such as `[CLS]`.
 
     Args:
         dim: Width D.
@@ -75,14 +75,14 @@ class FirstPool(nn.Module):
 
 @POOLINGS.register("gem")
 class GeneralisedMeanPool(nn.Module):
-    """(mean of x^p)^(1/p) over the real tokens, p learned: between the mean (1) and the maximum (infinity).
+    """Generalised mean (GeM): (mean of x^p)^(1/p) over the real tokens, with learned p.
 
-    Negative values count as 0, so it suits tokens that end in a ReLU, as those of a CNN do
-    (arXiv:1711.02512).
+    p = 1 is the mean; p towards infinity is the maximum. Negative values count as 0, so it suits ReLU
+    features of a CNN (arXiv:1711.02512).
 
     Args:
         dim: Width D.
-        power: Where p starts.
+        power: Initial p.
     """
 
     def __init__(self, dim: int, power: float = 3.0) -> None:
@@ -100,13 +100,13 @@ class GeneralisedMeanPool(nn.Module):
 
 @POOLINGS.register("map")
 class AttentionPool(nn.Module):
-    """A learned query attends to the real tokens (multi-head attention pooling).
-
-    Reference: arXiv:2106.04560, section 3.1.
+    """Multi-head attention pooling: a learned query attends to the real tokens.
 
     Args:
         dim: Width D.
-        num_heads: Heads; the default gives each 32 coordinates where `dim` allows.
+        num_heads: Number of heads; by default each has width 32 if `dim` allows.
+
+    Reference: arXiv:2106.04560, section 3.1.
     """
 
     def __init__(self, dim: int, num_heads: int | None = None) -> None:
@@ -127,6 +127,6 @@ class AttentionPool(nn.Module):
 
 
 def masked_mean(tokens: Tokens) -> Float[Tensor, "B D"]:
-    """Mean over the real tokens; zeros where there are none."""
+    """Mean over the real tokens; zeros if there are none."""
     total = tokens.values.masked_fill(~tokens.mask[..., None], 0).sum(dim=1)
     return total / tokens.mask.sum(dim=1, keepdim=True).clamp(min=1).to(total.dtype)

@@ -1,7 +1,7 @@
-"""Where a token stands: rotary, learned and sinusoidal positions.
+"""Position embeddings: rotary (RoPE), learned and sinusoidal.
 
-In: tokens or heads and their positions. Out: the same shapes, with the positions in them. Positions are whole
-numbers along one axis (a text, a sound) or several (rows and columns of an image).
+Input: tokens or attention heads, and their positions. Output: the same shapes with position information.
+Positions are integers along one axis (text, audio) or several axes (rows and columns of an image).
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from torch import Tensor, nn
 
 from sensorium.core.errors import ConfigError
 
-BESIDE = 34
-"""Width of what `with_positions` puts beside a token: 32 waves, and two plain coordinates."""
+POSITION_DIM = 34
+"""Width of the code that `concat_positions` adds: 32 sinusoids and two coordinates."""
 _LONGEST = 1000.0
-"""In tokens, over 2 pi: the slowest of these waves."""
+"""Longest wavelength of these sinusoids, in tokens over 2 pi."""
 
 
 class Rotary(nn.Module):
-    """Rotate pairs of coordinates by an angle that grows with the position.
+    """Rotary position embedding: rotate coordinate pairs by an angle proportional to the position.
 
-    The product q . k then depends on distances alone. Coordinate pairs are (i, i + K/2), as in Llama. With
-    several axes each turns its own share of the pairs.
+    The product q . k then depends on relative positions only. Coordinate pairs are (i, i + K/2), as in Llama.
+    With several axes, each axis rotates its own share of the pairs.
 
     Args:
         head_dim: Width K of a head, a multiple of 2 x `num_axes`.
-        base: The slowest pair turns once in about 2 pi x `base` positions.
+        base: The slowest pair rotates once in about 2 pi x `base` positions.
         num_axes: 1 for sequences, 2 for image grids.
-        factors: The wavelength of each pair is multiplied by its own; none: all are 1.
-        gain: What the result is multiplied by.
+        factors: Factor on the wavelength of each pair; empty: all are 1.
+        gain: Factor on the output.
 
     Raises:
-        ConfigError: If `head_dim` does not divide so, or there are not as many factors as pairs.
+        ConfigError: If `head_dim` is not such a multiple, or the number of factors differs from that of
+            pairs.
 
     Reference: arXiv:2104.09864, section 3.4.2.
     """
@@ -68,7 +69,7 @@ class Rotary(nn.Module):
             positions = torch.arange(x.shape[2], device=x.device)[None]
         if positions.ndim == 2:
             positions = positions[..., None]
-        # Not a buffer: casting a model to bfloat16 would round it, and far positions would lose their place.
+        # Not a buffer: casting a model to bfloat16 would round it, and large positions would lose precision.
         precision = torch.float64 if x.dtype == torch.float64 else torch.float32
         steps = torch.arange(0, self.axis_dim, 2, dtype=precision, device=x.device) / self.axis_dim
         rates = self.base**-steps
@@ -84,10 +85,10 @@ class Rotary(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """Add a learned vector for each position; sequences longer than `num_positions` are refused.
+    """Learned position embedding; sequences longer than `num_positions` are refused.
 
     Args:
-        num_positions: Longest sequence.
+        num_positions: Maximum sequence length.
         dim: Width D.
     """
 
@@ -97,7 +98,7 @@ class LearnedPositions(nn.Module):
         nn.init.trunc_normal_(self.table, std=0.02)
 
     def forward(self, x: Float[Tensor, "B N D"], start: int = 0) -> Float[Tensor, "B N D"]:
-        """Add the vectors of positions start..start+N-1.
+        """Add the embeddings of positions start..start+N-1.
 
         Raises:
             ConfigError: If the sequence is longer than the table.
@@ -109,10 +110,10 @@ class LearnedPositions(nn.Module):
 
 
 def sinusoidal(num_positions: int, dim: int, longest: float = 10_000.0) -> Float[Tensor, "N D"]:
-    """Fixed positions: sines in the first half of the width, cosines in the second, as Whisper has them.
+    """Sinusoidal position embedding: sines, then cosines, each half of the width, as in Whisper.
 
     Wavelengths grow geometrically from 2 pi to 2 pi x `longest` (arXiv:1706.03762, section 3.5, which
-    interleaves the two halves).
+    interleaves sines and cosines).
 
     Example:
         >>> sinusoidal(2, 4)[0].tolist()
@@ -125,7 +126,7 @@ def sinusoidal(num_positions: int, dim: int, longest: float = 10_000.0) -> Float
 
 
 def grid_positions(rows: int, columns: int, device: torch.device | None = None) -> Int64[Tensor, "1 N 2"]:
-    """Row and column of each patch of an image, in reading order.
+    """Row and column of each image patch, in row-major order.
 
     Example:
         >>> grid_positions(2, 2)[0].tolist()
@@ -135,34 +136,34 @@ def grid_positions(rows: int, columns: int, device: torch.device | None = None) 
     return torch.cartesian_prod(row, column)[None]
 
 
-def grid_waves(side: int, dim: int) -> Float[Tensor, "N D"]:
-    """Fixed positions of a square grid in reading order: waves of the row, then waves of the column.
+def sinusoidal_grid(side: int, dim: int) -> Float[Tensor, "N D"]:
+    """Sinusoidal position embedding of a square grid in row-major order: row code, then column code.
 
-    What is learned of a row then holds for all of its places. The slowest wave is as long as the grid.
+    All patches of a row share the row code. The longest wavelength equals the grid size.
 
     Example:
-        >>> bool((grid_waves(2, 8)[1, 4:] == sinusoidal(2, 4, 1.0)[1]).all())
+        >>> bool((sinusoidal_grid(2, 8)[1, 4:] == sinusoidal(2, 4, 1.0)[1]).all())
         True
     """
     at = grid_positions(side, side)[0]
     return sinusoidal(side, dim // 2, max(side / math.pi, 1.0))[at].flatten(1)
 
 
-def with_positions(values: Float[Tensor, "B N D"], *, is_image: bool) -> Float[Tensor, "B N _"]:
-    """Put beside each token where it stands: waves of its place (row and column), and its coordinates.
+def concat_positions(values: Float[Tensor, "B N D"], *, is_image: bool) -> Float[Tensor, "B N _"]:
+    """Concatenate a fixed position code to each token: sinusoids of row and column, and the two coordinates.
 
-    A fixed code beside the features, not added to them: the projection that follows learns how much of it to
-    take. "Left of" is a difference of the plain coordinates, row and column, which go from -1 to 1.
+    The code is concatenated, not added, so that the next projection learns its weight. Coordinates are row
+    and column scaled to -1..1, so that "left of" is a difference of coordinates.
 
     Args:
-        values: Tokens in reading order.
-        is_image: They lie on a square grid; where N is no square they are a sequence all the same.
+        values: Tokens in row-major order.
+        is_image: Whether the tokens form a square grid; if N is not a square, they are a sequence.
 
     Example:
-        >>> with_positions(torch.zeros(1, 4, 5), is_image=True)[0, :, -2:].tolist()
+        >>> concat_positions(torch.zeros(1, 4, 5), is_image=True)[0, :, -2:].tolist()
         [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]
     """
-    num, side, waves = values.shape[1], math.isqrt(values.shape[1]), BESIDE - 2
+    num, side, waves = values.shape[1], math.isqrt(values.shape[1]), POSITION_DIM - 2
     if is_image and side > 1 and side**2 == num:
         at = grid_positions(side, side)[0]
         places = [sinusoidal(side, waves // 2, _LONGEST)[at].flatten(1), 2 * at / (side - 1) - 1]

@@ -1,9 +1,8 @@
-"""Finite scalar quantisation: a short vector is rounded to a grid, and its place in the grid is its id.
+"""Finite scalar quantisation (FSQ): round a short vector to a fixed grid; the grid index is the code id.
 
-In: vectors of as many numbers as there are levels. Out: the rounded vectors, with the gradient of what was
-rounded, and their ids. The codebook is the grid itself: nothing is learned, so nothing can collapse.
-FSQ (arXiv:2309.15505, section 3 and its appendix A.1); for an even number of levels the grid is half a step
-off, so that each has as many as it says.
+Input: vectors with one coordinate per level count. Output: rounded vectors with a straight-through gradient,
+and integer ids. The codebook is the grid, so nothing is learned and it cannot collapse. Reference:
+arXiv:2309.15505, section 3 and appendix A.1. An even number of levels shifts the grid by half a step.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from torch import Tensor, nn
 from sensorium.core.errors import UsageError
 
 _EDGE = 1e-3
-"""By how much the bound lies beyond the outermost levels, so that rounding reaches them."""
+"""Margin of the bound beyond the outermost levels, so that rounding reaches them."""
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """Vectors on the grid.
+    """Quantised vectors.
 
     Attributes:
-        codes: Coordinates, -1 to 1; their gradient is that of the bounded, unrounded vectors.
-        ids: Their numbers, 0 to size - 1.
+        codes: Grid coordinates, -1 to 1; their gradient is that of the bounded, unrounded vectors.
+        ids: Code ids, 0 to size - 1.
     """
 
     codes: Float[Tensor, "... d"]
@@ -36,15 +35,15 @@ class Quantised:
 
 
 class Fsq(nn.Module):
-    """Round each coordinate to one of its levels: z -> round(tanh(z + s) h - o), then over L // 2.
+    """Round each coordinate to one of its levels: z -> round(tanh(z + s) h - o), divided by L // 2.
 
-    With h = (L - 1)(1 + 1e-3) / 2 and for even L o = 1/2, s = atanh(o / h), for odd L both 0.
+    h = (L - 1)(1 + 1e-3) / 2. For even L, o = 1/2 and s = atanh(o / h); for odd L both are 0.
 
     Args:
-        levels: L of each coordinate, each at least 2; (7, 5, 5, 5, 5) gives 4,375 codes.
+        levels: Number of levels L of each coordinate, at least 2; (7, 5, 5, 5, 5) gives 4,375 codes.
 
     Attributes:
-        size: How many codes there are.
+        size: Number of codes.
 
     Raises:
         UsageError: If a level is below 2.
@@ -79,30 +78,30 @@ class Fsq(nn.Module):
         self._keep("basis", torch.tensor([prod(self.levels[:place]) for place in range(len(self.levels))]))
 
     def _keep(self, name: str, value: Tensor) -> None:
-        """Constants travel with the module and are not part of its state."""
+        """Register a constant buffer that is not part of the state dict."""
         self.register_buffer(name, value.float() if value.is_floating_point() else value, persistent=False)
 
     def bound(self, z: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-        """Squeeze each coordinate into the span of its levels, in steps of 1."""
+        """Bound each coordinate to the range of its levels, with step 1."""
         return torch.tanh(z.float() + self.shift) * self.span - self.offset
 
     def forward(self, z: Float[Tensor, "... d"]) -> Quantised:
-        """Round, straight-through: the gradient is that of `bound`; always in float32."""
+        """Round with a straight-through estimator: the gradient is that of `bound`. Computes in float32."""
         bounded = self.bound(z)
         rounded = bounded.detach().round()
         codes = (bounded + (rounded - bounded).detach()) / self.radius
         return Quantised(codes, self.to_ids(rounded / self.radius))
 
     def to_ids(self, codes: Float[Tensor, "... d"]) -> Int64[Tensor, ...]:
-        """Numbers of coordinates that lie on the grid; the first coordinate counts fastest."""
+        """Convert grid coordinates to ids; the first coordinate varies fastest."""
         steps = (codes * self.radius).round().long() + self.radius
         return (steps * self.basis).sum(dim=-1)
 
     def to_codes(self, ids: Int64[Tensor, ...]) -> Float[Tensor, "... d"]:
-        """Coordinates of ids, exactly those that `forward` rounds to.
+        """Convert ids to grid coordinates, equal to those that `forward` returns.
 
         Raises:
-            UsageError: If an id is not among 0 to size - 1.
+            UsageError: If an id is outside 0 to size - 1.
         """
         if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self.size):
             wrong = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())

@@ -1,8 +1,8 @@
-"""Recurrent layers that padding cannot touch.
+"""Gated recurrent units (GRU) over padded sequences.
 
-In: tokens (B, N, D) with a mask whose real tokens come first. Out: tokens (B, N, width), zero where masked.
-A gated recurrent unit (arXiv:1406.1078) reads each sequence forwards and, if asked, backwards from its own
-end.
+Input: tokens (B, N, D) with a mask; real tokens come first. Output: tokens (B, N, width), zero where masked.
+A GRU (arXiv:1406.1078) reads each sequence forwards and optionally backwards from its last real token, so
+that padding does not change the result.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from sensorium.core.types import Tokens
 
 
 class Recurrent(nn.Module):
-    """Layers of gated recurrent units over padded sequences.
+    """Stacked GRU layers over padded sequences.
 
     Args:
-        in_dim: Width of the tokens.
-        width: Width of the result; each direction gives half of it.
-        depth: Layers.
-        is_bidirectional: Whether the sequence is read backwards too.
-        dropout: Between layers.
+        in_dim: Width of the input tokens.
+        width: Width of the output; with two directions each gives half of it.
+        depth: Number of layers.
+        is_bidirectional: Whether to read the sequence backwards too.
+        dropout: Dropout rate between layers.
 
     Raises:
-        ConfigError: If two directions do not share `width`.
+        ConfigError: If the layer is bidirectional and `width` is odd.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Recurrent(nn.Module):
         )
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "B N D"]:
-        """Read the sequences; the content of masked places is never seen."""
+        """Run the layers; masked tokens do not influence the output."""
         lengths = tokens.mask.sum(dim=1).clamp(min=1).cpu()
         packed = nn.utils.rnn.pack_padded_sequence(
             tokens.values, lengths, batch_first=True, enforce_sorted=False

@@ -18,10 +18,10 @@ from jaxtyping import Int64
 
 from sensorium.core.errors import ConfigError, TrainingError
 from sensorium.core.runtime import Progress, quiet
-from sensorium.data.sample import Sample, is_asked, normalise
-from sensorium.data.sources import packages
-from sensorium.data.split import split
-from sensorium.data.table import Table
+from sensorium.data import collections as packages
+from sensorium.data.loading.split import split
+from sensorium.data.table.sample import Sample, is_asked, normalise
+from sensorium.data.table.table import Table
 from sensorium.training.recipe import DataConfig, HeldOut
 
 
@@ -127,7 +127,7 @@ def open_corpus(data: DataConfig, fields: Sequence[str], seed: int, progress: Pr
 
 def open_table(name: str, progress: Progress = quiet) -> Table:
     """Open a table by path, or a packaged one by name, which is built on first use."""
-    if not Path(name).exists() and name in packages.NAMES:
+    if not Path(name).exists() and name in packages.COLLECTIONS:
         return packages.get(name, progress=progress)
     return Table.open(name)
 

@@ -14,8 +14,8 @@ from jaxtyping import Int64
 
 from sensorium.core.errors import TrainingError, warn
 from sensorium.core.types import FIELDS, MODALITY_OF
-from sensorium.data.sample import asked_of, is_asked
-from sensorium.data.table import Table
+from sensorium.data.table.sample import asked_of, is_asked
+from sensorium.data.table.table import Table
 from sensorium.training.recipe import LossConfig, PairConfig, Recipe
 
 FEW_CAPTIONS = 100

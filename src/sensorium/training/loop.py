@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sensorium.core.errors import TrainingError, UsageError
 from sensorium.core.runtime import Progress, autocast, pick_device, quiet
-from sensorium.data.order import LoaderState
+from sensorium.data.loading.order import LoaderState
 from sensorium.models import checkpoint
 from sensorium.training.log import CURVE, Figures, RunLog, draw_curve, read_log
 from sensorium.training.objective import Batch, Criterion, Objective, Remembering

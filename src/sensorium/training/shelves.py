@@ -20,14 +20,14 @@ from sensorium.codecs import Codec
 from sensorium.core.errors import MediaError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.core.types import MODALITY_OF, pad
-from sensorium.data.sample import Sample
-from sensorium.data.table import Table
-from sensorium.data.vectors import Ragged
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.table import Table
+from sensorium.data.table.vectors import Ragged
 from sensorium.encoders import Encoder
 from sensorium.media import Audio, Image, Video
 from sensorium.media.types import Media
+from sensorium.models.feature_cache import fill_features, open_items
 from sensorium.models.tower import hash_tensors
-from sensorium.training.features import fill_features, open_items
 
 _AT_ONCE = 32
 _KINDS = {"image": (Image, Video), "audio": (Audio, Video), "video": (Video, Image)}

@@ -24,8 +24,8 @@ from torch.nn import functional
 
 from sensorium.core.errors import CheckpointError
 from sensorium.core.types import Padded, Tokens
-from sensorium.data.inputs import ImageInput
-from sensorium.data.packages import weights
+from sensorium.data.collections.packages import weights
+from sensorium.data.transforms import ImageInput
 from sensorium.encoders.registry import ENCODERS
 
 NAME = "efficientnet-lite0"

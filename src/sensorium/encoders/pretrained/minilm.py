@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from sensorium.core.errors import CheckpointError
 from sensorium.core.types import Padded, Tokens
-from sensorium.data.inputs import TextInput
-from sensorium.data.packages import weights
+from sensorium.data.collections.packages import weights
+from sensorium.data.transforms import TextInput
 from sensorium.encoders.registry import ENCODERS
 from sensorium.nn.block import BlockConfig, Stack
 from sensorium.nn.position import LearnedPositions

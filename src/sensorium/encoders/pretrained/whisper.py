@@ -28,7 +28,7 @@ from torch.nn import functional
 from sensorium.core.config import Config
 from sensorium.core.errors import UsageError
 from sensorium.core.types import Padded, Tokens
-from sensorium.data.packages import weights
+from sensorium.data.collections.packages import weights
 from sensorium.encoders.pretrained.ctranslate2 import read_model, rename_variables
 from sensorium.encoders.registry import ENCODERS
 from sensorium.media import Audio, Image, Text, Video

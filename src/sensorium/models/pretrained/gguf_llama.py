@@ -23,9 +23,8 @@ from einops import rearrange
 from torch import Tensor
 
 from sensorium.core.errors import CheckpointError
-from sensorium.models.pretrained.gguf import Gguf, GgufTensor
+from sensorium.models.pretrained.gguf import F32, Gguf, GgufTensor
 from sensorium.models.pretrained.llama import FAMILIES
-from sensorium.models.pretrained.quants import BLOCK_TYPES
 from sensorium.models.pretrained.rope import Rope, multiplied, read_base, read_factor, yarn_factors, yarn_gain
 from sensorium.models.pretrained.settings import Settings, shown
 from sensorium.models.weights import check_finite
@@ -139,7 +138,7 @@ def unpair(tensor: GgufTensor, num_heads: int) -> GgufTensor:
     """Put the rows of each head from the order (0, 1), (2, 3), ... into 0, 2, ..., 1, 3, ...."""
     if len(tensor.shape) == 1:  # a bias: each value is a row
         values = rearrange(tensor.decode(), "(h k two) -> (h two k)", h=num_heads, two=2)
-        return GgufTensor(tensor.shape, BLOCK_TYPES[0], values[None].view(np.uint8))
+        return GgufTensor(tensor.shape, F32, values[None].view(np.uint8))
     blocks = rearrange(tensor.blocks, "(h k two) bytes -> (h two k) bytes", h=num_heads, two=2)
     return GgufTensor(tensor.shape, tensor.kind, blocks)
 

@@ -12,7 +12,7 @@ import torch
 
 from sensorium.core.errors import NotFoundError
 from sensorium.core.runtime import Progress, quiet
-from sensorium.data.packages import weights
+from sensorium.data.collections.packages import weights
 from sensorium.models.pretrained.text_model import TextModel, load_folder, load_gguf
 
 NAMES = ("smollm2",)

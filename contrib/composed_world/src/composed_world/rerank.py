@@ -1,0 +1,78 @@
+"""Of several pictures drawn the one that shows their text best, as a model sees it that describes pictures.
+
+In: who draws, who describes, a text. Out: the picture under which the text is the likeliest caption, by
+log p(text | picture). Who draws knows p(picture | text), under which much is likely that shows something
+else; who describes was taught to tell such pictures apart. DALL-E chose so by CLIP (Ramesh et al.,
+arXiv:2102.12092, section 2.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch.nn import functional
+
+from sensorium.assistants.ask import ask
+from sensorium.assistants.assistant import PLAIN, Assistant, Generation, WriteConfig
+from sensorium.assistants.capabilities import check_capability
+from sensorium.assistants.router import AssistantRouter
+from sensorium.core.errors import UsageError
+from sensorium.losses import IGNORED
+from sensorium.media.types import Image
+from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.models.processor import batch_of, prepare
+from sensorium.models.prompts import instruction
+from sensorium.models.sequences import Lesson, Sequel, padded
+
+
+def draw_best(
+    artist: Assistant, judge: Assistant, text: str, count: int, config: WriteConfig = PLAIN
+) -> Generation:
+    """Draw a text several times, with one seed after another, and keep the picture that tells it best.
+
+    Args:
+        artist: Who draws.
+        judge: Who describes such pictures; of several models as one, who answers questions about them.
+        text: What they are to show.
+        count: How many.
+        config: How they are drawn; with the first seed.
+
+    Raises:
+        UsageError: If one of the two was not taught its part.
+    """
+    judge = judge.member("ask") if isinstance(judge, AssistantRouter) else judge
+    check_capability(judge.name, judge.capabilities, "caption")
+    model = getattr(judge, "model", None)
+    if not isinstance(model, MultimodalLM) or "image" not in model.sources:
+        raise UsageError(f"{judge.name} looks at no pictures; name one that captions such pictures")
+    drawn = []
+    for number in range(count):
+        sampling = config.sampling.model_copy(update={"seed": config.sampling.seed + number})
+        own = config.model_copy(update={"sampling": sampling})
+        drawn.append(ask(artist, "draw", text=text, config=own))  # none is drawn before one is looked at
+    pictures = [one.image for one in drawn if one.image is not None]
+    return drawn[int(told_of(model, pictures, text.strip()).argmax())]
+
+
+@torch.inference_mode()
+def told_of(model: MultimodalLM, pictures: Sequence[Image], text: str) -> Float64[np.ndarray, " n"]:
+    """Log-probability of a text as the caption of each picture.
+
+    Args:
+        model: In evaluation mode; it writes captions of pictures.
+        pictures: One or more.
+        text: The same for all.
+    """
+    writer, asked = model.decoder("text"), instruction("caption")
+    own = [prepare(model, {"image": one}) for one in pictures]
+    rows = list(range(len(own)))
+    media = batch_of(model, rows, own, [asked] * len(own))
+    prompt, ids = writer.prompt_ids(asked), writer.answer_ids(text)
+    lesson = Lesson(media, "text", padded([Sequel(prompt, ids, row) for row in rows])).to(model.device)
+    written = model(lesson)
+    logits = writer.model.logits(written.hidden[None])[0].double()
+    losses = functional.cross_entropy(logits, written.targets, reduction="none", ignore_index=IGNORED)
+    return -losses.view(len(own), -1).sum(1).cpu().numpy()

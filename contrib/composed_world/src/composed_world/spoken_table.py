@@ -1,0 +1,229 @@
+"""A media table of spoken sentences: text and speech, in many voices of espeak-ng.
+
+In: sources of sentences and a seed. Out: a table whose rows have a text, its speech, and its sounds as that
+voice pronounces it (`data.espeak`); their `source` is the part they belong to: `spoken` (for training),
+`spoken-texts` (voices of training, texts that it has not), `spoken-voices` (voices that it has not either).
+Which texts are held out follows from the text alone, so that rows of one text never part; texts of one or two
+words ("Yes.") are for training always, there are too few. Row i of a part depends on seed, part and i alone,
+a longer table begins with the shorter one, and a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soxr
+from jaxtyping import Float32
+
+from composed_world.sentences import sentences, source
+from sensorium.core.errors import TableError, UsageError
+from sensorium.core.runtime import Progress, quiet, track
+from sensorium.data.collections import espeak
+from sensorium.data.ingest.errors import Quarantine
+from sensorium.data.ingest.sources.item import Failure
+from sensorium.data.loading.split import split
+from sensorium.data.table.sample import Caption, Clip, Sample, normalise
+from sensorium.data.table.table import Table
+from sensorium.media.encoding import SOUND_FORMATS, encode_sound
+from sensorium.media.types import Audio
+
+Part = Literal["train", "texts", "voices"]
+PARTS: tuple[Part, ...] = ("train", "texts", "voices")
+SOURCE_OF: dict[Part, str] = {"train": "spoken", "texts": "spoken-texts", "voices": "spoken-voices"}
+FORMATS = tuple(sorted(ending.removeprefix(".") for ending in SOUND_FORMATS))
+
+Voice = tuple[str, str]
+"""espeak's variety of English and its variant."""
+_VARIETIES = ("en-us", "en-us-nyc", "en-gb", "en-gb-x-rp", "en-029")
+_VARIANTS = (
+    *("", "m1", "m2", "m3", "m5", "m7", "m8", "f1", "f2", "f4", "klatt", "klatt3", "klatt4"),
+    *("Alex", "Andy", "belinda", "edward", "john", "linda", "steph"),
+)
+VOICES: tuple[Voice, ...] = tuple((variety, variant) for variety in _VARIETIES for variant in _VARIANTS)
+"""Of training."""
+HELD_OUT_VOICES: tuple[Voice, ...] = (
+    *((variety, variant) for variety in ("en-us", "en-gb") for variant in ("m4", "m6", "f3", "f5", "klatt2")),
+    ("en-gb-scotland", ""),
+    ("en-gb-scotland", "f3"),
+)
+_HELD_OUT_SHARE = 0.15
+_SHORT_WORDS = 2
+_WPM, _PITCH = (130, 205), (35, 65)
+_PLAIN_WPM, _PLAIN_PITCH = 150, 50
+"""Of a single voice: what a talker learns from should sound the same each time."""
+_LONGEST_S = 30.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to make.
+
+    Attributes:
+        num_train: Rows to train on.
+        num_test: Rows of each held-out part.
+        sentences: Sources of texts, in equal shares.
+        voice: The one voice of all rows, at one pace and pitch: espeak's variety of English, and a variant
+            behind a plus. Empty: many voices at many paces, and others for `spoken-voices`.
+        rate_hz: Samples a second.
+        format: flac, ogg (Vorbis; 0.4 of the size, ten times the time) or wav.
+        seed: Of all choices.
+    """
+
+    num_train: int = 20_000
+    num_test: int = 500
+    sentences: Sequence[str] = ("scenes", "stamps", "prose")
+    voice: str = ""
+    rate_hz: int = 16_000
+    format: str = "flac"
+    seed: int = 0
+
+    @property
+    def description(self) -> str:
+        """What the table says of itself; rows are added only to a table of the same description."""
+        names = ", ".join(self.sentences)
+        told = f"{names}; voice {self.voice}" if self.voice else names
+        return f"Sentences spoken by espeak-ng: {told}; {self.rate_hz} Hz {self.format}; seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is to be said in a row, and how."""
+
+    uri: str
+    part: Part
+    text: str
+    licence: str
+    kind: str
+    voice: Voice
+    words_per_minute: int
+    pitch: int
+
+
+def make_spoken(path: str | Path, plan: Plan, progress: Progress = quiet) -> tuple[Table, int]:
+    """Make a table of spoken sentences, or go on with one.
+
+    Args:
+        path: The table; what is there already is not said again.
+        plan: What to make.
+        progress: Told after each sentence.
+
+    Returns:
+        The table, and how many sentences gave no row; `errors.jsonl` beside the table says why.
+
+    Raises:
+        UsageError: If a source of sentences, the voice or a format is unknown.
+        TableError: If the table that is there was made by another plan.
+        FetchError: If espeak-ng or a package of texts is not to be had.
+    """
+    if plan.format not in FORMATS:
+        raise UsageError(f"no format '{plan.format}'; known: {', '.join(FORMATS)}")
+    espeak.prepare(progress)
+    lines = list(script(plan, progress))
+    if plan.voice and lines:
+        say(lines[0], plan.rate_hz)  # an unknown voice is refused before a table is made
+    table = _open(Path(path), plan)
+    quarantine, known = Quarantine(table.path), set(table.column("uri"))
+    left = [line for line in lines if line.uri not in known]
+    before = len(table)
+    try:
+        table.add(_samples(left, plan, quarantine, progress))
+    finally:
+        quarantine.close()
+    table.optimize()
+    return table, len(left) - (len(table) - before)
+
+
+def script(plan: Plan, progress: Progress = quiet) -> Iterator[Line]:
+    """Say what is said in each row, part by part.
+
+    Raises:
+        UsageError: If no source is named or one is unknown.
+    """
+    if not plan.sentences:
+        raise UsageError("no sources of sentences; name one, such as scenes")
+    texts = {name: _divided(name, plan, progress) for name in plan.sentences}
+    for part in PARTS[:2] if plan.voice else PARTS:
+        for number in range(plan.num_train if part == "train" else plan.num_test):
+            kind = plan.sentences[number % len(plan.sentences)]
+            pool = texts[kind][part != "train"]
+            if pool:
+                text = pool[number // len(plan.sentences) % len(pool)]
+                yield _line(plan, part, number, kind, text)
+
+
+def _divided(name: str, plan: Plan, progress: Progress) -> tuple[list[str], list[str]]:
+    """Texts to train on and texts that are held out."""
+    wanted = plan.num_train / (1 - _HELD_OUT_SHARE) + plan.num_test / _HELD_OUT_SHARE
+    most = (
+        round(1.1 * wanted / len(plan.sentences)) + 9
+    )  # enough, so that no text comes twice before its time
+    found = sentences(name, most, plan.seed, progress)
+    long = [text for text in found if len(text.split()) > _SHORT_WORDS]
+    held_out = split([normalise(text) for text in long], test=_HELD_OUT_SHARE, seed=plan.seed)["test"]
+    tested = [long[place] for place in held_out]
+    return [text for text in found if text not in set(tested)], tested
+
+
+def _line(plan: Plan, part: Part, number: int, kind: str, text: str) -> Line:
+    uri, licence = f"spoken:{plan.seed}/{part}/{number}", source(kind).licence
+    if plan.voice:
+        variety, _, variant = plan.voice.partition("+")
+        return Line(uri, part, text, licence, kind, (variety, variant), _PLAIN_WPM, _PLAIN_PITCH)
+    rng = np.random.default_rng([plan.seed, 19, PARTS.index(part), number])
+    voices = HELD_OUT_VOICES if part == "voices" else VOICES
+    voice = voices[int(rng.integers(len(voices)))]
+    pace, pitch = (int(rng.integers(low, high + 1)) for low, high in (_WPM, _PITCH))
+    return Line(uri, part, text, licence, kind, voice, pace, pitch)
+
+
+def _open(path: Path, plan: Plan) -> Table:
+    if not path.exists():
+        return Table.create(path, description=plan.description, licence="each row states its text's")
+    table = Table.open(path)
+    if table.info.get("description") != plan.description:
+        raise TableError(
+            f"{path} holds '{table.info.get('description', '')}', now asked: '{plan.description}'; "
+            "choose another path, or the same options"
+        )
+    return table
+
+
+def _samples(lines: list[Line], plan: Plan, quarantine: Quarantine, progress: Progress) -> Iterator[Sample]:
+    for line in track(lines, len(lines), "speaking", progress):
+        samples = say(line, plan.rate_hz)
+        seconds = len(samples) / plan.rate_hz
+        if not 0 < seconds <= _LONGEST_S:
+            reason = f"{seconds:.1f} s of speech for '{line.text}'; expected up to {_LONGEST_S:.0f} s"
+            quarantine.add(Failure(line.uri, "speak", reason))
+            quarantine.flush()
+            continue
+        yield Sample(
+            uri=line.uri,
+            speech=[Clip("en", encode_sound(Audio(samples[:, None], plan.rate_hz), f".{plan.format}"))],
+            texts=[Caption("en", line.text)],
+            group=normalise(line.text),
+            source=SOURCE_OF[line.part],
+            licence=line.licence,
+            meta={
+                "voice": "+".join(filter(None, line.voice)),
+                "words_per_minute": line.words_per_minute,
+                "pitch": line.pitch,
+                "sounds": espeak.sounds(line.text, line.voice[0]),
+                "kind": line.kind,
+            },
+            duration_s=seconds,
+        )
+
+
+def say(line: Line, rate_hz: int) -> Float32[np.ndarray, " T"]:
+    """Samples of a line, mono, -1 to 1."""
+    variety, variant = line.voice
+    speech = espeak.speak(
+        line.text, variety, variant=variant, words_per_minute=line.words_per_minute, pitch=line.pitch
+    )
+    resampled: Float32[np.ndarray, " T"] = soxr.resample(speech.samples, speech.rate_hz, rate_hz)
+    return resampled.clip(-1.0, 1.0)

@@ -1,0 +1,1 @@
+"""Models that answer: loading them, asking, translating, transcribing, speaking, conversing."""

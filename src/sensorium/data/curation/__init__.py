@@ -1,0 +1,1 @@
+"""Choosing rows: near duplicates, filters, and the measures that they use."""

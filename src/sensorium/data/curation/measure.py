@@ -1,0 +1,154 @@
+"""Sizes, lengths and perceptual hashes of a table's rows: as stored, or measured now where a row has none.
+
+In: a table. Out: `Measures`. `prepare` stores what it measures; tables from other hands may lack it. Nothing
+is written back, since rows never change; `with_measures` serves those who make rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float64, Int64
+
+from sensorium import media
+from sensorium.core.errors import MediaError
+from sensorium.core.runtime import Progress, quiet
+from sensorium.data.curation.phash import perceptual_hash
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.table import Table
+
+_CHUNK = 64
+_HASH_PX = 64
+_COLOUR_PX = 16
+_MEASURED = ("width_px", "height_px", "duration_s", "phash")
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is known of each row.
+
+    Attributes:
+        width_px: Of the image or video, (n,); 0 where there is none or it cannot be read.
+        height_px: The same.
+        duration_s: Of the sound or video, (n,); NaN where there is none.
+        phash: Perceptual hash of the image, (n,).
+        has_hash: Rows whose image has one: a flat image has none.
+    """
+
+    width_px: Int64[np.ndarray, " n"]
+    height_px: Int64[np.ndarray, " n"]
+    duration_s: Float64[np.ndarray, " n"]
+    phash: Int64[np.ndarray, " n"]
+    has_hash: Bool[np.ndarray, " n"]
+
+
+def measure_rows(table: Table, *, hashes: bool = False, progress: Progress = quiet) -> Measures:
+    """Read the measures of all rows, and take those that are missing.
+
+    Args:
+        table: The rows.
+        hashes: Whether missing hashes are computed too, which decodes the images.
+        progress: Told how many rows were measured.
+    """
+    width, height = (np.maximum(table.column(name), 0).astype(np.int64) for name in ("width_px", "height_px"))
+    seconds = np.array(table.column("duration_s"), dtype=np.float64)
+    phash = np.array(table.column("phash"), dtype=np.int64)
+    has_hash = np.zeros(len(table), dtype=bool)
+    has_hash[table.where("phash IS NOT NULL")] = True
+    holds = {
+        name: np.asarray(table.column(f"has_{name}"), dtype=bool) for name in ("image", "audio", "video")
+    }
+    is_unsized = (holds["image"] | holds["video"]) & (width == 0)
+    is_untimed = (holds["audio"] | holds["video"]) & np.isnan(seconds)
+    lacking = np.flatnonzero(is_unsized | is_untimed)
+    for done, (row, found) in enumerate(_measure(table, lacking, hashes), start=1):
+        width[row], height[row] = found.width_px or width[row], found.height_px or height[row]
+        seconds[row] = seconds[row] if found.duration_s is None else found.duration_s
+        if found.phash is not None:
+            phash[row], has_hash[row] = found.phash, True
+        progress(done, len(lacking), "measuring")
+    return Measures(width, height, seconds, phash, has_hash)
+
+
+def measure(sample: Sample, *, hashes: bool = True) -> Sample:
+    """Return a sample without bytes that holds what was measured; damaged media give nothing."""
+    width = height = phash = duration = None
+    for name, data in (("video", sample.video), ("audio", sample.audio), ("image", sample.image)):
+        if data is None:
+            continue
+        try:
+            header = media.probe(data)
+            width, height = header.width_px or width, header.height_px or height
+            duration = duration if header.duration_s is None or name == "image" else header.duration_s
+            opened = media.open(data, target_px=_HASH_PX) if hashes and name == "image" else None
+        except MediaError:
+            continue
+        phash = perceptual_hash(opened.pixels) if isinstance(opened, media.Image) else None
+    return Sample(sample.uri, width_px=width, height_px=height, duration_s=duration, phash=phash)
+
+
+def with_measures(samples: Iterable[Sample], known: Collection[str] = ()) -> Iterator[Sample]:
+    """Fill in sizes, lengths and hashes of samples that state none, a few at a time on all cores.
+
+    Args:
+        samples: Whole samples.
+        known: Content ids of those that are passed on as they are.
+    """
+
+    def fill(sample: Sample) -> Sample:
+        if sample.width_px or sample.duration_s or sample.id in known:
+            return sample
+        found = measure(sample)
+        return dataclasses.replace(sample, **{name: getattr(found, name) for name in _MEASURED})
+
+    source = iter(samples)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
+        while chunk := list(islice(source, _CHUNK)):
+            yield from threads.map(fill, chunk)
+
+
+def colour_distance(table: Table, pairs: Int64[np.ndarray, "p 2"]) -> Float64[np.ndarray, " p"]:
+    """Mean difference of the colours (0 to 255) of two rows' images, each seen at 16 x 16 pixels.
+
+    A perceptual hash sees shapes in grey; this tells a yellow heart from a pink one. Unreadable images are
+    infinitely far.
+    """
+    numbers, inverse = np.unique(pairs, return_inverse=True)
+    places = inverse.reshape(pairs.shape)
+    seen = np.full((len(numbers), _COLOUR_PX, _COLOUR_PX, 3), np.nan, dtype=np.float32)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
+        for start in range(0, len(numbers), _CHUNK):
+            samples = table.rows(numbers[start : start + _CHUNK], columns=["image"])
+            for place, small in enumerate(threads.map(_thumbnail, samples), start=start):
+                seen[place] = small
+    left, right = places[:, 0].tolist(), places[:, 1].tolist()
+    means = [np.abs(seen[a] - seen[b]).mean() for a, b in zip(left, right, strict=True)]
+    distance = np.array(means, dtype=np.float64)
+    return np.where(np.isnan(distance), np.inf, distance)
+
+
+def _thumbnail(sample: Sample) -> np.ndarray | float:
+    try:
+        opened = media.open(sample.image or b"", target_px=_COLOUR_PX)
+    except MediaError:
+        return float("nan")
+    if not isinstance(opened, media.Image):
+        return float("nan")
+    size = (_COLOUR_PX, _COLOUR_PX)
+    return np.asarray(opened.to_pillow().resize(size, PIL.Image.Resampling.BOX), dtype=np.float32)
+
+
+def _measure(table: Table, rows: Int64[np.ndarray, " k"], hashes: bool) -> Iterator[tuple[int, Sample]]:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            samples = table.rows(chunk, columns=["uri", "image", "audio", "video"])
+            found = threads.map(lambda sample: measure(sample, hashes=hashes), samples)
+            yield from zip(chunk.tolist(), found, strict=True)

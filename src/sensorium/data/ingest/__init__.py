@@ -1,0 +1,1 @@
+"""Files and records of others into a media table: reading, checking, storing, resuming."""

@@ -1,0 +1,1 @@
+"""Media rows and their vectors in Lance datasets."""

@@ -1,0 +1,380 @@
+"""The media table: samples, their cached features and search vectors in one folder.
+
+The folder is a LanceDB database of Lance datasets: `rows.lance` (one row a sample), `features-*.lance`
+(outputs of frozen encoders), `vectors-*.lance` (search vectors of one field and one model) and `ann-*.lance`
+(an approximate index of one model). Row n of the table is row n for good, so that a shuffle is a permutation
+and a resume an offset. One process writes at a time, any number read; what `add` has reported survives the
+process. It does not decode media and knows models only as `Embedder`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Float32, Int64
+
+from sensorium.core.errors import NotFoundError, TableError, UsageError
+from sensorium.core.registry import Registry
+from sensorium.core.runtime import Progress, quiet
+from sensorium.core.types import FIELDS, Embedder
+from sensorium.data.table import schema as rows_schema
+from sensorium.data.table.intake import Seen, batches
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.store import Store, one_error
+from sensorium.data.table.vectors import Ragged, VectorFolder, by_row
+
+if TYPE_CHECKING:
+    from sensorium.search.pool import Hit, Query
+    from sensorium.search.searcher import Searcher
+
+ROWS = "rows.lance"
+SEARCHERS: Registry[Searcher] = Registry("searcher")
+"""Who searches a table: `search` registers itself by an entry point, since a table does not import it."""
+
+
+class Table:
+    """A media table, opened at its newest state; make one by `Table.create` or `Table.open`.
+
+    Attributes:
+        path: Its folder.
+        num_vector_writes: How often vectors were written or read anew here; caches compare it.
+
+    Example:
+        >>> import tempfile
+        >>> from sensorium.data.table.sample import Caption
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     table = Table.create(Path(folder) / "frogs.lance", licence="CC0-1.0")
+        ...     added = table.add([Sample("a", texts=[Caption("en", "a frog")])])
+        ...     added, len(table), table.rows([0])[0].texts[0].text
+        (1, 1, 'a frog')
+    """
+
+    def __init__(self, path: Path, store: Store) -> None:
+        self.path = path
+        self._store = store
+        self._beside = VectorFolder(path)
+        self._seen = Seen()
+        self._searchers: dict[str, Searcher] = {}
+        self.num_vector_writes = 0
+
+    @classmethod
+    def create(cls, path: str | Path, *, description: str = "", licence: str = "") -> Table:
+        """Make an empty table.
+
+        Args:
+            path: Folder to make; `.lance` is the usual ending.
+            description: What it holds.
+            licence: SPDX expression or a sentence; each row may have its own besides.
+
+        Raises:
+            TableError: If the folder exists and is not empty.
+            StorageError: If the place cannot be written.
+        """
+        folder = Path(path)
+        if folder.exists() and not Store.is_vacant(folder, ROWS):
+            raise TableError(f"{folder} exists and is not empty; open it, or choose another path")
+        schema = rows_schema.described(description, licence)
+        return cls(folder, Store.create(folder / ROWS, schema, is_numbered=True))
+
+    @classmethod
+    def open(cls, path: str | Path) -> Table:
+        """Open a table.
+
+        Raises:
+            NotFoundError: If there is no such folder.
+            TableError: If the folder is not a media table, is damaged, or is one of a newer sensorium.
+        """
+        folder = Path(path)
+        if not os.path.exists(folder):
+            raise NotFoundError(f"no table at {folder}; make one: sensorium data prepare SRC -o {folder}")
+        if not Store.exists(folder / ROWS):
+            raise TableError(
+                f"{folder} is not a media table, it has no {ROWS}; "
+                f"make one: sensorium data prepare {folder} -o NEW"
+            )
+        store = Store.open(folder / ROWS, is_numbered=True)
+        rows_schema.check_version(store.metadata, folder)
+        rows_schema.check_columns(store.schema, folder)
+        return cls(folder, store)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        """Travel to another process by path: it is opened anew there."""
+        return Table.open, (self.path.absolute(),)
+
+    def __repr__(self) -> str:
+        return f"Table({str(self.path)!r}, {len(self)} rows, {', '.join(self.fields) or 'empty'})"
+
+    @property
+    def info(self) -> dict[str, str]:
+        """What the table says of itself: `description`, `licence`, `created_by`, `schema_version`."""
+        return {key.removeprefix("sensorium."): value for key, value in self._store.metadata.items()}
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Which of the fields hold something in any row."""
+        flags = self._store.scan([f"has_{name}" for name in FIELDS])
+        return tuple(name for name in FIELDS if np.any(rows_schema.numbers(flags[f"has_{name}"])))
+
+    @property
+    def ids(self) -> list[str]:
+        """Content id of each row."""
+        return self._store.kept("id")
+
+    @property
+    def groups(self) -> list[str]:
+        """Group of each row: rows of one group never part in a split."""
+        return self._store.kept("group")
+
+    def add(self, samples: Iterable[Sample], *, progress: Progress = quiet) -> int:
+        """Append what is not there yet; a sample whose content id is present is skipped.
+
+        Rows are written in batches; `progress` reports those on disk; these survive `kill -9`.
+
+        Returns:
+            How many rows were added.
+
+        Raises:
+            TableError: If another process is writing.
+        """
+        with self._store.writing():
+            before = len(self)
+            seen = self._seen.up_to_date(self.ids)
+            for batch in batches(seen.new(samples)):
+                self._store.append(rows_schema.to_arrow(batch, len(self), self._store.schema.names))
+                progress(len(self) - before, None, "rows")
+            return len(self) - before
+
+    def optimize(self) -> None:
+        """Merge small files and drop superseded versions; row numbers stay."""
+        self._store.optimize()
+        self._beside.optimize()
+
+    def refresh(self) -> None:
+        """See the rows that other processes have added since."""
+        self._store.refresh()
+        self.num_vector_writes += 1  # others may have written vectors, too
+
+    def rows(self, numbers: Sequence[int] | np.ndarray, columns: Sequence[str] | None = None) -> list[Sample]:
+        """Read rows by number, in the order asked; repeats are allowed.
+
+        Args:
+            numbers: Row numbers, 0..len-1.
+            columns: Attributes of `Sample` to read; the others stay empty, and `Sample.id` then means nothing
+                (use `ids`). None reads all.
+
+        Raises:
+            NotFoundError: If a number is out of range.
+            UsageError: If a column is not one of a sample.
+        """
+        asked = np.asarray(numbers, dtype=np.int64)
+        self._check_range(asked)
+        names = rows_schema.SAMPLE_COLUMNS if columns is None else tuple(columns)
+        unknown = set(names) - set(rows_schema.SAMPLE_COLUMNS)
+        if unknown:
+            known = ", ".join(rows_schema.SAMPLE_COLUMNS)
+            raise UsageError(f"no column '{min(unknown)}' in a sample; known: {known}")
+        found = self._store.take(asked, rows_schema.held_columns(names, self._store.schema.names))
+        with one_error(self._store.path):
+            return rows_schema.from_arrow(found)
+
+    def column(self, name: str) -> np.ndarray | list[Any]:
+        """Read one column of all rows.
+
+        Numbers and flags come as an array (missing: -1, or NaN for floats), all else as a list.
+
+        Raises:
+            UsageError: If there is no such column.
+        """
+        if name not in rows_schema.SCHEMA.names:
+            raise UsageError(f"no column '{name}'; known: {', '.join(rows_schema.SCHEMA.names)}")
+        if name not in self._store.schema.names:
+            return [()] * len(self)
+        values = self._store.scan([name])[name]
+        is_number = rows_schema.is_number(values.type)
+        with one_error(self._store.path):
+            return rows_schema.numbers(values) if is_number else rows_schema.python_values(values, name)
+
+    def where(self, expression: str) -> Int64[np.ndarray, " n"]:
+        """Row numbers that a SQL filter keeps, e.g. `has_audio AND width_px >= 64 AND source = 'stamps'`.
+
+        Raises:
+            UsageError: If the filter does not parse or names no column.
+        """
+        return np.sort(rows_schema.numbers(self._store.scan(["row"], where=expression)["row"]))
+
+    def rows_with(self, field: str) -> Int64[np.ndarray, " n"]:
+        """Row numbers that hold `field`."""
+        if field not in FIELDS:
+            raise UsageError(f"no field '{field}'; known: {', '.join(FIELDS)}")
+        return np.flatnonzero(self.column(f"has_{field}")).astype(np.int64)
+
+    def set_features(
+        self,
+        name: str,
+        row_numbers: Sequence[int] | np.ndarray,
+        offsets: Sequence[int] | np.ndarray,
+        values: Float[np.ndarray, "M D"],
+    ) -> None:
+        """Keep outputs of a frozen encoder for some rows, durably and as one commit.
+
+        Args:
+            name: `field:encoder:fingerprint`, e.g. `image:efficientnet-lite0:9f3a`.
+            row_numbers: n rows, each once; a row that was kept before is replaced.
+            offsets: Row i owns `values[offsets[i]:offsets[i + 1]]`, (n + 1,); a row may own none.
+            values: Vectors of all items (views, captions, clips).
+
+        Raises:
+            NotFoundError: If a row number is out of range.
+            TableError: If a value is not finite.
+        """
+        rows = np.asarray(row_numbers, dtype=np.int64)
+        self._check_range(rows)
+        self._beside.append("features", name, rows, np.asarray(offsets), values)
+
+    def features(self, name: str) -> Ragged:
+        """Cached features of all rows; rows that have none own no vectors.
+
+        Raises:
+            NotFoundError: If nothing is kept under `name`.
+        """
+        return self._beside.get("features", name).read(len(self))
+
+    def features_missing(self, name: str, field: str | None = None) -> Int64[np.ndarray, " n"]:
+        """Rows that have no features of `name` yet, of those that hold `field` (None: of all)."""
+        wanted = np.arange(len(self)) if field is None else self.rows_with(field)
+        return self._beside.missing("features", name, wanted)
+
+    def feature_names(self) -> list[str]:
+        """Names of all cached features."""
+        return self._beside.names("features")
+
+    def set_vectors(
+        self,
+        field: str,
+        model_fingerprint: str,
+        row_numbers: Sequence[int] | np.ndarray,
+        values: Float[np.ndarray, "n E"],
+    ) -> None:
+        """Keep search vectors of one field and one model, apart from other models', as one commit.
+
+        Args:
+            field: One of `FIELDS`.
+            model_fingerprint: `Embedder.fingerprint`.
+            row_numbers: Row of each vector, (n,); a row with several captions comes several times in a call,
+                and a row that was kept before is replaced.
+            values: Unit vectors.
+
+        Raises:
+            NotFoundError: If a row number is out of range.
+            TableError: If a value is not finite.
+        """
+        rows = np.asarray(row_numbers, dtype=np.int64)
+        self._check_range(rows)
+        name = self._vector_name(field, model_fingerprint)
+        self.num_vector_writes += 1
+        self._beside.append("vectors", name, *by_row(rows, values))
+
+    def vectors(
+        self, field: str, fingerprint: str
+    ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n E"]]:
+        """Search vectors of one field: the row of each, ascending, and the vectors.
+
+        Raises:
+            NotFoundError: If the field was not embedded by that model.
+        """
+        found = self._beside.get("vectors", self._vector_name(field, fingerprint)).read(len(self))
+        return np.repeat(np.arange(len(found)), found.counts), found.values
+
+    def row_vectors(self, field: str, fingerprint: str, row: int) -> Float32[np.ndarray, "m E"]:
+        """Search vectors of one row, read alone; (0, E) where it has none.
+
+        Raises:
+            NotFoundError: If the field was not embedded by that model.
+        """
+        return self._beside.get("vectors", self._vector_name(field, fingerprint)).read_row(row)
+
+    def draw_vectors(
+        self, field: str, fingerprint: str, num: int, *, seed: int = 0
+    ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n E"]]:
+        """At most `num` search vectors of a field at random, read alone: the row of each, and the vectors.
+
+        Raises:
+            NotFoundError: If the field was not embedded by that model.
+        """
+        return self._beside.get("vectors", self._vector_name(field, fingerprint)).draw(num, seed)
+
+    def caption_lists(self, first_row: int = 0) -> Iterator[tuple[int, pa.ListArray]]:
+        """Captions of the rows from `first_row` on, in pieces: number of the first, a list for each."""
+        wanted = range(first_row, len(self))
+        texts = self._store.take(wanted, ["texts"]) if first_row else self._store.scan(["texts"])
+        with one_error(self._store.path):
+            for chunk in texts["texts"].chunks:
+                yield first_row, chunk
+                first_row += len(chunk)
+
+    def vectors_missing(self, field: str, fingerprint: str) -> Int64[np.ndarray, " n"]:
+        """Rows that hold `field` and have no search vector of that model yet."""
+        return self._beside.missing("vectors", self._vector_name(field, fingerprint), self.rows_with(field))
+
+    def fields_embedded(self) -> dict[str, list[str]]:
+        """For the fingerprint of each model that embedded anything, the fields that it embedded."""
+        found: dict[str, list[str]] = {}
+        for name in self._beside.names("vectors"):
+            field, _, fingerprint = name.partition(":")
+            found.setdefault(fingerprint, []).append(field)
+        return found
+
+    def search(
+        self,
+        query: Query,
+        *,
+        model: Embedder,
+        k: int = 10,
+        where: str | None = None,
+        min_score: float | None = None,
+        fields: Sequence[str] | None = None,
+        ann: bool = False,
+    ) -> list[Hit]:
+        """Find the rows nearest to a query, best first: a short cut of `sensorium.search.Searcher`.
+
+        Args:
+            query: A text (`str`), a file (`Path`), opened media, or a vector (E,).
+            model: Embeds the query; the table holds vectors of the same model (`sensorium embed`).
+            k: Maximum number of rows.
+            where: SQL filter, as for `where`.
+            min_score: Minimum relevance, 0..1, comparable between queries.
+            fields: Fields to search. None: image, video and audio, or captions of rows without these.
+            ann: Search the approximate index (`sensorium data index`).
+
+        Raises:
+            NotFoundError: If the table holds no vectors of this model, or no such index.
+            TableError: If the index is older than the vectors.
+            UsageError: If the filter does not parse, `min_score` is not in 0..1, `ann` comes with `fields`,
+                or a `str` names a file.
+        """
+        searcher = self._searchers.get(model.fingerprint)
+        if searcher is None:
+            searcher = self._searchers[model.fingerprint] = SEARCHERS.build(
+                "default", table=self, model=model
+            )
+        searcher.model = model  # another object with the same weights, or with none
+        return searcher.search(query, k, where, min_score, ann, fields=fields)
+
+    def _vector_name(self, field: str, fingerprint: str) -> str:
+        if field not in FIELDS:
+            raise UsageError(f"no field '{field}'; known: {', '.join(FIELDS)}")
+        return f"{field}:{fingerprint}"
+
+    def _check_range(self, numbers: np.ndarray) -> None:
+        wrong = numbers[(numbers < 0) | (numbers >= len(self))]
+        if len(wrong):
+            held = f"it has rows 0 to {len(self) - 1}" if len(self) else "it is empty"
+            raise NotFoundError(f"no row {wrong[0]} in {self.path}; {held}")

@@ -1,0 +1,1 @@
+"""Regions of an image for the phrases of a text."""

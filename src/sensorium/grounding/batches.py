@@ -1,0 +1,244 @@
+"""Batches of images, texts and phrases: what a grounder trains on and is measured on.
+
+In: a table whose rows have regions (or captions, for training without boxes), and how a grounder prepares
+images and texts. Out: `PhraseBatch`es in an order that depends on seed and epoch alone. Pictures are fitted
+into the input's square; boxes move with them (`Fit`). Does not know losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32
+
+from sensorium import media
+from sensorium.core.errors import MediaError, UsageError
+from sensorium.core.types import pad
+from sensorium.data.loading.order import Cursor, LoaderState, Order
+from sensorium.data.table.sample import Region, Sample
+from sensorium.data.table.table import Table
+from sensorium.data.transforms import ImageInput, TextInput
+from sensorium.models.grounder import Grounder, PhraseBatch
+
+_STREAM = 9
+"""Tells the choice of texts apart from other random streams of the same seed."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an image lies in the square input of a model: `x_input = x * zoom[0] + offset[0]`, y alike."""
+
+    zoom: tuple[float, float]
+    offset: tuple[float, float]
+
+    def to_input(self, boxes: Float32[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n 4"]:
+        """Boxes of the image to boxes of the input."""
+        moved = boxes * np.array(self.zoom * 2) + np.array(self.offset * 2)
+        return np.asarray(moved, dtype=np.float32)
+
+    def to_image(self, boxes: Float32[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n 4"]:
+        """Boxes of the input to boxes of the image."""
+        moved = (boxes - np.array(self.offset * 2)) / np.array(self.zoom * 2)
+        return np.asarray(moved, dtype=np.float32)
+
+
+def fit_of(width_px: int, height_px: int, image_input: ImageInput) -> Fit:
+    """How `image_input` fits a picture of this size.
+
+    Raises:
+        UsageError: If it cuts parts away: a thing might be among them.
+    """
+    size = image_input.size_px
+    if image_input.mode == "squash":
+        return Fit((size / width_px, size / height_px), (0.0, 0.0))
+    if image_input.mode != "pad":
+        raise UsageError(f"input mode '{image_input.mode}' cuts parts of a picture away; use pad or squash")
+    zoom = size / max(width_px, height_px)
+    width, height = max(1, round(width_px * zoom)), max(1, round(height_px * zoom))
+    offset = (round(0.5 * (size - width)), round(0.5 * (size - height)))
+    return Fit((width / width_px, height / height_px), (float(offset[0]), float(offset[1])))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image with what is said of it.
+
+    Attributes:
+        row: Its number.
+        pixels: The model's input.
+        regions: With boxes in pixels of the input.
+        fit: How the image lies in the input.
+        width_px: Of the image.
+        height_px: Of the image.
+    """
+
+    row: int
+    pixels: Float32[np.ndarray, "3 H W"]
+    regions: Sequence[Region]
+    fit: Fit
+    width_px: int
+    height_px: int
+
+
+def prepare_image(opened: media.Image, row: int, regions: Sequence[Region], grounder: Grounder) -> Prepared:
+    """Fit an opened image and its regions into the grounder's input."""
+    image_input = grounder.image.input
+    assert isinstance(image_input, ImageInput)
+    height, width = opened.pixels.shape[:2]
+    fit = fit_of(width, height, image_input)
+    moved = [
+        Region(r.text, r.start, r.end, fit.to_input(np.array(r.boxes, np.float32).reshape(-1, 4)).tolist())
+        for r in regions
+    ]
+    return Prepared(row, image_input(opened), moved, fit, width, height)
+
+
+def collate(images: Sequence[Prepared], grounder: Grounder) -> PhraseBatch:
+    """Make a batch; regions of one text of an image share that text.
+
+    Raises:
+        UsageError: If there is no phrase, or one covers no token of its text.
+    """
+    text_input = grounder.text.input
+    assert isinstance(text_input, TextInput)
+    texts: list[tuple[int, str]] = []
+    phrases: list[tuple[int, Region]] = []
+    for place, image in enumerate(images):
+        numbers: dict[str, int] = {}
+        for region in image.regions:
+            if region.text not in numbers:
+                numbers[region.text] = len(texts)
+                texts.append((place, region.text))
+            phrases.append((numbers[region.text], region))
+    if not phrases:
+        raise UsageError("no phrase in any image; give at least one")
+    padded = pad([text_input(text) for _, text in texts])
+    spans = [token_span(text_input, region, padded.mask.shape[1]) for _, region in phrases]
+    most = max(1, *(len(region.boxes) for _, region in phrases))
+    boxes = torch.zeros(len(phrases), most, 4)
+    for number, (_, region) in enumerate(phrases):
+        if region.boxes:
+            boxes[number, : len(region.boxes)] = torch.tensor(region.boxes)
+    return PhraseBatch(
+        rows=torch.tensor([image.row for image in images]),
+        images=pad([image.pixels for image in images]),
+        texts=padded,
+        image_of_text=torch.tensor([place for place, _ in texts]),
+        text_of_phrase=torch.tensor([number for number, _ in phrases]),
+        spans=torch.from_numpy(np.stack(spans)),
+        boxes=boxes,
+        num_boxes=torch.tensor([len(region.boxes) for _, region in phrases]),
+    )
+
+
+def token_span(text_input: TextInput, region: Region, num_tokens: int) -> Bool[np.ndarray, " N"]:
+    """Which tokens of a text a phrase covers, at least in part.
+
+    Raises:
+        UsageError: If it covers none that is left after truncation.
+    """
+    span = np.zeros(num_tokens, dtype=bool)
+    for place, (start, end) in enumerate(text_input.offsets(region.text)):
+        span[place] = max(start, region.start) < min(end, region.end)
+    if not span.any():
+        raise UsageError(
+            f"phrase '{region.phrase}' at {region.start}:{region.end} covers no token of '{region.text}'; "
+            "its span is empty, or the text is longer than the model reads"
+        )
+    return span
+
+
+class RegionBatches:
+    """Batches of a table's images with some of their texts.
+
+    Args:
+        table: With regions, or captions.
+        rows: Which of its rows.
+        grounder: Prepares images and texts.
+        batch_size: Images in a batch.
+        seed: Of order and of the choice among texts.
+        texts_per_image: Texts of an image drawn for a batch, each with all its regions; 0: one of its
+            captions, as one phrase without boxes.
+
+    Attributes:
+        failures: Row number to the reason why it could not be used.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        rows: Sequence[int] | np.ndarray,
+        grounder: Grounder,
+        *,
+        batch_size: int,
+        seed: int,
+        texts_per_image: int,
+    ) -> None:
+        self._table = table
+        self._grounder = grounder
+        self._order = Order(np.asarray(rows, np.int64), batch_size, seed)
+        self._order.check(len(table))
+        self._texts_per_image = texts_per_image
+        self._cursor = Cursor(self._order)
+        self.failures: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return len(self._order)
+
+    def epoch(self, epoch: int, offset: int = 0) -> Iterator[PhraseBatch]:
+        """Yield the batches of an epoch from the one numbered `offset` on."""
+        for rows in self._cursor.walk(epoch, offset):
+            images = [self._drawn(row, epoch) for row in self._read(rows)]
+            if images:
+                yield collate(images, self._grounder)
+
+    def state(self) -> LoaderState:
+        """The place after the last batch that was given."""
+        return self._cursor.state()
+
+    def _read(self, rows: np.ndarray) -> list[Prepared]:
+        columns = ["image", "texts"] if self._texts_per_image == 0 else ["image", "regions"]
+        found = []
+        for row, sample in zip(rows.tolist(), self._table.rows(rows, columns=columns), strict=True):
+            try:
+                found.append(
+                    prepare_row(sample, row, self._grounder, captions_only=self._texts_per_image == 0)
+                )
+            except MediaError as error:
+                self.failures[row] = str(error)
+        return found
+
+    def _drawn(self, image: Prepared, epoch: int) -> Prepared:
+        """An image with the texts that it has in this epoch."""
+        texts = list(dict.fromkeys(region.text for region in image.regions))
+        num = max(1, self._texts_per_image)
+        if len(texts) <= num:
+            return image
+        rng = np.random.default_rng([self._order.seed, _STREAM, epoch, image.row])
+        kept = {texts[place] for place in rng.permutation(len(texts))[:num]}
+        return replace(image, regions=[region for region in image.regions if region.text in kept])
+
+
+def prepare_row(sample: Sample, row: int, grounder: Grounder, *, captions_only: bool = False) -> Prepared:
+    """Open a row's image and fit its regions, or each of its captions as a whole.
+
+    Raises:
+        MediaError: If there is no image that can be read, or nothing is said of it.
+    """
+    if not sample.image:
+        raise MediaError("the row has no image")
+    opened = media.open(sample.image)  # in full: boxes are in its pixels
+    if not isinstance(opened, media.Image):
+        raise MediaError(f"the image column holds {type(opened).__name__.lower()}")
+    regions = sample.regions
+    if captions_only:
+        regions = [Region(caption.text, 0, len(caption.text)) for caption in sample.texts]
+    if not regions:
+        raise MediaError(
+            "nothing is said of the image: it has no regions" if not captions_only else "no caption"
+        )
+    return prepare_image(opened, row, regions, grounder)

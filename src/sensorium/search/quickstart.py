@@ -1,0 +1,168 @@
+"""From nothing to a measured, searchable model: stamps with captions, sounds and spoken captions.
+
+In: a folder for the results. Out: a run, a contact sheet of six queries, and figures beside chance. Every
+part is kept and used again: packages and features in the user's cache, the run in the folder. A killed
+quickstart goes on where it stopped. Queries by sound, speech and picture are taken from rows that were
+held out of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from sensorium.core.errors import NotFoundError
+from sensorium.core.files import write_atomic
+from sensorium.core.runtime import Progress, quiet
+from sensorium.data.table.sample import Sample
+from sensorium.data.table.table import Table
+from sensorium.models.checkpoint import WEIGHTS, load
+from sensorium.models.embed import embed_table
+from sensorium.models.joint_embedding import JointEmbedding
+from sensorium.search.embedding_log import note_model
+from sensorium.search.gallery import write_gallery
+from sensorium.search.parse import Term
+from sensorium.search.pool import Hit
+from sensorium.search.search import SearchRequest, find
+from sensorium.training.corpus import open_table
+from sensorium.training.evaluate import Report, evaluate_run, held_out
+from sensorium.training.runs import trained_languages
+from sensorium.training.state import STATE
+from sensorium.training.train import train
+
+RECIPE = "stamps"
+TABLE = "stamps"
+SPOKEN = "fr"
+CHANGES = (
+    "data.extra=[]",
+    f'data.languages=["text:en", "speech:{SPOKEN}"]',
+    "data.views=4",
+    "model.towers.image.views=4",
+    "train.epochs=48",
+    "train.eval_every=0",
+)
+"""The recipe with the stamps alone, spoken in one language: all of it would take minutes more."""
+
+TEXTS = ("a red fruit", "an animal that can fly")
+FINISHED = "quickstart-trained"
+HITS = 5
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One query of the quickstart and its answer.
+
+    Attributes:
+        terms: What was asked.
+        words: The same in words.
+        found: The answer.
+    """
+
+    terms: Sequence[Term]
+    words: str
+    found: Sequence[Hit]
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """What came of it.
+
+    Attributes:
+        table: The media table.
+        run: Folder of the trained model.
+        report: Recall on the held-out rows.
+        asked: The queries and what was found.
+        sheet: The contact sheet.
+        page: The same as a page that can be played.
+    """
+
+    table: Table
+    run: Path
+    report: Report
+    asked: Sequence[Asked]
+    sheet: Path
+    page: Path
+
+
+def quickstart(out: Path, *, progress: Progress = quiet) -> Quickstart:
+    """Fetch, train, measure, search and draw.
+
+    Args:
+        out: Folder for the run, the queries and the sheet; made if missing.
+        progress: Told of every long part.
+
+    Raises:
+        FetchError: If a package cannot be fetched.
+    """
+    table = open_table(TABLE, progress)
+    run = out / "run"
+    if not (run / FINISHED).is_file():
+        train(RECIPE, run, changes=CHANGES, resume=(run / STATE).exists(), progress=progress)
+        write_atomic(run / FINISHED, "")
+    model = load(run, JointEmbedding)
+    report = evaluate_run(run, progress=progress)
+    languages = trained_languages(run)
+    note_model(table, model.fingerprint, run, languages)
+    embed_table(table, model, languages=languages, progress=progress)
+    asked = _ask(table, model, held_out(run, None).rows, out / "queries")
+    sheet, page = out / "quickstart.png", out / "quickstart.html"
+    searches = [(one.terms, one.found) for one in asked]
+    write_gallery(
+        table, searches, title="One space for text, sound, speech and pictures", sheet=sheet, page=page
+    )
+    return Quickstart(table, run, report, asked, sheet, page)
+
+
+def is_finished(out: Path) -> bool:
+    """Whether an earlier quickstart trained the model in `out`."""
+    return (out / "run" / FINISHED).is_file() and (out / "run" / WEIGHTS).is_file()
+
+
+def _ask(table: Table, model: JointEmbedding, held: Int64[np.ndarray, " n"], folder: Path) -> list[Asked]:
+    """Two texts, two sounds, two pictures; what is heard and shown was held out."""
+    queries = [(Term(text), f'text "{text}"') for text in TEXTS]
+    for name, row in (("audio", _pick(table, held, "audio")), ("speech", _pick(table, held, "speech"))):
+        sample = table.rows([row])[0]
+        path = folder / f"{name}-{Path(sample.uri).stem}.ogg"
+        write_atomic(path, _sound(sample, name))
+        words = "sound" if name == "audio" else "French words"
+        queries.append((Term(path), f"{words} of {_caption(sample)}"))
+    for category in ("animals", "vehicles"):
+        row = _pick(table, held, "image", category)
+        queries.append((Term(row), f"picture like {_caption(table.rows([row])[0])}"))
+    return [
+        Asked([term], words, find(table, SearchRequest([term], k=HITS, fields=["image"]), model))
+        for term, words in queries
+    ]
+
+
+def _pick(table: Table, held: Int64[np.ndarray, " n"], field: str, category: str = "animals") -> int:
+    """The held-out row with the field that comes first by name, of the category where it has one."""
+    rows = np.intersect1d(held, table.rows_with(field))
+    if field == "speech":
+        samples = zip(rows.tolist(), table.rows(rows, columns=["speech"]), strict=True)
+        rows = np.array(
+            [row for row, sample in samples if any(clip.language == SPOKEN for clip in sample.speech)]
+        )
+    if not len(rows):
+        raise NotFoundError(
+            f"no held-out row has {field}; remove the folder of the quickstart and run it again"
+        )
+    uris = [sample.uri for sample in table.rows(rows, columns=["uri"])]
+    places = sorted(range(len(rows)), key=lambda place: (f":{category}/" not in uris[place], uris[place]))
+    return int(rows[places[0]])
+
+
+def _sound(sample: Sample, name: str) -> bytes:
+    if name == "audio":
+        assert sample.audio is not None
+        return sample.audio
+    return next(clip.data for clip in sample.speech if clip.language == SPOKEN)
+
+
+def _caption(sample: Sample) -> str:
+    return next((f'"{caption.text}"' for caption in sample.texts if caption.language == "en"), sample.uri)

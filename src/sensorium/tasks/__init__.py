@@ -1,1 +1,0 @@
-"""(described by its owner)."""

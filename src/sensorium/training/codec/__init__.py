@@ -1,0 +1,1 @@
+"""Training of image and audio codecs: recipe, batches, loop."""

@@ -1,0 +1,1 @@
+"""Training of joint embeddings: data and validation."""

@@ -1,0 +1,80 @@
+"""A trained model made ready to be given away: small, whole, and without a trace of where it was made.
+
+In: a run's folder. Out: a folder with the weights in eight bits, the configuration, the card and the
+recipe, and the codecs that the model writes with inside it. Places on this machine become names. What a
+package brings by its name (a finished language model) stays out, as in any checkpoint.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sensorium.core.config import read_toml, to_toml
+from sensorium.core.errors import UsageError
+from sensorium.core.files import write_atomic
+from sensorium.models.checkpoint import load, save
+from sensorium.models.multimodal_lm import MultimodalLM
+from sensorium.training.runs import RECIPE, read_card
+
+
+def pack(run: Path, folder: Path) -> int:
+    """Copy what is needed to use a model; see the module.
+
+    Args:
+        run: Folder that `sensorium train` wrote.
+        folder: Where to; what it holds of a model is replaced.
+
+    Returns:
+        Bytes of all files in `folder`.
+
+    Raises:
+        NotFoundError: If there is no model in `run`, or a codec of it is not there.
+        CheckpointError: If one is damaged.
+        UsageError: If `folder` is the run itself, or a weight does not fit half precision.
+    """
+    if folder.resolve() == run.resolve():
+        raise UsageError(f"{folder} is the run itself; give another folder")
+    model: nn.Module = load(run, nn.Module)
+    if isinstance(model, MultimodalLM):
+        _pack_codecs(model, run, folder)
+    if not all(bool(tensor.half().isfinite().all()) for tensor in model.state_dict().values()):
+        raise UsageError(f"{run} has weights beyond half precision; give the folder as it is")
+    save(model, folder, card=_without_places(read_card(run)), is_packed=True)
+    if (run / RECIPE).is_file():
+        write_atomic(folder / RECIPE, to_toml(_each_text(read_toml(run / RECIPE), _name)))
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _pack_codecs(model: MultimodalLM, run: Path, folder: Path) -> None:
+    """Pack the codecs that a model names, and let it name them by the folders that they get."""
+    decoders = dict(model.config.decoders)
+    for name, writer in decoders.items():
+        if writer.codec:
+            inside = run / Path(writer.codec).name
+            given = inside if inside.is_dir() else Path(writer.codec).expanduser()
+            pack(given, folder / given.name)
+            decoders[name] = writer.model_copy(update={"codec": given.name})
+    model.config = model.config.model_copy(update={"decoders": decoders})
+
+
+def _without_places(card: str) -> str:
+    """A text in which every absolute path is the name that it ends in."""
+    return re.sub(r"(?<![\w.:/])(?:/[^\s/\"',\]}:]+)+", lambda found: _name(found[0]), card)
+
+
+def _name(text: str) -> str:
+    return Path(text).name if Path(text).is_absolute() else text
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """The same values, each text among them changed."""
+    if isinstance(value, Mapping):
+        return {key: _each_text(one, change) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_each_text(one, change) for one in value]
+    return change(value) if isinstance(value, str) else value

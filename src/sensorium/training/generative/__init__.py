@@ -1,0 +1,1 @@
+"""Training of models that write: recipe, examples, batches, build, evaluation."""

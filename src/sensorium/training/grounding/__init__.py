@@ -1,0 +1,1 @@
+"""Training of grounders: criterion, batches, loop."""

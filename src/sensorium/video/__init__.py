@@ -1,0 +1,1 @@
+"""Shots, highlights, chapters, key frames and summaries of a video."""
