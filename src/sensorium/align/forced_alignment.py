@@ -174,7 +174,7 @@ def _by_synthesis(
         if abs(wanted_wpm - espeak.DEFAULT_WPM) > 10:
             script = synthesize_script(lines, language, wanted_wpm)
         progress(0, None, "aligning")
-        return warp(recording, script), FRAMES_A_SECOND
+        return warp(recording, script), float(FRAMES_A_SECOND)
     except UsageError as error:
         kind = MediaError if "silent" in str(error) else UsageError
         raise kind(f"{audio}: {error}") from error
