@@ -133,3 +133,23 @@ def test_the_function_is_there_whichever_name_came_first(first: str) -> None:
     code = f"import sensorium.align as a; a.{first}; print(a.subsequence([1.0], [0.0, 1.0])[0].start)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from sensorium.tasks.subtitles import TimedWord",
+        "from sensorium.data.sources import tabular",
+        "from sensorium.data.sources.cells import read_rows",
+        "import sensorium.data.packages, sensorium.data.sources.packages",
+        "from sensorium.data.table import Table",
+    ],
+)
+def test_old_paths_give_what_moved(code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_an_old_path_that_never_was_is_not_there() -> None:
+    for name in ("sensorium.tasks.nothing", "sensorium.data.sources.nothing"):
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(name)

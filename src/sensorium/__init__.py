@@ -13,6 +13,8 @@ Public names are loaded on first use: importing the package imports neither torc
 import importlib
 from typing import TYPE_CHECKING
 
+from sensorium.moved import install as _install_old_paths
+
 if TYPE_CHECKING:
     from sensorium.assistants.load import load as load
     from sensorium.core.errors import SensoriumError as SensoriumError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from sensorium.media import open as open
 
 __version__ = "0.1.0"
+
+_install_old_paths()
 
 _HOME = {
     "Audio": "sensorium.media",
