@@ -149,6 +149,7 @@ def test_old_paths_give_what_moved(code: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_an_old_path_that_never_was_is_not_there() -> None:
     for name in ("sensorium.tasks.nothing", "sensorium.data.sources.nothing"):
         with pytest.raises(ModuleNotFoundError):
