@@ -33,7 +33,7 @@ from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.training.evaluate import held_out
 from sensorium.training.generative.recipe import GenerativeRecipe
 from sensorium.training.generative.text_metrics import write_answers
-from sensorium.training.generative.train import open_course
+from sensorium.training.generative.task import open_course
 from sensorium.training.log import read_log
 
 ROOT = Path(__file__).parents[1]

@@ -41,7 +41,7 @@ from sensorium.models.checkpoint import load
 from sensorium.training.codec.batches import to_picture
 from sensorium.training.codec.data import divide
 from sensorium.training.codec.recipe import CodecPart, CodecRecipe
-from sensorium.training.codec.train import reconstruct, spread_out
+from sensorium.training.codec.task import reconstruct, spread_out
 
 ROOT = Path(__file__).parents[1]
 RECOGNISER = PEERS.with_name(".venv-peers-whisper") / "bin" / "python"

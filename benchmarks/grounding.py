@@ -28,7 +28,7 @@ from sensorium.evals.bootstrap import bootstrap_interval
 from sensorium.evals.grounding import Grounded, baselines, grounding_metrics, overlaps
 from sensorium.models.checkpoint import load
 from sensorium.models.grounder import Grounder
-from sensorium.training.grounding.train import measure_rows
+from sensorium.training.grounding.task import measure_rows
 from sensorium.training.log import read_log
 
 ROOT = Path(__file__).parents[1]

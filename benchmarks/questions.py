@@ -32,7 +32,7 @@ from sensorium.training.generative.batches import whole_lessons
 from sensorium.training.generative.evaluate import marks
 from sensorium.training.generative.recipe import GenerativeRecipe
 from sensorium.training.generative.text_metrics import written_measures
-from sensorium.training.generative.train import open_course
+from sensorium.training.generative.task import open_course
 
 ROOT = Path(__file__).parents[1]
 PARTS = {

@@ -33,7 +33,7 @@ from sensorium.training.generative.batches import Course
 from sensorium.training.generative.examples import Exercise
 from sensorium.training.generative.recipe import GenerativeRecipe
 from sensorium.training.generative.text_metrics import write_answers
-from sensorium.training.generative.train import open_course
+from sensorium.training.generative.task import open_course
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 200

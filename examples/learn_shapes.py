@@ -18,7 +18,7 @@ from sensorium.data.loading.split import split
 from sensorium.data.table.sample import Caption, Sample
 from sensorium.models.embed import embed_table
 from sensorium.training.recipe import Recipe
-from sensorium.training.train import train
+from sensorium.training.trainer import train
 
 COLOURS = ("red", "green", "blue", "gold", "black", "purple", "orange", "cyan")
 CORNERS = {"triangle": [0, 8, 16], "square": [3, 9, 15, 21], "diamond": [0, 6, 12, 18], "bar": [4, 8, 16, 20]}

@@ -20,7 +20,7 @@ from sensorium.data.table.sample import Caption, Sample
 from sensorium.data.transforms import ImageInput
 from sensorium.encoders import ENCODERS
 from sensorium.training.recipe import Recipe
-from sensorium.training.train import train
+from sensorium.training.trainer import train
 
 
 @ENCODERS.register("colour-grid")

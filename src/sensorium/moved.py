@@ -33,7 +33,7 @@ _MODULES = {
     "tasks.speech_plot": "align.speech_plot",
     "tasks.subtitles": "media.timed_text",
     "tasks.summarize": "video.summarize",
-    "tasks.train": "training.train",
+    "tasks.train": "training.trainer",
     "tasks.transcribe": "speech.transcribe",
 }
 

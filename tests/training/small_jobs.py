@@ -12,7 +12,7 @@ from sensorium.data.table.vectors import Ragged
 from sensorium.models.checkpoint import read_tensors
 from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig
 from sensorium.training.loop import Job
-from sensorium.training.objective import Contrast
+from sensorium.training.embedding.criterion import Contrast
 from sensorium.training.recipe import LossConfig, TrainConfig
 
 NUM_ROWS = 23

@@ -21,7 +21,7 @@ from sensorium.models.checkpoint import load
 from sensorium.training.codec.batches import PictureBatches, Sound, SoundBatches
 from sensorium.training.codec.recipe import CodecLoss, CodecRecipe, PictureFidelity
 from sensorium.training.recipe import recipes_dir
-from sensorium.training.train import train
+from sensorium.training.trainer import train
 
 SMALL_SOUNDS = {
     **{"num_mels": 20, "encoder_dim": 6, "decoder_dim": 10},

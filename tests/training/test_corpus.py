@@ -9,7 +9,7 @@ from small_tables import PAIRS, make_table, picture
 from sensorium.core.errors import ConfigError, NotFoundError
 from sensorium.data.table.sample import Caption, Sample
 from sensorium.data.table.table import Table
-from sensorium.training.corpus import open_corpus
+from sensorium.training.embedding.corpus import open_corpus
 from sensorium.training.recipe import DataConfig
 
 FIELDS = ("image", "text")

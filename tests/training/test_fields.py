@@ -14,7 +14,7 @@ from sensorium.core.errors import SensoriumWarning, TrainingError
 from sensorium.data.table.sample import Caption, Clip, Sample
 from sensorium.data.table.table import Table
 from sensorium.models.checkpoint import load
-from sensorium.training.fields import fitted, rows_of, say_what_trains
+from sensorium.training.embedding.fields import fitted, rows_of, say_what_trains
 from sensorium.training.recipe import Recipe, read_recipe
 from tiny_films import scene, write_film
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_courses import lesson_table
+from small_tasks import lesson_table
 
 from composed_world import lexicon_extension
 from region_world import SIDE, tokenizer_json

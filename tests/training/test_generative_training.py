@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_courses import lesson_sample, lesson_table, recipe_values, task
+from small_tasks import lesson_sample, lesson_table, recipe_values, task
 from small_jobs import digests
 from torch import Tensor
 
@@ -19,9 +19,9 @@ from sensorium.training.generative.evaluate import evaluate, marks
 from sensorium.training.generative.examples import exercises
 from sensorium.training.generative.recipe import GenerativeRecipe, NextId
 from sensorium.training.generative.text_metrics import write_answers
-from sensorium.training.generative.train import open_course
+from sensorium.training.generative.task import open_course
 from sensorium.training.log import read_log
-from sensorium.training.train import train
+from sensorium.training.trainer import train
 
 
 def prepared(

@@ -39,7 +39,7 @@ from sensorium.training.grounding.criterion import (
     some_places,
 )
 from sensorium.training.recipe import recipes_dir
-from sensorium.training.train import train
+from sensorium.training.trainer import train
 
 
 @pytest.mark.parametrize("size", [(97, 53), (53, 97), (31, 31), (13, 5)])

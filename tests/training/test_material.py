@@ -14,7 +14,7 @@ from sensorium.data.table.sample import Caption
 from sensorium.data.table.table import Table
 from sensorium.data.table.vectors import Ragged
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.training.corpus import Corpus, open_corpus
+from sensorium.training.embedding.corpus import Corpus, open_corpus
 from sensorium.training.embedding.data import (
     Material,
     build_batches,
@@ -24,7 +24,7 @@ from sensorium.training.embedding.data import (
     used_fields,
     with_class_vectors,
 )
-from sensorium.training.embedding.heldout import heldout_vectors
+from sensorium.training.embedding.validation import heldout_vectors
 from sensorium.training.recipe import Recipe
 
 

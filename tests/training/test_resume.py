@@ -21,7 +21,7 @@ from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.training.log import read_log
 from sensorium.training.loop import Evaluation, fit
 from sensorium.training.recipe import Recipe
-from sensorium.training.train import train
+from sensorium.training.trainer import train
 
 
 class Stopped(Exception):

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from sensorium.core.errors import ConfigError
-from sensorium.training.schedule import learning_rate
+from sensorium.training.optim import learning_rate
 
 
 def test_values_at_the_joints() -> None:

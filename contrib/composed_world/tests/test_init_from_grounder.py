@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from small_courses import lesson_table, recipe_values, task
+from small_tasks import lesson_table, recipe_values, task
 
 from composed_world.init_from_grounder import from_grounder
 from multimodal_world import BPE
@@ -15,7 +15,7 @@ from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
 from sensorium.nn.matching import phrase_vectors
 from sensorium.training.generative.build import build_multimodal, take_over
 from sensorium.training.generative.recipe import GenerativeRecipe
-from sensorium.training.generative.train import open_course
+from sensorium.training.generative.task import open_course
 
 
 def test_the_memory_is_what_the_grounder_reads_its_scores_from() -> None:

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_courses import lesson_table, recipe_values, task
+from small_tasks import lesson_table, recipe_values, task
 
 from sensorium.core.errors import ConfigError
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.training.generative.recipe import GenerativeRecipe
 from sensorium.training.generative.text_metrics import write_answers
-from sensorium.training.generative.train import open_course
-from sensorium.training.train import train
+from sensorium.training.generative.task import open_course
+from sensorium.training.trainer import train
 
 
 def test_training_pictures_are_remembered_and_held_out_ones_are_not(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from small_courses import lesson_sample, lesson_table, recipe_values, task
+from small_tasks import lesson_sample, lesson_table, recipe_values, task
 
 from composed_world import lexicon_extension
 from composed_world.lexicon import Lexicon
@@ -27,7 +27,7 @@ from sensorium.training.generative.batches import Course, Teacher
 from sensorium.training.generative.build import build_multimodal
 from sensorium.training.generative.recipe import GenerativeRecipe
 from sensorium.training.generative.text_metrics import write_answers
-from sensorium.training.generative.train import open_course
+from sensorium.training.generative.task import open_course
 
 LEXICON = Lexicon.learned([("A red square.", "a# rEd skwe@"), ("Is it blue?", "Iz It blu:")])
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from small_courses import lesson_table, recipe_values, task
+from small_tasks import lesson_table, recipe_values, task
 
 from composed_world.phrase_table import PhraseTable
 from sensorium.assistants.multimodal_assistant import MultimodalAssistant
@@ -15,7 +15,7 @@ from sensorium.training.generative.batches import Course, Teacher
 from sensorium.training.generative.build import build_multimodal, learn_extensions
 from sensorium.training.generative.recipe import GenerativeRecipe
 from sensorium.training.generative.text_metrics import written_measures
-from sensorium.training.generative.train import open_course
+from sensorium.training.generative.task import open_course
 
 DRAFTS = ["phrase_table"]
 

@@ -20,7 +20,7 @@ from sensorium.core.errors import UsageError
 
 if TYPE_CHECKING:
     from sensorium.training.log import Figures
-    from sensorium.training.train import Trained
+    from sensorium.training.trainer import Trained
 
 app = typer.Typer(add_completion=False)
 
@@ -55,7 +55,7 @@ def train(
     --resume, and ends as if it had never stopped. Exits 3 if some rows could not be read; errors.jsonl says
     which.
     """
-    from sensorium.training.train import train as train_model
+    from sensorium.training.trainer import train as train_model
 
     if recipe in ("", "."):
         raise UsageError("no recipe: it is empty; give a TOML file or a name, such as media")

@@ -28,11 +28,11 @@ from sensorium.search.gallery import write_gallery
 from sensorium.search.parse import Term
 from sensorium.search.pool import Hit
 from sensorium.search.search import SearchRequest, find
-from sensorium.training.corpus import open_table
+from sensorium.training.embedding.corpus import open_table
 from sensorium.training.evaluate import Report, evaluate_run, held_out
 from sensorium.training.runs import trained_languages
 from sensorium.training.state import STATE
-from sensorium.training.train import train
+from sensorium.training.trainer import train
 
 RECIPE = "stamps"
 TABLE = "stamps"

@@ -35,7 +35,7 @@ from sensorium.media import Text
 from sensorium.models.checkpoint import load
 from sensorium.models.embed import RowVectors, embed_rows, fields_of
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.training.corpus import open_table
+from sensorium.training.embedding.corpus import open_table
 from sensorium.training.recipe import HeldOut, Recipe
 from sensorium.training.runs import trained_recipe
 

@@ -24,10 +24,10 @@ from sensorium.core.runtime import Progress, autocast, pick_device, quiet
 from sensorium.data.loading.order import LoaderState
 from sensorium.models import checkpoint
 from sensorium.training.log import CURVE, Figures, RunLog, draw_curve, read_log
-from sensorium.training.objective import Batch, Criterion, Objective, Remembering
+from sensorium.training.embedding.criterion import Batch, Criterion, Objective, Remembering
 from sensorium.training.optim import MovingAverage, build_optimizer, trained
 from sensorium.training.recipe import TrainConfig
-from sensorium.training.schedule import learning_rate
+from sensorium.training.optim import learning_rate
 from sensorium.training.state import STATE, Identity, load_state, save_state
 
 SECONDS_BETWEEN_CURVES = 60.0

@@ -22,7 +22,7 @@ from sensorium.data.table.sample import Sample, is_asked
 from sensorium.data.table.table import Table
 from sensorium.media.types import Media
 from sensorium.training.codec.recipe import CodecPart
-from sensorium.training.corpus import open_table
+from sensorium.training.embedding.corpus import open_table
 from sensorium.training.recipe import HeldOut
 
 T = TypeVar("T")

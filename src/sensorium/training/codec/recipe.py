@@ -15,7 +15,7 @@ from sensorium.codecs.contract import Reconstructed, Signals
 from sensorium.core.config import Config
 from sensorium.losses.pictures import pyramid_l1
 from sensorium.losses.sound import sound_terms
-from sensorium.training.objective import Objective
+from sensorium.training.embedding.criterion import Objective
 from sensorium.training.recipe import HeldOut, TrainConfig
 
 

@@ -30,8 +30,8 @@ from sensorium.models.checkpoint import read_tensors, write_tensors
 from sensorium.models.feature_cache import cache_features, encode_items
 from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig
 from sensorium.models.tower import Tower
-from sensorium.training.corpus import Corpus, captions
-from sensorium.training.fields import languages_of
+from sensorium.training.embedding.corpus import Corpus, captions
+from sensorium.training.embedding.fields import languages_of
 from sensorium.training.loop import Batches
 from sensorium.training.recipe import Recipe
 

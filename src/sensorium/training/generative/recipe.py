@@ -19,7 +19,7 @@ from sensorium.models.extensions import Options, find
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig, Written
 from sensorium.models.prompts import WRITER_OF, Task
 from sensorium.models.sequences import Lesson
-from sensorium.training.objective import Objective
+from sensorium.training.embedding.criterion import Objective
 from sensorium.training.recipe import HeldOut, TrainConfig
 
 LETTERS = 260

@@ -24,7 +24,7 @@ from sensorium.losses.late_interaction import filip
 from sensorium.losses.word_presence import distinct_words, word_presence
 from sensorium.models.grounder import Found, Grounder, GrounderConfig, PhraseBatch, centres
 from sensorium.nn.boxes import generalised_iou
-from sensorium.training.objective import Objective
+from sensorium.training.embedding.criterion import Objective
 from sensorium.training.recipe import HeldOut, TrainConfig
 
 _CORE = 0.5

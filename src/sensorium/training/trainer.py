@@ -22,8 +22,8 @@ from sensorium.core.runtime import Progress, quiet
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.models.prompts import Task
 from sensorium.training.codec.recipe import CodecRecipe
-from sensorium.training.codec.train import train_codec
-from sensorium.training.corpus import Corpus, open_corpus, open_table
+from sensorium.training.codec.task import train_codec
+from sensorium.training.embedding.corpus import Corpus, open_corpus, open_table
 from sensorium.training.embedding.data import (
     Material,
     build_batches,
@@ -32,15 +32,15 @@ from sensorium.training.embedding.data import (
     holding,
     used_fields,
 )
-from sensorium.training.embedding.heldout import heldout_vectors
+from sensorium.training.embedding.validation import heldout_vectors
 from sensorium.training.evaluate import OnePerRow, recalls
-from sensorium.training.fields import fitted, say_what_trains
+from sensorium.training.embedding.fields import fitted, say_what_trains
 from sensorium.training.generative.recipe import GenerativeRecipe
-from sensorium.training.generative.train import train_generative
+from sensorium.training.generative.task import train_generative
 from sensorium.training.grounding.criterion import GroundingRecipe
-from sensorium.training.grounding.train import train_grounder
+from sensorium.training.grounding.task import train_grounder
 from sensorium.training.loop import Evaluation, Job, Outcome, fit
-from sensorium.training.objective import Contrast
+from sensorium.training.embedding.criterion import Contrast
 from sensorium.training.recipe import Recipe, find_recipe
 from sensorium.training.state import STATE
 

@@ -26,7 +26,7 @@ from sensorium.data.table.vectors import Ragged
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
 from sensorium.models.prompts import WRITER_OF
-from sensorium.training.corpus import open_table
+from sensorium.training.embedding.corpus import open_table
 from sensorium.training.generative.batches import Course, Lessons, Teacher
 from sensorium.training.generative.build import build_multimodal, learn_extensions
 from sensorium.training.generative.evaluate import evaluate
@@ -34,7 +34,7 @@ from sensorium.training.generative.examples import media_of, rows_for
 from sensorium.training.generative.recipe import GenerativeRecipe, NextId, TaskConfig
 from sensorium.training.loop import Evaluation, Job, Outcome, fit
 from sensorium.training.recipe import HeldOut
-from sensorium.training.shelves import cached_codes, cached_tokens
+from sensorium.training.generative.token_cache import cached_codes, cached_tokens
 from sensorium.training.state import STATE
 
 

@@ -7,7 +7,7 @@ from small_jobs import model
 from sensorium.core.errors import NotFoundError
 from sensorium.core.types import MediaBatch
 from sensorium.losses import info_nce, remembered_info_nce, sigmoid
-from sensorium.training.objective import Contrast, objective, shared_rows
+from sensorium.training.embedding.criterion import Contrast, objective, shared_rows
 from sensorium.training.recipe import LossConfig
 
 

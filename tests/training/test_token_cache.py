@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_courses import lesson_table, recipe_values, task
+from small_tasks import lesson_table, recipe_values, task
 
 from sensorium import media
 from sensorium.codecs import ImageFsq, ImageFsqConfig
@@ -15,9 +15,9 @@ from sensorium.models.checkpoint import save
 from sensorium.training.generative.batches import Lessons, Teacher
 from sensorium.training.generative.build import build_multimodal
 from sensorium.training.generative.recipe import GenerativeRecipe
-from sensorium.training.generative.train import fill_shelves, open_codecs, open_course
-from sensorium.training.shelves import cached_codes
-from sensorium.training.train import train
+from sensorium.training.generative.task import fill_shelves, open_codecs, open_course
+from sensorium.training.generative.token_cache import cached_codes
+from sensorium.training.trainer import train
 
 
 def tiny_codec(folder: Path) -> ImageFsq:

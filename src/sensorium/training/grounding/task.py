@@ -26,7 +26,7 @@ from sensorium.evals.grounding import Grounded, grounding_metrics
 from sensorium.grounding.batches import Prepared, RegionBatches, prepare_row
 from sensorium.grounding.predict import Located, locate
 from sensorium.models.grounder import Grounder, GrounderConfig, PartConfig
-from sensorium.training.corpus import open_table
+from sensorium.training.embedding.corpus import open_table
 from sensorium.training.grounding.criterion import Grounding, GroundingRecipe
 from sensorium.training.log import Figures
 from sensorium.training.loop import Evaluation, Job, Outcome, fit

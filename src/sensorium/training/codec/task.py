@@ -32,7 +32,7 @@ from sensorium.training.codec.data import Shelf, fill_shelf
 from sensorium.training.codec.recipe import CodecRecipe, PictureFidelity, SoundFidelity
 from sensorium.training.log import Figures
 from sensorium.training.loop import Batches, Evaluate, Evaluation, Job, Outcome, fit
-from sensorium.training.objective import Criterion
+from sensorium.training.embedding.criterion import Criterion
 from sensorium.training.state import STATE
 
 T = TypeVar("T")
