@@ -32,8 +32,8 @@ from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.training.evaluate import held_out
 from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.task import open_task
 from sensorium.training.generative.text_metrics import write_answers
-from sensorium.training.generative.task import open_course
 from sensorium.training.log import read_log
 
 ROOT = Path(__file__).parents[1]
@@ -98,17 +98,17 @@ def train(run: Path, recipe: str, changes: Sequence[str]) -> None:
 def written(run: Path) -> dict[str, dict[int, tuple[str, str]]]:
     """By who wrote, for each row: what is told of it, and what was written."""
     recipe = parse(GenerativeRecipe, read_toml(run / "recipe.toml"), "recipe.toml")
-    course = open_course(recipe.data.tasks[0], recipe.seed)
+    data = open_task(recipe.data.tasks[0], recipe.seed)
     model = load(run, MultimodalLM)
-    (rows,) = course.test.values()
+    (rows,) = data.test.values()
     known = model.extensions["knn_captions"]
     found = {}
     for who, share in ((MODEL, known.config.share), ("came to mind alone", _ALONE), ("writer alone", 0.0)):
         known.config = known.config.model_copy(update={"share": share})
         model.extensions = nn.ModuleDict({"knn_captions": known} if share else {})
-        answers = write_answers(model, course, rows)
-        found[who] = {one.row: (str(one.exercise.answer), one.text) for one in answers}
-    trained = [str(one.answer) for sample in course.read(course.train) for one in course.exercises(sample)]
+        answers = write_answers(model, data, rows)
+        found[who] = {one.row: (str(one.example.answer), one.text) for one in answers}
+    trained = [str(one.answer) for sample in data.read(data.train) for one in data.examples(sample)]
     commonest = Counter(trained).most_common(1)[0][0]
     found["commonest caption"] = {row: (text, commonest) for row, (text, _) in found[MODEL].items()}
     return found

@@ -38,10 +38,10 @@ from sensorium.evals.reconstruction import code_usage, mel_distance, psnr, ssim
 from sensorium.evals.speech import evaluate_transcripts
 from sensorium.media import Audio
 from sensorium.models.checkpoint import load
-from sensorium.training.codec.batches import to_picture
+from sensorium.training.codec.batches import to_uint8
 from sensorium.training.codec.data import divide
 from sensorium.training.codec.recipe import CodecPart, CodecRecipe
-from sensorium.training.codec.task import reconstruct, spread_out
+from sensorium.training.codec.task import evenly_spaced, reconstruct
 
 ROOT = Path(__file__).parents[1]
 RECOGNISER = PEERS.with_name(".venv-peers-whisper") / "bin" / "python"
@@ -87,7 +87,7 @@ def main() -> None:
         )
         notes = measure_speed(load(arguments.audio, AudioFsq))
     if arguments.sheets is not None and pictures:
-        shown = [pair for part in pictures for pair in spread_out(part.pairs, 12)]
+        shown = [pair for part in pictures for pair in evenly_spaced(part.pairs, 12)]
         picture_sheet(shown, arguments.sheets / "codec-pictures.png")
     if arguments.sheets is not None and sounds:
         sound_sheet([part.pairs[0] for part in sounds], arguments.sheets / "codec-speech.png")
@@ -138,9 +138,9 @@ class Part:
 def measure_pictures(run: Path, tables: dict[str, Path], limit: int) -> list[Part]:
     model, parts = load(run, ImageFsq), []
     for name, (table, _, places) in held_out(run, tables).items():
-        samples = table.rows(spread_out(places.tolist(), limit), columns=["image"])
+        samples = table.rows(evenly_spaced(places.tolist(), limit), columns=["image"])
         opened = [media.open(sample.image) for sample in samples if sample.image is not None]
-        pictures = np.stack([to_picture(model.input(one)) for one in opened])
+        pictures = np.stack([to_uint8(model.input(one)) for one in opened])
         ids, painted = reconstruct(model, pictures)
         again, _ = reconstruct(model, painted.transpose(0, 3, 1, 2))
         pairs = list(zip(pictures.transpose(0, 2, 3, 1), painted, strict=True))
@@ -168,7 +168,7 @@ def measure_sounds(run: Path, tables: dict[str, Path], limit: int) -> list[Part]
     for name, (table, part, places) in held_out(run, tables).items():
         clips = [
             Spoken(audio, sample.texts[0].text if clip.language.startswith("en") else "")
-            for sample in table.rows(spread_out(places.tolist(), limit), columns=["speech", "texts"])
+            for sample in table.rows(evenly_spaced(places.tolist(), limit), columns=["speech", "texts"])
             for clip in sample.speech
             if is_asked(clip.language, "speech", part.languages)
             and isinstance(audio := media.open(clip.data), Audio)

@@ -28,11 +28,11 @@ from sensorium.data.table.table import Table
 from sensorium.evals.vqa import by_type
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.training.generative.batches import whole_lessons
+from sensorium.training.generative.batches import all_batches
 from sensorium.training.generative.evaluate import marks
 from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.task import open_task
 from sensorium.training.generative.text_metrics import written_measures
-from sensorium.training.generative.task import open_course
 
 ROOT = Path(__file__).parents[1]
 PARTS = {
@@ -60,8 +60,7 @@ def main() -> None:
     rows += blind(Table.open(arguments.table), arguments.limit)
     num = sum(parameter.numel() for parameter in model.parameters())
     scenes = ", ".join(
-        f"{len(open_course(one, 0).train):,} to {' '.join([one.task, *one.types])}"
-        for one in recipe.data.tasks
+        f"{len(open_task(one, 0).train):,} to {' '.join([one.task, *one.types])}" for one in recipe.data.tasks
     )
     figures = {
         "claim": "Composed scenes: questions answered exactly, by a model of our own from random weights.",
@@ -144,8 +143,8 @@ def measure(model: MultimodalLM, recipe: GenerativeRecipe, limit: int) -> list[d
     whole = [
         one for one in recipe.data.tasks if not one.types
     ]  # what some types alone were practised on is easier
-    courses = {one.task: open_course(one, recipe.seed) for one in whole}
-    if "ask" not in courses:
+    tasks = {one.task: open_task(one, recipe.seed) for one in whole}
+    if "ask" not in tasks:
         raise ConfigError("the run was not taught to answer; give one of recipe `questions`")
     made: list[dict[str, object]] = []
     kinds: list[dict[str, object]] = []
@@ -153,8 +152,8 @@ def measure(model: MultimodalLM, recipe: GenerativeRecipe, limit: int) -> list[d
         right: list[bool] = []
         types: list[str] = []
         scenes: list[int] = []
-        course = courses["ask"]
-        for lesson, asked in whole_lessons(model, course, course.test[source][:limit]):
+        data = tasks["ask"]
+        for lesson, asked in all_batches(model, data, data.test[source][:limit]):
             right += marks(model, lesson)[0]
             types += [one.type for one in asked]
             scenes += lesson.rows.tolist()
@@ -162,8 +161,8 @@ def measure(model: MultimodalLM, recipe: GenerativeRecipe, limit: int) -> list[d
         overall = found.overall
         row = {"what": f"model: {part}", "exact": round(overall.mean, 3), "questions": len(right)}
         row["± exact"] = round((overall.high - overall.low) / 2, 3)
-        if "caption" in courses:
-            told = written_measures(model, courses["caption"], courses["caption"].test[source][:CAPTIONS])
+        if "caption" in tasks:
+            told = written_measures(model, tasks["caption"], tasks["caption"].test[source][:CAPTIONS])
             row |= {name: round(float(value), 3) for name, value in told.items()}
         made.append(row)
         if source == "scenes-seen":

@@ -32,8 +32,8 @@ from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.speech.transcribe import load_transcriber
 from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.task import open_codecs, open_task
 from sensorium.training.generative.text_metrics import write_answers
-from sensorium.training.generative.task import open_codecs, open_course
 from sensorium.training.log import read_log
 
 ROOT = Path(__file__).parents[1]
@@ -139,11 +139,11 @@ def listening(run: Path, place: Path, limit: int, by_whisper: Ears) -> list[Row]
     model = load(run, MultimodalLM)
     recipe = parse(GenerativeRecipe, read_toml(run / "recipe.toml"), "recipe.toml")
     task = recipe.data.tasks[0].model_copy(update={"table": str(place), "max_tokens": 400})
-    course = open_course(task, recipe.seed)
+    data = open_task(task, recipe.seed)
     rows: list[Row] = []
     for part, source in PARTS.items():
-        answers = write_answers(model, course, course.test[source][:limit])
-        samples = course.table.rows([one.row for one in answers], columns=["speech", "texts", "meta"])
+        answers = write_answers(model, data, data.test[source][:limit])
+        samples = data.table.rows([one.row for one in answers], columns=["speech", "texts", "meta"])
         kinds = [str(sample.meta["kind"]) for sample in samples]
         said = [sample.texts[0].text for sample in samples]
         heard = {

@@ -29,11 +29,11 @@ from sensorium.evals.translation import evaluate_translations
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.prompts import to_translate
-from sensorium.training.generative.batches import Course
-from sensorium.training.generative.examples import Exercise
+from sensorium.training.generative.batches import TaskData
+from sensorium.training.generative.examples import Example
 from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.task import open_task
 from sensorium.training.generative.text_metrics import write_answers
-from sensorium.training.generative.task import open_course
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 200
@@ -61,16 +61,16 @@ def main() -> None:
         if measured >= set(ways):
             continue  # practised twice
         longer = config.model_copy(update={"max_tokens": LONGEST, "per_row": len(NAMES)})
-        course = open_course(longer, recipe.seed)
-        answers = write_answers(model, course, course.test[HELD_OUT][: arguments.limit])
-        known = list(exercises(course, course.train))
+        data = open_task(longer, recipe.seed)
+        answers = write_answers(model, data, data.test[HELD_OUT][: arguments.limit])
+        known = list(examples(data, data.train))
         for language, way in zip(config.languages, ways, strict=True):
             if way in measured:
                 continue
             measured.add(way)
-            own = [one for one in answers if one.exercise.type == language]
-            texts = [text_of(one.exercise) for one in own]
-            expected = [str(one.exercise.answer) for one in own]
+            own = [one for one in answers if one.example.type == language]
+            texts = [text_of(one.example) for one in own]
+            expected = [str(one.example.answer) for one in own]
             glossary = PhraseTable((text_of(one), str(one.answer)) for one in known if one.type == language)
             few = slice(arguments.smollm2_limit)
             by_glossary = [glossary(text) for text in texts]
@@ -117,14 +117,14 @@ def train(run: Path, recipe: str, *more: str) -> None:
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
 
-def exercises(course: Course, rows: np.ndarray) -> Iterator[Exercise]:
-    for sample in course.read(rows):
-        yield from course.exercises(sample)
+def examples(data: TaskData, rows: np.ndarray) -> Iterator[Example]:
+    for sample in data.read(rows):
+        yield from data.examples(sample)
 
 
-def text_of(exercise: Exercise) -> str:
+def text_of(example: Example) -> str:
     """What is to be translated: the instruction without its order."""
-    found = to_translate(exercise.instruction)
+    found = to_translate(example.instruction)
     assert found is not None
     return found[1]
 

@@ -7,13 +7,16 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
+from sensorium.core.config import Config
+from sensorium.core.runtime import Progress, quiet
 from sensorium.data.loading.feature_loader import FeatureLoader
 from sensorium.data.table.vectors import Ragged
 from sensorium.models.checkpoint import read_tensors
 from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig
-from sensorium.training.loop import Job
 from sensorium.training.embedding.criterion import Contrast
+from sensorium.training.loop import Outcome, fit
 from sensorium.training.recipe import LossConfig, TrainConfig
+from sensorium.training.task import Task
 
 NUM_ROWS = 23
 
@@ -51,24 +54,34 @@ def model(**options: Any) -> JointEmbedding:
         return JointEmbedding(JointEmbeddingConfig.model_validate(config))
 
 
-def job(
-    folder: Path, *, data: dict[str, Ragged] | None = None, loss: str = "info_nce", **options: Any
-) -> Job:
-    """A job; `options` of `train` and of `Job` together."""
-    of_job = {name: options.pop(name) for name in ("evaluate", "progress", "identity") if name in options}
+class SmallRecipe(Config):
+    """What the loop reads of a recipe."""
+
+    seed: int = 2
+    train: TrainConfig
+
+
+def task(*, data: dict[str, Ragged] | None = None, loss: str = "info_nce", **options: Any) -> Task:
+    """A task; `options` of the training section and of `Task` together."""
+    of_task = {name: options.pop(name) for name in ("model", "evaluate", "identity") if name in options}
     defaults = {"steps": 17, "batch_size": 7, "lr": 3e-3, "save_every": 3, "log_every": 2, "device": "cpu"}
     train = TrainConfig.model_validate({**defaults, "tensorboard": False, **options})
     data = features() if data is None else data
     num_rows = len(data["image"])
-    return Job(
-        model=model(),
+    pairs = [{"a": "image", "b": "audio"}]
+    return Task(
+        recipe=SmallRecipe(train=train),
+        model=of_task.pop("model", None) or model(),
         batches=FeatureLoader(data, np.arange(num_rows), batch_size=train.batch_size, seed=2),
-        loss=Contrast(LossConfig.model_validate({"kind": loss, "pairs": [{"a": "image", "b": "audio"}]})),
-        train=train,
-        seed=2,
-        folder=folder,
-        **of_job,
+        criterion=Contrast(LossConfig.model_validate({"kind": loss, "pairs": pairs})),
+        data=of_task.pop("identity", {}),
+        **of_task,
     )
+
+
+def run(folder: Path, *, resume: bool = False, progress: Progress = quiet, **options: Any) -> Outcome:
+    """Train a task."""
+    return fit(task(**options), folder, resume=resume, progress=progress)
 
 
 def digests(folder: Path) -> tuple[str, str]:

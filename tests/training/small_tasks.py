@@ -14,7 +14,7 @@ from sensorium.data.table.table import Table
 FRENCH = {"red": "rouge", "green": "vert", "blue": "bleu"}
 
 
-def lesson_sample(number: int, source: str, seed: int = 0) -> Sample:
+def task_sample(number: int, source: str, seed: int = 0) -> Sample:
     """Two squares: what colour stands left and right, a caption in two languages, and a clip for most."""
     plain = square_sample(number, source, seed)
     left, right = (region.text.split()[1] for region in plain.regions[:2])
@@ -36,10 +36,10 @@ def lesson_sample(number: int, source: str, seed: int = 0) -> Sample:
     )
 
 
-def lesson_table(path: Path, num_train: int = 24, num_test: int = 6) -> Table:
+def task_table(path: Path, num_train: int = 24, num_test: int = 6) -> Table:
     table = Table.create(path, licence="CC0-1.0")
-    table.add(lesson_sample(number, "squares") for number in range(num_train))
-    table.add(lesson_sample(number, "squares-test", seed=1) for number in range(num_test))
+    table.add(task_sample(number, "squares") for number in range(num_train))
+    table.add(task_sample(number, "squares-test", seed=1) for number in range(num_test))
     return table
 
 

@@ -14,12 +14,14 @@ from sensorium.cli import main
 from sensorium.codecs import AudioFsq, ImageFsq
 from sensorium.codecs.contract import Reconstructed, Signals
 from sensorium.core.errors import ConfigError, TrainingError
+from sensorium.data.loading.order import Order
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 from sensorium.losses.pictures import enlarge, laplacian_pyramid, pyramid_l1
 from sensorium.models.checkpoint import load
-from sensorium.training.codec.batches import PictureBatches, Sound, SoundBatches
-from sensorium.training.codec.recipe import CodecLoss, CodecRecipe, PictureFidelity
+from sensorium.training.codec.batches import Sound, audio_batches, image_batches
+from sensorium.training.codec.criterion import ImageReconstruction
+from sensorium.training.codec.recipe import CodecLoss, CodecRecipe
 from sensorium.training.recipe import recipes_dir
 from sensorium.training.trainer import train
 
@@ -75,16 +77,16 @@ def test_a_pyramid_adds_up_and_sees_every_scale() -> None:
 
 def test_batches_depend_on_seed_and_epoch_alone() -> None:
     pictures = list(np.random.default_rng(1).integers(0, 256, (23, 3, 11, 11), dtype=np.uint8))
-    options = {"batch_size": 5, "seed": 3, "flip": 0.5, "shift_px": 2}
-    whole = list(PictureBatches(pictures, range(23), **options).epoch(1))
-    batches = PictureBatches(pictures, range(23), **options)
+    order, options = Order(np.arange(23), 5, seed=3), {"flip": 0.5, "shift_px": 2}
+    whole = list(image_batches(pictures, order, **options).epoch(1))
+    batches = image_batches(pictures, order, **options)
     tail = list(batches.epoch(1, 2))
     assert len(whole) == len(batches) == 4
     assert batches.state().epoch == 2
     for one, other in zip(whole[2:], tail, strict=True):
         assert torch.equal(one.rows, other.rows)
         assert torch.equal(one.inputs, other.inputs)
-    still = next(PictureBatches(pictures, range(23), **{**options, "flip": 0.0, "shift_px": 0}).epoch(0))
+    still = next(image_batches(pictures, order, flip=0.0, shift_px=0).epoch(0))
     expected = torch.from_numpy(np.stack([pictures[row] for row in still.rows])) / 127.5 - 1
     torch.testing.assert_close(still.targets, expected)
 
@@ -92,7 +94,7 @@ def test_batches_depend_on_seed_and_epoch_alone() -> None:
 def test_a_moved_picture_keeps_its_pixels() -> None:
     picture = np.zeros((3, 11, 11), np.uint8)
     picture[:, 5, 5] = 255
-    for batch in PictureBatches([picture] * 9, range(9), batch_size=9, seed=1, flip=0.0, shift_px=3).epoch(0):
+    for batch in image_batches([picture] * 9, Order(np.arange(9), 9, seed=1), flip=0.0, shift_px=3).epoch(0):
         where = (batch.inputs[:, 0] == 1).nonzero()
         assert where[:, 0].tolist() == list(range(9))
         assert where[:, 1:].min() >= 2
@@ -105,8 +107,8 @@ def test_a_stretch_of_a_sound_and_its_frames_are_of_the_same_moment() -> None:
         np.repeat(np.arange(37), 10).astype(np.int16) * 100, np.arange(37, dtype=np.float16)[:, None]
     )
     short = Sound(long.samples[:30], long.frames[:3])
-    options = {"batch_size": 8, "seed": 2, "num_frames": 11, "gain_db": 2.0}
-    (batch,) = SoundBatches([long, short] * 4, range(8), **options).epoch(0)
+    order = Order(np.arange(8), 8, seed=2)
+    (batch,) = audio_batches([long, short] * 4, order, num_frames=11, gain_db=2.0).epoch(0)
     assert batch.inputs.shape == (8, 11, 1)
     assert batch.targets.shape == (8, 110)
     starts = set()
@@ -166,7 +168,7 @@ def test_a_value_that_is_not_finite_names_its_rows() -> None:
     values[1, 0, 2] = float("nan")
     batch = Signals(torch.tensor([11, 12, 13]), values, values)
     found = Reconstructed(values, torch.zeros(3, 4, dtype=torch.int64))
-    assert PictureFidelity(CodecLoss()).broken(found, batch) == [12]
+    assert ImageReconstruction(CodecLoss()).bad_rows(found, batch) == [12]
 
 
 def test_recipes_and_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -180,10 +182,10 @@ def test_recipes_and_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             train(CodecRecipe.model_validate(changed), tmp_path / "run")
 
     refused(ConfigError, "no row has source 'nowhere'", sources=["nowhere"])
-    refused(ConfigError, "'speech' of .* is nothing for an image codec", field="speech")
+    refused(ConfigError, "'speech' of .* does not fit an image codec", field="speech")
     refused(TrainingError, "0 media train", test={"source": ["maker-0", "maker-1", "maker-2"]})
     bpe = CodecRecipe.model_validate({**values, "model": {"codec": "bpe"}})
-    with pytest.raises(ConfigError, match="codec 'bpe' is not trained by this recipe"):
+    with pytest.raises(ConfigError, match="codec 'bpe' is not trained by a recipe"):
         train(bpe, tmp_path / "run")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_tasks import lesson_table
+from small_tasks import task_table
 
 from composed_world import lexicon_extension
 from region_world import SIDE, tokenizer_json
@@ -39,7 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table, codecs, and a language model under the name that recipes give."""
-    lesson_table(tmp_path / "t.lance")
+    task_table(tmp_path / "t.lance")
     save(image_codec(), tmp_path / "image-codec")
     save(audio_codec(), tmp_path / "audio-codec")
     tokenizer = Bpe(tokenizer_json())

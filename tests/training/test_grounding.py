@@ -13,11 +13,11 @@ from sensorium.cli import main
 from sensorium.core.config import to_toml
 from sensorium.core.errors import ConfigError, TrainingError, UsageError
 from sensorium.core.types import Tokens
+from sensorium.data.loading.order import Order
 from sensorium.data.table.sample import Region
 from sensorium.data.table.table import Table
 from sensorium.data.transforms import ImageInput
 from sensorium.grounding.batches import (
-    RegionBatches,
     collate,
     fit_of,
     prepare_image,
@@ -29,6 +29,7 @@ from sensorium.losses.word_presence import distinct_words, word_presence
 from sensorium.media import Image
 from sensorium.models.checkpoint import load
 from sensorium.models.grounder import Grounder, centres
+from sensorium.training.grounding.batches import phrase_batches
 from sensorium.training.grounding.criterion import (
     Grounding,
     GroundingRecipe,
@@ -109,10 +110,10 @@ def test_the_losses_are_their_closed_forms() -> None:
 
 def test_batches_depend_on_seed_and_epoch_alone(tmp_path: Path) -> None:
     table, model = square_table(tmp_path / "t.lance"), small_grounder()
-    options = {"batch_size": 5, "seed": 3, "texts_per_image": 2}
-    whole = list(RegionBatches(table, range(24), model, **options).epoch(1))
-    tail = list(RegionBatches(table, range(24), model, **options).epoch(1, 2))
-    assert len(whole) == len(RegionBatches(table, range(24), model, **options)) == 4
+    order, options = Order(np.arange(24), 5, seed=3), {"texts_per_image": 2}
+    whole = list(phrase_batches(table, order, model, failures={}, **options).epoch(1))
+    tail = list(phrase_batches(table, order, model, failures={}, **options).epoch(1, 2))
+    assert len(whole) == len(phrase_batches(table, order, model, failures={}, **options)) == 4
     for one, other in zip(whole[2:], tail, strict=True):
         assert torch.equal(one.rows, other.rows)
         assert torch.equal(one.texts.values, other.texts.values)
@@ -125,10 +126,12 @@ def test_rows_that_cannot_be_used_are_left_out_and_named(tmp_path: Path) -> None
     from sensorium.data.table.sample import Sample
 
     table.add([Sample("bad", image=b"not an image", regions=[Region("a square", 0, 8)]), Sample("none")])
-    batches = RegionBatches(table, [0, 1, 8, 9], small_grounder(), batch_size=4, seed=0, texts_per_image=2)
+    failures: dict[int, str] = {}
+    order = Order(np.array([0, 1, 8, 9]), 4, seed=0)
+    batches = phrase_batches(table, order, small_grounder(), texts_per_image=2, failures=failures)
     (batch,) = batches.epoch(0)
     assert sorted(batch.rows.tolist()) == [0, 1]
-    assert set(batches.failures) == {8, 9}
+    assert set(failures) == {8, 9}
 
 
 def accuracy(run: Path, table: Table) -> float:
@@ -237,7 +240,7 @@ def test_a_loss_that_is_not_a_number_names_its_rows(tmp_path: Path) -> None:
     batch = collate([prepare_row(square_sample(n, "s"), n + 11, model) for n in range(3)], model)
     found = model(batch)
     found.scores.detach()[4, 2] = float("nan")
-    assert Grounding().broken(found, batch) == [12]
+    assert Grounding().bad_rows(found, batch) == [12]
 
 
 def test_recipes_and_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:

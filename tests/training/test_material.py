@@ -24,7 +24,7 @@ from sensorium.training.embedding.data import (
     used_fields,
     with_class_vectors,
 )
-from sensorium.training.embedding.validation import heldout_vectors
+from sensorium.training.embedding.validation import validation_vectors
 from sensorium.training.recipe import Recipe
 
 
@@ -47,7 +47,7 @@ def both_locked(folder: Path) -> dict:
 @pytest.mark.parametrize("make", [scratch_recipe, locked_recipe])
 def test_held_out_vectors_are_those_of_embed(tmp_path: Path, make) -> None:
     _, model, corpus, material = prepared(tmp_path, make(tmp_path / "t.lance"))
-    found = heldout_vectors(model, material)
+    found = validation_vectors(model, material)
     samples = corpus.rows(corpus.test)
     assert found["image"].rows.tolist() == corpus.test.tolist() == list(range(16, 24))
     images = model.embed([media.open(sample.image) for sample in samples]).vectors

@@ -87,10 +87,10 @@ def test_the_average_has_its_closed_form() -> None:
 
 def test_what_is_kept_lies_between_the_start_and_the_average() -> None:
     built = model()
-    brought = {name for name in trained(built) if name.startswith("towers.image.")}
+    pretrained = {name for name in trained(built) if name.startswith("towers.image.")}
     before = {name: parameter.detach().clone() for name, parameter in trained(built).items()}
-    average = MovingAverage(built, 0.5, start_share=0.25, brought=brought)
-    whole = MovingAverage(built, 0.5, brought=brought)
+    average = MovingAverage(built, 0.5, start_share=0.25, pretrained=pretrained)
+    whole = MovingAverage(built, 0.5, pretrained=pretrained)
     with torch.no_grad():
         for parameter in trained(built).values():
             parameter.mul_(1.37).add_(0.2)
@@ -99,9 +99,9 @@ def test_what_is_kept_lies_between_the_start_and_the_average() -> None:
     assert whole.kept() is whole.model
     unmixed = average.model.fingerprint
     kept, mean = (dict(one.named_parameters()) for one in (average.kept(), average.model))
-    assert brought < kept.keys()
+    assert pretrained < kept.keys()
     for name, start in before.items():
-        share = 0.25 if name in brought else 0.0
+        share = 0.25 if name in pretrained else 0.0
         torch.testing.assert_close(kept[name], share * start + (1 - share) * mean[name])
     assert average.model.fingerprint == unmixed == whole.model.fingerprint
 
@@ -132,12 +132,12 @@ def test_training_state_leaves_locked_encoders_out() -> None:
     assert any("encoder" in name for name in training_state(towers()))
 
 
-def test_what_was_brought_along_learns_at_the_rate_of_what_is_unlocked() -> None:
+def test_pretrained_parameters_learn_at_the_rate_of_what_is_unlocked() -> None:
     built = model()
-    brought = {name for name in trained(built) if name.startswith("towers.image.")}
-    groups = build_optimizer(built, CONFIG, brought).param_groups
+    pretrained = {name for name in trained(built) if name.startswith("towers.image.")}
+    groups = build_optimizer(built, CONFIG, pretrained).param_groups
     slow = {id(one) for group in groups if group["rate"] == 0.25 for one in group["params"]}
-    assert slow == {id(trained(built)[name]) for name in brought}
+    assert slow == {id(trained(built)[name]) for name in pretrained}
     assert {group["rate"] for group in groups} == {0.25, 1.0}
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from small_tasks import lesson_table, recipe_values, task
+from small_tasks import recipe_values, task, task_table
 
 from composed_world.init_from_grounder import from_grounder
 from multimodal_world import BPE
@@ -13,9 +13,9 @@ from sensorium.grounding.batches import collate, prepare_row
 from sensorium.models.checkpoint import save
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
 from sensorium.nn.matching import phrase_vectors
-from sensorium.training.generative.build import build_multimodal, take_over
+from sensorium.training.generative.build import build_multimodal, load_matching
 from sensorium.training.generative.recipe import GenerativeRecipe
-from sensorium.training.generative.task import open_course
+from sensorium.training.generative.task import open_task
 
 
 def test_the_memory_is_what_the_grounder_reads_its_scores_from() -> None:
@@ -37,7 +37,7 @@ def test_the_memory_is_what_the_grounder_reads_its_scores_from() -> None:
         )
     ).eval()
     given = from_grounder(grounder)
-    assert take_over(model, given) == set(given)
+    assert load_matching(model, given) == set(given)
     batch = collate([prepare_row(square_sample(n, "squares"), n, grounder) for n in range(3)], grounder)
     everyone = torch.arange(len(batch.texts.values))
     media = MediaBatch(
@@ -62,7 +62,7 @@ def test_the_memory_is_what_the_grounder_reads_its_scores_from() -> None:
 
 
 def test_a_run_may_start_from_a_grounder(tmp_path: Path) -> None:
-    lesson_table(tmp_path / "t.lance")
+    task_table(tmp_path / "t.lance")
     grounder = small_grounder(seed=3)
     save(grounder, tmp_path / "first")
     values = recipe_values([task(tmp_path / "t.lance", "ask")])
@@ -71,7 +71,7 @@ def test_a_run_may_start_from_a_grounder(tmp_path: Path) -> None:
         "text": {"encoder": "text-transformer", "options": {"width": 16, "depth": 1, "num_heads": 2}},
     }
     recipe = GenerativeRecipe.model_validate({**values, "start": str(tmp_path / "first")})
-    model, _ = build_multimodal(recipe, [open_course(recipe.data.tasks[0], 0)])
+    model, _ = build_multimodal(recipe, [open_task(recipe.data.tasks[0], 0)])
     assert model.decoder("text").tokenizer.json == grounder.config.text.options["tokenizer_json"]
     for name in ("image", "text"):
         parts = grounder.get_submodule(name).state_dict()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from small_tasks import lesson_sample, lesson_table, recipe_values, task
+from small_tasks import recipe_values, task, task_sample, task_table
 
 from composed_world import lexicon_extension
 from composed_world.lexicon import Lexicon
@@ -23,11 +23,11 @@ from sensorium.media.types import Audio
 from sensorium.models.checkpoint import save
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.processor import as_read
-from sensorium.training.generative.batches import Course, Teacher
+from sensorium.training.generative.batches import Collator, TaskData
 from sensorium.training.generative.build import build_multimodal
 from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.task import open_task
 from sensorium.training.generative.text_metrics import write_answers
-from sensorium.training.generative.task import open_course
 
 LEXICON = Lexicon.learned([("A red square.", "a# rEd skwe@"), ("Is it blue?", "Iz It blu:")])
 
@@ -39,36 +39,36 @@ def values(folder: Path, name: str) -> dict:
     return found
 
 
-def prepared(folder: Path, name: str) -> tuple[MultimodalLM, Course]:
-    lesson_table(folder / "t.lance")
+def prepared(folder: Path, name: str) -> tuple[MultimodalLM, TaskData]:
+    task_table(folder / "t.lance")
     recipe = GenerativeRecipe.model_validate(values(folder, name))
-    course = open_course(recipe.data.tasks[0], 0)
-    return build_multimodal(recipe, [course])[0].eval(), course
+    data = open_task(recipe.data.tasks[0], 0)
+    return build_multimodal(recipe, [data])[0].eval(), data
 
 
 def test_speech_is_written_down_in_sounds_and_answered_in_words(tmp_path: Path) -> None:
-    model, course = prepared(tmp_path, "transcribe")
-    row = int(course.train[0])
-    (sample,) = course.read([row])
-    lesson, (asked,) = Teacher(model).lesson(course, [row], [course.exercises(sample)])
+    model, data = prepared(tmp_path, "transcribe")
+    row = int(data.train[0])
+    (sample,) = data.read([row])
+    lesson, (asked,) = Collator(model).batch(data, [row], [data.examples(sample)])
     assert lesson is not None
     targets = lesson.writing.targets[0]
     learned = targets[targets != IGNORED].tolist()
     assert learned == model.decoder("text").answer_ids(unbroken(str(sample.meta["sounds"])))
     assert asked.answer == sample.texts[0].text
     known = {word for phrase in LEXICON.readings for word in phrase.split()}
-    written = [one.text for one in write_answers(model, course, course.train[:5])]
+    written = [one.text for one in write_answers(model, data, data.train[:5])]
     assert {word.lower().strip(".?") for text in written for word in text.split()} <= known
 
 
 def test_what_is_spoken_is_read_in_sounds(tmp_path: Path) -> None:
-    model, course = prepared(tmp_path, "transcribe")
-    speaking = replace(course, config=course.config.model_copy(update={"task": "speak"}))
-    row = int(course.train[0])
-    (sample,) = course.read([row])
-    teacher = Teacher(model)
-    (one,) = [one for one in speaking.exercises(sample) if one.answer]
-    assert teacher._transformed(speaking, one).instruction == unbroken(str(sample.meta["sounds"]))
+    model, data = prepared(tmp_path, "transcribe")
+    speaking = replace(data, config=data.config.model_copy(update={"task": "speak"}))
+    row = int(data.train[0])
+    (sample,) = data.read([row])
+    collator = Collator(model)
+    (one,) = [one for one in speaking.examples(sample) if one.answer]
+    assert collator._transformed(speaking, one).instruction == unbroken(str(sample.meta["sounds"]))
     assert as_read(model, "audio", "A square, blue!") == "a#skwe@ blu:"
     assert as_read(model, "text", "A square, blue!") == "A square, blue!"
 
@@ -76,32 +76,32 @@ def test_what_is_spoken_is_read_in_sounds(tmp_path: Path) -> None:
 def test_a_table_without_sounds_is_refused(tmp_path: Path) -> None:
     table = Table.create(tmp_path / "t.lance")
     rows = [("squares", 0), ("squares-test", 1)]
-    table.add(replace(lesson_sample(n, source, seed), meta={}) for source, seed in rows for n in range(1, 9))
+    table.add(replace(task_sample(n, source, seed), meta={}) for source, seed in rows for n in range(1, 9))
     recipe = GenerativeRecipe.model_validate(values(tmp_path, "transcribe"))
-    course = open_course(recipe.data.tasks[0], 0)
-    model, _ = build_multimodal(recipe, [course])
-    (sample,) = course.read(course.train[:1])
+    data = open_task(recipe.data.tasks[0], 0)
+    model, _ = build_multimodal(recipe, [data])
+    (sample,) = data.read(data.train[:1])
     with pytest.raises(ConfigError, match=r"t\.lance has no sounds.*sensorium data spoken"):
-        Teacher(model).lesson(course, [0], [course.exercises(sample)])
+        Collator(model).batch(data, [0], [data.examples(sample)])
 
 
 def test_a_lexicon_is_learned_from_training_rows_and_a_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, course = prepared(tmp_path, "transcribe")
-    zebra = lesson_sample(1, "squares-test", seed=2)
-    course.table.add([replace(zebra, texts=[Caption("en", "a zebra")], meta={"sounds": "a# zi:br@"})])
-    course = open_course(course.config, 0)
+    _, data = prepared(tmp_path, "transcribe")
+    zebra = task_sample(1, "squares-test", seed=2)
+    data.table.add([replace(zebra, texts=[Caption("en", "a zebra")], meta={"sounds": "a# zi:br@"})])
+    data = open_task(data.config, 0)
     monkeypatch.setattr(lexicon_extension, "words", lambda progress: ["red", "frogs"])
     monkeypatch.setattr(lexicon_extension.espeak, "sounds", lambda word, variety: f"{variety}/{word}")
-    found = learn_lexicon([course])
+    found = learn_lexicon([data])
     assert found.readings["frogs"] == {"en-us/frogs": 1}
     assert "en-us/red" in found.readings["red"]
-    assert found.readings["square"]["skwe@"] >= len(course.train) // 2
-    held_out = [sample.texts[0].text for sample in course.read(course.test["squares-test"])]
+    assert found.readings["square"]["skwe@"] >= len(data.train) // 2
+    held_out = [sample.texts[0].text for sample in data.read(data.test["squares-test"])]
     assert "a zebra" in held_out
     assert "zebra" not in found.readings
-    trained = {sample.texts[0].text for sample in course.read(course.train)}
+    trained = {sample.texts[0].text for sample in data.read(data.train)}
     follows = json.loads(found.to_json())["pairs"]
     assert sum(follows["<s>"].values()) == len(trained)  # each text once
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from small_tasks import lesson_table, recipe_values, task
+from small_tasks import recipe_values, task, task_table
 
 from composed_world.phrase_table import PhraseTable
 from sensorium.assistants.multimodal_assistant import MultimodalAssistant
@@ -11,11 +11,11 @@ from sensorium.data.table.sample import Caption, Sample
 from sensorium.data.table.table import Table
 from sensorium.models.checkpoint import load, save
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.training.generative.batches import Course, Teacher
+from sensorium.training.generative.batches import Collator, TaskData
 from sensorium.training.generative.build import build_multimodal, learn_extensions
 from sensorium.training.generative.recipe import GenerativeRecipe
+from sensorium.training.generative.task import open_task
 from sensorium.training.generative.text_metrics import written_measures
-from sensorium.training.generative.task import open_course
 
 DRAFTS = ["phrase_table"]
 
@@ -26,16 +26,16 @@ def drafting(tasks: list[dict]) -> dict:
     return values
 
 
-def prepared(values: dict) -> tuple[MultimodalLM, list[Course]]:
+def prepared(values: dict) -> tuple[MultimodalLM, list[TaskData]]:
     recipe = GenerativeRecipe.model_validate(values)
-    courses = [open_course(one, recipe.seed) for one in recipe.data.tasks]
-    model, _ = build_multimodal(recipe, courses)
-    learn_extensions(model, courses)
-    return model, courses
+    tasks = [open_task(one, recipe.seed) for one in recipe.data.tasks]
+    model, _ = build_multimodal(recipe, tasks)
+    learn_extensions(model, tasks)
+    return model, tasks
 
 
-def into_french(folder: Path) -> tuple[MultimodalLM, list[Course]]:
-    lesson_table(folder / "t.lance")
+def into_french(folder: Path) -> tuple[MultimodalLM, list[TaskData]]:
+    task_table(folder / "t.lance")
     return prepared(drafting([task(folder / "t.lance", "translate", languages=["fr"], extensions=DRAFTS)]))
 
 
@@ -80,38 +80,36 @@ def test_words_of_longer_texts_are_learned_and_phrases_come_first() -> None:
 
 
 def test_drafts_know_what_was_trained_but_not_the_answer_itself(tmp_path: Path) -> None:
-    model, courses = into_french(tmp_path)
-    (course,) = courses
+    model, tasks = into_french(tmp_path)
+    (data,) = tasks
     save(model, tmp_path / "run")
     model = load(tmp_path / "run", MultimodalLM)
-    texts = [sample.texts for sample in course.read(course.train)]
+    texts = [sample.texts for sample in data.read(data.train)]
     pairs = [(english.text, french.text) for english, french in texts]
     learned = PhraseTable.learned(pairs)
     assert tables_of(model)["fr"].to_json() == learned.to_json()
-    for row in [*course.train.tolist(), *course.test["squares-test"].tolist()]:
-        _, (asked,) = Teacher(model).lesson(course, [row], [course.exercises(course.read([row])[0])])
-        (known,) = course.exercises(course.read([row])[0])
+    for row in [*data.train.tolist(), *data.test["squares-test"].tolist()]:
+        _, (asked,) = Collator(model).batch(data, [row], [data.examples(data.read([row])[0])])
+        (known,) = data.examples(data.read([row])[0])
         english, french = known.instruction.removeprefix("To fr: "), str(known.answer)
         drafts = [learned(english), learned(english, without=french)]  # with its own pair, and without
         assert asked.instruction in [f"{draft} | To fr: {english}" for draft in drafts]
-    written = written_measures(model, course, course.train[:5])
+    written = written_measures(model, data, data.train[:5])
     assert set(written) == {"chrF fr", "chrF fr copied", "chrF fr looked up"}
 
 
-def test_most_exercises_are_drafted_with_their_own_pair_known(tmp_path: Path) -> None:
+def test_most_examples_are_drafted_with_their_own_pair_known(tmp_path: Path) -> None:
     table = Table.create(tmp_path / "t.lance", licence="CC0-1.0")
     pairs = [(f"thing {chr(97 + number)}", f"chose {chr(65 + number)}") for number in range(20)]
     for number, pair in enumerate(pairs):
         texts = [Caption(*one) for one in zip(("en", "fr"), pair, strict=True)]
         table.add([Sample(f"t:{number}", texts=texts, source="squares-test" if number > 17 else "squares")])
-    model, (course,) = prepared(
-        drafting([task(table.path, "translate", languages=["fr"], extensions=DRAFTS)])
-    )
-    asked = [course.exercises(sample) for sample in course.read(course.train)]
-    _, made = Teacher(model).lesson(course, course.train.tolist(), asked)
+    model, (data,) = prepared(drafting([task(table.path, "translate", languages=["fr"], extensions=DRAFTS)]))
+    asked = [data.examples(sample) for sample in data.read(data.train)]
+    _, made = Collator(model).batch(data, data.train.tolist(), asked)
     is_copy = [one.instruction.partition(" | ")[0] == one.answer for one in made]
     assert 9 <= sum(is_copy) <= 17
-    again = Teacher(model).lesson(course, course.train.tolist(), asked)[1]
+    again = Collator(model).batch(data, data.train.tolist(), asked)[1]
     assert [one.instruction for one in again] == [one.instruction for one in made]
 
 

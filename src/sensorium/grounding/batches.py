@@ -1,14 +1,13 @@
-"""Batches of images, texts and phrases: what a grounder trains on and is measured on.
+"""Prepares images, texts and phrases as inputs of a grounder, and collates them.
 
-In: a table whose rows have regions (or captions, for training without boxes), and how a grounder prepares
-images and texts. Out: `PhraseBatch`es in an order that depends on seed and epoch alone. Pictures are fitted
-into the input's square; boxes move with them (`Fit`). Does not know losses.
+In: rows with regions, or with captions for training without boxes. Out: a `PhraseBatch`. Images are fitted
+into the model's square input; boxes move with them (`Fit`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,14 +16,9 @@ from jaxtyping import Bool, Float32
 from sensorium import media
 from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.types import pad
-from sensorium.data.loading.order import Cursor, LoaderState, Order
 from sensorium.data.table.sample import Region, Sample
-from sensorium.data.table.table import Table
 from sensorium.data.transforms import ImageInput, TextInput
 from sensorium.models.grounder import Grounder, PhraseBatch
-
-_STREAM = 9
-"""Tells the choice of texts apart from other random streams of the same seed."""
 
 
 @dataclass(frozen=True)
@@ -149,78 +143,6 @@ def token_span(text_input: TextInput, region: Region, num_tokens: int) -> Bool[n
             "its span is empty, or the text is longer than the model reads"
         )
     return span
-
-
-class RegionBatches:
-    """Batches of a table's images with some of their texts.
-
-    Args:
-        table: With regions, or captions.
-        rows: Which of its rows.
-        grounder: Prepares images and texts.
-        batch_size: Images in a batch.
-        seed: Of order and of the choice among texts.
-        texts_per_image: Texts of an image drawn for a batch, each with all its regions; 0: one of its
-            captions, as one phrase without boxes.
-
-    Attributes:
-        failures: Row number to the reason why it could not be used.
-    """
-
-    def __init__(
-        self,
-        table: Table,
-        rows: Sequence[int] | np.ndarray,
-        grounder: Grounder,
-        *,
-        batch_size: int,
-        seed: int,
-        texts_per_image: int,
-    ) -> None:
-        self._table = table
-        self._grounder = grounder
-        self._order = Order(np.asarray(rows, np.int64), batch_size, seed)
-        self._order.check(len(table))
-        self._texts_per_image = texts_per_image
-        self._cursor = Cursor(self._order)
-        self.failures: dict[int, str] = {}
-
-    def __len__(self) -> int:
-        """Batches in an epoch."""
-        return len(self._order)
-
-    def epoch(self, epoch: int, offset: int = 0) -> Iterator[PhraseBatch]:
-        """Yield the batches of an epoch from the one numbered `offset` on."""
-        for rows in self._cursor.walk(epoch, offset):
-            images = [self._drawn(row, epoch) for row in self._read(rows)]
-            if images:
-                yield collate(images, self._grounder)
-
-    def state(self) -> LoaderState:
-        """The place after the last batch that was given."""
-        return self._cursor.state()
-
-    def _read(self, rows: np.ndarray) -> list[Prepared]:
-        columns = ["image", "texts"] if self._texts_per_image == 0 else ["image", "regions"]
-        found = []
-        for row, sample in zip(rows.tolist(), self._table.rows(rows, columns=columns), strict=True):
-            try:
-                found.append(
-                    prepare_row(sample, row, self._grounder, captions_only=self._texts_per_image == 0)
-                )
-            except MediaError as error:
-                self.failures[row] = str(error)
-        return found
-
-    def _drawn(self, image: Prepared, epoch: int) -> Prepared:
-        """An image with the texts that it has in this epoch."""
-        texts = list(dict.fromkeys(region.text for region in image.regions))
-        num = max(1, self._texts_per_image)
-        if len(texts) <= num:
-            return image
-        rng = np.random.default_rng([self._order.seed, _STREAM, epoch, image.row])
-        kept = {texts[place] for place in rng.permutation(len(texts))[:num]}
-        return replace(image, regions=[region for region in image.regions if region.text in kept])
 
 
 def prepare_row(sample: Sample, row: int, grounder: Grounder, *, captions_only: bool = False) -> Prepared:

@@ -18,6 +18,7 @@ from jaxtyping import Int64
 from sensorium.core.errors import NotFoundError
 from sensorium.core.files import write_atomic
 from sensorium.core.runtime import Progress, quiet
+from sensorium.data.collections import open_table
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 from sensorium.models.checkpoint import WEIGHTS, load
@@ -28,7 +29,6 @@ from sensorium.search.gallery import write_gallery
 from sensorium.search.parse import Term
 from sensorium.search.pool import Hit
 from sensorium.search.search import SearchRequest, find
-from sensorium.training.embedding.corpus import open_table
 from sensorium.training.evaluate import Report, evaluate_run, held_out
 from sensorium.training.runs import trained_languages
 from sensorium.training.state import STATE

@@ -19,6 +19,7 @@ from jaxtyping import Float32, Int64
 
 from sensorium.core.errors import NotFoundError, UsageError, warn
 from sensorium.core.runtime import Progress, pick_device, quiet
+from sensorium.data.collections import open_table
 from sensorium.data.table.sample import is_asked, normalise
 from sensorium.data.table.table import Table
 from sensorium.evals import (
@@ -35,9 +36,9 @@ from sensorium.media import Text
 from sensorium.models.checkpoint import load
 from sensorium.models.embed import RowVectors, embed_rows, fields_of
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.training.embedding.corpus import open_table
-from sensorium.training.recipe import HeldOut, Recipe
+from sensorium.training.recipe import Recipe
 from sensorium.training.runs import trained_recipe
+from sensorium.training.validation import divide
 
 Metrics = dict[str, float | int | list[float]]
 
@@ -205,14 +206,9 @@ def _distinct_texts(table: Table, items: OnePerRow, languages: Sequence[str]) ->
 
 def _split_of(recipe: Recipe, table: Table) -> Held:
     """Divide the run's own table as its training did."""
-    from sensorium.data.loading.split import split
-
-    if isinstance(recipe.data.test, HeldOut):
-        is_test = np.isin(np.asarray(table.column("source")), recipe.data.test.sources)
-        parts = {"train": np.flatnonzero(~is_test), "test": np.flatnonzero(is_test)}
-    else:
-        parts = split(table.groups, test=recipe.data.test, seed=recipe.seed)
-    return Held(table, parts["test"], parts["train"], tuple(recipe.data.languages))
+    train, test = divide(table, recipe.data.test, recipe.seed)
+    held_out = np.unique(np.concatenate(list(test.values())))
+    return Held(table, held_out, train, tuple(recipe.data.languages))
 
 
 def _is_table_of(recipe: Recipe, table: Table, progress: Progress) -> bool:

@@ -1,116 +1,49 @@
-"""The training loop: batches in, a folder with the best model, the last state and the log out.
+"""The training loop: from batches to a folder with the best model, the last state and the log.
 
-A run that was killed goes on from its last state and ends with the same parameters, bit for bit on a CPU.
-What is evaluated, and kept, is the moving average of the weights. How to evaluate comes from outside, as a
-callback, and what is minimised as a criterion: training knows no kind of model, no evaluation, no table.
+A run that was killed resumes from its last state and ends with the same parameters, bit for bit on a CPU. The
+moving average of the weights is evaluated and kept. Model, batches, criterion and evaluation come as a
+`Task`: the loop knows no kind of model and no table.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from sensorium.core.config import to_toml
 from sensorium.core.errors import TrainingError, UsageError
 from sensorium.core.runtime import Progress, autocast, pick_device, quiet
-from sensorium.data.loading.order import LoaderState
 from sensorium.models import checkpoint
-from sensorium.training.log import CURVE, Figures, RunLog, draw_curve, read_log
-from sensorium.training.embedding.criterion import Batch, Criterion, Objective, Remembering
-from sensorium.training.optim import MovingAverage, build_optimizer, trained
+from sensorium.training.card import to_markdown
+from sensorium.training.criterion import Batch, HasMemory, Objective
+from sensorium.training.log import CURVE, RunLog, draw_curve, read_log
+from sensorium.training.optim import MovingAverage, build_optimizer, learning_rate, trained
 from sensorium.training.recipe import TrainConfig
-from sensorium.training.optim import learning_rate
-from sensorium.training.state import STATE, Identity, load_state, save_state
+from sensorium.training.state import STATE, load_state, save_state
+from sensorium.training.task import Evaluation, Task
 
 SECONDS_BETWEEN_CURVES = 60.0
 SECONDS_BETWEEN_STATES = 30.0
 
 
-@runtime_checkable
-class Batches(Protocol):
-    """What gives batches: an order that depends on seed and epoch alone, entered at any place."""
-
-    def __len__(self) -> int:
-        """Batches of an epoch."""
-
-    def epoch(self, epoch: int, offset: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from the one numbered `offset` on."""
-
-    def state(self) -> LoaderState:
-        """The place after the last batch that was given."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found.
-
-    Attributes:
-        score: The number by which the best model is chosen; higher is better.
-        score_name: What it measures.
-        metrics: By kind, as {"image->text": {"R@1": 0.5}}.
-    """
-
-    score: float
-    score_name: str = "score"
-    metrics: Mapping[str, Figures] = field(default_factory=dict)
-
-
-Evaluate = Callable[[Any], Evaluation]
-"""Given the averaged model, of whatever class the job's model is."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything a run needs.
-
-    Attributes:
-        model: Trained in place; `models.checkpoint` must know its class.
-        batches: What it is trained on.
-        loss: What is minimised.
-        train: How.
-        seed: Names the random streams.
-        folder: Where the run is written.
-        identity: Recipe and data as plain values; a resumed run must have the same.
-        evaluate: Called with the averaged model; None keeps the last model.
-        name_rows: Turns row numbers of a batch into names for messages.
-        card: Writes the model's card from the best evaluation.
-        progress: Told after each step.
-        brought: Names of parameters that another run trained before.
-    """
-
-    model: nn.Module
-    batches: Batches
-    loss: Criterion
-    train: TrainConfig
-    seed: int
-    folder: Path
-    identity: Identity = field(default_factory=dict)
-    evaluate: Evaluate | None = None
-    name_rows: Callable[[Sequence[int]], list[str]] = lambda rows: [str(row) for row in rows]
-    card: Callable[[Evaluation | None, int], str] = lambda evaluation, step: ""
-    progress: Progress = quiet
-    brought: Collection[str] = ()
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        folder: Where it stands.
-        steps: Steps taken in all.
-        best: Best score, or None where nothing was evaluated.
+        folder: The run's folder.
+        steps: Steps taken in total.
+        best: Best score; None if nothing was evaluated.
         best_step: Its step.
-        loss: Mean loss of the last logged stretch.
-        evaluation: Of the model that was kept; None where nothing was evaluated in this process.
+        loss: Mean loss since the last line of the log.
+        evaluation: Of the model that was kept; None if nothing was evaluated in this process.
     """
 
     folder: Path
@@ -121,69 +54,71 @@ class Outcome:
     evaluation: Evaluation | None
 
 
-def fit(job: Job, *, resume: bool = False) -> Outcome:
-    """Train, from the beginning or from where a killed run left its state.
+def fit(task: Task, folder: Path, *, resume: bool = False, progress: Progress = quiet) -> Outcome:
+    """Train, from the beginning or from the last saved state.
 
     Args:
-        job: What to train, on what and how.
-        resume: Go on with the run in `job.folder`.
+        task: What to train, on what and how.
+        folder: Where the run is written.
+        resume: Go on with the run in `folder`.
+        progress: Told after each step.
 
     Raises:
         UsageError: If the folder holds a run already and `resume` is not set.
         TrainingError: If the loss is not finite, or the run in the folder is of another recipe or other data.
     """
-    if not resume and (job.folder / STATE).exists():
-        raise UsageError(f"{job.folder} holds a run already; go on with --resume, or choose another folder")
-    if job.train.start_share and not job.brought:
-        raise UsageError("train.start_share is of a run that was gone on with; name it in `start`")
+    if not resume and (folder / STATE).exists():
+        raise UsageError(f"{folder} holds a run already; go on with --resume, or choose another folder")
+    if task.recipe.train.start_share and not task.pretrained:
+        raise UsageError("train.start_share needs a run to start from; name it in `start`, or leave it out")
     with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
-        return _Run(job).go()
+        return _Run(task, folder, progress).go()
 
 
 class _Run:
-    """One run while it goes."""
+    """One run in progress."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.device = pick_device(job.train.device)
-        self.model = job.model.to(self.device)
-        self.optimizer = build_optimizer(self.model, job.train, job.brought)
-        self.average = MovingAverage(self.model, job.train.ema, job.train.start_share, job.brought)
-        self.total = num_steps(job.train, len(job.batches))
-        warmup = job.train.warmup
-        self.warmup = round(warmup * self.total) if warmup < 1 else int(warmup)
-        self.memory = job.loss.memory if isinstance(job.loss, Remembering) else {}
+    def __init__(self, task: Task, folder: Path, progress: Progress) -> None:
+        self.task, self.folder, self.progress = task, folder, progress
+        self.config = train = task.recipe.train
+        self.device = pick_device(train.device)
+        self.model = task.model.to(self.device)
+        self.optimizer = build_optimizer(self.model, train, task.pretrained)
+        self.average = MovingAverage(self.model, train.ema, train.start_share, task.pretrained)
+        self.total = num_steps(train, len(task.batches))
+        self.warmup = round(train.warmup * self.total) if train.warmup < 1 else int(train.warmup)
+        self.memory = task.criterion.memory if isinstance(task.criterion, HasMemory) else {}
+        self.recipe = task.recipe.model_dump(mode="json", exclude_none=True)
+        self.identity = {**task.recipe.model_dump(mode="json"), **task.data}
         parts = (self.model, self.optimizer, self.average, self.memory)
-        self.standing = load_state(job.folder, job.identity, *parts)
+        self.state = load_state(folder, self.identity, *parts)
         self.meter = _Meter()
         self.evaluation: Evaluation | None = None
         self.saved_at = time.monotonic()
 
     def go(self) -> Outcome:
-        standing = self.standing
-        self.job.progress(standing.step, self.total, "training")
+        state = self.state
+        self.progress(state.step, self.total, "training")
         with RunLog(
-            self.job.folder,
-            num_bytes=standing.log_bytes,
-            step=standing.step,
-            tensorboard=self.job.train.tensorboard,
+            self.folder,
+            num_bytes=state.log_bytes,
+            step=state.step,
+            tensorboard=self.config.tensorboard,
         ) as self.log:
-            if standing.step == 0:
+            if state.step == 0:
                 self._save()
-            while self.standing.step < self.total:
+            while self.state.step < self.total:
                 self._run_epoch()
         self._draw()
-        done = self.standing
-        return Outcome(
-            self.job.folder, done.step, done.best, done.best_step, self.meter.last, self.evaluation
-        )
+        done = self.state
+        return Outcome(self.folder, done.step, done.best, done.best_step, self.meter.last, self.evaluation)
 
     def _run_epoch(self) -> None:
-        start = self.standing
-        for batch in self.job.batches.epoch(start.epoch, start.offset):
+        start = self.state
+        for batch in self.task.batches.epoch(start.epoch, start.offset):
             self._step(batch)
-            place, done = self.job.batches.state(), self.standing
-            self.standing = replace(
+            place, done = self.task.batches.state(), self.state
+            self.state = replace(
                 done,
                 step=done.step + 1,
                 seen=done.seen + len(batch.rows),
@@ -191,15 +126,15 @@ class _Run:
                 offset=place.offset,
             )
             self._after_step()
-            if self.standing.step >= self.total:
+            if self.state.step >= self.total:
                 return
-        if self.standing.step == start.step and start.offset == 0:
+        if self.state.step == start.step and start.offset == 0:
             raise TrainingError("no row of an epoch could be read; see why with `sensorium data show`")
-        self.standing = replace(self.standing, epoch=start.epoch + 1, offset=0)
+        self.state = replace(self.state, epoch=start.epoch + 1, offset=0)
 
     def _step(self, batch: Batch) -> None:
-        step, train = self.standing.step, self.job.train
-        torch.manual_seed(_stream(self.job.seed, step))
+        step, train = self.state.step, self.config
+        torch.manual_seed(_stream(self.task.recipe.seed, step))
         rate = learning_rate(step, peak=train.lr, warmup=self.warmup, total=self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
@@ -208,7 +143,7 @@ class _Run:
         moved = batch.to(self.device)
         with autocast(self.device, train.precision):
             outputs = self.model(moved)
-        found = self.job.loss(self.model, outputs, moved)
+        found = self.task.criterion(self.model, outputs, moved)
         self._check(found.total, batch, outputs, "loss")
         found.total.backward()
         norm = self._clip()
@@ -219,16 +154,16 @@ class _Run:
 
     def _clip(self) -> Float[Tensor, ""]:
         parameters = list(trained(self.model).values())
-        limit = self.job.train.clip_norm
+        limit = self.config.clip_norm
         return torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf)
 
     def _after_step(self) -> None:
-        train, step = self.job.train, self.standing.step
+        train, step = self.config, self.state.step
         is_last = step == self.total
         if step % train.log_every == 0 or is_last:
-            record = self.meter.take() | {"epoch": self.standing.epoch}
-            self.log.write(step, {**record, **self.job.loss.figures(self.model)})
-        self.job.progress(step, self.total, self.meter.message())
+            record = self.meter.take() | {"epoch": self.state.epoch}
+            self.log.write(step, {**record, **self.task.criterion.log_values(self.model)})
+        self.progress(step, self.total, self.meter.message())
         is_evaluated = is_last or (train.eval_every > 0 and step % train.eval_every == 0)
         if is_evaluated:
             self._evaluate()
@@ -236,57 +171,58 @@ class _Run:
             self._save()
 
     def _is_save_due(self, is_evaluated: bool) -> bool:
-        every = self.job.train.save_every
+        every = self.config.save_every
         if every > 0:
-            return self.standing.step % every == 0
+            return self.state.step % every == 0
         return is_evaluated or time.monotonic() - self.saved_at > SECONDS_BETWEEN_STATES
 
     def _evaluate(self) -> None:
         """Measure the averaged model and keep it if it is the best so far."""
-        step, evaluation, kept = self.standing.step, None, self.average.kept()
-        if self.job.evaluate is not None:
-            evaluation = self.job.evaluate(kept)
+        step, evaluation, kept = self.state.step, None, self.average.kept()
+        if self.task.evaluate is not None:
+            evaluation = self.task.evaluate(kept)
             self.log.write(step, {"score": evaluation.score, **evaluation.metrics})
-            best = self.standing.best
+            best = self.state.best
             is_best = best is None or evaluation.score > best
             if is_best:
-                self.standing = replace(self.standing, best=evaluation.score, best_step=step)
-            if not is_best and self.job.train.keep == "best":
+                self.state = replace(self.state, best=evaluation.score, best_step=step)
+            if not is_best and self.config.keep == "best":
                 return
         self.evaluation = evaluation
-        checkpoint.save(kept, self.job.folder, card=self.job.card(evaluation, step))
+        card = to_markdown(self.task.describe(evaluation), to_toml(self.recipe), step)
+        checkpoint.save(kept, self.folder, card=card)
         self._draw(at_most_every_s=SECONDS_BETWEEN_CURVES)
         self.meter.restart_clock()
 
     def _save(self) -> None:
-        self.standing = replace(self.standing, log_bytes=self.log.num_bytes())
+        self.state = replace(self.state, log_bytes=self.log.num_bytes())
         state = (self.model, self.optimizer, self.average, self.memory)
-        save_state(self.job.folder, self.standing, self.job.identity, *state)
+        save_state(self.folder, self.state, self.identity, *state)
         self.saved_at = time.monotonic()
         self.meter.restart_clock()
 
     def _draw(self, at_most_every_s: float = 0.0) -> None:
-        path = self.job.folder / CURVE
+        path = self.folder / CURVE
         if at_most_every_s > 0 and path.exists() and time.time() - path.stat().st_mtime < at_most_every_s:
             return
         draw_curve(path, read_log(self.log.path))
 
     def _check(self, value: Float[Tensor, ""], batch: Batch, outputs: object, what: str) -> None:
-        """Stop before a number that is not finite reaches the weights."""
+        """Stop before a value that is not finite reaches the weights."""
         if bool(torch.isfinite(value.detach())):
             return
-        wrong = self.job.loss.broken(outputs, batch)
-        rows = list(dict.fromkeys(wrong)) or batch.rows.tolist()
-        names = ", ".join(self.job.name_rows(rows))
-        whose = "rows without a finite vector" if wrong else "rows of the batch"
+        bad = self.task.criterion.bad_rows(outputs, batch)
+        rows = list(dict.fromkeys(bad)) or batch.rows.tolist()
+        names = ", ".join(self.task.name_rows(rows))
+        whose = "rows without a finite vector" if bad else "rows of the batch"
         raise TrainingError(
-            f"{what} is {value.item()} at step {self.standing.step}; {whose}: {names}; "
+            f"{what} is {value.item()} at step {self.state.step}; {whose}: {names}; "
             "lower train.lr, or take these rows out"
         )
 
 
 class _Meter:
-    """Means of what happened since the last line of the log."""
+    """Mean losses and throughput since the last line of the log."""
 
     def __init__(self) -> None:
         self.last = math.nan
@@ -303,7 +239,7 @@ class _Meter:
         self._rate = self._seen / elapsed if elapsed > 0 else 0.0
 
     def take(self) -> dict[str, float]:
-        """Return the means and begin anew."""
+        """Return the means and start again."""
         names = dict.fromkeys(name for record in self._records for name in record)
         means = {name: float(np.mean([r[name] for r in self._records if name in r])) for name in names}
         self.last = means["loss"]
@@ -313,7 +249,7 @@ class _Meter:
         return result
 
     def restart_clock(self) -> None:
-        """Do not count what has passed since the last batch."""
+        """Leave the time since the last batch out of the throughput."""
         self._seen, self._since = 0, time.monotonic()
 
     def message(self) -> str:

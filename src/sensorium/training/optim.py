@@ -1,14 +1,15 @@
-"""AdamW over the parameters that train, decaying matrices only, and the moving average of the weights."""
+"""AdamW with weight decay on matrices only, learning rate schedule, moving average of the weights."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.errors import TrainingError
+from sensorium.core.errors import ConfigError, TrainingError
 from sensorium.models.tower import Tower
 from sensorium.training.recipe import TrainConfig
 
@@ -16,13 +17,13 @@ _UNDECAYED_MODULES = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchno
 
 
 def build_optimizer(
-    model: nn.Module, config: TrainConfig, brought: Collection[str] = ()
+    model: nn.Module, config: TrainConfig, pretrained: Collection[str] = ()
 ) -> torch.optim.AdamW:
     """Make AdamW with up to four groups: decayed or not, trained before or new.
 
     Norms, biases, embeddings and all other parameters with fewer than two axes (logit scale) are not decayed.
     A group's `rate` multiplies the scheduled learning rate: `unlocked_rate` for what is unlocked in a locked
-    encoder, and for the parameters named in `brought`.
+    encoder, and for the parameters named in `pretrained`.
 
     Raises:
         TrainingError: If nothing trains.
@@ -35,7 +36,7 @@ def build_optimizer(
         for parameter in model.get_submodule(f"{name}.encoder").parameters()
     }
     for name, parameter in trained(model).items():
-        is_old = id(parameter) in unlocked or name in brought
+        is_old = id(parameter) in unlocked or name in pretrained
         groups.setdefault((id(parameter) not in undecayed, is_old), []).append(parameter)
     if not groups:
         raise TrainingError("nothing trains: every parameter is locked; unlock a tower or give it a head")
@@ -54,8 +55,38 @@ def build_optimizer(
     )
 
 
+def learning_rate(step: int, *, peak: float, warmup: int, total: int, floor: float = 0.0) -> float:
+    """Learning rate with linear warm-up and cosine decay.
+
+    It is peak (s + 1) / warmup, then floor + (peak - floor) (1 + cos pi t) / 2.
+
+    Args:
+        step: Step s that is about to be taken, from 0.
+        peak: Rate after the warm-up.
+        warmup: Steps of the warm-up.
+        total: Steps of the run; t goes from 0 after the warm-up to 1 at the last step.
+        floor: Rate at the end.
+
+    Raises:
+        ConfigError: If the warm-up is longer than the run.
+
+    Example:
+        >>> [learning_rate(step, peak=1.0, warmup=2, total=5) for step in range(5)]
+        [0.5, 1.0, 1.0, 0.5, 0.0]
+
+    Reference:
+        Loshchilov and Hutter, arXiv 1608.03983, eq. 5, without restarts.
+    """
+    if warmup > total:
+        raise ConfigError(f"warmup={warmup} is longer than the run of {total} steps; lower train.warmup")
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    fraction = min(1.0, (step - warmup) / max(1, total - 1 - warmup))
+    return floor + (peak - floor) * (1 + math.cos(math.pi * fraction)) / 2
+
+
 def _locked_towers(model: nn.Module) -> list[tuple[str, Tower]]:
-    """Towers with a locked encoder, of which some blocks may train all the same, wherever they stand."""
+    """Towers with a locked encoder, some blocks of which may be unlocked."""
     towers = [(name, part) for name, part in model.named_modules() if isinstance(part, Tower)]
     return [(name, tower) for name, tower in towers if tower.config.frozen]
 
@@ -66,7 +97,7 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def undecayed_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """Parameters that weight decay must leave alone."""
+    """Parameters without weight decay."""
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.ndim < 2 or name.endswith("bias") or isinstance(module, _UNDECAYED_MODULES):
@@ -85,17 +116,17 @@ class MovingAverage:
     Args:
         model: The model that trains, as it starts.
         decay: d, in [0, 1); 0 follows the model exactly.
-        start_share: What is kept is mixed with this share of the start.
-        brought: Names of what is: what another run trained before.
+        start_share: Share of the starting values of these in the weights that are kept.
+        pretrained: Names of the parameters that come from another run.
     """
 
     def __init__(
-        self, model: nn.Module, decay: float, start_share: float = 0.0, brought: Collection[str] = ()
+        self, model: nn.Module, decay: float, start_share: float = 0.0, pretrained: Collection[str] = ()
     ) -> None:
         self.decay = decay
         self.model = _shadow(model)
         self._start_share = start_share
-        old = {name: tensor for name, tensor in training_state(model).items() if name in brought}
+        old = {name: tensor for name, tensor in training_state(model).items() if name in pretrained}
         self._start = {
             name: tensor.detach().clone()
             for name, tensor in old.items()
@@ -108,7 +139,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the model's parameters after step `step`."""
+        """Average in the parameters after step `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for mean, parameter in self._pairs:
             mean.lerp_(parameter, 1 - decay)

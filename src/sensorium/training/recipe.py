@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from sensorium.core.config import Config, override, parse, read_toml
 from sensorium.core.files import shipped_dir
@@ -22,7 +22,7 @@ FieldName = Literal["image", "text", "audio", "speech", "video"]
 
 
 class HeldOut(Config):
-    """Hold out whole sources, such as a vendor; their captions may also stand in the training rows."""
+    """Hold out whole sources, such as a vendor; their captions may also occur in training rows."""
 
     source: str | list[str]
 
@@ -30,6 +30,16 @@ class HeldOut(Config):
     def sources(self) -> list[str]:
         """The names."""
         return [self.source] if isinstance(self.source, str) else self.source
+
+
+def _is_share(test: float | HeldOut) -> float | HeldOut:
+    if isinstance(test, float) and not 0 < test < 1:
+        raise ValueError(f"test={test} is not a share between 0 and 1")
+    return test
+
+
+Test = Annotated[float | HeldOut, AfterValidator(_is_share)]
+"""Rows to hold out: a share of the groups, or whole sources."""
 
 
 class DataConfig(Config):
@@ -53,7 +63,7 @@ class DataConfig(Config):
     table: str
     extra: list[str] = Field(default_factory=list)
     repeat: int = Field(default=1, ge=1)
-    test: float | HeldOut = 0.2
+    test: Test = 0.2
     fields: list[FieldName] = Field(default_factory=list)
     languages: list[str] = Field(default_factory=lambda: ["en"])
     captions: Literal["random", "first"] = "random"
@@ -62,13 +72,6 @@ class DataConfig(Config):
     class_vectors: bool = False
     blend: float = Field(default=0.0, ge=0, le=1)
     vocab_size: int = Field(default=2048, ge=260)
-
-    @field_validator("test")
-    @classmethod
-    def _share(cls, test: float | HeldOut) -> float | HeldOut:
-        if isinstance(test, float) and not 0 < test < 1:
-            raise ValueError(f"test={test} is not a share between 0 and 1")
-        return test
 
 
 class PairConfig(Config):

@@ -1,9 +1,9 @@
-"""The state of a run between two steps, exact enough that going on equals never having stopped.
+"""The state of a run between two steps, saved so that a resumed run equals an uninterrupted one.
 
-One safetensors file with the weights, their moving average and AdamW's moments; the rest (step, place in the
-data, length of the log, recipe, data) stands in its header. One file, so that its replacement is one rename
-and no crash can leave halves of two states. Random numbers need no state: every step draws from a stream
-named by seed and step.
+One safetensors file holds the weights, their moving average and AdamW's moments; its header holds the rest
+(step, position in the data, length of the log, recipe, data). One file is replaced by one rename, so a crash
+cannot leave halves of two states. Random numbers need no state: each step has its own stream, named by seed
+and step.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ FORMAT = "sensorium training state 1"
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a run stands.
+class RunState:
+    """Position of a run.
 
     Attributes:
         step: Steps taken.
-        epoch: Epoch that the next batch belongs to.
-        offset: Place of the next batch in that epoch, as the loader counts.
-        best: Best score so far, or None before the first evaluation.
+        epoch: Epoch of the next batch.
+        offset: Number of the next batch in that epoch.
+        best: Best score so far; None before the first evaluation.
         best_step: Its step.
         log_bytes: Length of the log.
-        seen: Rows trained on so far, repeats counted.
+        seen: Rows trained on so far, with repeats.
     """
 
     step: int = 0
@@ -50,25 +50,25 @@ class Standing:
 
 
 Identity = Mapping[str, Any]
-"""What must be equal for a run to go on: the recipe and a description of the data, as plain values."""
+"""Must be equal for a run to resume: the recipe and an identity of the data, as plain values."""
 
 
 def save_state(
     folder: Path,
-    standing: Standing,
+    state: RunState,
     identity: Identity,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: MovingAverage,
     memory: Mapping[str, Tensor],
 ) -> None:
-    """Put the state in place of the last one, durably; `memory` is the criterion's."""
+    """Replace the saved state, durably; `memory` is the criterion's."""
     tensors = _prefixed("model", training_state(model)) | _prefixed("ema", training_state_of(average, model))
     tensors |= _prefixed("memory", memory)
     for name, parameter in trained(model).items():
         for key, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{key}.{name}"] = value
-    header = {"format": FORMAT, "standing": json.dumps(asdict(standing)), "identity": json.dumps(identity)}
+    header = {"format": FORMAT, "standing": json.dumps(asdict(state)), "identity": json.dumps(identity)}
     write_tensors(folder / STATE, tensors, header)
 
 
@@ -79,18 +79,18 @@ def load_state(
     optimizer: torch.optim.Optimizer,
     average: MovingAverage,
     memory: dict[str, Tensor],
-) -> Standing:
-    """Put a saved state into model, optimizer, average and the criterion's memory.
+) -> RunState:
+    """Load a saved state into model, optimizer, average and the criterion's memory.
 
     Returns:
-        Where the run stands; the beginning if nothing was saved yet.
+        Position of the run; the start if nothing was saved yet.
 
     Raises:
-        TrainingError: If recipe or data are not those of the run; the message names the keys.
+        TrainingError: If the run is of another recipe or other data; the message names the keys.
         CheckpointError: If the file is damaged.
     """
     if not (folder / STATE).exists():
-        return Standing()
+        return RunState()
     tensors, header = read_tensors(folder / STATE)
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{folder / STATE} is '{header.get('format')}'; expected '{FORMAT}'")
@@ -107,11 +107,11 @@ def load_state(
         optimizer.state[parameter] = {
             key: value if key == "step" else value.to(parameter.device) for key, value in values.items()
         }
-    return Standing(**json.loads(header["standing"]))
+    return RunState(**json.loads(header["standing"]))
 
 
 def training_state_of(average: MovingAverage, model: nn.Module) -> dict[str, Tensor]:
-    """The average's tensors under the names that change in training."""
+    """Tensors of the average that change in training, by name."""
     state = average.model.state_dict()
     return {name: state[name] for name in training_state(model)}
 

@@ -23,8 +23,8 @@ from sensorium.models.extensions import Options
 from sensorium.models.prompts import to_translate
 
 if TYPE_CHECKING:  # training is not loaded where a model is only used
-    from sensorium.training.generative.batches import Course
-    from sensorium.training.generative.examples import Exercise
+    from sensorium.training.generative.batches import TaskData
+    from sensorium.training.generative.examples import Example
     from sensorium.training.generative.recipe import GenerativeRecipe, TaskConfig
 
 NAME = "phrase_table"
@@ -81,25 +81,25 @@ class DraftTranslations(nn.Module):
         """An instruction to translate with its draft; any other as it is."""
         return drafted(instruction, self.tables)
 
-    def example(self, exercise: Exercise, config: TaskConfig) -> Exercise:
-        """An exercise with the draft of its translation.
+    def example(self, example: Example, config: TaskConfig) -> Example:
+        """An example with the draft of its translation.
 
         Three of four, told from the text, are drafted with their own pair known: so the model learns to copy
         what is right. From the others alone it had not learned that after 1,000 steps; from half and half it
         soon wrote German and Chinese of its own, worse than its drafts.
         """
-        text, answer = exercise.instruction, exercise.answer
+        text, answer = example.instruction, example.answer
         if not isinstance(answer, str):
-            return exercise
+            return example
         is_known = crc32(f"{text}{answer}".encode()) % 4 > 0
-        return replace(exercise, instruction=drafted(text, self.tables, "" if is_known else answer))
+        return replace(example, instruction=drafted(text, self.tables, "" if is_known else answer))
 
-    def learn(self, courses: Sequence[Course], progress: Progress = quiet) -> None:
+    def learn(self, tasks: Sequence[TaskData], progress: Progress = quiet) -> None:
         """Learn the tables from the training texts of the tasks that name this extension."""
         pairs: dict[str, list[tuple[str, str]]] = {}
-        for course in courses:
-            for sample in course.read(course.train) if NAME in course.config.extensions else ():
-                for one in course.exercises(sample):
+        for data in tasks:
+            for sample in data.read(data.train) if NAME in data.config.extensions else ():
+                for one in data.examples(sample):
                     if (found := to_translate(one.instruction)) is not None:
                         pairs.setdefault(found[0], []).append((found[1], str(one.answer)))
         self.tables = {language: PhraseTable.learned(own) for language, own in sorted(pairs.items())}

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from sensorium.models.grounder import Grounder
 from sensorium.nn.position import POSITION_DIM
-from sensorium.training.generative.build import First
+from sensorium.training.generative.build import Start
 
 
-def start(grounder: Grounder) -> First:
+def start(grounder: Grounder) -> Start:
     """What a run takes over that names a grounder as its start."""
-    return First(from_grounder(grounder), str(grounder.config.text.options.get("tokenizer_json", "")))
+    return Start(from_grounder(grounder), str(grounder.config.text.options.get("tokenizer_json", "")))
 
 
 @torch.no_grad()

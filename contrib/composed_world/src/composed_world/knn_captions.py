@@ -38,7 +38,7 @@ from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.prompts import TEMPLATES
 
 if TYPE_CHECKING:  # training is not loaded where a model is only used
-    from sensorium.training.generative.batches import Course
+    from sensorium.training.generative.batches import TaskData
     from sensorium.training.generative.recipe import GenerativeRecipe
 
 NAME = "knn_captions"
@@ -115,7 +115,7 @@ class KnnCaptions(nn.Module):
         """What builds it again."""
         return self.config.model_dump(mode="json")
 
-    def learn(self, courses: Sequence[Course], progress: Progress = quiet) -> None:
+    def learn(self, tasks: Sequence[TaskData], progress: Progress = quiet) -> None:
         """Remember the training images of the tasks that name this extension, with their captions.
 
         Raises:
@@ -123,13 +123,13 @@ class KnnCaptions(nn.Module):
         """
         vectors: list[np.ndarray] = []
         texts: list[str] = []
-        for course in courses:
-            known = course.tokens.get("image") if NAME in course.config.extensions else None
+        for data in tasks:
+            known = data.tokens.get("image") if NAME in data.config.extensions else None
             if known is None:
                 continue
-            for row, sample in zip(course.train, course.read(course.train), strict=True):
+            for row, sample in zip(data.train, data.read(data.train), strict=True):
                 tokens = known[int(row)]
-                for one in course.exercises(sample) if len(tokens) else ():
+                for one in data.examples(sample) if len(tokens) else ():
                     vectors.append(np.mean(tokens, axis=0))
                     texts.append(str(one.answer))
         if not texts:

@@ -27,8 +27,8 @@ from sensorium.generation.text import Decode
 from sensorium.models.extensions import Options
 
 if TYPE_CHECKING:  # training is not loaded where a model is only used
-    from sensorium.training.generative.batches import Course
-    from sensorium.training.generative.examples import Exercise
+    from sensorium.training.generative.batches import TaskData
+    from sensorium.training.generative.examples import Example
     from sensorium.training.generative.recipe import GenerativeRecipe, TaskConfig
 
 
@@ -75,32 +75,32 @@ class LexiconExtension(nn.Module):
         """A text to be spoken in phonemes; any other as it is."""
         return self.lexicon.sounds(instruction) if to == "audio" else instruction
 
-    def example(self, exercise: Exercise, config: TaskConfig) -> Exercise:
+    def example(self, example: Example, config: TaskConfig) -> Example:
         """A text to be spoken, or a transcript, in the phonemes that the row holds."""
-        if config.task != "speak" and not isinstance(exercise.answer, str):
-            return exercise
-        if not exercise.sounds:
+        if config.task != "speak" and not isinstance(example.answer, str):
+            return example
+        if not example.sounds:
             raise ConfigError(
                 f"{config.table} has no sounds, which a model with a lexicon learns from; make the table "
                 "with `sensorium data spoken`, or leave [model.extensions.lexicon] out"
             )
-        sounds = unbroken(exercise.sounds)
+        sounds = unbroken(example.sounds)
         if config.task == "speak":
-            return replace(exercise, instruction=sounds)
-        return replace(exercise, answer=sounds)
+            return replace(example, instruction=sounds)
+        return replace(example, answer=sounds)
 
     def text_decoder(self, decode: Decode) -> LexiconTextDecoder:
         """Lexicon-constrained decoding of what was written."""
         return LexiconTextDecoder(LexiconDecoder(self.lexicon, self.config.weight), self.lexicon, decode)
 
-    def learn(self, courses: Sequence[Course], progress: Progress = quiet) -> None:
+    def learn(self, tasks: Sequence[TaskData], progress: Progress = quiet) -> None:
         """Learn the lexicon of the training rows, unless the options bring one."""
         if not self.config.entries:
-            self.lexicon = learn_lexicon(courses, progress)
+            self.lexicon = learn_lexicon(tasks, progress)
             self.config = self.config.model_copy(update={"entries": self.lexicon.to_json()})
 
 
-def learn_lexicon(courses: Sequence[Course], progress: Progress = quiet) -> Lexicon:
+def learn_lexicon(tasks: Sequence[TaskData], progress: Progress = quiet) -> Lexicon:
     """Words and phonemes of what the training rows say, and those of a list of words, in the same voices.
 
     Raises:
@@ -108,9 +108,9 @@ def learn_lexicon(courses: Sequence[Course], progress: Progress = quiet) -> Lexi
     """
     spoken: list[tuple[str, str]] = []
     varieties: set[str] = set()
-    for course in courses:
-        for sample in course.read(course.train, words_only=True):
-            texts = [one for one in sample.texts if is_asked(one.language, "text", course.config.languages)]
+    for data in tasks:
+        for sample in data.read(data.train, text_only=True):
+            texts = [one for one in sample.texts if is_asked(one.language, "text", data.config.languages)]
             spoken += [(one.text, str(sample.meta.get("sounds", ""))) for one in texts]
             varieties.add(str(sample.meta.get("voice", "en")).partition("+")[0])
     listed = [(variety, word) for word in words(progress) for variety in sorted(varieties)]
@@ -118,5 +118,5 @@ def learn_lexicon(courses: Sequence[Course], progress: Progress = quiet) -> Lexi
         (word, espeak.sounds(word, variety))
         for variety, word in track(listed, len(listed), "pronouncing words", progress)
     ]
-    is_heard = any(course.config.task == "transcribe" for course in courses)
+    is_heard = any(data.config.task == "transcribe" for data in tasks)
     return Lexicon.learned(spoken, alone, is_ordered=is_heard)

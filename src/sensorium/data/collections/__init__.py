@@ -23,7 +23,7 @@ from sensorium.data.curation.measure import with_measures
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 
-__all__ = ["COLLECTIONS", "fetch_deb", "fetch_npm", "fetch_pip", "get", "samples", "weights"]
+__all__ = ["COLLECTIONS", "fetch_deb", "fetch_npm", "fetch_pip", "get", "open_table", "samples", "weights"]
 
 
 @runtime_checkable
@@ -93,3 +93,10 @@ def _build(collection: Collection, target: Path, progress: Progress) -> Table:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Table.open(target)
+
+
+def open_table(name: str, progress: Progress = quiet) -> Table:
+    """Open a table by its path, or a collection by its name; a collection is made on first use."""
+    if not Path(name).exists() and name in COLLECTIONS:
+        return get(name, progress=progress)
+    return Table.open(name)

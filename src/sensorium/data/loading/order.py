@@ -94,6 +94,12 @@ class Order:
             full[:] = alike[rng.permutation(len(alike))].ravel()
         return self.rows[places]
 
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Int64[np.ndarray, " B"]]:
+        """Yield the rows of each batch of an epoch from the one numbered `first` on."""
+        rows, size = self.permuted(epoch), self.batch_size
+        for number in range(first, len(self)):
+            yield rows[number * size : (number + 1) * size]
+
 
 class Cursor:
     """Walks an order and knows where it stands."""

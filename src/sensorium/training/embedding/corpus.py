@@ -1,8 +1,8 @@
-"""The rows of a run: which train and which are held out, over one main table and further ones.
+"""Training and held-out rows of a joint embedding, over one main table and further ones.
 
-In: a recipe's [data] section. Out: one sequence of row numbers over all parts: first the main table's rows,
-then each extra table's. Nothing that a test row is called stands among the extra rows, and no group of the
-main table parts, unless whole sources are held out.
+In: a recipe's [data] section. Out: row numbers that run through all tables, the main table first. Rows are
+held out of the main table alone, by whole groups or whole sources. Rows of a further table train unless a
+caption of theirs is a caption of a held-out row.
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
-from sensorium.core.errors import ConfigError, TrainingError
 from sensorium.core.runtime import Progress, quiet
-from sensorium.data import collections as packages
-from sensorium.data.loading.split import split
+from sensorium.data.collections import open_table
 from sensorium.data.table.sample import Sample, is_asked, normalise
 from sensorium.data.table.table import Table
-from sensorium.training.recipe import DataConfig, HeldOut
+from sensorium.training.recipe import DataConfig
+from sensorium.training.validation import check_rows, divide
 
 
 @dataclass(frozen=True)
@@ -110,26 +108,16 @@ def open_corpus(data: DataConfig, fields: Sequence[str], seed: int, progress: Pr
     """
     names = [data.table, *data.extra]
     tables = [open_table(name, progress) for name in names]
-    train, test = _divide(tables[0], data.test, seed)
+    train, parts_held_out = divide(tables[0], data.test, seed)
+    test = np.unique(np.concatenate(list(parts_held_out.values())))
     held_out = captions(tables[0], test, data.languages)
     parts, start = [train], len(tables[0])
     for table in tables[1:]:
         parts.append(start + _rows_called_otherwise(table, held_out, data.languages))
         start += len(table)
     corpus = Corpus(tables, names, np.concatenate(parts), test, tuple(data.languages), tuple(fields))
-    if len(corpus.train) == 0 or len(test) == 0:
-        raise TrainingError(
-            f"{data.table}: {len(corpus.train)} rows train, {len(test)} are held out; both must be some: "
-            "hold out another share with --set data.test=0.5, or give more rows"
-        )
+    check_rows(data.table, corpus.train, {"": test})
     return corpus
-
-
-def open_table(name: str, progress: Progress = quiet) -> Table:
-    """Open a table by path, or a packaged one by name, which is built on first use."""
-    if not Path(name).exists() and name in packages.COLLECTIONS:
-        return packages.get(name, progress=progress)
-    return Table.open(name)
 
 
 def captions(table: Table, rows: Sequence[int] | np.ndarray, languages: Sequence[str]) -> set[str]:
@@ -141,21 +129,6 @@ def _called(sample: Sample, languages: Sequence[str]) -> set[str]:
     return {
         normalise(caption.text) for caption in sample.texts if is_asked(caption.language, "text", languages)
     }
-
-
-def _divide(
-    table: Table, test: float | HeldOut, seed: int
-) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " m"]]:
-    if isinstance(test, HeldOut):
-        sources = np.array(table.column("source"))
-        unknown = set(test.sources) - set(sources.tolist())
-        if unknown:
-            known = ", ".join(sorted(set(sources.tolist())))
-            raise ConfigError(f"data.test.source: no row has source '{min(unknown)}'; known: {known}")
-        is_test = np.isin(sources, test.sources)
-        return np.flatnonzero(~is_test), np.flatnonzero(is_test)
-    parts = split(table.groups, test=test, seed=seed)
-    return parts["train"], parts["test"]
 
 
 def _rows_called_otherwise(

@@ -32,8 +32,8 @@ from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfi
 from sensorium.models.tower import Tower
 from sensorium.training.embedding.corpus import Corpus, captions
 from sensorium.training.embedding.fields import languages_of
-from sensorium.training.loop import Batches
 from sensorium.training.recipe import Recipe
+from sensorium.training.task import Batches
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
-"""Batches of exercises: what a multimodal language model trains on and is measured on.
+"""Batches of a mixture of tasks for a multimodal language model, in training and evaluation.
 
-In: the tasks of a recipe, their tables and a model that prepares inputs and ids. Out: `Lesson`s, each of one
-task, in an order that depends on seed and epoch alone: which task a batch is of is drawn with the tasks'
-weights, its rows by that task's own permutation. Media that several exercises share are read and encoded
-once. Does not know losses.
+In: the tasks of a recipe with their tables, and a model that prepares media and tokenises text. Out: batches
+of one task each. The task of a batch is drawn with the tasks' weights, its rows follow the task's own
+permutation; both depend on seed and epoch alone. Media shared by several examples are read and encoded once.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from jaxtyping import Float64, Int64
 from sensorium import media
 from sensorium.core.errors import ConfigError, MediaError
 from sensorium.core.types import Tokens
-from sensorium.data.loading.order import LoaderState, Order
+from sensorium.data.loading.epochs import Epochs
+from sensorium.data.loading.order import Order
 from sensorium.data.questions import questions_of
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
@@ -28,28 +28,28 @@ from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.processor import Prepared, batch_of, prepare, target_px
 from sensorium.models.prompts import WRITER_OF
 from sensorium.models.sequences import Lesson, Sequel, packed, padded
-from sensorium.training.generative.examples import COLUMNS, Exercise, exercises
+from sensorium.training.generative.examples import COLUMNS, Example, examples_of
 from sensorium.training.generative.recipe import TaskConfig
 
 _STREAM = 17
-"""Tells the draws made here apart from other random streams of the same seed."""
+"""Separates the draws made here from other random streams of the same seed."""
 _ROWS_AT_ONCE = 16
 _ROWS_FOR_TYPES = 200
-_PASSES = 100_003
+_MAX_PASSES = 100_003
 """More than the passes that a task makes over its rows in one epoch."""
 
 
 @dataclass(frozen=True)
-class Course:
+class TaskData:
     """One task with its rows.
 
     Attributes:
         config: The task.
         table: Its table.
         train: Rows that train.
-        test: Held-out rows, by what they are called.
-        tokens: By modality, what frozen encoders gave for each row of the table, (N, D).
-        codes: What each row's medium is in the codes of the writer's codec, (N, 1); None for texts.
+        test: Held-out rows, by name.
+        tokens: Cached outputs of frozen encoders by modality, (N, D) for each row of the table.
+        codes: Cached codec ids of each row's medium, (N, 1); None if the task writes text.
     """
 
     config: TaskConfig
@@ -59,206 +59,186 @@ class Course:
     tokens: Mapping[str, Ragged] = field(default_factory=dict)
     codes: Ragged | None = None
 
-    def read(self, rows: Sequence[int] | np.ndarray, *, words_only: bool = False) -> list[Sample]:
-        """Read what the task needs of some rows; words alone are read sooner."""
-        columns = [one for one in COLUMNS[self.config.task] if not words_only or one in ("texts", "meta")]
+    def read(self, rows: Sequence[int] | np.ndarray, *, text_only: bool = False) -> list[Sample]:
+        """Read the columns that the task needs; without media it is faster."""
+        columns = [one for one in COLUMNS[self.config.task] if not text_only or one in ("texts", "meta")]
         return self.table.rows(rows, columns=columns)
 
-    def exercises(self, sample: Sample) -> list[Exercise]:
-        """What a row lets a model practise."""
+    def examples(self, sample: Sample) -> list[Example]:
+        """The examples that a row holds."""
         config = self.config
-        found = exercises(sample, config.task, config.languages, config.source_language)
+        found = examples_of(sample, config.task, config.languages, config.source_language)
         return [one for one in found if not config.types or one.type in config.types]
 
     def check_types(self) -> None:
-        """Refuse types of questions that none of the first rows has.
+        """Refuse types of questions that do not occur in the first rows.
 
         Raises:
-            ConfigError: In one line, with the types that are there.
+            ConfigError: With the types that occur.
         """
-        wanted = set(self.config.types)
-        some = self.read(self.train[:_ROWS_FOR_TYPES], words_only=True) if wanted else []
+        asked = set(self.config.types)
+        some = self.read(self.train[:_ROWS_FOR_TYPES], text_only=True) if asked else []
         known = {one.type for sample in some for one in questions_of(sample)}
-        if wanted - known:
+        if asked - known:
             raise ConfigError(
                 f"task '{self.config.task}' over {self.config.table}: no question of type "
-                f"'{min(wanted - known)}' in {len(some)} rows; known: {', '.join(sorted(known)) or 'none'}"
+                f"'{min(asked - known)}' in {len(some)} rows; known: {', '.join(sorted(known)) or 'none'}"
             )
 
 
 @runtime_checkable
 class TransformsExamples(Protocol):
-    """An extension of a model that changes what is read and written in training."""
+    """A model extension that changes training examples."""
 
-    def example(self, exercise: Exercise, config: TaskConfig) -> Exercise:
-        """A training example of a task as the model reads and writes it.
+    def example(self, example: Example, config: TaskConfig) -> Example:
+        """A training example with the instruction and answer that the model trains on.
 
         Raises:
-            ConfigError: If the example lacks what the extension learns from.
+            ConfigError: If the example lacks something that the extension needs.
         """
 
 
 @dataclass
-class Teacher:
-    """Makes lessons of exercises, as a model reads them.
+class Collator:
+    """Makes batches of examples for a model.
 
     Attributes:
-        model: Whose encoders prepare media, whose writers turn texts into ids.
-        pack: Ids in a row of several sequences; 0: one in a row.
-        failures: Why rows could not be used.
+        model: Its encoders prepare media, its decoders tokenise texts.
+        pack: Ids in a packed row of several sequences; 0: one sequence a row.
+        failures: Rows that could not be used, by name, with the reason.
     """
 
     model: MultimodalLM
     pack: int = 0
     failures: dict[str, str] = field(default_factory=dict)
 
-    def lesson(
-        self, course: Course, rows: Sequence[int], asked: Sequence[Sequence[Exercise]]
-    ) -> tuple[Lesson | None, list[Exercise]]:
-        """One lesson of the exercises of some rows, and those of them that could be used; None if none."""
+    def batch(
+        self, data: TaskData, rows: Sequence[int], examples: Sequence[Sequence[Example]]
+    ) -> tuple[Lesson | None, list[Example]]:
+        """Collate the examples of some rows.
+
+        Returns:
+            The batch, or None if no example can be used; and the examples in it.
+        """
         ready: dict[tuple[int, int], Prepared] = {}
-        kept: list[tuple[int, Exercise]] = []
+        kept: list[tuple[int, Example]] = []
         answers: list[list[int]] = []
-        writer = self.model.decoder(WRITER_OF[course.config.task])
-        for row, one in ((row, one) for row, of_row in zip(rows, asked, strict=True) for one in of_row):
-            read = self._transformed(course, one)
-            answer = self._answer(course, row, read)
+        decoder = self.model.decoder(WRITER_OF[data.config.task])
+        for row, one in ((row, one) for row, of_row in zip(rows, examples, strict=True) for one in of_row):
+            changed = self._transformed(data, one)
+            answer = self._answer(data, row, changed)
             if answer is None:
                 continue
             try:
                 if (row, one.key) not in ready:
-                    ready[row, one.key] = self._prepared(course, row, one)
+                    ready[row, one.key] = self._prepared(data, row, one)
             except MediaError as error:
-                self.failures[f"{course.config.table} {row}"] = str(error)
+                self.failures[f"{row} ({data.table.ids[row]} in {data.config.table})"] = str(error)
                 continue
-            ids = writer.answer_ids(answer)
-            if len(ids) <= course.config.max_tokens:
-                kept.append((row, replace(one, instruction=read.instruction)))
+            ids = decoder.answer_ids(answer)
+            if len(ids) <= data.config.max_tokens:
+                kept.append((row, replace(one, instruction=changed.instruction)))
                 answers.append(ids)
         if not kept:
             return None, []
         own, instructions = [ready[row, one.key] for row, one in kept], [one.instruction for _, one in kept]
-        sequels = [
-            Sequel(writer.prompt_ids(text), ids, place)
+        sequences = [
+            Sequel(decoder.prompt_ids(text), ids, place)
             for place, (text, ids) in enumerate(zip(instructions, answers, strict=True))
         ]
-        writing = packed(sequels, self.pack) if self.pack else padded(sequels)
+        writing = packed(sequences, self.pack) if self.pack else padded(sequences)
         media_batch = batch_of(self.model, [row for row, _ in kept], own, instructions)
-        lesson = Lesson(media_batch, WRITER_OF[course.config.task], writing, course.config.task)
-        return lesson, [one for _, one in kept]
+        batch = Lesson(media_batch, WRITER_OF[data.config.task], writing, data.config.task)
+        return batch, [one for _, one in kept]
 
-    def _transformed(self, course: Course, exercise: Exercise) -> Exercise:
-        """An exercise as the model reads and writes it: after the transforms among its extensions."""
+    def _transformed(self, data: TaskData, example: Example) -> Example:
         for one in self.model.extensions.values():
             if isinstance(one, TransformsExamples):
-                exercise = one.example(exercise, course.config)
-        return exercise
+                example = one.example(example, data.config)
+        return example
 
-    def _answer(self, course: Course, row: int, exercise: Exercise) -> str | list[int] | None:
-        """A text, or the codes of a medium.
-
-        None where no codes were made: it is not the first clip, or could not be read.
-        """
-        if isinstance(exercise.answer, str):
-            return exercise.answer
-        if course.codes is None or exercise.key or not len(course.codes[row]):
+    def _answer(self, data: TaskData, row: int, example: Example) -> str | list[int] | None:
+        """A text, or codec ids; None without ids: a further clip of the row, or a damaged one."""
+        if isinstance(example.answer, str):
+            return example.answer
+        if data.codes is None or example.key or not len(data.codes[row]):
             return None
-        return [int(code) for code in course.codes[row][:, 0]]
+        return [int(code) for code in data.codes[row][:, 0]]
 
-    def _prepared(self, course: Course, row: int, exercise: Exercise) -> Prepared:
-        """Media of an exercise as the model's encoders take them; what it has no encoder for is left out."""
+    def _prepared(self, data: TaskData, row: int, example: Example) -> Prepared:
+        """Encoder inputs, or cached encoder outputs, of an example's media; others are left out."""
         ready: dict[str, np.ndarray | Tokens] = {}
-        for name, data in exercise.media.items():
-            known = course.tokens[name][row] if name in course.tokens and exercise.key == 0 else None
+        for name, encoded in example.media.items():
+            known = data.tokens[name][row] if name in data.tokens and example.key == 0 else None
             if known is not None and len(known):
                 mask = torch.ones(1, len(known), dtype=torch.bool)
                 ready[name] = Tokens(torch.from_numpy(known)[None], mask)
             elif name in self.model.sources:
-                opened = media.open(data, target_px=target_px(self.model, name))
+                opened = media.open(encoded, target_px=target_px(self.model, name))
                 ready |= prepare(self.model, {name: opened})
         return ready
 
 
-def _seconds(course: Course) -> Float64[np.ndarray, " n"] | None:
-    """How long the speech of each row is that trains, where the task is about speech."""
-    if course.config.task not in ("transcribe", "speak"):
+def mixed_batches(
+    tasks: Sequence[TaskData], collator: Collator, *, batch_size: int, seed: int
+) -> Epochs[Lesson]:
+    """Training batches of a mixture of tasks; an epoch has as many as one pass over the rows of all tasks.
+
+    Args:
+        tasks: The tasks.
+        collator: Makes batches.
+        batch_size: Rows in a batch, each with up to `per_row` examples.
+        seed: Names the order and the choice among examples.
+    """
+    orders = [Order(np.asarray(one.train, np.int64), batch_size, seed, sizes=_seconds(one)) for one in tasks]
+    weights = np.array([one.config.weight for one in tasks])
+    num_batches = sum(map(len, orders))
+
+    def draw(found: list[Example], most: int, walk: int, row: int) -> list[Example]:
+        if len(found) <= most:
+            return found
+        rng = np.random.default_rng([seed, _STREAM, walk, row])
+        return [found[place] for place in sorted(rng.permutation(len(found))[:most].tolist())]
+
+    def batch(number: int, epoch: int, num_before: int) -> Lesson | None:
+        """The next batch of a task after `num_before` others of it in this epoch."""
+        data, order = tasks[number], orders[number]
+        round_, place = divmod(num_before, len(order))
+        walk = epoch * _MAX_PASSES + round_
+        rows = order.permuted(walk)[place * batch_size : (place + 1) * batch_size]
+        examples = [
+            draw(data.examples(sample), data.config.per_row, walk, row)
+            for row, sample in zip(rows.tolist(), data.read(rows), strict=True)
+        ]
+        return collator.batch(data, rows.tolist(), examples)[0]
+
+    def batches(epoch: int, first: int) -> Iterator[Lesson | None]:
+        rng = np.random.default_rng([seed, _STREAM, epoch])
+        which = rng.choice(len(tasks), num_batches, p=weights / weights.sum())
+        for index in range(first, num_batches):
+            number = int(which[index])
+            yield batch(number, epoch, int((which[:index] == number).sum()))
+
+    return Epochs(num_batches, seed, batches)
+
+
+def _seconds(data: TaskData) -> Float64[np.ndarray, " n"] | None:
+    """Duration of the speech of each training row; None for tasks without speech."""
+    if data.config.task not in ("transcribe", "speak"):
         return None
-    seconds = np.array(course.table.column("duration_s"), np.float64)
-    found: Float64[np.ndarray, " n"] = np.nan_to_num(seconds)[course.train]
+    seconds = np.array(data.table.column("duration_s"), np.float64)
+    found: Float64[np.ndarray, " n"] = np.nan_to_num(seconds)[data.train]
     return found
 
 
-class Lessons:
-    """Batches of a mixture of tasks.
-
-    Args:
-        courses: The tasks.
-        teacher: Makes lessons.
-        batch_size: Rows in a batch, each with up to `per_row` exercises.
-        seed: Of order and of the choice among exercises.
-    """
-
-    def __init__(self, courses: Sequence[Course], teacher: Teacher, *, batch_size: int, seed: int) -> None:
-        self._courses = courses
-        self._teacher = teacher
-        self._orders = [
-            Order(np.asarray(one.train, np.int64), batch_size, seed, sizes=_seconds(one)) for one in courses
-        ]
-        weights = np.array([one.config.weight for one in courses])
-        self._shares = weights / weights.sum()
-        self._seed = seed
-        self._state = LoaderState(0, 0, seed)
-
-    def __len__(self) -> int:
-        """Batches in an epoch: as many as pass once over the rows of all tasks."""
-        return sum(map(len, self._orders))
-
-    def epoch(self, epoch: int, offset: int = 0) -> Iterator[Lesson]:
-        """Yield the lessons of an epoch from the one numbered `offset` on."""
-        which = np.random.default_rng([self._seed, _STREAM, epoch]).choice(
-            len(self._courses), len(self), p=self._shares
-        )
-        for index in range(offset, len(which)):
-            number = int(which[index])
-            seen = int((which[:index] == number).sum())
-            self._state = LoaderState(epoch, index + 1, self._seed)
-            lesson = self._lesson(number, epoch, seen)
-            if lesson is not None:
-                yield lesson
-
-    def state(self) -> LoaderState:
-        """The place after the last lesson that was given."""
-        if self._state.offset >= len(self):
-            return LoaderState(self._state.epoch + 1, 0, self._seed)
-        return self._state
-
-    def _lesson(self, number: int, epoch: int, seen: int) -> Lesson | None:
-        """The lesson that a task gives after `seen` others in this epoch."""
-        course, order = self._courses[number], self._orders[number]
-        round_, place = divmod(seen, len(order))
-        walk = epoch * _PASSES + round_
-        rows = order.permuted(walk)[place * order.batch_size : (place + 1) * order.batch_size]
-        asked = [
-            self._drawn(course.exercises(sample), course.config.per_row, walk, row)
-            for row, sample in zip(rows.tolist(), course.read(rows), strict=True)
-        ]
-        return self._teacher.lesson(course, rows.tolist(), asked)[0]
-
-    def _drawn(self, found: list[Exercise], most: int, walk: int, row: int) -> list[Exercise]:
-        if len(found) <= most:
-            return found
-        rng = np.random.default_rng([self._seed, _STREAM, walk, row])
-        return [found[place] for place in sorted(rng.permutation(len(found))[:most].tolist())]
-
-
-def whole_lessons(
-    model: MultimodalLM, course: Course, rows: Int64[np.ndarray, " n"]
-) -> Iterator[tuple[Lesson, Sequence[Exercise]]]:
-    """Lessons of all exercises of some rows, each with the exercises that are in it, in its order."""
-    teacher = Teacher(model)
+def all_batches(
+    model: MultimodalLM, data: TaskData, rows: Int64[np.ndarray, " n"]
+) -> Iterator[tuple[Lesson, Sequence[Example]]]:
+    """Batches of all examples of some rows, in order, each with its examples."""
+    collator = Collator(model)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         own = rows[start : start + _ROWS_AT_ONCE]
-        asked = [course.exercises(sample) for sample in course.read(own)]
-        lesson, kept = teacher.lesson(course, own.tolist(), asked)
-        if lesson is not None:
-            yield lesson.to(model.device), kept
+        examples = [data.examples(sample) for sample in data.read(own)]
+        batch, kept = collator.batch(data, own.tolist(), examples)
+        if batch is not None:
+            yield batch.to(model.device), kept

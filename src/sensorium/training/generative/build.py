@@ -1,8 +1,8 @@
-"""A multimodal language model as a run of it begins: what training texts and an earlier run give at first.
+"""Builds the multimodal language model of a recipe with its initial state.
 
-In: a recipe and its opened tasks. Out: the recipe's model with word pieces of the training texts, with the
-weights of the run that it starts from, and with what its extensions learn from the training data. Does not
-train.
+In: a recipe and its opened tasks. Out: the model, with a tokenizer trained on the training texts if it names
+none, the weights of the run that it starts from, and the state that its extensions learn from the training
+data.
 """
 
 from __future__ import annotations
@@ -24,77 +24,73 @@ from sensorium.data.table.sample import is_asked
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
 from sensorium.models.prompts import instruction
-from sensorium.training.generative.batches import Course
+from sensorium.training.generative.batches import TaskData
 from sensorium.training.generative.recipe import GenerativeRecipe
 
 _ROWS_FOR_WORDS = 4000
-"""Rows of each task whose texts the word pieces are learned from."""
+"""Rows of each task whose texts train the tokenizer."""
 
 
 def build_multimodal(
     recipe: GenerativeRecipe,
-    courses: Sequence[Course],
+    tasks: Sequence[TaskData],
     codecs: Mapping[str, Codec[Any]] | None = None,
 ) -> tuple[MultimodalLM, set[str]]:
-    """Build the recipe's model as it starts; word pieces that it lacks are learned from training texts.
+    """Build the recipe's model; if it names no tokenizer, one is trained on the training texts.
 
     Returns:
-        The model, and the names of what it took over from the run that the recipe starts from.
+        The model, and the names of the parameters that come from the run named in `start`.
     """
-    first = open_first(recipe.start) if recipe.start else None
-    config = with_word_pieces(recipe.model, courses, recipe.data.vocab_size, first)
+    start = open_start(recipe.start) if recipe.start else None
+    config = with_tokenizer(recipe.model, tasks, recipe.data.vocab_size, start)
     for name, codec in ({} if codecs is None else codecs).items():
         known = {"num_codes": codec.vocab_size, "num_places": _num_places(codec)}
-        writer = config.decoders[name].model_copy(update=known)  # type: ignore[index]
-        config = config.model_copy(update={"decoders": {**config.decoders, name: writer}})
+        decoder = config.decoders[name].model_copy(update=known)  # type: ignore[index]
+        config = config.model_copy(update={"decoders": {**config.decoders, name: decoder}})
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         model = MultimodalLM(config)
-    read_as_written(model)
-    return model, set() if first is None else take_over(model, first.tensors)
+    copy_decoder_embedding(model)
+    return model, set() if start is None else load_matching(model, start.tensors)
 
 
 def _num_places(codec: Codec[Any]) -> int:
-    """Places of a writer of this codec's ids, the start's among them; 0 where their number is not known."""
+    """Positions of a decoder of this codec's ids, with that of the start; 0 if their number varies."""
     return 1 + round(codec.rate) if codec.modality == "image" and codec.rate else 0
 
 
 @torch.no_grad()
-def read_as_written(model: MultimodalLM) -> None:
-    """Let pieces that a text encoder reads start in the directions of those that the writer writes.
+def copy_decoder_embedding(model: MultimodalLM) -> None:
+    """Initialise the text encoder's embedding by the decoder's, rescaled, if they share tokenizer and width.
 
-    Only where both know the same pieces, in one width. To write what was read is then one map for all pieces,
-    and not something to be learned of each.
+    Copying input words to the output is then one linear map for all words.
     """
     if "text" not in model.sources or "text" not in model.decoders:
         return
-    read = getattr(model.sources["text"], "embedding", None)
-    written = getattr(model.decoder("text").model, "embedding", None)
-    known = model.config.sources["text"].options.get("tokenizer_json")
-    if not isinstance(read, nn.Embedding) or not isinstance(written, nn.Embedding):
+    source = getattr(model.sources["text"], "embedding", None)
+    target = getattr(model.decoder("text").model, "embedding", None)
+    tokenizer = model.config.sources["text"].options.get("tokenizer_json")
+    if not isinstance(source, nn.Embedding) or not isinstance(target, nn.Embedding):
         return
-    same = known == model.config.decoders["text"].tokenizer_json
-    if same and read.weight.shape == written.weight.shape:
-        read.weight.copy_(written.weight * (read.weight.std() / written.weight.std()))
+    same = tokenizer == model.config.decoders["text"].tokenizer_json
+    if same and source.weight.shape == target.weight.shape:
+        source.weight.copy_(target.weight * (source.weight.std() / target.weight.std()))
 
 
-def with_word_pieces(
-    config: MultimodalLMConfig, courses: Sequence[Course], vocab_size: int, first: First | None = None
+def with_tokenizer(
+    config: MultimodalLMConfig, tasks: Sequence[TaskData], vocab_size: int, start: Start | None = None
 ) -> MultimodalLMConfig:
-    """Give text encoders and writers without a tokenizer one that is learned from the training texts.
-
-    A run that starts from another takes over the other's.
-    """
+    """Give text encoder and decoder a tokenizer if they have none: the starting run's, or a new one."""
     values = config.model_dump()
-    text, writer = values["sources"].get("text"), values["decoders"].get("text")
+    text, decoder = values["sources"].get("text"), values["decoders"].get("text")
     needs_encoder = text is not None and text["encoder"].startswith("text-")
     lacking = [text["options"]] if needs_encoder and "tokenizer_json" not in text["options"] else []
-    if writer is not None and not writer["tokenizer_json"] and not writer.get("pretrained"):
-        lacking.append(writer)
+    if decoder is not None and not decoder["tokenizer_json"] and not decoder.get("pretrained"):
+        lacking.append(decoder)
     if not lacking:
         return config
-    known = "" if first is None else first.tokenizer_json
-    tokenizer = known or train_bpe(_texts(courses), vocab_size)
+    known = "" if start is None else start.tokenizer_json
+    tokenizer = known or train_bpe(_texts(tasks), vocab_size)
     for one in lacking:
         one["tokenizer_json"] = tokenizer
     return MultimodalLMConfig.model_validate(values)
@@ -104,51 +100,51 @@ def with_word_pieces(
 class Learns(Protocol):
     """An extension that learns from training data before the run begins."""
 
-    def learn(self, courses: Sequence[Course], progress: Progress) -> None:
-        """Learn from the training rows of tasks, which hold the tokens of frozen encoders.
+    def learn(self, tasks: Sequence[TaskData], progress: Progress) -> None:
+        """Learn from the training rows of tasks, which have the cached outputs of frozen encoders.
 
         Raises:
             ConfigError: If there is nothing to learn from.
         """
 
 
-def learn_extensions(model: MultimodalLM, courses: Sequence[Course], progress: Progress = quiet) -> None:
-    """Let the extensions of a model learn, and keep what they learned in its configuration."""
+def learn_extensions(model: MultimodalLM, tasks: Sequence[TaskData], progress: Progress = quiet) -> None:
+    """Let the extensions of a model learn, and store their state in its configuration."""
     for one in model.extensions.values():
         if isinstance(one, Learns):
-            one.learn(courses, progress)
+            one.learn(tasks, progress)
     model.keep_extensions()
 
 
 @dataclass(frozen=True)
-class First:
-    """What a run takes over from another.
+class Start:
+    """Initial state from another run.
 
     Attributes:
-        tensors: Under the names of a multimodal model.
-        tokenizer_json: Its word pieces; "" if it has none of its own.
+        tensors: By parameter name of a multimodal model.
+        tokenizer_json: Its tokenizer; "" if it has none of its own.
     """
 
     tensors: Mapping[str, Tensor]
     tokenizer_json: str
 
 
-STARTS: Registry[First] = Registry("start")
-"""What gives the start of a run, by the class of the model that it starts from."""
+STARTS: Registry[Start] = Registry("start")
+"""Builders of the initial state, by the class of the model in `start`."""
 
 
 @STARTS.register("MultimodalLM")
-def _from_multimodal(model: MultimodalLM) -> First:
-    encoder, writer = model.config.sources.get("text"), model.config.decoders.get("text")
+def _from_multimodal(model: MultimodalLM) -> Start:
+    encoder, decoder = model.config.sources.get("text"), model.config.decoders.get("text")
     found = "" if encoder is None else str(encoder.options.get("tokenizer_json", ""))
-    return First(model.state_dict(), found or ("" if writer is None else writer.tokenizer_json))
+    return Start(model.state_dict(), found or ("" if decoder is None else decoder.tokenizer_json))
 
 
-def open_first(folder: str) -> First:
-    """Open the run to start from.
+def open_start(folder: str) -> Start:
+    """Load the run to start from.
 
     Raises:
-        CheckpointError: If nothing installed starts from a model of its kind.
+        CheckpointError: If no builder takes its class of model.
     """
     model: nn.Module = load(Path(folder).expanduser())
     kind = type(model).__name__
@@ -158,11 +154,11 @@ def open_first(folder: str) -> First:
 
 
 @torch.no_grad()
-def take_over(model: nn.Module, given: Mapping[str, Tensor]) -> set[str]:
-    """Copy what has the same name and shape; the names of what has.
+def load_matching(model: nn.Module, given: Mapping[str, Tensor]) -> set[str]:
+    """Copy the tensors with a known name and the same shape; returns their names.
 
     Raises:
-        ConfigError: If nothing has.
+        ConfigError: If there are none.
     """
     state = model.state_dict()
     same = {name for name, tensor in given.items() if name in state and state[name].shape == tensor.shape}
@@ -173,13 +169,13 @@ def take_over(model: nn.Module, given: Mapping[str, Tensor]) -> set[str]:
     return same
 
 
-def _texts(courses: Sequence[Course]) -> Iterator[str]:
-    for course in courses:
-        for sample in course.read(course.train[:_ROWS_FOR_WORDS], words_only=True):
-            asked = [course.config.source_language, *course.config.languages]
+def _texts(tasks: Sequence[TaskData]) -> Iterator[str]:
+    for data in tasks:
+        for sample in data.read(data.train[:_ROWS_FOR_WORDS], text_only=True):
+            asked = [data.config.source_language, *data.config.languages]
             taken = [one for one in sample.texts if is_asked(one.language, "text", asked)]
-            for caption in taken if course.config.languages else sample.texts:
-                yield instruction(course.config.task, caption.text, caption.language or "en")
+            for caption in taken if data.config.languages else sample.texts:
+                yield instruction(data.config.task, caption.text, caption.language or "en")
                 yield caption.text
             for one in questions_of(sample):
                 yield from (one.question, one.answer)

@@ -1,8 +1,6 @@
-"""What a row of a media table lets a model practise: instructions with their answers.
+"""Training examples of a media table's row: instruction, media and answer.
 
-In: a row, a task and languages. Out: exercises, each an instruction, an answer (a text, or a medium that a
-codec turns into codes), the media that come with it, and a type by which scores are told apart. Does not know
-models or batches.
+In: a row, a task and languages. Out: examples. An answer is a text, or a medium that a codec turns into ids.
 """
 
 from __future__ import annotations
@@ -28,21 +26,21 @@ COLUMNS: Mapping[Task, tuple[str, ...]] = {
     "draw": ("image", "texts"),
     "speak": ("speech", "texts", "meta"),
 }
-"""What each task reads of a row."""
+"""Columns that each task reads."""
 MEDIA = ("image", "audio", "video")
 
 
 @dataclass(frozen=True)
-class Exercise:
-    """One thing to practise.
+class Example:
+    """One training example.
 
     Attributes:
-        instruction: What is asked, by the task's template.
-        answer: What is to be written, a text or an encoded medium.
-        media: Encoded media that come with it, by modality.
-        type: Type of a question, language of a translation; "" where there is one kind only.
-        sounds: Of what is said (`data.espeak.sounds`); "" where they are not known.
-        key: Which of the row's clips it is about; exercises of one row and key share their media.
+        instruction: By the task's template.
+        answer: Target: a text or an encoded medium.
+        media: Encoded input media, by modality.
+        type: Type of a question, language of a translation; "" if the task has one kind only.
+        sounds: Phonemes of the speech (`data.collections.espeak.sounds`); "" if unknown.
+        key: Number of the row's clip; examples of one row and key share their media.
     """
 
     instruction: str
@@ -53,60 +51,60 @@ class Exercise:
     sounds: str = ""
 
 
-def exercises(sample: Sample, task: Task, languages: Sequence[str], source: str = "en") -> list[Exercise]:
-    """All that a row has for a task; empty where it has nothing.
+def examples_of(sample: Sample, task: Task, languages: Sequence[str], source: str = "en") -> list[Example]:
+    """All examples of a row for a task.
 
     Args:
         sample: The row.
-        task: What is practised.
-        languages: Of answers, or of instructions where the answer is no text; empty: all.
+        task: The task.
+        languages: Languages of answers, or of instructions if the answer is a medium; empty: all.
         source: Language to translate from.
     """
     return list(_MAKERS[task](sample, languages, source))
 
 
-def _ask(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Exercise]:
+def _ask(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Example]:
     media = _media(sample)
     for one in questions_of(sample):
-        yield Exercise(instruction("ask", one.question), one.answer, media, one.type)
+        yield Example(instruction("ask", one.question), one.answer, media, one.type)
 
 
-def _caption(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Exercise]:
+def _caption(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Example]:
     media = _media(sample)
     for text in _texts(sample, languages) if media else ():
-        yield Exercise(instruction("caption"), text, media)
+        yield Example(instruction("caption"), text, media)
 
 
-def _transcribe(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Exercise]:
+def _transcribe(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Example]:
     for number, (text, data) in enumerate(_spoken(sample, languages)):
-        yield Exercise(instruction("transcribe"), text, {"audio": data}, key=number, sounds=_sounds(sample))
+        yield Example(instruction("transcribe"), text, {"audio": data}, key=number, sounds=_sounds(sample))
 
 
-def _speak(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Exercise]:
+def _speak(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Example]:
     for number, (text, data) in enumerate(_spoken(sample, languages)):
-        yield Exercise(instruction("speak", text), data, {}, key=number, sounds=_sounds(sample))
+        yield Example(instruction("speak", text), data, {}, key=number, sounds=_sounds(sample))
 
 
-def _text(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Exercise]:
+def _text(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Example]:
     for one in questions_of(sample):
-        yield Exercise(instruction("text", one.question), one.answer, {}, one.type)
+        yield Example(instruction("text", one.question), one.answer, {}, one.type)
 
 
-def _translate(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Exercise]:
+def _translate(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Example]:
     given = [one.text for one in sample.texts if one.language == source and one.text.strip()]
     for one in sample.texts:
         if one.language != source and one.text.strip() and is_asked(one.language, "text", languages):
             for text in given[:1]:
-                yield Exercise(instruction("translate", text, one.language), one.text, {}, one.language)
+                yield Example(instruction("translate", text, one.language), one.text, {}, one.language)
 
 
-def _draw(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Exercise]:
+def _draw(sample: Sample, languages: Sequence[str], source: str) -> Iterator[Example]:
     for text in _texts(sample, languages) if sample.image else ():
         assert sample.image is not None
-        yield Exercise(instruction("draw", text), sample.image, {})
+        yield Example(instruction("draw", text), sample.image, {})
 
 
-_MAKERS: Mapping[Task, Callable[[Sample, Sequence[str], str], Iterator[Exercise]]] = {
+_MAKERS: Mapping[Task, Callable[[Sample, Sequence[str], str], Iterator[Example]]] = {
     "ask": _ask,
     "caption": _caption,
     "transcribe": _transcribe,
@@ -118,10 +116,10 @@ _MAKERS: Mapping[Task, Callable[[Sample, Sequence[str], str], Iterator[Exercise]
 
 
 def rows_for(task: Task, table: Table) -> Int64[np.ndarray, " n"]:
-    """Rows that hold what a task needs.
+    """Rows with the fields that a task needs.
 
     Raises:
-        ConfigError: If the table has no field for it.
+        ConfigError: If the table has none of these fields.
     """
     asked = {
         "ask": MEDIA,
@@ -138,7 +136,7 @@ def rows_for(task: Task, table: Table) -> Int64[np.ndarray, " n"]:
 
 
 def media_of(task: Task) -> tuple[str, ...]:
-    """Modalities that come with a task's exercises."""
+    """Modalities of a task's input media."""
     return {"ask": MEDIA, "caption": MEDIA, "transcribe": ("audio",)}.get(task, ())
 
 
@@ -158,7 +156,7 @@ def _texts(sample: Sample, languages: Sequence[str]) -> list[str]:
 
 
 def _spoken(sample: Sample, languages: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """What is said in each clip: the row's text in the clip's language."""
+    """Each clip with the row's text in the clip's language."""
     texts = {one.language: one.text for one in reversed(sample.texts)}
     for clip in sample.speech:
         if clip.language in texts and is_asked(clip.language, "speech", languages):

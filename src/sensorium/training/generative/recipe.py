@@ -1,7 +1,7 @@
-"""What a multimodal language model minimises, and the recipe of such a run.
+"""Loss and recipe of multimodal language models.
 
-A recipe mixes tasks, each over a media table and with a weight. The loss is that of the next id at the places
-of the answer, whatever is written: word pieces or codes.
+A recipe mixes tasks, each over a media table and with a weight. The loss is cross-entropy of the next id over
+the answer, whether the ids are of text or of a codec.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from sensorium.models.extensions import Options, find
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig, Written
 from sensorium.models.prompts import WRITER_OF, Task
 from sensorium.models.sequences import Lesson
-from sensorium.training.embedding.criterion import Objective
-from sensorium.training.recipe import HeldOut, TrainConfig
+from sensorium.training.criterion import Objective
+from sensorium.training.recipe import HeldOut, Test, TrainConfig
 
 LETTERS = 260
-"""Word pieces where each is a letter (a byte), with those that mark start and end."""
+"""Size of a byte-level vocabulary, with the special ids."""
 
 
 @runtime_checkable
 class ChecksRecipe(Protocol):
-    """A builder of extensions that refuses recipes."""
+    """A builder of extensions that checks recipes."""
 
     def check_recipe(self, options: Options, recipe: GenerativeRecipe) -> None:
         """Raise a `ValueError` if the extension does not fit the recipe's tasks."""
@@ -38,22 +38,22 @@ class TaskConfig(Config):
     """One task of a mixture.
 
     Attributes:
-        task: What is practised: ask, caption, transcribe, text, translate, draw or speak.
-        table: Name of a packaged table, or a path.
-        weight: Share of the batches, relative to the others'.
-        test: Sources held out, each measured for itself, or a share of the groups.
-        languages: Of answers; of texts and clips where the answer is none; empty: all.
-        source_language: What translations are from.
-        types: Of questions; empty: all. What is learned last can be practised more.
-        extensions: Those of the model that learn from this task.
-        per_row: Most exercises of a row in a batch, drawn anew in each epoch; they share its media.
-        max_tokens: Longest answer in ids; exercises beyond it are left out.
+        task: ask, caption, transcribe, text, translate, draw or speak.
+        table: Name of a collection, or a path.
+        weight: Share of the batches, relative to the other tasks.
+        test: Held-out sources, each measured separately, or a share of the groups.
+        languages: Languages of answers, or of texts and clips if the answer is a medium; empty: all.
+        source_language: Source language of translations.
+        types: Types of questions; empty: all.
+        extensions: Extensions of the model that learn from this task.
+        per_row: Most examples of a row in a batch, drawn anew in each epoch; they share its media.
+        max_tokens: Longest answer in ids; longer examples are left out.
     """
 
     task: Task
     table: str
     weight: float = Field(default=1.0, gt=0)
-    test: float | HeldOut = 0.1
+    test: Test = 0.1
     languages: list[str] = Field(default_factory=lambda: ["en"])
     source_language: str = "en"
     types: list[str] = Field(default_factory=list)
@@ -69,7 +69,7 @@ class TaskConfig(Config):
 
     @property
     def held_out(self) -> float | frozenset[str]:
-        """What `test` names, however it is spelt: a share, or the set of sources."""
+        """`test` in a form that compares equal: a share, or the set of sources."""
         return frozenset(self.test.sources) if isinstance(self.test, HeldOut) else self.test
 
 
@@ -77,12 +77,12 @@ class GenerativeData(Config):
     """Which rows.
 
     Attributes:
-        tasks: What is mixed.
-        vocab_size: Of the word pieces trained on training texts, for encoders and writers that have none.
-        max_measured: Held-out rows of each source measured in the middle of training.
-        max_written: Of these, rows whose captions, transcripts or translations are written in full and
-            compared.
-        pack: Ids in a row of several sequences; 0: one sequence in a row. It pays where lengths differ much.
+        tasks: The mixture.
+        vocab_size: Size of the vocabulary trained on the training texts if the model names no tokenizer.
+        max_measured: Held-out rows of each source that are measured during training.
+        max_written: Rows of these whose captions, transcripts or translations are generated and measured.
+        pack: Ids in a packed row of several sequences; 0: one sequence a row. Packing pays if lengths differ
+            much.
     """
 
     tasks: list[TaskConfig] = Field(min_length=1)
@@ -93,7 +93,7 @@ class GenerativeData(Config):
 
     @model_validator(mode="after")
     def _hold_out_the_same(self) -> GenerativeData:
-        """A row that one task holds out must not be trained on by another."""
+        """No task may train on rows that another holds out."""
         first: dict[str, TaskConfig] = {}
         for one in self.tasks:
             known = first.setdefault(normpath(one.table), one)
@@ -163,7 +163,7 @@ class GenerativeRecipe(Config):
 
 @dataclass(frozen=True)
 class NextId:
-    """The criterion of multimodal language models.
+    """Cross-entropy of the next id.
 
     Attributes:
         smoothing: Label smoothing.
@@ -172,13 +172,13 @@ class NextId:
     smoothing: float = 0.0
 
     def __call__(self, model: MultimodalLM, outputs: Written, batch: Lesson) -> Objective:
-        """Compute the mean loss of the ids to be written."""
+        """Compute the mean loss of the target ids."""
         matrix = model.decoder(batch.decoder).model.output_matrix
         loss = next_id_loss(outputs.hidden, matrix, outputs.targets, smoothing=self.smoothing)
         return Objective(loss, {batch.task or batch.decoder: loss})
 
-    def figures(self, model: MultimodalLM) -> Mapping[str, float]:
-        """How far the gates to the memory are open, on average."""
+    def log_values(self, model: MultimodalLM) -> Mapping[str, float]:
+        """Mean opening of the gates of cross-attention."""
         gates = [
             gate.detach().tanh().abs().mean()
             for name, gate in model.named_parameters()
@@ -186,7 +186,7 @@ class NextId:
         ]
         return {"gates": float(sum(float(gate) for gate in gates) / len(gates))} if gates else {}
 
-    def broken(self, outputs: Written, batch: Lesson) -> list[int]:
+    def bad_rows(self, outputs: Written, batch: Lesson) -> list[int]:
         """Rows with a hidden vector that is not finite."""
         wrong = ~outputs.hidden.detach().isfinite().all(dim=1)
         return sorted({int(row) for row in outputs.rows[wrong]})

@@ -1,89 +1,74 @@
-"""Train a multimodal language model from a recipe: tables in, a run's folder with a measured model out.
-
-Composes `training` with `evals`, as `tasks.train` does for joint embeddings; the loop is the same.
-"""
+"""Training of multimodal language models: from a recipe to model, batches, criterion, evaluation and card."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sensorium import __version__
 from sensorium.codecs import Codec
-from sensorium.core.config import to_toml
-from sensorium.core.errors import CheckpointError, ConfigError, TrainingError
-from sensorium.core.files import write_atomic
+from sensorium.core.errors import CheckpointError
 from sensorium.core.runtime import Progress, quiet
-from sensorium.data.loading.split import split
+from sensorium.data.collections import open_table
 from sensorium.data.table.vectors import Ragged
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
 from sensorium.models.prompts import WRITER_OF
-from sensorium.training.embedding.corpus import open_table
-from sensorium.training.generative.batches import Course, Lessons, Teacher
+from sensorium.models.prompts import Task as TaskName
+from sensorium.training.card import Card, figure_list
+from sensorium.training.generative.batches import Collator, TaskData, mixed_batches
 from sensorium.training.generative.build import build_multimodal, learn_extensions
 from sensorium.training.generative.evaluate import evaluate
 from sensorium.training.generative.examples import media_of, rows_for
 from sensorium.training.generative.recipe import GenerativeRecipe, NextId, TaskConfig
-from sensorium.training.loop import Evaluation, Job, Outcome, fit
-from sensorium.training.recipe import HeldOut
 from sensorium.training.generative.token_cache import cached_codes, cached_tokens
-from sensorium.training.state import STATE
+from sensorium.training.task import Evaluation, Task
+from sensorium.training.validation import check_rows, divide
+
+_COMMANDS: Mapping[TaskName, str] = {
+    "ask": 'ask IMAGE "a question"',
+    "caption": "caption IMAGE",
+    "transcribe": "transcribe AUDIO",
+    "text": 'ask "a question"',
+    "translate": 'translate "a text" --to CODE',
+    "draw": 'draw "a text" -o out.png',
+    "speak": 'speak "a text" -o out.wav',
+}
+"""Command that uses a model for each task."""
 
 
-def train_generative(
-    recipe: GenerativeRecipe, folder: Path, *, resume: bool = False, progress: Progress = quiet
-) -> tuple[Outcome, int]:
-    """Train a multimodal language model.
-
-    Returns:
-        How the run ended, and how many rows could not be used.
+def prepare_generative(recipe: GenerativeRecipe, progress: Progress = quiet) -> Task:
+    """Prepare the training of a multimodal language model.
 
     Raises:
         ConfigError: If a table does not hold what its task needs.
         TrainingError: If nothing trains or nothing is held out.
     """
-    courses = [open_course(one, recipe.seed, progress) for one in recipe.data.tasks]
+    tasks = [open_task(one, recipe.seed, progress) for one in recipe.data.tasks]
     codecs = open_codecs(recipe.model)
-    model, brought = build_multimodal(recipe, courses, codecs)
-    teacher = Teacher(model, recipe.data.pack)
-    courses = [fill_shelves(one, model, codecs, teacher.failures, progress) for one in courses]
-    learn_extensions(model, courses, progress)
-    if not (folder / STATE).exists():
-        write_atomic(folder / "recipe.toml", to_toml(recipe.model_dump(mode="json", exclude_none=True)))
-    tables = {f"{n}.{one.config.table}": _digest(one) for n, one in enumerate(courses)}
-    job = Job(
+    model, pretrained = build_multimodal(recipe, tasks, codecs)
+    collator, data = Collator(model, recipe.data.pack), recipe.data
+    tasks = [with_caches(one, model, codecs, collator.failures, progress) for one in tasks]
+    learn_extensions(model, tasks, progress)
+    return Task(
+        recipe=recipe,
         model=model,
-        batches=Lessons(courses, teacher, batch_size=recipe.train.batch_size, seed=recipe.seed),
-        loss=NextId(recipe.smoothing),
-        train=recipe.train,
-        seed=recipe.seed,
-        folder=folder,
-        identity={**recipe.model_dump(mode="json"), "tables": tables},
-        evaluate=lambda trained: evaluate(
-            trained, courses, recipe.data.max_measured, recipe.data.max_written
-        ),
-        card=lambda found, step: card(recipe, model, courses, found, step),
-        progress=progress,
-        brought=brought,
+        batches=mixed_batches(tasks, collator, batch_size=recipe.train.batch_size, seed=recipe.seed),
+        criterion=NextId(recipe.smoothing),
+        data={"tables": {f"{n}.{one.config.table}": _digest(one) for n, one in enumerate(tasks)}},
+        evaluate=lambda trained: evaluate(trained, tasks, data.max_measured, data.max_written),
+        describe=lambda evaluation: describe(recipe, model, tasks, evaluation),
+        failures=lambda: collator.failures,
+        pretrained=pretrained,
+        next_step=f"sensorium {_COMMANDS[data.tasks[0].task]} --model {{run}}",
     )
-    outcome = fit(job, resume=resume)
-    if teacher.failures:
-        lines = ({"row": row, "stage": "train", "reason": why} for row, why in teacher.failures.items())
-        write_atomic(
-            folder / "errors.jsonl", "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in lines)
-        )
-    return outcome, len(teacher.failures)
 
 
-def open_course(config: TaskConfig, seed: int, progress: Progress = quiet) -> Course:
+def open_task(config: TaskConfig, seed: int, progress: Progress = quiet) -> TaskData:
     """Open a task's table and divide its rows.
 
     Raises:
@@ -91,56 +76,49 @@ def open_course(config: TaskConfig, seed: int, progress: Progress = quiet) -> Co
         TrainingError: If nothing trains, or nothing is held out.
     """
     table = open_table(config.table, progress)
-    if isinstance(config.test, HeldOut):
-        sources = np.array(table.column("source"))
-        unknown = set(config.test.sources) - set(sources.tolist())
-        if unknown:
-            known = ", ".join(sorted(set(sources.tolist())))
-            raise ConfigError(f"data.test.source: no row has source '{min(unknown)}'; known: {known}")
-        train = np.flatnonzero(~np.isin(sources, config.test.sources))
-        test = {name: np.flatnonzero(sources == name) for name in config.test.sources}
-    else:
-        parts = split(table.groups, test=config.test, seed=seed)
-        train, test = parts["train"], {"held out": parts["test"]}
-    useful = rows_for(config.task, table)
-    held_out = {name: np.intersect1d(rows, useful) for name, rows in test.items()}
-    kept = Course(config, table, np.intersect1d(train, useful), held_out)
-    if len(kept.train) == 0 or not all(len(rows) for rows in kept.test.values()):
-        counts = ", ".join(f"{name} {len(rows)}" for name, rows in kept.test.items())
-        raise TrainingError(
-            f"task '{config.task}' over {config.table}: {len(kept.train)} rows train, held out: {counts}; "
-            "each needs some"
-        )
-    kept.check_types()
-    return kept
+    train, test = divide(table, config.test, seed)
+    usable = rows_for(config.task, table)
+    held_out = {name: np.intersect1d(rows, usable) for name, rows in test.items()}
+    data = TaskData(config, table, np.intersect1d(train, usable), held_out)
+    check_rows(f"task '{config.task}' over {config.table}", data.train, data.test)
+    data.check_types()
+    return data
 
 
 def open_codecs(config: MultimodalLMConfig) -> dict[str, Codec[Any]]:
-    """The codecs that writers of images and sound name, by kind of output.
+    """Load the codecs that image and audio decoders name, by modality.
 
     Raises:
-        NotFoundError: If one is not there; `sensorium train codec-image` makes it.
-        CheckpointError: If it is no codec of that kind.
+        NotFoundError: If one does not exist; `sensorium train codec-image` makes it.
+        CheckpointError: If it is not a codec of that modality.
     """
     found: dict[str, Codec[Any]] = {}
-    for name, writer in config.decoders.items():
-        if writer.codec:
-            codec = load(Path(writer.codec).expanduser())
+    for name, decoder in config.decoders.items():
+        if decoder.codec:
+            codec = load(Path(decoder.codec).expanduser())
             if not isinstance(codec, Codec) or codec.modality != name:
-                raise CheckpointError(f"{writer.codec} holds no codec of {name}; train one: codec-{name}")
+                raise CheckpointError(f"{decoder.codec} holds no codec of {name}; train one: codec-{name}")
             found[name] = codec
     return found
 
 
-def fill_shelves(
-    course: Course,
+def with_caches(
+    data: TaskData,
     model: MultimodalLM,
     codecs: Mapping[str, Codec[Any]],
     failures: dict[str, str],
     progress: Progress = quiet,
-) -> Course:
-    """Compute what frozen encoders and codecs give for the rows of a course, or read it where it is known."""
-    config, table = course.config, course.table
+) -> TaskData:
+    """Add the outputs of frozen encoders and the codec ids of a task's rows, cached in the table.
+
+    Args:
+        data: The task.
+        model: Has the encoders.
+        codecs: By modality.
+        failures: Filled with the rows that cannot be read, and the reason.
+        progress: Told of the rows.
+    """
+    config, table = data.config, data.table
     tokens: dict[str, Ragged] = {}
     codes: Ragged | None = None
     failed: list[tuple[int, str]] = []
@@ -156,52 +134,35 @@ def fill_shelves(
         field, codec = "image" if config.task == "draw" else "speech", codecs[WRITER_OF[config.task]]
         codes, missed = cached_codes(table, field, codec, config.languages, progress)
         failed += missed
-    failures |= {f"{config.table} {row}": reason for row, reason in failed}
-    return replace(course, tokens=tokens, codes=codes)
+    failures |= {f"{row} ({table.ids[row]} in {config.table})": reason for row, reason in failed}
+    return replace(data, tokens=tokens, codes=codes)
 
 
-def _digest(course: Course) -> str:
-    return hashlib.sha256("".join(course.table.ids).encode()).hexdigest()[:16]
+def _digest(data: TaskData) -> str:
+    return hashlib.sha256("".join(data.table.ids).encode()).hexdigest()[:16]
 
 
-def card(
+def describe(
     recipe: GenerativeRecipe,
     model: MultimodalLM,
-    courses: Sequence[Course],
-    found: Evaluation | None,
-    step: int,
-) -> str:
-    """The card of a trained model, in Markdown."""
+    tasks: Sequence[TaskData],
+    evaluation: Evaluation | None,
+) -> Card:
+    """Texts of the card."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    ways = f"{', '.join(model.sources)} in; {', '.join(model.decoders)} out"
-    parts = [f"# Multimodal language model: {ways}", ""]
-    parts += [
-        f"Made by sensorium {__version__}, {datetime.now(UTC):%Y-%m-%d}; {trained:,} numbers trained.",
-        "",
-        "## Data",
-        "",
-    ]
-    for one in courses:
+    lines = []
+    for one in tasks:
         licence = one.table.info.get("licence") or "licence not recorded"
         held_out = ", ".join(f"{name} ({len(rows):,})" for name, rows in one.test.items())
-        parts.append(
-            f"- {one.config.task} over {one.config.table}: {len(one.train):,} rows trained ({licence}); "
+        lines.append(
+            f"{one.config.task} over {one.config.table}: {len(one.train):,} rows trained ({licence}); "
             f"held out: {held_out}."
         )
-    parts += ["", "## Recipe", "", "```toml"]
-    parts += [to_toml(recipe.model_dump(mode="json", exclude_none=True)).strip(), "```", ""]
-    parts += [f"## Figures on at most {recipe.data.max_measured} rows of each, step {step}", ""]
-    for name, figures in ({} if found is None else found.metrics).items():
-        shown = ", ".join(
-            f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in figures.items()
-        )
-        parts.append(f"- {name}: {shown}.")
-    parts += [
-        "",
-        "## Limits",
-        "",
-        "- It knows the words, the pictures and the sounds of its tables, and no others.",
-        "",
-    ]
-    return "\n".join(parts)
+    return Card(
+        title=f"Multimodal language model: {', '.join(model.sources)} in; {', '.join(model.decoders)} out",
+        summary=f"{trained:,} trained parameters",
+        data=lines,
+        measured_on=f"at most {recipe.data.max_measured} rows of each",
+        figures=figure_list({} if evaluation is None else evaluation.metrics),
+        limits=["It knows the words, the pictures and the sounds of its tables, and no others."],
+    )

@@ -1,8 +1,7 @@
-"""Answers written in full, and how they are measured: captions, transcripts and translations.
+"""Metrics of generated captions, transcripts and translations, beside a baseline without a model.
 
-In: a model and held-out rows. Out: what greedy decoding writes for each, and the measure of the task beside
-that of a baseline that needs no model: for a translation, the text itself and what plug-ins make of it; for a
-caption, the commonest one. Measures: `evals.captioning`, `evals.speech`, `evals.translation`.
+Answers are generated greedily. Captions: CIDEr-D, beside the commonest training caption. Transcripts: WER and
+CER. Translations: chrF, beside the source text and the baselines of plug-ins.
 """
 
 from __future__ import annotations
@@ -20,72 +19,72 @@ from sensorium.evals.translation import evaluate_translations
 from sensorium.generation.multimodal import engine_of, requests, text_decoder_of
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.prompts import to_translate
-from sensorium.training.generative.batches import Course, whole_lessons
-from sensorium.training.generative.examples import Exercise
+from sensorium.training.generative.batches import TaskData, all_batches
+from sensorium.training.generative.examples import Example
 
 _ROWS_READ = 4000
-"""Training rows that baselines learn from."""
+"""Training rows of the baselines."""
 BASELINES: Registry[Callable[[str], str]] = Registry("translation_baseline")
-"""Translators that learn from pairs of a text and its translation; a figure is named after each."""
+"""Baseline translators, built from pairs of a text and its translation; each has a figure of its name."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was written for an exercise.
+    """A generated answer.
 
     Attributes:
-        row: Of the table.
-        exercise: What was asked.
-        text: What was written.
+        row: Row of the table.
+        example: The example.
+        text: The answer.
     """
 
     row: int
-    exercise: Exercise
+    example: Example
     text: str
 
 
 def write_answers(
-    model: MultimodalLM, course: Course, rows: np.ndarray, *, num_rows: int = 16
+    model: MultimodalLM, data: TaskData, rows: np.ndarray, *, num_rows: int = 16
 ) -> list[Answer]:
-    """Write an answer to every exercise of some rows, greedily.
+    """Generate an answer to every example of some rows, greedily.
 
     Args:
         model: In evaluation mode.
-        course: Whose answers are texts.
+        data: A task whose answers are texts.
         rows: Which rows.
-        num_rows: Answers that are written at a time.
+        num_rows: Batch size of generation.
     """
     found: list[Answer] = []
     engine, decoder = engine_of(model, "text", num_rows=num_rows), text_decoder_of(model)
-    for lesson, asked in whole_lessons(model, course, rows):
+    for batch, asked in all_batches(model, data, rows):
         instructions = [one.instruction for one in asked]
-        most = course.config.max_tokens
-        done = engine.run(requests(model, "text", lesson.media, instructions, max_tokens=most))
+        most = data.config.max_tokens
+        done = engine.run(requests(model, "text", batch.media, instructions, max_tokens=most))
         done = done if decoder is None else [decoder(one) for one in done]
         found += [
             Answer(row, one, each.text.strip())
-            for row, one, each in zip(lesson.rows.tolist(), asked, done, strict=True)
+            for row, one, each in zip(batch.rows.tolist(), asked, done, strict=True)
         ]
     return found
 
 
-def written_measures(model: MultimodalLM, course: Course, rows: np.ndarray) -> dict[str, float]:
-    """Measure what is written for some rows by the task's own measure; nothing for tasks without one."""
-    measure = _MEASURES.get(course.config.task)
+def written_measures(model: MultimodalLM, data: TaskData, rows: np.ndarray) -> dict[str, float]:
+    """Generate answers for some rows and measure them; empty for tasks without a metric."""
+    measure = _MEASURES.get(data.config.task)
     if measure is None or len(rows) == 0:
         return {}
-    answers = write_answers(model, course, rows)
-    return measure(course, answers) if answers else {}
+    answers = write_answers(model, data, rows)
+    return measure(data, answers) if answers else {}
 
 
-def _captions(course: Course, answers: Sequence[Answer]) -> dict[str, float]:
-    """CIDEr-D, of the first caption written for each row against all that the row has."""
+def _captions(data: TaskData, answers: Sequence[Answer]) -> dict[str, float]:
+    """CIDEr-D of the first caption generated for each row, against all captions of the row."""
     references: dict[int, list[str]] = {}
     first: dict[int, str] = {}
     for one in answers:
-        references.setdefault(one.row, []).append(str(one.exercise.answer))
+        references.setdefault(one.row, []).append(str(one.example.answer))
         first.setdefault(one.row, one.text)
-    trained = Counter(str(one.answer) for one in _trained(course))
+    trained = Counter(str(one.answer) for one in _trained(data))
     commonest = [trained.most_common(1)[0][0]] * len(first)
     expected = list(references.values())
     return {
@@ -94,18 +93,18 @@ def _captions(course: Course, answers: Sequence[Answer]) -> dict[str, float]:
     }
 
 
-def _transcripts(course: Course, answers: Sequence[Answer]) -> dict[str, float]:
-    found = evaluate_transcripts([one.text for one in answers], [str(one.exercise.answer) for one in answers])
+def _transcripts(data: TaskData, answers: Sequence[Answer]) -> dict[str, float]:
+    found = evaluate_transcripts([one.text for one in answers], [str(one.example.answer) for one in answers])
     return {"WER": found.wer.mean, "CER": found.cer.mean}
 
 
-def _translations(course: Course, answers: Sequence[Answer]) -> dict[str, float]:
-    """ChrF into each language, with that of the text as it is and of baselines that plug-ins bring."""
+def _translations(data: TaskData, answers: Sequence[Answer]) -> dict[str, float]:
+    """ChrF for each target language, beside the source text and the baselines of plug-ins."""
     figures: dict[str, float] = {}
-    trained = _trained(course)
-    for language in sorted({one.exercise.type for one in answers}):
-        own = [one for one in answers if one.exercise.type == language]
-        texts, expected = [_text(one.exercise) for one in own], [str(one.exercise.answer) for one in own]
+    trained = _trained(data)
+    for language in sorted({one.example.type for one in answers}):
+        own = [one for one in answers if one.example.type == language]
+        texts, expected = [_text(one.example) for one in own], [str(one.example.answer) for one in own]
         pairs = [(_text(one), str(one.answer)) for one in trained if one.type == language]
         known = {name: BASELINES.build(name, pairs=pairs) for name in BASELINES}
         for name, written in (
@@ -118,20 +117,20 @@ def _translations(course: Course, answers: Sequence[Answer]) -> dict[str, float]
     return figures
 
 
-_MEASURES: Mapping[str, Callable[[Course, Sequence[Answer]], dict[str, float]]] = {
+_MEASURES: Mapping[str, Callable[[TaskData, Sequence[Answer]], dict[str, float]]] = {
     "caption": _captions,
     "transcribe": _transcripts,
     "translate": _translations,
 }
 
 
-def _trained(course: Course) -> list[Exercise]:
-    samples = course.read(course.train[:_ROWS_READ])
-    return [one for sample in samples for one in course.exercises(sample)]
+def _trained(data: TaskData) -> list[Example]:
+    samples = data.read(data.train[:_ROWS_READ])
+    return [one for sample in samples for one in data.examples(sample)]
 
 
-def _text(exercise: Exercise) -> str:
-    """What is to be translated: the instruction without its order."""
-    found = to_translate(exercise.instruction)
+def _text(example: Example) -> str:
+    """The text to translate, without the instruction."""
+    found = to_translate(example.instruction)
     assert found is not None
     return found[1]

@@ -1,8 +1,7 @@
-"""What frozen parts give for a row, computed once and kept beside it: tokens of encoders, codes of codecs.
+"""Cache of frozen encoder outputs and codec ids, one entry per row, in the table's feature store.
 
-In: a table's field, and a frozen encoder or a codec. Out: for each row a sequence, in the store of pooled
-features (`training.features`): a token is a vector, a code a vector of one number. A row's first clip stands
-for its speech. Codes are whole numbers below 2^24, which float32 holds exactly.
+In: a field of a table, and a frozen encoder or a codec. Out: a sequence for each row: (N, D) encoder tokens,
+or (N, 1) codec ids, which float32 holds exactly below 2^24. The first clip stands for a row's speech.
 """
 
 from __future__ import annotations
@@ -41,18 +40,18 @@ def cached_tokens(
     languages: Sequence[str] = (),
     progress: Progress = quiet,
 ) -> tuple[Ragged, list[tuple[int, str]]]:
-    """Tokens that a frozen encoder gives for each row's field, (N, D) each.
+    """Outputs of a frozen encoder for a field of each row, (N, D) each.
 
     Args:
         table: Read and written.
-        field: Of the table.
+        field: Column of the table.
         encoder: In evaluation mode.
-        name: Of the encoder.
-        languages: Of speech; empty: all.
+        name: Name of the encoder.
+        languages: Languages of speech; empty: all.
         progress: Told after each group of rows.
 
     Returns:
-        The tokens of all rows, and the rows that cannot be read with the reason.
+        The outputs, and the rows that cannot be read with the reason.
     """
     size = getattr(getattr(encoder.input, "frame", encoder.input), "size_px", None)
 
@@ -78,7 +77,7 @@ def cached_codes(
     languages: Sequence[str] = (),
     progress: Progress = quiet,
 ) -> tuple[Ragged, list[tuple[int, str]]]:
-    """Codes of each row's field, (N, 1) each; see `cached_tokens`."""
+    """Codec ids of a field of each row, (N, 1) each; see `cached_tokens`."""
 
     def run(items: list[list[np.ndarray]], _: int) -> list[Float32[np.ndarray, "_ 1"]]:
         return [own[0] if own else np.zeros((0, 1), np.float32) for own in items]
@@ -95,7 +94,7 @@ def cached_codes(
 
 
 def fingerprint(part: nn.Module, more: str = "") -> str:
-    """Short hash of a part's weights and of whatever else decides what it gives."""
+    """Short hash of a module's weights and of `more`, the other settings that decide its output."""
     digest = hashlib.sha256(more.encode())
     hash_tensors(digest, part.state_dict())
     return digest.hexdigest()[:12]
@@ -127,7 +126,7 @@ def _filled(
 
 @torch.no_grad()
 def _encoded(encoder: Encoder, item: np.ndarray) -> Float32[np.ndarray, "_ D"]:
-    """Tokens of one input, alone: no padding can reach them."""
+    """Outputs of one input, without padding."""
     found = encoder(pad([item]))
     tokens: np.ndarray = found.values[0][found.mask[0]].float().numpy()
     return tokens

@@ -1,9 +1,9 @@
-"""What a grounder minimises, with boxes and without, and the recipe of such a run.
+"""Losses and recipe of grounders, with boxes and without.
 
-With boxes: each phrase chooses among the places of its image and "not there" (cross-entropy, the target
-shared by the places on the things that it names), and the places chosen rightly tell boxes (generalised
-IoU); words may also learn which things they are said of. Without: each word learns which images it is said
-of, or captions as wholes find their images.
+With boxes: cross-entropy of each phrase over the places of its image and "absent", the target spread evenly
+over the places on the named objects; generalised IoU of the boxes that the right places predict; optionally,
+which words are said of which object. Without boxes: which words are said of which image (word presence), or
+whole captions against images (FILIP).
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from sensorium.losses.late_interaction import filip
 from sensorium.losses.word_presence import distinct_words, word_presence
 from sensorium.models.grounder import Found, Grounder, GrounderConfig, PhraseBatch, centres
 from sensorium.nn.boxes import generalised_iou
-from sensorium.training.embedding.criterion import Objective
+from sensorium.training.criterion import Objective
 from sensorium.training.recipe import HeldOut, TrainConfig
 
 _CORE = 0.5
-"""Share of a box's sides within which a place counts as lying on the thing."""
+"""Share of a box's sides within which a place counts as on the object."""
 
 
 class GroundingData(Config):
     """Which rows.
 
     Attributes:
-        table: A media table whose rows have regions; training without boxes looks at captions alone.
-        test: Sources held out, each measured for itself.
-        texts_per_image: Texts of an image in a batch, each with all its phrases; 0: one of its captions as a
-            whole, without boxes.
-        max_measured: Held-out rows of each source measured in the middle of training.
-        vocab_size: Of the byte-pair tokenizer trained on the training texts.
+        table: A media table whose rows have regions; training without boxes uses captions alone.
+        test: Held-out sources, each measured separately.
+        texts_per_image: Texts of an image in a batch, each with all its phrases; 0: one whole caption,
+            without boxes.
+        max_measured: Held-out rows of each source that are measured during training.
+        vocab_size: Size of the byte-pair vocabulary trained on the training texts.
     """
 
     table: str
@@ -54,15 +54,15 @@ class GroundingRecipe(Config):
     """A training run of a grounder.
 
     Attributes:
-        task: "grounding": what tells this recipe from others.
+        task: "grounding", which names the kind of recipe.
         seed: Names every random choice.
         data: Which rows.
-        model: Encoders and blocks; its `depth` of 0 trains without boxes.
-        box_weight: Of the boxes' loss beside that of the places.
-        names_weight: Of the loss of words said of things, where the model `names`.
-        places_step: Without boxes: of the rows and columns of places every k-th meets the words, k drawn anew
-            in each step from 1 to this; so all of a thing is found and not its most telling place alone.
-        train: How.
+        model: Encoders and blocks; `depth` 0 trains without boxes.
+        box_weight: Weight of the box loss; the place loss has weight 1.
+        names_weight: Weight of the loss of words said of objects, if the model `names`.
+        places_step: Without boxes: largest step of a random subsampling of places, which makes the model use
+            all of an object and not its most discriminative place alone.
+        train: Optimiser, length, precision, evaluation.
     """
 
     task: str = Field(default="grounding", pattern="^grounding$")
@@ -92,12 +92,12 @@ class GroundingRecipe(Config):
 
 @dataclass(frozen=True)
 class Grounding:
-    """The criterion of grounders.
+    """Loss of grounders.
 
     Attributes:
-        box_weight: Of the boxes' loss.
-        names_weight: Of the loss of words said of things.
-        places_step: Of the rows and columns of places at most every so many are looked at without boxes.
+        box_weight: Weight of the box loss.
+        names_weight: Weight of the loss of words said of objects.
+        places_step: Largest step of the random subsampling of places, without boxes.
     """
 
     box_weight: float = 1.0
@@ -105,7 +105,7 @@ class Grounding:
     places_step: int = 1
 
     def __call__(self, model: Grounder, outputs: Found, batch: PhraseBatch) -> Objective:
-        """Compute the loss that the model's kind asks for."""
+        """Compute the loss with boxes, or without where the model predicts none."""
         if outputs.boxes is None or outputs.absent is None:
             return self._by_captions(model, outputs, batch)
         where = on_things(centres(model.grid, model.size_px, batch.boxes.device), batch)
@@ -126,11 +126,11 @@ class Grounding:
         loss = word_presence(places.values, words.values.flatten(0, 1)[where], said, places.mask)
         return Objective(loss, {"words": loss})
 
-    def figures(self, model: Grounder) -> Mapping[str, float]:
+    def log_values(self, model: Grounder) -> Mapping[str, float]:
         """The logit scale of a model that compares captions."""
         return {} if model.scale is None else {"logit_scale": float(model.scale().detach())}
 
-    def broken(self, outputs: Found, batch: PhraseBatch) -> list[int]:
+    def bad_rows(self, outputs: Found, batch: PhraseBatch) -> list[int]:
         """Rows of phrases with a score that is not finite."""
         wrong = ~outputs.scores.detach().isfinite().all(dim=1).cpu()
         images = batch.image_of_text.cpu()[batch.text_of_phrase.cpu()[wrong]]
@@ -140,8 +140,7 @@ class Grounding:
 def some_places(places: Tokens, step: int) -> Tokens:
     """Every k-th row and column of a square grid; torch's generator draws k, up to `step`, and the start.
 
-    So a thing has to be told by whichever of its places are left, and not by the one that tells it best
-    (Singh and Lee, Hide-and-Seek, arXiv 1704.04232).
+    An object must then be recognised from any of its places (Hide-and-Seek, Singh and Lee, arXiv 1704.04232).
     """
     step = int(torch.randint(1, step + 1, ()))
     grid = isqrt(places.values.shape[1])
@@ -153,7 +152,7 @@ def some_places(places: Tokens, step: int) -> Tokens:
 
 
 def on_things(middles: Float[Tensor, "M 2"], batch: PhraseBatch) -> Bool[Tensor, "P K M"]:
-    """Which places lie on which box of each phrase: within its core, or nearest to its middle."""
+    """Which places lie on which box of each phrase: within its core, or nearest to its centre."""
     real = torch.arange(batch.boxes.shape[1], device=batch.boxes.device) < batch.num_boxes[:, None]
     middle = (batch.boxes[..., :2] + batch.boxes[..., 2:]) / 2
     half = (batch.boxes[..., 2:] - batch.boxes[..., :2]) / 2
@@ -166,7 +165,7 @@ def on_things(middles: Float[Tensor, "M 2"], batch: PhraseBatch) -> Bool[Tensor,
 def place_loss(
     scores: Float[Tensor, "P M"], absent: Float[Tensor, " P"], on_any: Bool[Tensor, "P M"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy over places and "not there", the target spread evenly over the right places."""
+    """Cross-entropy over places and "absent", the target spread evenly over the right places."""
     is_absent = ~on_any.any(dim=1)
     target = torch.cat([on_any, is_absent[:, None]], dim=1).to(scores.dtype)
     target = target / target.sum(dim=1, keepdim=True)
@@ -179,7 +178,7 @@ def names_loss(
     batch: PhraseBatch,
     where: Bool[Tensor, "P K M"],
 ) -> Float[Tensor, ""]:
-    """Each thing's places for an image of its own: which of the batch's words do phrases say of it?"""
+    """Word presence of each object, its places taken as an image: which words of the batch name it."""
     phrase, number = where.any(dim=2).nonzero(as_tuple=True)
     if len(phrase) == 0:
         return places.sum() * 0.0
@@ -198,7 +197,7 @@ def names_loss(
 def box_loss(
     told: Float[Tensor, "P M 4"], boxes: Float[Tensor, "P K 4"], where: Bool[Tensor, "P K M"]
 ) -> Float[Tensor, ""]:
-    """Mean over the right places of 1 - generalised IoU of what they tell; 0 where there are none."""
+    """Mean over the right places of 1 - generalised IoU of their boxes; 0 if there are none."""
     phrase, number, place = where.nonzero(as_tuple=True)
     if len(phrase) == 0:
         return told.sum() * 0.0

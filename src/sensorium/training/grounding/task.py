@@ -1,91 +1,69 @@
-"""Train a grounder from a recipe: a table with regions in, a run's folder with a measured model out.
-
-Composes `training` with `evals`, as `tasks.train` does for joint embeddings; the loop is the same.
-"""
+"""Training of grounders: from a recipe to model, batches, criterion, accuracy and card."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from sensorium import __version__
 from sensorium.codecs.bpe import train_bpe
-from sensorium.core.config import to_toml
-from sensorium.core.errors import ConfigError, MediaError, TrainingError
-from sensorium.core.files import write_atomic
+from sensorium.core.errors import MediaError
 from sensorium.core.runtime import Progress, quiet
+from sensorium.data.collections import open_table
+from sensorium.data.loading.order import Order
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 from sensorium.evals.grounding import Grounded, grounding_metrics
-from sensorium.grounding.batches import Prepared, RegionBatches, prepare_row
+from sensorium.grounding.batches import Prepared, prepare_row
 from sensorium.grounding.predict import Located, locate
 from sensorium.models.grounder import Grounder, GrounderConfig, PartConfig
-from sensorium.training.embedding.corpus import open_table
+from sensorium.training.card import Card, figure_table
+from sensorium.training.grounding.batches import phrase_batches
 from sensorium.training.grounding.criterion import Grounding, GroundingRecipe
 from sensorium.training.log import Figures
-from sensorium.training.loop import Evaluation, Job, Outcome, fit
-from sensorium.training.state import STATE
+from sensorium.training.task import Evaluation, Task
+from sensorium.training.validation import Rows, check_rows, divide
 
 IMAGES_AT_ONCE = 32
 TYPES = "types"
-"""Key of a row's metadata: the type of each region, in words, where the table's maker knows it."""
+"""Key of a row's metadata: the type of each region, separated by spaces, if it is known."""
 
 
-def train_grounder(
-    recipe: GroundingRecipe, folder: Path, *, resume: bool = False, progress: Progress = quiet
-) -> tuple[Outcome, int]:
-    """Train a grounder.
-
-    Returns:
-        How the run ended, and how many rows could not be used.
+def prepare_grounder(recipe: GroundingRecipe, progress: Progress = quiet) -> Task:
+    """Prepare the training of a grounder.
 
     Raises:
         ConfigError: If the table has no such sources.
         TrainingError: If nothing trains or nothing is held out.
     """
     table = open_table(recipe.data.table, progress)
-    train, test = _divide(table, recipe)
+    train, test = divide_phrases(table, recipe)
     model = build_grounder(recipe, table, train)
-    batches = RegionBatches(
-        table,
-        train,
-        model,
-        batch_size=recipe.train.batch_size,
-        seed=recipe.seed,
-        texts_per_image=recipe.data.texts_per_image,
-    )
-    if not (folder / STATE).exists():
-        write_atomic(folder / "recipe.toml", to_toml(recipe.model_dump(mode="json", exclude_none=True)))
-    limit = recipe.data.max_measured
-    job = Job(
+    failures: dict[int, str] = {}
+    order = Order(train, recipe.train.batch_size, recipe.seed)
+    measured = {name: rows[: recipe.data.max_measured] for name, rows in test.items()}
+    return Task(
+        recipe=recipe,
         model=model,
-        batches=batches,
-        loss=Grounding(recipe.box_weight, recipe.names_weight, recipe.places_step),
-        train=recipe.train,
-        seed=recipe.seed,
-        folder=folder,
-        identity={**recipe.model_dump(mode="json"), "table": _digest(table)},
-        evaluate=lambda trained: evaluate(
-            trained, table, {name: rows[:limit] for name, rows in test.items()}
+        batches=phrase_batches(
+            table, order, model, texts_per_image=recipe.data.texts_per_image, failures=failures
         ),
-        card=lambda found, step: card(recipe, model, table, len(train), found, step),
-        progress=progress,
+        criterion=Grounding(recipe.box_weight, recipe.names_weight, recipe.places_step),
+        data={"table": hashlib.sha256("".join(table.ids).encode()).hexdigest()[:16]},
+        evaluate=lambda trained: evaluate(trained, table, measured),
+        describe=lambda evaluation: describe(recipe, table, len(train), evaluation),
+        failures=lambda: {
+            f"{row} ({table.ids[row]} in {recipe.data.table})": reason
+            for row, reason in sorted(failures.items())
+        },
+        next_step='sensorium align phrases IMAGE "a text" --model {run} -o boxes.png',
     )
-    outcome = fit(job, resume=resume)
-    if batches.failures:
-        lines = (_failure(row, reason) for row, reason in sorted(batches.failures.items()))
-        write_atomic(folder / "errors.jsonl", "".join(lines))
-    return outcome, len(batches.failures)
 
 
 def build_grounder(recipe: GroundingRecipe, table: Table, train: Sequence[int] | np.ndarray) -> Grounder:
-    """Build the recipe's model as it starts; a tokenizer it lacks is trained on the training texts."""
+    """Build the recipe's model; if it names no tokenizer, one is trained on the training texts."""
     config = recipe.model
     if "tokenizer_json" not in config.text.options:
         tokenizer = train_bpe(_texts(table, train), recipe.data.vocab_size, lowercase=True)
@@ -99,7 +77,7 @@ def build_grounder(recipe: GroundingRecipe, table: Table, train: Sequence[int] |
 
 
 def evaluate(model: Grounder, table: Table, test: Mapping[str, np.ndarray]) -> Evaluation:
-    """Measure each held-out source; the score is the mean of their accuracies."""
+    """Measure each held-out source; the score is the mean accuracy."""
     metrics: dict[str, Figures] = {}
     for name, rows in test.items():
         measured = [one for one, _ in measure_rows(model, table, rows)]
@@ -111,7 +89,7 @@ def evaluate(model: Grounder, table: Table, test: Mapping[str, np.ndarray]) -> E
 def measure_rows(
     model: Grounder, table: Table, rows: Sequence[int] | np.ndarray
 ) -> Iterator[tuple[Grounded, str]]:
-    """Find every phrase of some rows, and yield it beside the truth, with its type ("" where unknown)."""
+    """Locate every phrase of some rows; yields prediction with truth, and the type ("" if unknown)."""
     for start in range(0, len(rows), IMAGES_AT_ONCE):
         samples: list[Sample] = []
         prepared: list[Prepared] = []
@@ -139,32 +117,19 @@ def _grounded(one: Located, image: Prepared) -> Grounded:
     )
 
 
-def _divide(table: Table, recipe: GroundingRecipe) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Rows that train, and the held-out rows of each source; only rows that hold what is needed."""
-    sources = np.array(table.column("source"))
-    asked = recipe.data.test.sources
-    unknown = set(asked) - set(sources.tolist())
-    if unknown:
-        known = ", ".join(sorted(set(sources.tolist())))
-        raise ConfigError(f"data.test.source: no row has source '{min(unknown)}'; known: {known}")
-    has_regions = np.array([bool(regions) for regions in table.column("regions")])
-    needed = (
-        has_regions
-        if recipe.data.texts_per_image
-        else np.isin(np.arange(len(table)), table.rows_with("text"))
-    )
-    train = np.flatnonzero(~np.isin(sources, asked) & needed)
-    test = {name: np.flatnonzero((sources == name) & has_regions) for name in asked}
-    if len(train) == 0 or not all(len(rows) for rows in test.values()):
-        counts = ", ".join(f"{name} {len(rows)}" for name, rows in test.items())
-        raise TrainingError(
-            f"{recipe.data.table}: {len(train)} rows with phrases train, held out: {counts}; each needs some"
-        )
+def divide_phrases(table: Table, recipe: GroundingRecipe) -> tuple[Rows, dict[str, Rows]]:
+    """Rows that train and held-out rows of each source; only rows with regions, or captions, are used.
+
+    Raises:
+        ConfigError: If a source does not occur.
+        TrainingError: If nothing trains or nothing is held out.
+    """
+    train, test = divide(table, recipe.data.test, recipe.seed)
+    with_regions = np.flatnonzero([bool(regions) for regions in table.column("regions")])
+    train = np.intersect1d(train, with_regions if recipe.data.texts_per_image else table.rows_with("text"))
+    test = {name: np.intersect1d(rows, with_regions) for name, rows in test.items()}
+    check_rows(recipe.data.table, train, test, "rows with phrases")
     return train, test
-
-
-def _digest(table: Table) -> str:
-    return hashlib.sha256("".join(table.ids).encode()).hexdigest()[:16]
 
 
 def _texts(table: Table, rows: Sequence[int] | np.ndarray) -> Iterator[str]:
@@ -173,48 +138,19 @@ def _texts(table: Table, rows: Sequence[int] | np.ndarray) -> Iterator[str]:
         yield from dict.fromkeys(region.text for region in sample.regions)
 
 
-def _failure(row: int, reason: str) -> str:
-    return json.dumps({"row": row, "stage": "train", "reason": reason}, ensure_ascii=False) + "\n"
-
-
-def card(
-    recipe: GroundingRecipe,
-    model: Grounder,
-    table: Table,
-    num_train: int,
-    found: Evaluation | None,
-    step: int,
-) -> str:
-    """The card of a trained grounder, in Markdown."""
+def describe(recipe: GroundingRecipe, table: Table, num_train: int, evaluation: Evaluation | None) -> Card:
+    """Texts of the card."""
     kind = "with boxes" if recipe.model.depth else "without boxes: from images and captions alone"
-    parts = [f"# Grounder of phrases, trained on {recipe.data.table}", ""]
-    parts += [
-        f"Made by sensorium {__version__}, {datetime.now(UTC):%Y-%m-%d}; trained {kind}.",
-        "",
-        "## Data",
-        "",
-    ]
-    parts += [f"- {num_train:,} images trained ({table.info.get('licence') or 'licence not recorded'})."]
-    parts += [f"- Held out: {', '.join(recipe.data.test.sources)}.", "", "## Recipe", "", "```toml"]
-    parts += [to_toml(recipe.model_dump(mode="json", exclude_none=True)).strip(), "```", ""]
-    parts += [
-        f"## Figures on at most {recipe.data.max_measured} images of each held-out source, step {step}",
-        "",
-    ]
-    names = ("accuracy", "R@5", "merged R@1", "pointing", "absent AUROC", "phrases")
-    parts += [f"| source | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    for name, figures in ({} if found is None else found.metrics).items():
-        cells = [_cell(figures.get(key)) for key in names]
-        parts.append(f"| {name} | {' | '.join(cells)} |")
-    parts += [
-        "",
-        "## Limits",
-        "",
-        "- It knows the words and the kinds of pictures of its table, and no others.",
-        "",
-    ]
-    return "\n".join(parts)
-
-
-def _cell(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
+    columns = ("accuracy", "R@5", "merged R@1", "pointing", "absent AUROC", "phrases")
+    metrics = {} if evaluation is None else evaluation.metrics
+    return Card(
+        title=f"Grounder of phrases, trained on {recipe.data.table}",
+        summary=f"trained {kind}",
+        data=[
+            f"{num_train:,} images trained ({table.info.get('licence') or 'licence not recorded'}).",
+            f"Held out: {', '.join(recipe.data.test.sources)}.",
+        ],
+        measured_on=f"at most {recipe.data.max_measured} images of each held-out source",
+        figures=figure_table("source", metrics, columns),
+        limits=["It knows the words and the kinds of pictures of its table, and no others."],
+    )
