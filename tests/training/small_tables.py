@@ -113,3 +113,35 @@ def locked_recipe(table: Path, **train: Any) -> dict[str, Any]:
     }
     recipe["loss"]["pairs"].append({"a": "speech", "b": "image", "weight": 0.5})
     return recipe
+
+
+SMALL_SOUNDS = {
+    **{"num_mels": 20, "encoder_dim": 6, "decoder_dim": 10},
+    **{"encoder_depth": 1, "decoder_depths": [1, 1]},
+}
+SMALL_PICTURES = {"size_px": 16, "widths": [5, 7], "levels": [5, 3, 2]}
+
+
+def codec_recipe(table: Path, modality: str = "image", **train_options: Any) -> dict[str, Any]:
+    part = {"table": str(table), "test": {"source": "maker-2"}}
+    if modality == "audio":
+        part["field"] = "speech"
+    return {
+        "task": "codec",
+        "seed": 3,
+        "data": {"crop_s": 0.16, "parts": {"shapes": part}},
+        "model": {
+            "codec": f"{modality}-fsq",
+            "options": SMALL_PICTURES if modality == "image" else SMALL_SOUNDS,
+        },
+        "train": {
+            "steps": 5,
+            "batch_size": 7,
+            "lr": 3e-3,
+            "save_every": 1,
+            "log_every": 2,
+            "device": "cpu",
+            "tensorboard": False,
+            **train_options,
+        },
+    }

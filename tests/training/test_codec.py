@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_jobs import digests
-from small_tables import make_table
+from small_tables import SMALL_SOUNDS, codec_recipe, make_table
 
 from sensorium.cli import main
 from sensorium.codecs import AudioFsq, ImageFsq
@@ -25,40 +24,9 @@ from sensorium.training.codec.recipe import CodecLoss, CodecRecipe
 from sensorium.training.recipe import recipes_dir
 from sensorium.training.trainer import train
 
-SMALL_SOUNDS = {
-    **{"num_mels": 20, "encoder_dim": 6, "decoder_dim": 10},
-    **{"encoder_depth": 1, "decoder_depths": [1, 1]},
-}
-SMALL_PICTURES = {"size_px": 16, "widths": [5, 7], "levels": [5, 3, 2]}
-
 
 def to_inline(values: dict[str, Any]) -> str:
     return "{ " + ", ".join(f"{key} = {value}" for key, value in values.items()) + " }"
-
-
-def recipe_values(table: Path, modality: str = "image", **train_options: Any) -> dict[str, Any]:
-    part = {"table": str(table), "test": {"source": "maker-2"}}
-    if modality == "audio":
-        part["field"] = "speech"
-    return {
-        "task": "codec",
-        "seed": 3,
-        "data": {"crop_s": 0.16, "parts": {"shapes": part}},
-        "model": {
-            "codec": f"{modality}-fsq",
-            "options": SMALL_PICTURES if modality == "image" else SMALL_SOUNDS,
-        },
-        "train": {
-            "steps": 5,
-            "batch_size": 7,
-            "lr": 3e-3,
-            "save_every": 1,
-            "log_every": 2,
-            "device": "cpu",
-            "tensorboard": False,
-            **train_options,
-        },
-    }
 
 
 def test_a_pyramid_adds_up_and_sees_every_scale() -> None:
@@ -126,7 +94,7 @@ def test_a_stretch_of_a_sound_and_its_frames_are_of_the_same_moment() -> None:
 @pytest.mark.slow
 def test_it_learns_to_paint_what_it_is_shown(tmp_path: Path) -> None:
     make_table(tmp_path / "t.lance")
-    values = recipe_values(tmp_path / "t.lance", steps=250, batch_size=16, ema=0.9, save_every=0, lr=5e-3)
+    values = codec_recipe(tmp_path / "t.lance", steps=250, batch_size=16, ema=0.9, save_every=0, lr=5e-3)
     depths = {"encoder_depths": [0, 1], "decoder_depths": [1, 0]}
     values["model"]["options"] = {"size_px": 16, "widths": [16, 16], "levels": [5, 5, 5], **depths}
     outcome = train(CodecRecipe.model_validate(values), tmp_path / "run").outcome
@@ -135,29 +103,10 @@ def test_it_learns_to_paint_what_it_is_shown(tmp_path: Path) -> None:
     assert outcome.evaluation.metrics["all"]["perplexity"] > 2
 
 
-@pytest.mark.parametrize("modality", ["image", "audio"])
-def test_a_run_goes_on_exactly(tmp_path: Path, modality: str) -> None:
-    make_table(tmp_path / "t.lance")
-    recipe = CodecRecipe.model_validate(recipe_values(tmp_path / "t.lance", modality))
-    train(recipe, tmp_path / "whole")
-
-    class Stopped(Exception):
-        pass
-
-    def stop(done: int, total: int | None, message: str) -> None:
-        if message.startswith("training") and done == 3:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        train(recipe, tmp_path / "cut", progress=stop)
-    assert train(recipe, tmp_path / "cut", resume=True).outcome.steps == 5
-    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
-
-
 def test_rows_that_cannot_be_used_are_left_out_and_named(tmp_path: Path) -> None:
     table = make_table(tmp_path / "t.lance")
     table.add([Sample("bad", image=b"not an image", source="maker-2")])
-    trained = train(CodecRecipe.model_validate(recipe_values(tmp_path / "t.lance")), tmp_path / "run")
+    trained = train(CodecRecipe.model_validate(codec_recipe(tmp_path / "t.lance")), tmp_path / "run")
     assert trained.num_failed == 1
     (line,) = (tmp_path / "run" / "errors.jsonl").read_text().splitlines()
     assert json.loads(line)["row"].startswith("24 (")
@@ -173,7 +122,7 @@ def test_a_value_that_is_not_finite_names_its_rows() -> None:
 
 def test_recipes_and_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     make_table(tmp_path / "t.lance")
-    values = recipe_values(tmp_path / "t.lance")
+    values = codec_recipe(tmp_path / "t.lance")
 
     def refused(kind: type[Exception], match: str, **part: Any) -> None:
         shapes = {"table": str(tmp_path / "t.lance"), "test": 0.5, **part}

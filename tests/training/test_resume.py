@@ -6,19 +6,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import small_tasks
 from small_jobs import digests, model, run
-from small_tables import locked_recipe, make_table, scratch_recipe
+from small_tables import codec_recipe, locked_recipe, make_table, scratch_recipe
+from small_tasks import task_table
 
 from effort import NUM_KILLS
+from region_world import recipe_values as grounding_values
+from region_world import square_table
 from sensorium.core.config import to_toml
 from sensorium.core.errors import CheckpointError, TrainingError
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.training.log import read_log
-from sensorium.training.recipe import Recipe
 from sensorium.training.task import Evaluation
 from sensorium.training.trainer import train
 
@@ -91,23 +95,69 @@ def test_a_state_of_another_model_is_named(tmp_path: Path) -> None:
         run(tmp_path, model=model(dim=11), resume=True)
 
 
-def remembering_recipe(table: Path, **train: int) -> dict[str, Any]:
-    recipe = scratch_recipe(table, **train)
-    recipe["loss"]["memory"] = 17
-    return recipe
+def embedding(make: Callable[..., dict[str, Any]], memory: int = 0) -> Callable[[Path], dict[str, Any]]:
+    def values(folder: Path) -> dict[str, Any]:
+        make_table(folder / "t.lance")
+        recipe = make(folder / "t.lance", steps=7, eval_every=4)
+        recipe["loss"]["memory"] = memory
+        return recipe
+
+    return values
 
 
-@pytest.mark.parametrize("make", [scratch_recipe, locked_recipe, remembering_recipe])
+def codec(modality: str) -> Callable[[Path], dict[str, Any]]:
+    def values(folder: Path) -> dict[str, Any]:
+        make_table(folder / "t.lance")
+        return codec_recipe(folder / "t.lance", modality, steps=7, save_every=2)
+
+    return values
+
+
+def grounding(depth: int) -> Callable[[Path], dict[str, Any]]:
+    def values(folder: Path) -> dict[str, Any]:
+        square_table(folder / "t.lance")
+        return grounding_values(folder / "t.lance", depth, steps=7, save_every=2)
+
+    return values
+
+
+def generative(pack: int) -> Callable[[Path], dict[str, Any]]:
+    def values(folder: Path) -> dict[str, Any]:
+        table = task_table(folder / "t.lance").path
+        names = ("ask", "translate", "transcribe")
+        tasks = [small_tasks.task(table, name, languages=["fr", "en"]) for name in names]
+        recipe = small_tasks.recipe_values(tasks, steps=7, save_every=2)
+        recipe["data"]["pack"] = pack
+        return recipe
+
+    return values
+
+
+KINDS = {
+    "from scratch": embedding(scratch_recipe),
+    "locked": embedding(locked_recipe),
+    "with a memory": embedding(scratch_recipe, memory=17),
+    "image codec": codec("image"),
+    "audio codec": codec("audio"),
+    "grounding with boxes": grounding(1),
+    "grounding by captions": grounding(0),
+    "generative": generative(0),
+    "packed": generative(24),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore::sensorium.core.errors.SensoriumWarning")  # of few captions
-def test_whole_recipes_resume_exactly(tmp_path: Path, make) -> None:
-    make_table(tmp_path / "table.lance")
-    recipe = Recipe.model_validate(make(tmp_path / "table.lance", steps=7, eval_every=4))
+def test_every_kind_of_training_resumes_exactly(tmp_path: Path, kind: str) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(to_toml(KINDS[kind](tmp_path)))
     whole = train(recipe, tmp_path / "whole")
     for cut in (1, 5):
         with pytest.raises(Stopped):
             train(recipe, tmp_path / "cut", resume=True, progress=stop_after(cut))
     assert train(recipe, tmp_path / "cut", resume=True).outcome.steps == whole.outcome.steps == 7
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+    assert "## Figures on" in (tmp_path / "whole" / "card.md").read_text()
 
 
 @pytest.mark.slow
