@@ -14,7 +14,7 @@ from sensorium.core.errors import SensoriumWarning, TrainingError
 from sensorium.data.table.sample import Caption, Clip, Sample
 from sensorium.data.table.table import Table
 from sensorium.models.checkpoint import load
-from sensorium.training.embedding.fields import fitted, rows_of, say_what_trains
+from sensorium.training.embedding.fields import describe_fields, rows_of, with_pairs
 from sensorium.training.recipe import Recipe, read_recipe
 from tiny_films import scene, write_film
 
@@ -138,28 +138,28 @@ def test_nothing_to_pair_is_refused_with_what_to_do(
         else Table.create(tmp_path / "t.lance")
     )
     with pytest.raises(TrainingError, match=message) as caught:
-        fitted(recipe_of(table), table)
+        with_pairs(recipe_of(table), table)
     assert "\n" not in str(caught.value)
 
 
 def test_pictures_without_captions_learn_the_names_of_classes(tmp_path: Path) -> None:
     table = make(tmp_path / "t.lance", "image")
-    recipe = fitted(recipe_of(table, "data.class_vectors=true"), table)
+    recipe = with_pairs(recipe_of(table, "data.class_vectors=true"), table)
     assert [(pair.a, pair.b) for pair in recipe.loss.pairs] == [("image", "text")]
     rows = {"image": np.arange(24), "text": np.zeros(0, np.int64)}
     with pytest.warns(
         SensoriumWarning, match="0 of 20 rows .* know nothing but the class names of image-cnn"
     ):
-        assert "image and text (0 rows)" in say_what_trains(recipe, table, rows, np.arange(20))
+        assert "image and text (0 rows)" in describe_fields(recipe, table, rows, np.arange(20))
 
 
 def test_few_captions_and_unused_fields_are_said(tmp_path: Path) -> None:
     table = make(tmp_path / "t.lance", "image text audio", captions=3)
     pairs = 'loss.pairs=[{ a = "image", b = "text" }]'
-    recipe = fitted(recipe_of(table, pairs), table)
+    recipe = with_pairs(recipe_of(table, pairs), table)
     rows = {name: rows_of(table, name, recipe.data.languages) for name in ("image", "text")}
     with pytest.warns(SensoriumWarning) as said:
-        say_what_trains(recipe, table, rows, np.arange(24))
+        describe_fields(recipe, table, rows, np.arange(24))
     messages = [str(one.message) for one in said]
     assert messages[0].startswith("audio of 24 rows does not train: no pair of the recipe names it")
     assert messages[1].startswith(

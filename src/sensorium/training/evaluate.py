@@ -1,10 +1,10 @@
-"""Measure a run: recall between every two modalities, zero-shot accuracy, linear probe, with intervals.
+"""Evaluation of joint embeddings: recall between modalities, zero-shot accuracy, linear probe.
 
-In: a run's folder, and a table if it is not the run's own. Out: a report of plain numbers. Without a
-table the rows are those that the run's recipe held out, found again from its seed. Definitions are
-CLIP_benchmark's: a query is a hit at k if one of its positives is among the k nearest items, averaged
-over queries. Positives are the items of the query's group (rows with the same caption); of a row's texts
-and clips the first counts; texts that are equal count once; of equal scores the first item comes first.
+In: a run's folder, and optionally a table. Out: a report with 95 % intervals. Without a table, the rows that
+the run's recipe held out are measured. Definitions are CLIP_benchmark's: a query is a hit at k if one of its
+positives is among the k nearest items, averaged over queries. Positives are the items of the query's group
+(rows with the same caption). The first text and clip of a row count, equal texts count once, and ties keep
+the order of the items.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ Metrics = dict[str, float | int | list[float]]
 
 @dataclass(frozen=True)
 class Held:
-    """What is measured.
+    """Rows to measure.
 
     Attributes:
         table: The table.
-        rows: Rows that are measured.
-        train: Rows that a probe may learn from; empty where the whole table is measured.
-        languages: Of texts and clips; empty: all.
+        rows: Rows to measure.
+        train: Training rows of a linear probe; empty if the whole table is measured.
+        languages: Languages of texts and clips; empty: all.
     """
 
     table: Table
@@ -62,11 +62,11 @@ class Held:
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured.
+    """Results.
 
     Attributes:
-        num_rows: Rows that were measured.
-        metrics: By what is measured, as {"image->text": {"R@1": 0.5, "ci95 R@1": [0.4, 0.6]}}.
+        num_rows: Number of measured rows.
+        metrics: By kind, as {"image->text": {"R@1": 0.5, "ci95 R@1": [0.4, 0.6]}}.
         failures: By field, rows that could not be read and were left out.
     """
 
@@ -77,7 +77,7 @@ class Report:
 
 @dataclass(frozen=True)
 class OnePerRow:
-    """One vector for each row that has a field.
+    """One vector for each row with a field.
 
     Attributes:
         rows: Row numbers, ascending, (n,).
@@ -100,11 +100,11 @@ def evaluate_run(
     """Measure a run on rows that it has not seen.
 
     Args:
-        folder: Of the run.
-        table: Measure all rows of this table; the run's own table is split as in training.
+        folder: The run's folder.
+        table: Measure all rows of this table; of the run's own table, the held-out rows.
         category: Key of `Sample.meta` that names the class of a row; rows without it are left out.
         with_probe: Also fit a linear probe on the training rows.
-        device: Where the model runs.
+        device: cpu, cuda, ...
         progress: Told of every long part.
 
     Raises:
@@ -160,9 +160,9 @@ def recalls(
     """Recall from each field to each other, for rows and vectors of a table.
 
     Args:
-        table: Whose groups say what is right.
+        table: Its groups define the positives.
         vectors: By field.
-        languages: Of the texts that were embedded; empty: all.
+        languages: Languages of the embedded texts; empty: all.
     """
     group_of = np.unique(np.asarray(table.groups), return_inverse=True)[1].astype(np.int64)
     metrics: dict[str, Metrics] = {}
@@ -220,14 +220,14 @@ def _is_table_of(recipe: Recipe, table: Table, progress: Progress) -> bool:
 
 
 def _labels(table: Table, category: str) -> dict[int, str]:
-    """Class of each row that has one, if there are at least two classes."""
+    """Class of each labelled row; empty if there are fewer than two classes."""
     metas = table.column("meta")
     labels = {row: str(meta[category]) for row, meta in enumerate(metas) if meta.get(category)}
     return labels if len(set(labels.values())) >= 2 else {}
 
 
 def _zero_shot(model: JointEmbedding, items: OnePerRow, labels: Mapping[int, str]) -> Metrics:
-    """Accuracy of naming the class of each image."""
+    """Zero-shot classification accuracy of the images."""
     names = sorted(set(labels.values()))
     known = np.array([row in labels for row in items.rows.tolist()])
     targets = np.array([names.index(labels[row]) for row in items.rows[known].tolist()])

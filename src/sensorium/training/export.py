@@ -1,8 +1,8 @@
-"""A trained model made ready to be given away: small, whole, and without a trace of where it was made.
+"""Packs a trained model for sharing: int8 weights, complete, without paths of this machine.
 
-In: a run's folder. Out: a folder with the weights in eight bits, the configuration, the card and the
-recipe, and the codecs that the model writes with inside it. Places on this machine become names. What a
-package brings by its name (a finished language model) stays out, as in any checkpoint.
+In: a run's folder. Out: a folder with weights in 8 bits, configuration, card, recipe, and the codecs of the
+model's decoders. Absolute paths become names. Weights that a package provides (a pretrained language model)
+are not included.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from sensorium.training.runs import RECIPE, read_card
 
 
 def pack(run: Path, folder: Path) -> int:
-    """Copy what is needed to use a model; see the module.
+    """Pack a model; see the module.
 
     Args:
         run: Folder that `sensorium train` wrote.
-        folder: Where to; what it holds of a model is replaced.
+        folder: Target; a model in it is replaced.
 
     Returns:
         Bytes of all files in `folder`.
 
     Raises:
-        NotFoundError: If there is no model in `run`, or a codec of it is not there.
+        NotFoundError: If there is no model in `run`, or one of its codecs is missing.
         CheckpointError: If one is damaged.
         UsageError: If `folder` is the run itself, or a weight does not fit half precision.
     """
@@ -51,7 +51,7 @@ def pack(run: Path, folder: Path) -> int:
 
 
 def _pack_codecs(model: MultimodalLM, run: Path, folder: Path) -> None:
-    """Pack the codecs that a model names, and let it name them by the folders that they get."""
+    """Pack the codecs of a model into subfolders, and refer to them there."""
     decoders = dict(model.config.decoders)
     for name, writer in decoders.items():
         if writer.codec:
@@ -63,7 +63,7 @@ def _pack_codecs(model: MultimodalLM, run: Path, folder: Path) -> None:
 
 
 def _without_places(card: str) -> str:
-    """A text in which every absolute path is the name that it ends in."""
+    """The text with every absolute path replaced by its last part."""
     return re.sub(r"(?<![\w.:/])(?:/[^\s/\"',\]}:]+)+", lambda found: _name(found[0]), card)
 
 
@@ -72,7 +72,7 @@ def _name(text: str) -> str:
 
 
 def _each_text(value: Any, change: Callable[[str], str]) -> Any:
-    """The same values, each text among them changed."""
+    """The same values with every string changed."""
     if isinstance(value, Mapping):
         return {key: _each_text(one, change) for key, one in value.items()}
     if isinstance(value, list):

@@ -1,6 +1,6 @@
-"""What a run writes down: `log.jsonl`, TensorBoard events, and the loss curve as a picture.
+"""Log of a run: `log.jsonl`, TensorBoard events and a plot of the loss.
 
-A resumed run cuts the log back to the length it had at the saved step, so that no step stands in it twice.
+A resumed run truncates the log to its length at the saved state, so that no step occurs twice.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class RunLog:
 
     Args:
         folder: The run's folder.
-        num_bytes: Length to which an older log is cut back; 0 starts anew.
-        step: Step from which TensorBoard's older events no longer count.
+        num_bytes: Length to which an existing log is truncated.
+        step: TensorBoard events from this step on are discarded.
         tensorboard: Write TensorBoard events too.
     """
 
@@ -55,7 +55,7 @@ class RunLog:
             self._board.close()
 
     def write(self, step: int, record: Record) -> None:
-        """Append one line, and its numbers to TensorBoard.
+        """Append a line, and its numbers to TensorBoard.
 
         Args:
             step: The step it speaks of.
@@ -69,25 +69,25 @@ class RunLog:
                 self._board.add_scalar(name, value, step)
 
     def num_bytes(self) -> int:
-        """Length of the log, all of it on disk."""
+        """Length of the log after syncing it to disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
         return self._file.tell()
 
 
 def read_log(path: Path) -> list[dict[str, object]]:
-    """Read a log's lines; a last line that was cut short is left out."""
+    """Read a log's lines, without an incomplete last line."""
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     return [json.loads(line) for line in lines]
 
 
 def draw_curve(path: Path, records: Sequence[Mapping[str, object]], score_name: str = "score") -> None:
-    """Draw loss and validation score over the steps as a PNG.
+    """Plot loss and validation score over the steps as a PNG.
 
     Args:
         path: File to write.
-        records: Lines of a log; those with `loss` and those with `score` are drawn.
-        score_name: What the score measures.
+        records: Lines of a log; `loss` and `score` are plotted.
+        score_name: Label of the score.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

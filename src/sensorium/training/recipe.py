@@ -1,7 +1,7 @@
-"""A recipe: everything that decides a training run, read from TOML and changed by `--set`.
+"""Recipes: all settings of a training run, read from TOML and changed by `--set`.
 
-Sections: [data] which rows, [model] which towers, [loss] which fields are drawn together, [train] how. Does
-not know where the result goes.
+Here: the sections that all recipes share, and the recipe of joint embeddings: [data] rows, [model] towers,
+[loss] pairs of fields, [train] optimiser and length.
 """
 
 from __future__ import annotations
@@ -46,18 +46,21 @@ class DataConfig(Config):
     """Which rows.
 
     Attributes:
-        table: Name of a packaged table (stamps, clipart, emoji, translations), or a path.
-        extra: Further tables of which every row trains, but for those whose caption is held out.
-        repeat: Times that each row of `table` comes in an epoch, so that extra rows do not drown it.
+        table: Name of a collection (stamps, clipart, emoji, translations), or a path.
+        extra: Further tables; all their rows train, except those with a held-out caption.
+        repeat: Occurrences of each row of `table` in an epoch, to balance it against extra rows.
         test: Share of the groups held out, or the sources.
-        fields: Which fields; empty: all that the table holds and the model has a tower for.
-        languages: Of texts and speech: `en`, `en*`, `speech:fr` (see `data.sample.asked_of`); empty: all.
-        captions: Which of a row's captions train: a random one in each epoch, or always the first.
-        views: Views of an image cached for a locked tower: itself, then views - 1 crops.
+        fields: Fields; empty: all that the table holds and the model has a tower for.
+        languages: Languages of texts and speech: `en`, `en*`, `speech:fr` (see `data.table.sample.asked_of`);
+            empty: all.
+        captions: A random caption of a row in each epoch, or always the first.
+        views: Views of an image cached for a locked tower: the plain one and views - 1 crops.
         extra_views: The same for images of the extra tables.
-        class_vectors: Add the image tower's own class vectors, paired with class names, as training rows.
-        blend: Chance that a picture is blended with another of its group in training (`data.blend`); 0 never.
-        vocab_size: Of the byte-pair tokenizer trained on the training texts for text towers that have none.
+        class_vectors: Add the class vectors of the image encoder's classifier, paired with class names, as
+            rows.
+        blend: Probability of mixup of an image with another of its group (`data.loading.mixup`).
+        vocab_size: Size of the byte-pair vocabulary trained on the training texts if the text tower needs
+            one.
     """
 
     table: str
@@ -75,7 +78,7 @@ class DataConfig(Config):
 
 
 class PairConfig(Config):
-    """Two fields of a row to be drawn together."""
+    """Two fields of a row whose vectors the loss pulls together."""
 
     a: FieldName
     b: FieldName
@@ -89,13 +92,13 @@ class PairConfig(Config):
 
 
 class LossConfig(Config):
-    """What is minimised: sum over pairs of weight x loss.
+    """The loss: sum over pairs of weight x loss.
 
     Attributes:
         kind: Registered name.
-        pairs: Fields drawn together; empty: every two fields that rows of the table hold together.
-        memory: Rows of earlier steps that a batch is compared with, too: more negatives at hardly more cost.
-        smoothing: Share of what a row should find that is spread over all it is compared with.
+        pairs: Pairs of fields; empty: every two fields that occur together in a row.
+        memory: Size of the cross-batch memory: rows of earlier steps that serve as further negatives.
+        smoothing: Label smoothing.
     """
 
     kind: str = "info_nce"
@@ -113,34 +116,33 @@ class LossConfig(Config):
 
 
 class TrainConfig(Config):
-    """How.
+    """Optimiser, length, precision, evaluation.
 
     Attributes:
-        epochs: Passes over the training rows; or
+        epochs: Passes over the training rows; alternatively
         steps: Number of steps.
         batch_size: Rows in a step.
         lr: Learning rate after the warm-up.
-        unlocked_rate: Factor of `lr` for what was trained before: unlocked blocks of a locked encoder,
-            and what the run that `start` names brought along.
-        start_share: Share of what `start` brought along in the weights that are kept; the rest is their
-            moving average. What is learned last then costs less of what was known.
+        unlocked_rate: Factor of `lr` for pretrained parameters: unlocked blocks of a locked encoder, and
+            parameters from the run in `start`.
+        start_share: Share of the starting weights in the kept weights (WiSE-FT); the rest is the moving
+            average. It reduces forgetting.
         weight_decay: AdamW's, on matrices alone.
         beta1: AdamW's.
         beta2: AdamW's.
         eps: AdamW's.
-        warmup: Steps, or a share of the run where below 1.
+        warmup: Steps, or a share of the run if below 1.
         clip_norm: Largest norm of the gradient; 0 does not clip.
-        ema: Decay of the moving average that is evaluated and kept; 0 keeps the weights themselves.
+        ema: Decay of the moving average that is evaluated and kept; 0: the weights themselves.
         precision: fp32, or bf16 by autocast.
         device: auto, cpu, cuda, ...
         eval_every: Steps between evaluations; 0: after the last step only.
         save_every: Steps between saved states; 0: at each evaluation and every half minute.
-        keep: Which averaged weights become the model: the last, or those that scored best on held-out rows.
+        keep: Keep the last averaged weights, or those with the best score on held-out rows.
         log_every: Steps between lines of the log.
-        workers: Decoding processes, where media are decoded in training.
-        cache_mb: Megabytes of opened media that each of these processes keeps, to open them once and not anew
-            in each epoch.
-        augment: Draw random views where media are decoded in training.
+        workers: Decoding processes, if media are decoded in training; 0: the trainer itself.
+        cache_mb: Megabytes of opened media that each of these processes caches.
+        augment: Random views of decoded media.
         tensorboard: Write TensorBoard events beside `log.jsonl`.
     """
 
@@ -176,14 +178,14 @@ class TrainConfig(Config):
 
 
 class Recipe(Config):
-    """A training run.
+    """A training run of a joint embedding.
 
     Attributes:
         seed: Names every random choice: split, initial weights, order, dropout.
-        data: Which rows.
-        model: Which towers.
-        loss: Which fields are drawn together.
-        train: How.
+        data: Rows.
+        model: Towers.
+        loss: Pairs of fields.
+        train: Optimiser, length, precision, evaluation.
     """
 
     seed: int = Field(default=0, ge=0)

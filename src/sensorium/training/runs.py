@@ -1,7 +1,6 @@
-"""Runs on disk: which folders hold a trained model, and what recipe it came from.
+"""Finds runs on disk, and reads their cards and recipes.
 
-In: folders. Out: descriptions. A run is a folder with a model (`models.checkpoint`) and, where `train`
-wrote it, the recipe beside it.
+A run is a folder with a model (`models.checkpoint`) and, if `train` wrote it, its recipe.
 """
 
 from __future__ import annotations
@@ -60,13 +59,13 @@ def read_card(folder: Path) -> str:
 
 
 def trained_recipe(folder: Path) -> Recipe | None:
-    """The recipe of a run, or None where it was not kept."""
+    """The recipe of a run, or None without one."""
     path = folder / RECIPE
     return read_recipe(path) if path.is_file() else None
 
 
 def trained_languages(folder: Path) -> Sequence[str]:
-    """Languages that a run learned; empty: all, or not known."""
+    """Languages of a run's training; empty: all, or unknown."""
     recipe = trained_recipe(folder)
     return () if recipe is None else recipe.data.languages
 

@@ -29,11 +29,11 @@ class Corpus:
 
     Attributes:
         tables: The main table first.
-        names: What the recipe calls them.
+        names: Their names in the recipe.
         train: Rows that train, ascending; numbers run through all tables.
         test: Rows of the main table that are held out.
-        languages: Of texts and speech; empty: all.
-        fields: Fields that the run looks at.
+        languages: Languages of texts and speech; empty: all.
+        fields: Fields of the run.
     """
 
     tables: Sequence[Table]
@@ -48,7 +48,7 @@ class Corpus:
 
     @cached_property
     def starts(self) -> Int64[np.ndarray, " t"]:
-        """Number of the first row of each table, and of the first row after all."""
+        """Number of the first row of each table, and the number of all rows."""
         return np.cumsum([0, *(len(table) for table in self.tables)])
 
     @cached_property
@@ -57,7 +57,7 @@ class Corpus:
         return [group for table in self.tables for group in table.groups]
 
     def rows(self, numbers: Sequence[int] | np.ndarray, columns: Sequence[str] | None = None) -> list[Sample]:
-        """Read rows by number, in the order asked."""
+        """Read rows by number, in the given order."""
         asked = np.asarray(numbers, dtype=np.int64)
         found: dict[int, Sample] = {}
         for part, table in enumerate(self.tables):
@@ -67,12 +67,12 @@ class Corpus:
         return [found[number] for number in asked.tolist()]
 
     def rows_with(self, field: str) -> Int64[np.ndarray, " n"]:
-        """Rows that hold `field`."""
+        """Rows with `field`."""
         parts = zip(self.starts, self.tables, strict=False)
         return np.concatenate([start + table.rows_with(field) for start, table in parts])
 
     def name_rows(self, numbers: Sequence[int]) -> list[str]:
-        """Say where rows stand: number, content id and table."""
+        """Names of rows: number, content id and table."""
         names: list[str] = []
         for number in numbers:
             part = int(np.searchsorted(self.starts, number, side="right")) - 1
@@ -97,9 +97,9 @@ def open_corpus(data: DataConfig, fields: Sequence[str], seed: int, progress: Pr
 
     Args:
         data: The recipe's section.
-        fields: Fields that the run looks at.
+        fields: Fields of the run.
         seed: Names the split.
-        progress: Told what is fetched for packaged tables.
+        progress: Told of downloads.
 
     Raises:
         NotFoundError: If there is no such table.
@@ -113,7 +113,7 @@ def open_corpus(data: DataConfig, fields: Sequence[str], seed: int, progress: Pr
     held_out = captions(tables[0], test, data.languages)
     parts, start = [train], len(tables[0])
     for table in tables[1:]:
-        parts.append(start + _rows_called_otherwise(table, held_out, data.languages))
+        parts.append(start + _rows_without_captions_of(table, held_out, data.languages))
         start += len(table)
     corpus = Corpus(tables, names, np.concatenate(parts), test, tuple(data.languages), tuple(fields))
     check_rows(data.table, corpus.train, {"": test})
@@ -121,7 +121,7 @@ def open_corpus(data: DataConfig, fields: Sequence[str], seed: int, progress: Pr
 
 
 def captions(table: Table, rows: Sequence[int] | np.ndarray, languages: Sequence[str]) -> set[str]:
-    """What some rows are called, normalised, in the languages (empty: all)."""
+    """Normalised captions of some rows in the languages (empty: all)."""
     return {name for sample in table.rows(rows, columns=["texts"]) for name in _called(sample, languages)}
 
 
@@ -131,7 +131,7 @@ def _called(sample: Sample, languages: Sequence[str]) -> set[str]:
     }
 
 
-def _rows_called_otherwise(
+def _rows_without_captions_of(
     table: Table, held_out: set[str], languages: Sequence[str]
 ) -> Int64[np.ndarray, " n"]:
     samples = table.rows(np.arange(len(table)), columns=["texts"])

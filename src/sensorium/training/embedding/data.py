@@ -1,7 +1,7 @@
-"""What a run trains on and is measured on: tables, features of locked towers, and the batches over both.
+"""Training data and initial model of a joint embedding.
 
-In: a recipe. Out: the model as the recipe starts it, and `Material`. Fields whose tower is locked come from
-features computed once; the others are decoded in every epoch. Does not know the loop or the evaluation.
+In: a recipe and its rows. Out: the model with its initial weights, and the batches. Fields whose tower is
+locked are read from the feature cache; the others are decoded in every epoch.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from sensorium.training.task import Batches
 
 
 @dataclass(frozen=True)
-class Material:
-    """Rows and features of a run.
+class TrainingData:
+    """Rows and cached features.
 
     Attributes:
         corpus: The rows.
-        cached: Features of the fields whose tower is locked, for all rows and the named vectors after them.
-        groups: Group of each of these.
-        train: Numbers of those that train.
+        cached: By field with a locked tower, features of all rows, and of the class names after them.
+        groups: Group of each row and class name.
+        train: Row numbers that train.
         failures: Rows that could not be read, as (row, reason).
     """
 
@@ -56,9 +56,9 @@ class Material:
 
 
 def build_model(recipe: Recipe, corpus: Corpus) -> JointEmbedding:
-    """Build the recipe's model as it starts, its weights named by the recipe's seed.
+    """Build the recipe's model; the recipe's seed names its weights.
 
-    Text towers that need a tokenizer and have none get one that is trained on the training texts.
+    A text tower without a tokenizer gets one that is trained on the training texts.
     """
     config = with_tokenizers(recipe.model, corpus, recipe.data.vocab_size)
     with torch.random.fork_rng():
@@ -67,7 +67,7 @@ def build_model(recipe: Recipe, corpus: Corpus) -> JointEmbedding:
 
 
 def with_tokenizers(config: JointEmbeddingConfig, corpus: Corpus, vocab_size: int) -> JointEmbeddingConfig:
-    """Give text towers that need a tokenizer one trained on the training texts."""
+    """Add a tokenizer trained on the training texts, if the text tower needs one."""
     tower = config.towers.get("text")
     if tower is None or "tokenizer_json" in tower.options:
         return config
@@ -79,8 +79,10 @@ def with_tokenizers(config: JointEmbeddingConfig, corpus: Corpus, vocab_size: in
     return config.model_copy(update={"towers": towers})
 
 
-def gather(recipe: Recipe, model: JointEmbedding, corpus: Corpus, progress: Progress = quiet) -> Material:
-    """Run locked towers over what they have not seen yet, and collect their features.
+def load_data(
+    recipe: Recipe, model: JointEmbedding, corpus: Corpus, progress: Progress = quiet
+) -> TrainingData:
+    """Run locked towers over the rows that are not cached yet, and collect their features.
 
     Raises:
         ConfigError: If class vectors are asked for and the image tower has none.
@@ -93,15 +95,15 @@ def gather(recipe: Recipe, model: JointEmbedding, corpus: Corpus, progress: Prog
         if tower.is_cacheable:
             cached[name], failed = _cached(recipe, corpus, name, tower, progress)
             failures += failed
-    material = Material(corpus, cached, corpus.groups, corpus.train, failures)
-    _check_pairs(recipe, material)
-    return with_class_vectors(material, model) if recipe.data.class_vectors else material
+    data = TrainingData(corpus, cached, corpus.groups, corpus.train, failures)
+    _check_pairs(recipe, data)
+    return with_class_vectors(data, model) if recipe.data.class_vectors else data
 
 
-def with_class_vectors(material: Material, model: JointEmbedding) -> Material:
-    """Add the image tower's class vectors as rows: each an image of what its class is called.
+def with_class_vectors(data: TrainingData, model: JointEmbedding) -> TrainingData:
+    """Add the class vectors of the image encoder's classifier as training rows, paired with class names.
 
-    Classes that a held-out row is called by are left out. Each synonym is one text of the row.
+    Classes with the name of a held-out caption are left out. Each synonym is one text of the row.
 
     Raises:
         ConfigError: If the towers are not locked, or the image tower has no class vectors.
@@ -111,12 +113,12 @@ def with_class_vectors(material: Material, model: JointEmbedding) -> Material:
         getattr(tower.encoder, "class_vectors", None),
         getattr(tower.encoder, "class_names", None),
     )
-    if vectors is None or names is None or not {"image", "text"} <= material.cached.keys():
+    if vectors is None or names is None or not {"image", "text"} <= data.cached.keys():
         raise ConfigError(
             "data.class_vectors needs locked image and text towers, and an image encoder that names classes; "
-            f"'{tower.config.encoder}' over {', '.join(material.cached) or 'no cached field'} is not"
+            f"'{tower.config.encoder}' over {', '.join(data.cached) or 'no cached field'} is not"
         )
-    corpus = material.corpus
+    corpus = data.corpus
     held_out = captions(corpus.tables[0], corpus.test, corpus.languages)
     synonyms = [name.split(", ") for name in names]
     kept = [n for n, words in enumerate(synonyms) if not held_out & set(map(normalise, words))]
@@ -130,37 +132,37 @@ def with_class_vectors(material: Material, model: JointEmbedding) -> Material:
     }
     empty = {
         name: Ragged(np.zeros((0, part.dim), np.float32), np.zeros(len(kept) + 1, np.int64))
-        for name, part in material.cached.items()
+        for name, part in data.cached.items()
     }
     return replace(
-        material,
-        cached={name: joined([part, added.get(name, empty[name])]) for name, part in material.cached.items()},
-        groups=[*material.groups, *(normalise(synonyms[n][0]) for n in kept)],
-        train=np.concatenate([material.train, len(corpus) + np.arange(len(kept))]),
+        data,
+        cached={name: joined([part, added.get(name, empty[name])]) for name, part in data.cached.items()},
+        groups=[*data.groups, *(normalise(synonyms[n][0]) for n in kept)],
+        train=np.concatenate([data.train, len(corpus) + np.arange(len(kept))]),
     )
 
 
-def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> Batches:
-    """Batches of the training rows: of features, of decoded media, or of both.
+def build_batches(recipe: Recipe, model: JointEmbedding, data: TrainingData) -> Batches:
+    """Training batches of cached features, decoded media, or both.
 
     Raises:
-        ConfigError: If media of further tables would have to be decoded, or cached pictures be blended.
+        ConfigError: If media of further tables would have to be decoded, or mixup is asked for cached images.
     """
-    train, corpus = recipe.train, material.corpus
-    rows = _epoch_rows(material, recipe.data.repeat)
+    train, corpus = recipe.train, data.corpus
+    rows = _epoch_rows(data, recipe.data.repeat)
     batch_size = min(train.batch_size, len(rows))
     if batch_size < train.batch_size:
         warn(f"{len(rows):,} rows train, so a batch holds {batch_size:,} and not {train.batch_size:,}")
-    decoded = [name for name in corpus.fields if name not in material.cached]
+    decoded = [name for name in corpus.fields if name not in data.cached]
     if recipe.data.blend > 0 and "image" not in decoded:
         raise ConfigError(
             f"data.blend={recipe.data.blend} needs an image tower whose encoder trains; unlock it, or set 0"
         )
     if not decoded:
         return FeatureLoader(
-            material.cached,
+            data.cached,
             rows,
-            groups=material.groups,
+            groups=data.groups,
             batch_size=batch_size,
             seed=recipe.seed,
         )
@@ -183,22 +185,22 @@ def build_batches(recipe: Recipe, model: JointEmbedding, material: Material) -> 
         batch_size=batch_size,
         seed=recipe.seed,
     )
-    return MixedBatches(loader, material.cached, recipe.seed) if material.cached else loader
+    return MixedBatches(loader, data.cached, recipe.seed) if data.cached else loader
 
 
-def _epoch_rows(material: Material, repeat: int) -> Int64[np.ndarray, " n"]:
-    """Training rows as often as they come in an epoch: those of the main table `repeat` times."""
-    is_main = material.train < len(material.corpus.tables[0])
-    return np.repeat(material.train, np.where(is_main, repeat, 1))
+def _epoch_rows(data: TrainingData, repeat: int) -> Int64[np.ndarray, " n"]:
+    """Training rows of an epoch: those of the main table `repeat` times."""
+    is_main = data.train < len(data.corpus.tables[0])
+    return np.repeat(data.train, np.where(is_main, repeat, 1))
 
 
-def _check_pairs(recipe: Recipe, material: Material) -> None:
-    """Refuse to train on nothing: each pair of the loss must meet in some row."""
-    corpus = material.corpus
+def _check_pairs(recipe: Recipe, data: TrainingData) -> None:
+    """Refuse pairs of the loss that no training row has."""
+    corpus = data.corpus
     for pair in recipe.loss.pairs:
         if recipe.data.class_vectors and {pair.a, pair.b} == {"image", "text"}:
             continue  # classes hold both
-        both = np.intersect1d(holding(material, pair.a), holding(material, pair.b))
+        both = np.intersect1d(rows_with_field(data, pair.a), rows_with_field(data, pair.b))
         if not np.isin(corpus.train, both).any():
             raise TrainingError(
                 f"no training row of {', '.join(corpus.names)} holds both {pair.a} and {pair.b} in the "
@@ -208,19 +210,19 @@ def _check_pairs(recipe: Recipe, material: Material) -> None:
             )
 
 
-def holding(material: Material, name: str) -> Int64[np.ndarray, " n"]:
-    """Rows that have something of a field to train on, once its locked tower has seen it."""
-    cached = material.cached.get(name)
-    return material.corpus.rows_with(name) if cached is None else np.flatnonzero(cached.counts)
+def rows_with_field(data: TrainingData, name: str) -> Int64[np.ndarray, " n"]:
+    """Rows with a field; for locked towers, rows with cached features."""
+    cached = data.cached.get(name)
+    return data.corpus.rows_with(name) if cached is None else np.flatnonzero(cached.counts)
 
 
 class MixedBatches:
-    """Batches of decoded media, with the cached features of the other fields beside them.
+    """Batches of decoded media together with cached features of other fields.
 
     Args:
-        loader: Gives the rows and what is decoded.
+        loader: Batches of decoded media.
         cached: Features of other fields, for all rows of the table.
-        seed: Of the choice among a row's features.
+        seed: Names the choice among a row's features.
     """
 
     def __init__(self, loader: Loader, cached: Mapping[str, Ragged], seed: int) -> None:
@@ -238,7 +240,7 @@ class MixedBatches:
             yield self._with_features(batch, epoch)
 
     def state(self) -> LoaderState:
-        """The place after the last batch that was given."""
+        """The position after the last batch."""
         return self._loader.state()
 
     @property
@@ -260,7 +262,7 @@ class MixedBatches:
 
 
 def used_fields(recipe: Recipe, held: Sequence[str]) -> list[str]:
-    """Fields that a run looks at: those of the loss, and of `data.fields` those that have a tower.
+    """Fields of a run: those of the loss, and those of `data.fields` with a tower.
 
     Args:
         recipe: The recipe.
@@ -284,7 +286,7 @@ def used_fields(recipe: Recipe, held: Sequence[str]) -> list[str]:
 
 
 def joined(parts: Sequence[Ragged]) -> Ragged:
-    """One after another."""
+    """Concatenate."""
     starts = np.cumsum([0, *(len(part.values) for part in parts)])
     offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
     values: Float32[np.ndarray, "M D"] = np.concatenate([part.values for part in parts])
@@ -320,7 +322,7 @@ def _cached(
 
 
 def _class_texts(tower: Tower, synonyms: Sequence[Sequence[str]]) -> Ragged:
-    """Features of what classes are called, kept in the user's cache."""
+    """Features of class names, cached in the user's cache."""
     words = [word for of_class in synonyms for word in of_class]
     digest = hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
     path = cache_dir("features") / f"classes-{digest}-{tower.encoder_fingerprint()}.safetensors"

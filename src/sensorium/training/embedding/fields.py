@@ -1,7 +1,7 @@
-"""Which fields of its table a recipe of a joint embedding trains on, and what is said of those it does not.
+"""Chooses the pairs of fields that a joint embedding trains on, and warns of fields that it does not use.
 
-In: a recipe and its main table. Out: the recipe with its pairs named and the towers that they need; warnings
-where few rows have captions or fields are left out. Does not read media.
+In: a recipe and its main table. Out: the recipe with pairs and the towers that they need; warnings if few
+rows have captions or if fields are left out. Reads no media.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _WITHOUT_TEXT = 0.5
 """Weight of a pair that has no text in it."""
 
 
-def fitted(recipe: Recipe, table: Table) -> Recipe:
-    """Name the pairs of a recipe that names none: every two fields that rows of its table hold together.
+def with_pairs(recipe: Recipe, table: Table) -> Recipe:
+    """Fill in the pairs of a recipe without pairs: every two fields that occur together in a row.
 
-    Towers that no pair needs are left out, so that none stays as it began.
+    Towers that no pair needs are left out, because they would not train.
 
     Raises:
         TrainingError: If there is nothing to pair.
@@ -59,7 +59,7 @@ def fitted(recipe: Recipe, table: Table) -> Recipe:
 
 
 def rows_of(table: Table, field: str, languages: Sequence[str]) -> Int64[np.ndarray, " n"]:
-    """Rows that hold a field; of texts those in one of the languages (empty: all)."""
+    """Rows with a field; for texts, with one in the languages (empty: all)."""
     rows = table.rows_with(field)
     if field != "text" or not asked_of("text", languages):
         return rows
@@ -72,7 +72,7 @@ def rows_of(table: Table, field: str, languages: Sequence[str]) -> Int64[np.ndar
 
 
 def languages_of(table: Table) -> str:
-    """Languages of a table's texts with their counts, the commonest first."""
+    """Languages of a table's texts with their counts, most frequent first."""
     counts: dict[str, int] = {}
     for texts in table.column("texts"):
         for language in {one.language for one in texts or ()}:
@@ -81,15 +81,15 @@ def languages_of(table: Table) -> str:
     return ", ".join(f"{language or 'not stated'} {count:,}" for language, count in ordered[:8])
 
 
-def say_what_trains(
+def describe_fields(
     recipe: Recipe, table: Table, rows: Mapping[str, Int64[np.ndarray, " _"]], train: Int64[np.ndarray, " n"]
 ) -> str:
-    """Warn of few captions and of fields that do not train; return a line that says what does.
+    """Warn of few captions and of unused fields; returns a line with the pairs and their rows.
 
     Args:
-        recipe: With its pairs.
+        recipe: With pairs.
         table: The main table.
-        rows: Rows of each field that have something to train on.
+        rows: Rows of each field.
         train: Rows of the main table that train.
     """
     _warn_of_unused(recipe, table)
@@ -130,7 +130,7 @@ def _warn_of_unused(recipe: Recipe, table: Table) -> None:
 
 
 def _nothing_to_pair(recipe: Recipe, table: Table) -> str:
-    """Why there is nothing to draw together, and what to do."""
+    """Reason why no two fields can be paired, and what to do."""
     path, held = recipe.data.table, table.fields
     if not held:
         return f"{path} has no rows; fill it: sensorium data prepare SRC -o {path}"

@@ -11,14 +11,14 @@ from sensorium.training.card import Card, figure_table
 from sensorium.training.embedding.corpus import open_corpus
 from sensorium.training.embedding.criterion import Contrast
 from sensorium.training.embedding.data import (
-    Material,
+    TrainingData,
     build_batches,
     build_model,
-    gather,
-    holding,
+    load_data,
+    rows_with_field,
     used_fields,
 )
-from sensorium.training.embedding.fields import fitted, say_what_trains
+from sensorium.training.embedding.fields import describe_fields, with_pairs
 from sensorium.training.embedding.validation import validation_vectors
 from sensorium.training.evaluate import recalls
 from sensorium.training.recipe import Recipe
@@ -35,17 +35,17 @@ def prepare_embedding(recipe: Recipe, progress: Progress = quiet) -> Task:
         TrainingError: If no row trains, none is held out, or no two fields meet in a row.
     """
     table = open_table(recipe.data.table, progress)
-    recipe = fitted(recipe, table)
+    recipe = with_pairs(recipe, table)
     fields = used_fields(recipe, table.fields)
     corpus = open_corpus(recipe.data, fields, recipe.seed, progress)
     model = build_model(recipe, corpus)
-    material = gather(recipe, model, corpus, progress)
-    rows = {name: holding(material, name) for name in corpus.fields}
-    progress(0, None, say_what_trains(recipe, table, rows, corpus.train[corpus.train < len(table)]))
-    batches = build_batches(recipe, model, material)
+    data = load_data(recipe, model, corpus, progress)
+    rows = {name: rows_with_field(data, name) for name in corpus.fields}
+    progress(0, None, describe_fields(recipe, table, rows, corpus.train[corpus.train < len(table)]))
+    batches = build_batches(recipe, model, data)
 
     def failures() -> dict[str, str]:
-        found = {**dict(material.failures), **getattr(batches, "failures", {})}
+        found = {**dict(data.failures), **getattr(batches, "failures", {})}
         return {corpus.name_rows([row])[0]: reason for row, reason in sorted(found.items())}
 
     return Task(
@@ -54,21 +54,21 @@ def prepare_embedding(recipe: Recipe, progress: Progress = quiet) -> Task:
         batches=batches,
         criterion=Contrast(recipe.loss),
         data={"table": corpus.identity()},
-        evaluate=lambda trained: evaluate(trained, material, recipe),
-        describe=lambda evaluation: describe(recipe, material, model, evaluation),
+        evaluate=lambda trained: evaluate(trained, data, recipe),
+        describe=lambda evaluation: describe(recipe, data, model, evaluation),
         name_rows=corpus.name_rows,
         failures=failures,
         next_step='sensorium embed TABLE --model {run}, then sensorium search TABLE "a text"',
     )
 
 
-def evaluate(model: JointEmbedding, material: Material, recipe: Recipe) -> Evaluation:
+def evaluate(model: JointEmbedding, data: TrainingData, recipe: Recipe) -> Evaluation:
     """Recall from each field to each other over the held-out rows, as `training.evaluate` measures it.
 
     The score is the mean recall at 1, 5 and 10 of the loss's first pair, in both directions.
     """
-    vectors = validation_vectors(model, material)
-    metrics = recalls(material.corpus.tables[0], vectors, material.corpus.languages)
+    vectors = validation_vectors(model, data)
+    metrics = recalls(data.corpus.tables[0], vectors, data.corpus.languages)
     first = recipe.loss.pairs[0]
     both = [metrics.get(name, {}) for name in (f"{first.a}->{first.b}", f"{first.b}->{first.a}")]
     score = float(np.mean([found.get(f"R@{k}", 0.0) for found in both for k in KS]))
@@ -76,15 +76,15 @@ def evaluate(model: JointEmbedding, material: Material, recipe: Recipe) -> Evalu
 
 
 def describe(
-    recipe: Recipe, material: Material, model: JointEmbedding, evaluation: Evaluation | None
+    recipe: Recipe, data: TrainingData, model: JointEmbedding, evaluation: Evaluation | None
 ) -> Card:
     """Texts of the card: data, towers, recall beside chance, limits."""
-    corpus = material.corpus
-    data = []
+    corpus = data.corpus
+    lines = []
     for name, table in zip(corpus.names, corpus.tables, strict=True):
         licence = table.info.get("licence") or "licence not recorded"
-        data.append(f"{name}: {len(table):,} rows ({licence}). {table.info.get('description', '')}".rstrip())
-    data.append(f"{len(material.train):,} rows trained, {len(corpus.test):,} were held out.")
+        lines.append(f"{name}: {len(table):,} rows ({licence}). {table.info.get('description', '')}".rstrip())
+    lines.append(f"{len(data.train):,} rows trained, {len(corpus.test):,} were held out.")
     figures = ["Not measured: the held-out rows do not hold two fields that could be compared."]
     if evaluation is not None and evaluation.metrics:
         columns = [*(f"R@{k}" for k in KS), "chance@10", "queries", "items"]
@@ -99,7 +99,7 @@ def describe(
     return Card(
         title=f"Joint embedding of {', '.join(model.towers)}, trained on {recipe.data.table}",
         summary=f"fingerprint `{model.fingerprint}`",
-        data=data,
+        data=lines,
         measured_on="the held-out rows",
         figures=figures,
         limits=[

@@ -1,6 +1,6 @@
 """Vectors of the held-out rows, for evaluation during training.
 
-In: a model and a run's material. Out: for each field, the rows that have it and one unit vector each: of the
+In: a model and a run's data. Out: for each field, the rows that have it and one unit vector each: of the
 plain view or the mean of the tower's views, of the first text, of the first clip. Fields of locked towers are
 read from the feature cache and only pass the heads; the others are decoded anew.
 """
@@ -17,21 +17,21 @@ from sensorium.core.errors import MediaError
 from sensorium.data.table.vectors import Ragged
 from sensorium.models.feature_cache import COLUMN_OF, batched, open_items
 from sensorium.models.joint_embedding import Item, JointEmbedding
-from sensorium.training.embedding.data import Material
+from sensorium.training.embedding.data import TrainingData
 from sensorium.training.evaluate import OnePerRow
 
 ROWS_AT_ONCE = 256
 
 
 @torch.no_grad()
-def validation_vectors(model: JointEmbedding, material: Material) -> Mapping[str, OnePerRow]:
+def validation_vectors(model: JointEmbedding, data: TrainingData) -> Mapping[str, OnePerRow]:
     """Embed every field of the held-out rows, as `JointEmbedding.embed` would."""
     found: dict[str, OnePerRow] = {}
-    for name in material.corpus.fields:
-        if name in material.cached:
-            found[name] = _from_features(model, name, material.cached[name], material.corpus.test)
+    for name in data.corpus.fields:
+        if name in data.cached:
+            found[name] = _from_features(model, name, data.cached[name], data.corpus.test)
         else:
-            found[name] = _from_media(model, name, material)
+            found[name] = _from_media(model, name, data)
     return found
 
 
@@ -47,8 +47,8 @@ def _from_features(
     return OnePerRow(rows, total / np.linalg.norm(total, axis=1, keepdims=True))
 
 
-def _from_media(model: JointEmbedding, name: str, material: Material) -> OnePerRow:
-    corpus, tower = material.corpus, model.tower(name)
+def _from_media(model: JointEmbedding, name: str, data: TrainingData) -> OnePerRow:
+    corpus, tower = data.corpus, model.tower(name)
     kept: list[int] = []
     parts = [np.zeros((0, model.config.dim), dtype=np.float32)]
     for rows in batched(corpus.test, ROWS_AT_ONCE):

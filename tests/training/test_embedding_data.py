@@ -1,4 +1,4 @@
-"""Material: features, class vectors, mixed batches, and held-out vectors that equal `embed`."""
+"""TrainingData: features, class vectors, mixed batches, and held-out vectors that equal `embed`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +16,11 @@ from sensorium.data.table.vectors import Ragged
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.training.embedding.corpus import Corpus, open_corpus
 from sensorium.training.embedding.data import (
-    Material,
+    TrainingData,
     build_batches,
     build_model,
-    gather,
     joined,
+    load_data,
     used_fields,
     with_class_vectors,
 )
@@ -28,13 +28,13 @@ from sensorium.training.embedding.validation import validation_vectors
 from sensorium.training.recipe import Recipe
 
 
-def prepared(folder: Path, values: dict) -> tuple[Recipe, JointEmbedding, Corpus, Material]:
+def prepared(folder: Path, values: dict) -> tuple[Recipe, JointEmbedding, Corpus, TrainingData]:
     if not (folder / "t.lance").exists():
         make_table(folder / "t.lance")
     recipe = Recipe.model_validate(values)
     corpus = open_corpus(recipe.data, used_fields(recipe, ["image", "text", "speech"]), recipe.seed)
     model = build_model(recipe, corpus).eval()
-    return recipe, model, corpus, gather(recipe, model, corpus)
+    return recipe, model, corpus, load_data(recipe, model, corpus)
 
 
 def both_locked(folder: Path) -> dict:
