@@ -1,5 +1,6 @@
-"""TrainingData: features, class vectors, mixed batches, and held-out vectors that equal `embed`."""
+"""Training data: features, class vectors, mixed batches, and held-out vectors that equal `embed`."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from sensorium.training.embedding.data import (
 )
 from sensorium.training.embedding.validation import validation_vectors
 from sensorium.training.recipe import Recipe
+from sensorium.training.trainer import train
 
 
 def prepared(folder: Path, values: dict) -> tuple[Recipe, JointEmbedding, Corpus, TrainingData]:
@@ -189,3 +191,15 @@ def test_pictures_are_blended_where_they_are_decoded_and_nowhere_else(tmp_path: 
         build_batches(
             locked.model_copy(update={"data": locked.data.model_copy(update={"blend": 1.0})}), model, material
         )
+
+
+@pytest.mark.filterwarnings("ignore::sensorium.core.errors.SensoriumWarning")  # of few captions
+def test_rows_that_cannot_be_read_are_named_by_every_run(tmp_path: Path) -> None:
+    made = samples(3)
+    made[3] = replace(made[3], image=b"\x89PNG\r\n\x1a\nbroken")
+    Table.create(tmp_path / "t.lance", licence="CC0-1.0").add(made)
+    recipe = Recipe.model_validate(locked_recipe(tmp_path / "t.lance", steps=2))
+    for folder in ("first", "second"):  # the second finds the features in the cache
+        assert train(recipe, tmp_path / folder).num_failed == 1
+        (line,) = (tmp_path / folder / "errors.jsonl").read_text().splitlines()
+        assert json.loads(line)["row"].startswith("3 (")

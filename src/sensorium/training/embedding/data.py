@@ -24,6 +24,7 @@ from sensorium.data.loading.feature_loader import FeatureLoader
 from sensorium.data.loading.loader import Loader
 from sensorium.data.loading.order import LoaderState, pick
 from sensorium.data.table.sample import is_asked, normalise
+from sensorium.data.table.table import Table
 from sensorium.data.table.vectors import Ragged
 from sensorium.encoders import ENCODERS
 from sensorium.models.checkpoint import read_tensors, write_tensors
@@ -315,10 +316,23 @@ def _cached(
             threads=os.cpu_count() or 1,
             progress=progress,
         )
-        failures += [(int(start) + row, reason) for row, reason in found.failures]
         features = table.features(found.name)
+        failures += [
+            (int(start) + row, reason) for row, reason in _unread(table, name, features, found.failures)
+        ]
         parts.append(features.first() if name == "text" and recipe.data.captions == "first" else features)
     return joined(parts), failures
+
+
+def _unread(
+    table: Table, name: str, features: Ragged, failures: Sequence[tuple[int, str]]
+) -> list[tuple[int, str]]:
+    """Rows without features: those that could not be read now, and when the cache was filled earlier."""
+    now = dict(failures)
+    rows = table.rows_with(name) if name in ("image", "audio", "video") else np.zeros(0, np.int64)
+    earlier = rows[features.counts[rows] == 0].tolist()
+    reason = "could not be read by the run that cached its features"
+    return [*failures, *((row, reason) for row in earlier if row not in now)]
 
 
 def _class_texts(tower: Tower, synonyms: Sequence[Sequence[str]]) -> Ragged:
