@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sensorium.core.errors import MediaError
-from sensorium.media import gif, image
+from sensorium.media import image
 from sensorium.media.container import opened_container
 from sensorium.media.container_header import chunks
 from sensorium.media.limits import Limits
+from sensorium.media.pillow_fixes import GifBackground, silence
 from sensorium.media.source import Source
-from sensorium.media.suppress_output import silence
 from sensorium.media.types import Header, Image, Video
 from sensorium.media.video import fit, spread
 
@@ -101,7 +101,7 @@ def _frames_at(picture: ImageFile, wanted: np.ndarray, limits: Limits) -> Iterat
     """RGB pixels of the wanted frames, up to the point where a truncated file ends."""
     # An animated PNG may show another picture where animation is not supported; it is not a frame.
     first = 1 if getattr(picture, "default_image", False) else 0
-    background = gif.Background(picture) if picture.format == "GIF" else None
+    background = GifBackground(picture) if picture.format == "GIF" else None
     for number in range(int(wanted[-1]) + 1):
         try:
             picture.seek(first + number)

@@ -19,17 +19,17 @@ from sensorium.core.errors import LimitError, MediaError
 from sensorium.media.audio_track import AudioConverter, frame_of, layout_of, packets_of, timed_blocks
 from sensorium.media.clock import Clock, is_joinable, is_stamped_in_decoding_order
 from sensorium.media.container import duration_of, opened_container, sound_stream
+from sensorium.media.container_header import links
 from sensorium.media.declared_length import has_correct_length
 from sensorium.media.limits import Limits
-from sensorium.media.ogg import links
 from sensorium.media.sndfile import UnreadableError, check_sound, opened_sndfile, samples_of
 from sensorium.media.source import Source
 from sensorium.media.types import Audio, Header
 
 if TYPE_CHECKING:
-    import av.container
-    import av.packet
-    import av.stream
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
 
 T = TypeVar("T")
 
@@ -103,12 +103,7 @@ def decode(source: Source, format_name: str, reader: str, limits: Limits) -> Aud
 
 
 def container_header(
-    source: Source,
-    format_name: str,
-    container: av.container.InputContainer,
-    limits: Limits,
-    *,
-    is_counted: bool = False,
+    source: Source, format_name: str, container: InputContainer, limits: Limits, *, is_counted: bool = False
 ) -> Header:
     """Header of a container's first audio track.
 
@@ -141,15 +136,13 @@ def container_header(
     )
 
 
-def has_true_length(source: Source, format_name: str, container: av.container.InputContainer) -> bool:
+def has_true_length(source: Source, format_name: str, container: InputContainer) -> bool:
     """Whether the declared length is reliable."""
     is_joined = is_joinable(container) and source.num_bytes <= _COUNTED_BYTES
     return not is_joined and has_correct_length(source, format_name)
 
 
-def counted(
-    container: av.container.InputContainer, tracks: Sequence[av.stream.Stream]
-) -> tuple[float | None, int]:
+def counted(container: InputContainer, tracks: Sequence[Stream]) -> tuple[float | None, int]:
     """Read all packets of a container without decoding.
 
     Args:
@@ -183,7 +176,7 @@ def counted(
     return end_s or None, num_packets
 
 
-def _adts_s(packet: av.packet.Packet[av.stream.Stream]) -> float | None:
+def _adts_s(packet: Packet[Stream]) -> float | None:
     """Duration in seconds of an AAC frame with ADTS header (ISO 14496-3 §1.A.2); None for another packet."""
     codec = packet.stream.codec_context
     if codec is None or codec.name != "aac" or packet.size < 7:
@@ -196,11 +189,7 @@ def _adts_s(packet: av.packet.Packet[av.stream.Stream]) -> float | None:
 
 
 def decode_stream(
-    container: av.container.InputContainer,
-    source: Source,
-    shape: tuple[int, int],
-    budget_bytes: int,
-    limits: Limits,
+    container: InputContainer, source: Source, shape: tuple[int, int], budget_bytes: int, limits: Limits
 ) -> Audio:
     """Decode a container's first audio track, from the file's first timestamp on.
 

@@ -16,8 +16,8 @@ from jaxtyping import Float32
 from sensorium.core.errors import MediaError
 from sensorium.media.audio_track import AudioConverter, frame_of, timed_blocks
 from sensorium.media.container import opened_container, sound_stream
+from sensorium.media.container_header import links
 from sensorium.media.limits import Limits
-from sensorium.media.ogg import links
 from sensorium.media.sndfile import UnreadableError, blocks_of, check_sound, opened_sndfile
 from sensorium.media.sniff import Format, identify
 from sensorium.media.source import Source, SourceLike, opened

@@ -17,8 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import av.container
-    import av.stream
+    from av.container import InputContainer
 
 MICROSECONDS = 1_000_000
 # Formats that are joined by concatenation. Within one recording stamps neither go back nor leave such a gap.
@@ -34,7 +33,7 @@ class Clock:
         is_sought: Whether reading starts in the middle, so that the first timestamp may have any value.
     """
 
-    def __init__(self, container: av.container.InputContainer, *, is_sought: bool = False) -> None:
+    def __init__(self, container: InputContainer, *, is_sought: bool = False) -> None:
         self._start_s = start_of(container)
         self._may_break = is_joinable(container)
         self._shift_s = 0.0
@@ -66,16 +65,16 @@ class Clock:
         return time_s
 
 
-def start_of(container: av.container.InputContainer) -> float:
+def start_of(container: InputContainer) -> float:
     """Timestamp in seconds at which the file's timeline begins."""
     return (container.start_time or 0) / MICROSECONDS
 
 
-def is_joinable(container: av.container.InputContainer) -> bool:
+def is_joinable(container: InputContainer) -> bool:
     """Whether files of this format may be concatenated, so that timestamps may restart."""
     return container.format.name in _JOINABLE
 
 
-def is_stamped_in_decoding_order(container: av.container.InputContainer) -> bool:
+def is_stamped_in_decoding_order(container: InputContainer) -> bool:
     """Whether a format stores no presentation timestamps; FFmpeg's guesses are wrong with B-frames."""
     return bool(container.format.name == "avi")

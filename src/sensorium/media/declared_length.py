@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 import struct
 
-from sensorium.media.file_views import byte_range
-from sensorium.media.source import Source
+from sensorium.media.source import Source, byte_range
 
 _MAX_CHUNKS = 4096
 _MAX_FORMAT_BYTES = 1 << 16

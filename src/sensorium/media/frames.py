@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,22 +20,20 @@ from sensorium.core.errors import MediaError
 from sensorium.media import video
 from sensorium.media.audio_track import timed_blocks
 from sensorium.media.clock import is_joinable
-from sensorium.media.container import opened_container, picture_stream, sound_stream
+from sensorium.media.container import opened_container, sound_stream
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import Orientation
 from sensorium.media.sniff import identify
 from sensorium.media.source import Source, SourceLike, opened
-from sensorium.media.video import check_stream, frame_orientation, list_packets, pixel_aspect, shown_size
+from sensorium.media.video import Movie, frame_orientation, list_packets, shown_size
 
 if TYPE_CHECKING:
-    import av.container
-    import av.video.frame
-    import av.video.stream
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
 
 STREAM_LIMITS = Limits(file_bytes=1 << 40, frames=20_000_000, seconds=48 * 3600)
 """Bounds on streamed videos: two days, because frames are not kept."""
 
-_DEFAULT_RATE_HZ = 25
 _ROUNDING_S = 1e-6
 
 
@@ -67,30 +65,6 @@ class Block:
     samples: Float32[np.ndarray, " T"]
 
 
-@dataclass(frozen=True)
-class Movie:
-    """An open video file.
-
-    Attributes:
-        container: At its start.
-        stream: Its video stream.
-        source: Its bytes.
-        limits: Bounds.
-        can_seek: Whether seeking by timestamp works; False if timestamps restart midway.
-    """
-
-    container: av.container.InputContainer
-    stream: av.video.stream.VideoStream
-    source: Source
-    limits: Limits
-    can_seek: bool = True
-
-    @property
-    def frame_s(self) -> float:
-        """Nominal duration of a frame in seconds."""
-        return 1 / float(self.stream.average_rate or _DEFAULT_RATE_HZ)
-
-
 @contextmanager
 def opened_movie(
     source: SourceLike, limits: Limits = STREAM_LIMITS, *, will_seek: bool = False
@@ -115,19 +89,14 @@ def opened_movie(
             )
         can_seek = not will_seek or _has_one_count(found, format_.name, limits)
         with opened_container(found, format_.name, limits) as container:
-            stream = _pictures_of(container, found, format_.name, limits)
-            stream.codec_context.thread_count = 1
-            yield Movie(container, stream, found, limits, can_seek)
+            yield replace(_movie_of(container, found, format_.name, limits), can_seek=can_seek)
 
 
-def _pictures_of(
-    container: av.container.InputContainer, source: Source, format_name: str, limits: Limits
-) -> av.video.stream.VideoStream:
-    stream = picture_stream(container)
-    if stream is None:
+def _movie_of(container: InputContainer, source: Source, format_name: str, limits: Limits) -> Movie:
+    movie = video.movie_of(container, source, format_name, limits)
+    if movie is None:
         raise MediaError(f"{source.name}: sound without a moving picture; expected a video")
-    check_stream(container, stream, source, format_name, limits)
-    return stream
+    return movie
 
 
 def _has_one_count(source: Source, format_name: str, limits: Limits) -> bool:
@@ -135,8 +104,7 @@ def _has_one_count(source: Source, format_name: str, limits: Limits) -> bool:
     with opened_container(source, format_name, limits) as container:
         if not is_joinable(container):
             return True
-        stream = _pictures_of(container, source, format_name, limits)
-        return len(list_packets(container, stream, source, limits).stamps) > 0
+        return len(list_packets(_movie_of(container, source, format_name, limits)).stamps) > 0
 
 
 def frames(
@@ -159,7 +127,7 @@ def frames(
         LimitError: If it is beyond `limits`.
     """
     with opened_movie(source, limits) as movie:
-        paint = Painter(pixel_aspect(movie.stream), size, target_px)
+        paint = Painter(movie.aspect, size, target_px)
         is_empty = True
         for time_s, end_s, frame in timed_frames(movie):
             is_empty = False
@@ -190,13 +158,13 @@ def frames_at(
         LimitError: If it is beyond `limits`.
     """
     with opened_movie(source, limits) as movie:
-        packets = list_packets(movie.container, movie.stream, movie.source, limits)
+        packets = list_packets(movie)
     with opened_movie(source, limits) as movie:
-        paint = Painter(pixel_aspect(movie.stream), None, target_px)
+        paint = Painter(movie.aspect, None, target_px)
         wanted_s = np.asarray(times_s, np.float64)
         places = np.searchsorted(packets.times_s, wanted_s + _ROUNDING_S, side="right") - 1
         numbers = np.unique(places.clip(0))
-        for time_s, frame in video.chosen_frames(movie.container, movie.stream, packets, numbers):
+        for time_s, frame in video.chosen_frames(movie, packets, numbers):
             yield Frame(time_s, time_s + movie.frame_s, paint(frame))
 
 
@@ -221,11 +189,9 @@ def sound(source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = STREAM_
             yield Block(time_s, np.nan_to_num(block[:, 0]))
 
 
-def timed_frames(
-    movie: Movie, *, is_sought: bool = False
-) -> Iterator[tuple[float, float, av.video.frame.VideoFrame]]:
+def timed_frames(movie: Movie, *, is_sought: bool = False) -> Iterator[tuple[float, float, VideoFrame]]:
     """Each frame that decodes, when it begins and when it ends; see `video.timed_frames`."""
-    shown = video.timed_frames(movie.container, movie.stream, is_sought=is_sought)
+    shown = video.timed_frames(movie, is_sought=is_sought)
     for number, (time_s, duration_s, frame) in enumerate(shown, start=1):
         movie.limits.check("frames", number, movie.source.name)
         movie.limits.check("seconds", time_s, movie.source.name)
@@ -251,7 +217,7 @@ class Painter:
         self._aspect, self._size, self._target_px = aspect, size, target_px
         self._scaler = VideoReformatter()
 
-    def __call__(self, frame: av.video.frame.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
+    def __call__(self, frame: VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
         """Scale, convert and turn one frame."""
         orientation = frame_orientation(frame)
         width, height = self._stored_size(frame, orientation)
@@ -259,7 +225,7 @@ class Painter:
         upright: np.ndarray = orientation.apply(scaled.to_ndarray())
         return upright
 
-    def _stored_size(self, frame: av.video.frame.VideoFrame, orientation: Orientation) -> tuple[int, int]:
+    def _stored_size(self, frame: VideoFrame, orientation: Orientation) -> tuple[int, int]:
         if self._size is None:
             return shown_size(frame, self._aspect, self._target_px)
         return orientation.size(*self._size)

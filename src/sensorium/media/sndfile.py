@@ -15,9 +15,8 @@ from jaxtyping import Float, Float32
 
 from sensorium.core.errors import MediaError
 from sensorium.media.declared_length import has_correct_length, with_repaired_header
-from sensorium.media.file_views import QuietSeek
 from sensorium.media.limits import Limits
-from sensorium.media.source import Source
+from sensorium.media.source import QuietSeek, Source
 
 if TYPE_CHECKING:
     import soundfile

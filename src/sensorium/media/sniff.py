@@ -15,8 +15,7 @@ from typing import Literal
 
 from sensorium.core.errors import MediaError
 from sensorium.media import netpbm
-from sensorium.media.file_views import byte_range
-from sensorium.media.source import HEAD_BYTES, Seekable, Source
+from sensorium.media.source import HEAD_BYTES, Seekable, Source, byte_range
 from sensorium.media.text import checked_text
 
 Reader = Literal["pillow", "animation", "soundfile", "container", "text"]

@@ -40,14 +40,11 @@ _READERS = (
     "audio",
     "bmp",
     "container",
-    "gif",
     "image",
-    "jpeg",
     "netpbm",
+    "pillow_fixes",
     "pixels",
-    "png",
     "text",
-    "tiff",
     "video",
 )
 
