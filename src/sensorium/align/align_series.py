@@ -40,8 +40,7 @@ class SeriesAlignment:
         """Time in B of each `a.times_s`: the mean over its pairs, made monotone."""
         places = self.alignment.places()
         times_s = np.interp(places, np.arange(len(self.b.times_s)), self.b.times_s)
-        ascending: np.ndarray = np.maximum.accumulate(times_s)
-        return ascending
+        return np.maximum.accumulate(times_s)
 
     @cached_property
     def confidence(self) -> Float64[np.ndarray, " n"]:
@@ -50,8 +49,7 @@ class SeriesAlignment:
         assert path is not None, "the path was asked for"
         counts = np.bincount(path[:, 0], minlength=len(self.a.times_s))
         sums = np.bincount(path[:, 0], weights=self.alignment.confidence, minlength=len(self.a.times_s))
-        mean: np.ndarray = sums / np.maximum(counts, 1)
-        return mean
+        return sums / np.maximum(counts, 1)
 
     def clock(self) -> tuple[Float64[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
         """Knots of a smooth map from times of A to times of B.

@@ -67,11 +67,7 @@ class _Cells:
 
 
 def which_by(name: str) -> By:
-    """Parse a value of `By`.
-
-    Raises:
-        UsageError: If it is none of `By`.
-    """
+    """Parse a value of `By`; UsageError if it is none."""
     for known in get_args(By):
         if name == known:
             return known  # type: ignore[no-any-return]
@@ -131,16 +127,6 @@ def read_picture(path: Path) -> TimedSeries:
     return _thinned(values, np.array(times), float(ends[-1]), "picture", path)
 
 
-def read_numbers(path: Path) -> TimedSeries:
-    """Standardised columns of a table of numbers.
-
-    Raises:
-        UsageError: If it is not a table of finite numbers.
-    """
-    cells = _cells(path)
-    return _numbers(cells, cells.names)
-
-
 def _paired(a: _Cells, b: _Cells) -> tuple[TimedSeries, TimedSeries]:
     """Pair columns by name in the order of A, or by position where a file has no names."""
     if a.names and b.names:
@@ -187,11 +173,7 @@ def _cells(path: Path) -> _Cells:
 
 
 def _numbers(cells: _Cells, chosen: tuple[str, ...]) -> TimedSeries:
-    """The chosen columns (all if there are no names), standardised.
-
-    Raises:
-        UsageError: If they do not hold finite numbers, one a row.
-    """
+    """The chosen columns, standardised; UsageError if they do not hold finite numbers, one a row."""
     rows, path = cells.rows, cells.path
     if cells.names:
         places = [cells.names.index(name) for name in chosen]

@@ -30,11 +30,7 @@ _AAC_FRAME = 1024
 
 
 def check_target(path: Path, kind: str) -> None:
-    """Refuse a file extension that does not suit the kind of series.
-
-    Raises:
-        UsageError: If it does not.
-    """
+    """Refuse (UsageError) a file extension that does not suit the kind of series."""
     known = {"sound": (*_SOUND, *_MOVIE), "picture": _MOVIE, "numbers": _NUMBERS}[kind]
     if path.suffix.lower() not in known:
         raise UsageError(f"{path.name}: a warped {kind} is written as {', '.join(known)}")

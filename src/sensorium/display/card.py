@@ -74,12 +74,7 @@ def sample_card(sample: Sample, *, score: float | None = None, shown: str = "", 
 
 
 def query_card(query: object, caption: str) -> Card:
-    """Build the card of a query.
-
-    Args:
-        query: A text, a path or encoded media; anything else is shown by its caption.
-        caption: Its name.
-    """
+    """Build the card of a query: a text, a path or encoded media; anything else is shown by its caption."""
     if isinstance(query, Path | bytes):
         data = query.read_bytes() if isinstance(query, Path) else query
         opened = media.open(data, target_px=PICTURE_PX)

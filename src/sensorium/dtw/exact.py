@@ -91,10 +91,7 @@ class Sweep(Protocol):
 def solve(problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
     """Compute the least accumulated cost, and optionally its path.
 
-    Args:
-        problem: Costs, window, pattern, ends.
-        path: Whether to compute the path.
-        cap_bytes: Maximum memory for backpointers; beyond it, blocks are computed twice.
+    Backpointers take at most `cap_bytes`; beyond it, blocks are computed twice.
     """
     n, m = problem.costs.shape
     limit = problem.limit
@@ -307,8 +304,7 @@ class TableSweep:
 
     def last_row(self, state: Float[np.ndarray, "two halo w"]) -> Float[np.ndarray, " m"]:
         """The row taken last, without the halo."""
-        row: Float[np.ndarray, " m"] = state[1, -1, self._halo :]
-        return row
+        return state[1, -1, self._halo :]
 
     def least(self, state: Float[np.ndarray, "two halo w"]) -> float:
         """Minimum of the halo rows, which no production can skip."""

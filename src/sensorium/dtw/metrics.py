@@ -81,11 +81,7 @@ def as_costs(x: Series, y: Series | None, metric: Metric) -> Costs:
 def as_pair(
     x: Float[np.ndarray, "n D"], y: Float[np.ndarray, "m E"]
 ) -> tuple[Float[np.ndarray, "n D"], Float[np.ndarray, "m E"]]:
-    """Convert both series to the wider of their float types.
-
-    Raises:
-        UsageError: If their elements differ in width.
-    """
+    """Convert both series to the wider of their float types; UsageError if their widths differ."""
     if x.shape[1] != y.shape[1]:
         raise UsageError(f"x has elements of width {x.shape[1]}, y of width {y.shape[1]}; they must agree")
     dtype = np.result_type(x, y)

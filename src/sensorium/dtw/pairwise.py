@@ -106,18 +106,10 @@ def dtw_batch(
     step: str | StepPattern = "symmetric1",
     num_threads: int | None = None,
 ) -> Float64[np.ndarray, " B"]:
-    """DTW distance of each x to the y of the same index.
+    """DTW distance of each of B xs to the y of the same index; options as in `dtw_matrix`.
 
     >>> dtw_batch([[0.0, 1.0], [5.0]], [[0.0, 1.0, 1.0], [2.0, 3.0]]).tolist()
     [0.0, 5.0]
-
-    Args:
-        xs: B series.
-        ys: B series.
-        metric: As in `dtw_matrix`.
-        window: As in `dtw_matrix`.
-        step: As in `dtw`.
-        num_threads: As in `dtw_matrix`.
 
     Raises:
         UsageError: As `dtw_matrix`, and if the lists differ in length.
@@ -138,21 +130,13 @@ def dtw_neighbours(
     window: Window = None,
     step: str | StepPattern = "symmetric1",
 ) -> Neighbours:
-    """Find the k nearest series of each query, exactly.
+    """Find the k nearest series of each query, exactly; options as in `dtw_matrix`.
 
     Candidates among univariate series are tried in the order of Keogh's bound, until it exceeds the k-th best
     distance. A narrow window prunes more. Other series are compared with every query.
 
-    Args:
-        queries: q series.
-        series: n series to search.
-        k: Number of neighbours, at most n.
-        metric: As in `dtw_matrix`.
-        window: As in `dtw_matrix`.
-        step: As in `dtw`.
-
     Raises:
-        UsageError: As `dtw_matrix`, and if k is not from 1 to n.
+        UsageError: As `dtw_matrix`, and if k is not from 1 to n, the number of series.
     """
     if not 1 <= k <= len(series):
         raise UsageError(

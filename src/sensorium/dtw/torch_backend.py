@@ -24,13 +24,7 @@ _Path: TypeAlias = tuple[Int64[np.ndarray, "L 2"], Float64[np.ndarray, " L"]]
 
 
 def solve_by_torch(problem: Problem, *, path: bool, device: torch.device) -> Solved:
-    """Compute the least accumulated cost, and optionally its path.
-
-    Args:
-        problem: Costs, window, pattern, ends; its limit is ignored.
-        path: Whether to compute the path.
-        device: Device of the computation.
-    """
+    """Compute the least accumulated cost, and optionally its path; `problem.limit` is ignored."""
     n, m = problem.costs.shape
     costs = _allowed(dense_costs(problem.costs, device), problem)
     table = Table(problem.pattern)
@@ -69,11 +63,8 @@ def _allowed(costs: Float[Tensor, "n m"], problem: Problem) -> Float[Tensor, "n 
     ranges, m = problem.ranges, costs.shape[1]
     if ranges.is_full(m):
         return costs
-    columns = np.arange(m)
-    inside = (columns >= ranges.low[:, None]) & (columns < ranges.high[:, None])
-    if ranges.mask is not None:
-        inside &= ranges.mask
-    return costs.masked_fill(~torch.tensor(inside, device=costs.device), UNREACHED[str(costs.dtype)[6:]])
+    is_outside = ~torch.tensor(ranges.allowed(m), device=costs.device)
+    return costs.masked_fill(is_outside, UNREACHED[str(costs.dtype)[6:]])
 
 
 def _sweep(

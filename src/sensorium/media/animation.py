@@ -44,12 +44,7 @@ class Timing:
 
 
 def read_header(source: Source, format_name: str, limits: Limits) -> Header:
-    """Read size, frame count and duration; a file with one frame is an image.
-
-    Raises:
-        MediaError: If the header is damaged.
-        LimitError: If it is beyond `limits`.
-    """
+    """Read size, frame count and duration; a file with one frame is an image."""
     timing = _timing(source, format_name, limits)
     if len(timing.durations_ms) < 2:
         return image.read_header(source, format_name, limits)
@@ -67,12 +62,7 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
 
 
 def decode(source: Source, format_name: str, limits: Limits, target_px: int | None = None) -> Image | Video:
-    """Decode to an image (one frame) or a video (more).
-
-    Raises:
-        MediaError: If no frame decodes.
-        LimitError: If it is beyond `limits`.
-    """
+    """Decode to an image (one frame) or a video (more); MediaError if no frame decodes."""
     timing = _timing(source, format_name, limits)
     num_frames = len(timing.durations_ms)
     if num_frames < 2:

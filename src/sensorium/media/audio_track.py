@@ -126,14 +126,7 @@ def timed_blocks(
 ) -> Iterator[tuple[float, Float32[np.ndarray, "T C"]]]:
     """Yield contiguous blocks from time 0 on, with their start times on the file's timeline.
 
-    Silence fills a late start and gaps.
-
-    Args:
-        container: Open, at its start.
-        track: Its audio stream.
-        rate_hz: Output sample rate.
-        layout: FFmpeg's name of the output channel layout.
-        keeps_level: As for `AudioConverter`.
+    Silence fills a late start and gaps. `rate_hz`, `layout` and `keeps_level` are those of `AudioConverter`.
     """
     track.codec_context.thread_count = 1
     clock, convert, count = Clock(container), AudioConverter(rate_hz, layout, keeps_level=keeps_level), 0

@@ -59,11 +59,7 @@ class Bitmap:
 
 
 def read_header(source: Source) -> Bitmap:
-    """Read the header of an open file.
-
-    Raises:
-        MediaError: If it is damaged or of a kind that is not read.
-    """
+    """Read the header of an open file; MediaError if it is damaged or of a kind that is not read."""
     source.file.seek(0)
     head: bytes = source.file.read(_FILE_HEADER_BYTES + max(_HEADER_SIZES) + 16 + 4 * 256)
     size = int.from_bytes(head[14:18], "little")
@@ -99,11 +95,7 @@ def read_header(source: Source) -> Bitmap:
 
 
 def read_pixels(source: Source, header: Bitmap) -> np.ndarray:
-    """Decode to uint8 (H, W, 3), or (H, W, 4) where there is alpha.
-
-    Raises:
-        MediaError: If the pixels end early.
-    """
+    """Decode to uint8 (H, W, 3), or (H, W, 4) where there is alpha; MediaError if they end early."""
     raster = memoryview(source.content())[header.start :]
     if header.compression != _RGB:
         indices = _run_lengths(bytes(raster), header, source.name)

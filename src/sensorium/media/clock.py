@@ -46,12 +46,7 @@ class Clock:
         return self._shift_s != 0.0
 
     def __call__(self, stamp_s: float | None, duration_s: float) -> float:
-        """Return the start time of a packet or frame.
-
-        Args:
-            stamp_s: Its timestamp in the container; None if it has none.
-            duration_s: Its duration.
-        """
+        """Start time of a packet or frame with this timestamp in the container (None: it has none)."""
         if stamp_s is None:
             time_s = self._end_s or 0.0
         else:

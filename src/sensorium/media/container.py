@@ -29,10 +29,7 @@ _MAX_STREAMS = 64
 def opened_container(source: Source, format_name: str, limits: Limits) -> Iterator[InputContainer]:
     """Open a container from its bytes; FFmpeg's errors are converted, also inside the context.
 
-    Args:
-        source: The open file.
-        format_name: Name of FFmpeg's demuxer.
-        limits: `pixels` bounds every decoder.
+    `format_name` is the name of FFmpeg's demuxer; `limits.pixels` bounds every decoder.
 
     Raises:
         MediaError: If it cannot be read.

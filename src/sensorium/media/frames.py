@@ -222,8 +222,7 @@ class Painter:
         orientation = frame_orientation(frame)
         width, height = self._stored_size(frame, orientation)
         scaled = self._scaler.reformat(frame, width, height, "rgb24", interpolation="AREA")
-        upright: np.ndarray = orientation.apply(scaled.to_ndarray())
-        return upright
+        return orientation.apply(scaled.to_ndarray())
 
     def _stored_size(self, frame: VideoFrame, orientation: Orientation) -> tuple[int, int]:
         if self._size is None:

@@ -34,20 +34,20 @@ if TYPE_CHECKING:
     from PIL import Image as Pillow
     from PIL.ImageFile import ImageFile, _Tile
 
-PLUGINS: Mapping[str, tuple[str, str]] = MappingProxyType(
+PLUGINS: Mapping[str, str] = MappingProxyType(
     {
-        "avif": ("AvifImagePlugin", "AvifImageFile"),
-        "gif": ("GifImagePlugin", "GifImageFile"),
-        "ico": ("IcoImagePlugin", "IcoImageFile"),
-        "jpeg": ("JpegImagePlugin", "JpegImageFile"),
-        "jpeg2000": ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
-        "png": ("PngImagePlugin", "PngImageFile"),
-        "qoi": ("QoiImagePlugin", "QoiImageFile"),
-        "tiff": ("TiffImagePlugin", "TiffImageFile"),
-        "webp": ("WebPImagePlugin", "WebPImageFile"),
+        "avif": "Avif",
+        "gif": "Gif",
+        "ico": "Ico",
+        "jpeg": "Jpeg",
+        "jpeg2000": "Jpeg2K",
+        "png": "Png",
+        "qoi": "Qoi",
+        "tiff": "Tiff",
+        "webp": "WebP",
     }
 )
-"""Every image format that Pillow reads, and its module and class for it."""
+"""Every image format that Pillow reads, and the prefix of its module and class in Pillow."""
 
 _OWN: Mapping[str, Any] = MappingProxyType({"bmp": bmp, "ppm": netpbm})
 _REDUCING_GAP = 2
@@ -61,12 +61,7 @@ _SWAPPED = {
 
 
 def read_header(source: Source, format_name: str, limits: Limits) -> Header:
-    """Read the size of an image.
-
-    Raises:
-        MediaError: If the header is damaged.
-        LimitError: If there are too many pixels.
-    """
+    """Read the size of an image; LimitError if there are too many pixels."""
     if format_name in _OWN:
         own = _OWN[format_name].read_header(source)
         width, height = own.width, own.height
@@ -79,17 +74,9 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
 
 
 def decode(source: Source, format_name: str, limits: Limits, target_px: int | None = None) -> Image:
-    """Decode an image.
+    """Decode an image; pixels are checked before decoding.
 
-    Args:
-        source: The open file.
-        format_name: From `sniff`.
-        limits: Bounds; pixels are checked before decoding.
-        target_px: Sufficient length of the short side; the result is full size or at least twice that.
-
-    Raises:
-        MediaError: If the content is damaged or truncated.
-        LimitError: If it is beyond `limits`.
+    `target_px` is a sufficient length of the short side: the result is full size or at least twice that.
     """
     with silence:
         if format_name in _OWN:
@@ -137,8 +124,8 @@ def open_plugin(source: Source, format_name: str, limits: Limits) -> ImageFile:
 
     The class is called directly because `PIL.Image.open` warns or raises at a limit of its own.
     """
-    module_name, class_name = PLUGINS[format_name]
-    plugin = getattr(importlib.import_module(f"PIL.{module_name}"), class_name)
+    prefix = PLUGINS[format_name]
+    plugin = getattr(importlib.import_module(f"PIL.{prefix}ImagePlugin"), f"{prefix}ImageFile")
     _check_inner_sizes(source, format_name, limits)
     if format_name == "tiff":
         fixes.quiet_libtiff()

@@ -110,11 +110,7 @@ def quiet_libtiff() -> None:
 
 
 class GifBackground:
-    """Fills the uncovered area, frame by frame.
-
-    Args:
-        picture: A GIF at its first frame, not loaded yet.
-    """
+    """Fills the uncovered area, frame by frame, of a GIF at its first frame that is not loaded yet."""
 
     def __init__(self, picture: ImageFile) -> None:
         # With a transparent colour, Pillow leaves the rest transparent, as browsers do.
@@ -122,12 +118,7 @@ class GifBackground:
         self._is_covered = np.zeros((0, 0), bool)
 
     def paint(self, picture: ImageFile, pixels: np.ndarray | None) -> None:
-        """Fill the uncovered area of a frame.
-
-        Args:
-            picture: The GIF at this frame.
-            pixels: Its pixels (H, W, 3), changed in place; None if they are not needed.
-        """
+        """Fill the uncovered area of the frame's pixels (H, W, 3) in place; None if they are not needed."""
         if self._colour is None:
             return
         width, height = picture.size
@@ -155,11 +146,7 @@ def _gif_colour(picture: ImageFile) -> tuple[int, ...]:
 
 
 def check_segments(source: Source) -> None:
-    """Refuse a JPEG with so many segments that reading its header takes seconds.
-
-    Raises:
-        MediaError: If there are more than 16,384; a colour profile of 16 MB takes 255.
-    """
+    """Refuse a JPEG of more than 16,384 segments (a colour profile of 16 MB takes 255)."""
     at = 2
     for _ in range(_MAX_SEGMENTS):
         source.file.seek(at)
@@ -171,11 +158,7 @@ def check_segments(source: Source) -> None:
 
 
 def check_scans(source: Source) -> None:
-    """Refuse a JPEG with so many scans that decoding is slow.
-
-    Raises:
-        MediaError: If it has more than 100 scans.
-    """
+    """Refuse a JPEG of more than 100 scans, because decoding is slow."""
     content = source.content()
     # A plain search is fast, but also finds scans of thumbnails and of trailing data.
     if content.count(_SCAN) <= _MAX_SCANS:
@@ -203,11 +186,7 @@ def load_without_end(source: Source, reopen: Callable[[Source], ImageFile]) -> I
     """Load a JPEG that lacks its end marker; None if image data are missing too.
 
     libjpeg fills missing data from the bytes that follow. The image is complete if different filler bytes
-    give the same pixels.
-
-    Args:
-        source: The file.
-        reopen: Opens another source with the same options and scale.
+    give the same pixels. `reopen` opens another source with the same options and scale.
     """
     pictures = []
     for filler in (b"", _FILLER):
@@ -228,11 +207,7 @@ class Chunk:
 
 
 def list_chunks(source: Source) -> list[Chunk]:
-    """List the chunks up to the end of the image.
-
-    Raises:
-        MediaError: If there are more than 131,072 chunks.
-    """
+    """List the chunks up to the end of the image; MediaError if there are more than 131,072."""
     found = []
     for one in chunks(source.file, _SIGNATURE_BYTES, source.num_bytes, ">I4s", trailer=4):
         found.append(Chunk(*one))
@@ -244,8 +219,7 @@ def list_chunks(source: Source) -> list[Chunk]:
 def without_long_texts(source: Source, layout: list[Chunk]) -> Seekable:
     """Return the file without compressed texts and profiles that exceed Pillow's limit.
 
-    Raises:
-        MediaError: If one inflates to more than 16 MB.
+    MediaError if one inflates to more than 16 MB.
     """
     long = [
         one for one in layout if one.name in _COMPRESSED and _inflated_bytes(source, one) > _MAX_PILLOW_BYTES
@@ -322,11 +296,7 @@ def _inflated_bytes(source: Source, one: Chunk) -> int:
 
 
 def mend_tiff(picture: ImageFile) -> None:
-    """Correct Pillow's decoder settings before the pixels are loaded.
-
-    Raises:
-        MediaError: If no correct setting is known.
-    """
+    """Correct Pillow's settings before pixels are loaded; MediaError if no correct one is known."""
     tags, uses_libtiff = picture.tag_v2, picture.use_load_libtiff  # type: ignore[attr-defined]
     if picture.mode in ("P", "PA"):
         _mend_palette(picture, tags)

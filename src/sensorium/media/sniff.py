@@ -109,11 +109,7 @@ _MAX_PADDING = 1 << 16
 
 
 def identify(source: Source) -> tuple[Format, Source]:
-    """Detect the format of an open file; return it and the source to read, without leading tags.
-
-    Raises:
-        MediaError: If the format is unknown or unsupported.
-    """
+    """Detect the format of an open file; return it and the source to read, without leading tags."""
     head = source.head()
     start = _end_of_tags(source.file) if head.startswith(_TAG_MAGIC) else 0
     if 0 < start < source.num_bytes:

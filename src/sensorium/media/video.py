@@ -84,12 +84,7 @@ class Movie:
 
 
 def movie_of(container: InputContainer, source: Source, format_name: str, limits: Limits) -> Movie | None:
-    """The first video stream of an open container; None if it has no moving picture.
-
-    Raises:
-        MediaError: If the header declares no pixels.
-        LimitError: If it is beyond `limits`.
-    """
+    """The first video stream of an open container, checked by its header; None if it has none."""
     stream = picture_stream(container)
     if stream is None:
         return None
@@ -108,10 +103,6 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
     """Read a container's header; without a moving picture it is audio.
 
     Width and height are as shown: with square pixels, turned as the file says.
-
-    Raises:
-        MediaError: If it is damaged or empty.
-        LimitError: If it is beyond `limits`.
     """
     with opened_container(source, format_name, limits) as container:
         movie = movie_of(container, source, format_name, limits)
@@ -152,15 +143,7 @@ def _length(movie: Movie) -> tuple[float | None, int]:
 def decode(source: Source, format_name: str, limits: Limits, target_px: int | None = None) -> Video | Audio:
     """Decode at most `limits.video_frames` frames; a container without a moving picture gives its sound.
 
-    Args:
-        source: The open file.
-        format_name: Name of FFmpeg's demuxer.
-        limits: Bounds.
-        target_px: Most that the short side should have; frames are never enlarged.
-
-    Raises:
-        MediaError: If not one frame decodes.
-        LimitError: If it is beyond `limits`.
+    `target_px` is the maximum of the short side; frames are never enlarged. MediaError if no frame decodes.
     """
     with opened_container(source, format_name, limits) as container:
         listed = movie_of(container, source, format_name, limits)
@@ -234,12 +217,7 @@ class Packets:
 
 
 def list_packets(movie: Movie) -> Packets:
-    """Read all packets of a video at its start, decoding none.
-
-    Raises:
-        MediaError: If there is none.
-        LimitError: If there are too many, or they last too long.
-    """
+    """Read all packets of a video at its start, decoding none; MediaError if there is none."""
     listing = _Listing(movie)
     for packet in packets_of(movie.container, movie.stream):
         if packet.size:

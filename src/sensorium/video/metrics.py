@@ -93,12 +93,7 @@ class SummaryScore:
 
 
 def evaluate_summary(scores: Float[np.ndarray, " p"], video: MarkedVideo, rule: Rule) -> SummaryScore:
-    """Evaluate importance scores at `video.picks`.
-
-    Args:
-        scores: On any scale.
-        video: Annotated.
-        rule: `max` for SumMe, `avg` for TVSum.
+    """Evaluate importance scores at `video.picks`, on any scale; rule `max` is that of SumMe, `avg` of TVSum.
 
     Raises:
         UsageError: If there is not one finite score for each pick.

@@ -233,8 +233,7 @@ def _edges(at: int, count: int, length: int, rate_hz: int) -> Float32[np.ndarray
     """Fade gain of some samples of a span: 1, except in its first and last milliseconds."""
     places = np.arange(at, at + count)
     ramp = max(1.0, _EDGE_S * rate_hz)
-    gain: np.ndarray = np.clip(np.minimum(places + 1, length - places) / ramp, 0, 1).astype(np.float32)
-    return gain
+    return np.clip(np.minimum(places + 1, length - places) / ramp, 0, 1).astype(np.float32)
 
 
 def _audio_frames(

@@ -32,11 +32,7 @@ _ROUNDING_S = 1e-6
 
 
 class FrameCursor:
-    """Moves forward over the frames of a video and holds the one on display.
-
-    Args:
-        movie: Open, at its start; nothing else reads it.
-    """
+    """Moves forward over the frames of a movie that nothing else reads; holds the one on display."""
 
     def __init__(self, movie: Movie) -> None:
         self._movie = movie
@@ -70,11 +66,7 @@ class FrameCursor:
 class SoundCursor:
     """Moves forward over a sound track: blocks (C, T), float32, with their start times.
 
-    Args:
-        movie: Open, at its start; nothing else reads it.
-        track: One of its sound tracks.
-        rate_hz: Sample rate of the blocks.
-        layout: `mono` or `stereo`.
+    The movie is at its start, and nothing else reads it. `layout` is `mono` or `stereo`.
     """
 
     def __init__(self, movie: Movie, track: AudioStream, rate_hz: int, layout: str) -> None:

@@ -121,13 +121,7 @@ def _chapter_of(summary: Summary, chosen: Chosen) -> Chapter:
 
 
 def write_keyframes(summary: Summary, path: Path, *, columns: int = 4) -> Path:
-    """Draw the key frames of each chapter as a strip of a contact sheet.
-
-    Args:
-        summary: Its best 60 chosen parts are shown.
-        path: Where the PNG goes.
-        columns: Frames beside each other.
-    """
+    """Draw the key frames of each chapter, of the 60 best parts, as strips of a contact sheet (PNG)."""
     features = summary.features
     shown = sorted(summary.chosen, key=lambda one: -one.score)[:_MOST_FRAMES]
     shown.sort(key=lambda one: one.start_s)
