@@ -23,13 +23,7 @@ _SMOOTH_S = 0.5
 
 @dataclass(frozen=True, eq=False)
 class SeriesAlignment:
-    """Two series on one clock.
-
-    Attributes:
-        a: The first, whose times are the reference.
-        b: The second.
-        alignment: Their DTW alignment.
-    """
+    """Two series on one timeline; times of `a` are the reference."""
 
     a: TimedSeries
     b: TimedSeries
@@ -100,15 +94,15 @@ def align_series(
     open_end: bool = False,
     progress: Progress = quiet,
 ) -> SeriesAlignment:
-    """Align two recordings, videos or tables of numbers.
+    """Align two recordings, videos or tables of numbers; times of `a` are the reference.
 
     Args:
-        a: The file whose times are the reference.
-        b: The other.
+        a: The reference.
+        b: The other file.
         by: Compare videos by `sound` or `picture`; auto: by picture if both have one.
         open_begin: A may begin anywhere in B.
         open_end: A may end anywhere in B.
-        progress: Told what is being done.
+        progress: Reports the current step.
 
     Raises:
         NotFoundError: If a file is not there.

@@ -199,7 +199,7 @@ def _check_png(path: Path) -> None:
         raise UsageError(f"{path.name}: expected a name that ends in .png")
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: int | float, height: int | float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

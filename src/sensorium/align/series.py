@@ -75,12 +75,7 @@ def which_by(name: str) -> By:
 
 
 def read_pair(a: Path, b: Path, by: By = "auto") -> tuple[TimedSeries, TimedSeries]:
-    """Read two files as series of one kind.
-
-    Args:
-        a: A sound, a video, or numbers.
-        b: The same.
-        by: Compare videos by their `sound` or `picture`; auto: picture if both have one, else sound.
+    """Read two sounds, videos or tables of numbers as series of one kind; videos as in `align_series`.
 
     Raises:
         NotFoundError: If a file is not there.

@@ -50,13 +50,7 @@ _BLOCK_FRAMES = 1 << 13
 
 @dataclass(frozen=True, eq=False)
 class Script:
-    """Synthetic speech of a text.
-
-    Attributes:
-        features: Its frames.
-        word_of: Word of each frame, ascending; -1 in a pause, (M,).
-        stops: Pause after each word.
-    """
+    """Synthetic speech of a text: word of each frame, ascending, -1 in a pause; pause after each word."""
 
     features: AudioFeatures
     word_of: Int64[np.ndarray, " M"]

@@ -61,10 +61,7 @@ def replace_atomic(path: Path, write: Callable[[Path], object]) -> None:
 def storage_error(error: BaseException, path: Path, failed: str = "cannot be written") -> StorageError | None:
     """Convert an exception of any library to a `StorageError`, or return None if storage is not its cause.
 
-    Args:
-        error: An exception of Python, or of Rust code, whose messages contain `(os error N)`.
-        path: The file that was written or read.
-        failed: The failed operation, for the message.
+    Messages of Rust code are recognised by `(os error N)`. `failed` names the operation, for the message.
     """
     if isinstance(error, StorageError):
         return error

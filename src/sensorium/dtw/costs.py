@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -23,6 +23,12 @@ from jaxtyping import Float, Float64, Int64
 from sensorium.core.errors import UsageError
 from sensorium.core.jit import compiled, unreached
 from sensorium.dtw.scaling import can_vanish, exponent_of, floor_of, scaled
+
+Places: TypeAlias = Int64[np.ndarray, " L"]
+Values: TypeAlias = Float64[np.ndarray, " L"]
+Rows: TypeAlias = Int64[np.ndarray, " r"]
+Columns: TypeAlias = Int64[np.ndarray, " c"]
+Grid: TypeAlias = Float64[np.ndarray, "r c"]
 
 NEAR = 1e-2
 """Below this fraction of |x|^2 + |y|^2 a cost from a matrix product is recomputed from differences."""
@@ -39,14 +45,10 @@ class CostSource(Protocol):
     def panel(self, rows: slice, columns: slice, out: Float[np.ndarray, "k w"]) -> None:
         """Fill `out` with the costs of consecutive rows and columns."""
 
-    def at(
-        self, rows: Int64[np.ndarray, "*rows"], columns: Int64[np.ndarray, "*columns"]
-    ) -> Float64[np.ndarray, "*cells"]:
+    def at(self, rows: Places, columns: Places) -> Values:
         """Costs of single cells."""
 
-    def grid(
-        self, rows: Int64[np.ndarray, " r"], columns: Int64[np.ndarray, " c"]
-    ) -> Float64[np.ndarray, "r c"]:
+    def grid(self, rows: Rows, columns: Columns) -> Grid:
         """Costs of some rows with some columns."""
 
 
@@ -85,15 +87,11 @@ class Costs:
         """Fill `out` with the costs of consecutive rows and columns."""
         self.source.panel(rows, slice(columns.start + self.first, columns.stop + self.first), out)
 
-    def at(
-        self, rows: Int64[np.ndarray, " L"], columns: Int64[np.ndarray, " L"]
-    ) -> Float64[np.ndarray, " L"]:
+    def at(self, rows: Places, columns: Places) -> Values:
         """Costs of single cells."""
         return self.source.at(rows, columns + self.first)
 
-    def grid(
-        self, rows: Int64[np.ndarray, " r"], columns: Int64[np.ndarray, " c"]
-    ) -> Float64[np.ndarray, "r c"]:
+    def grid(self, rows: Rows, columns: Columns) -> Grid:
         """Costs of some rows with some columns."""
         return self.source.grid(rows, columns + self.first)
 
@@ -160,17 +158,13 @@ class Differences:
         y_columns = np.ascontiguousarray(self.y[columns].T)
         kernel(self.x[rows], y_columns, self.power, int(self.root), out)
 
-    def at(
-        self, rows: Int64[np.ndarray, " L"], columns: Int64[np.ndarray, " L"]
-    ) -> Float64[np.ndarray, " L"]:
+    def at(self, rows: Places, columns: Places) -> Values:
         """The same in float64."""
         gaps = np.abs(self.x[rows].astype(np.float64) - self.y[columns]) ** self.power
-        sums: Float64[np.ndarray, " L"] = gaps.sum(axis=-1)
+        sums: Values = gaps.sum(axis=-1)
         return np.sqrt(sums) if self.root else sums
 
-    def grid(
-        self, rows: Int64[np.ndarray, " r"], columns: Int64[np.ndarray, " c"]
-    ) -> Float64[np.ndarray, "r c"]:
+    def grid(self, rows: Rows, columns: Columns) -> Grid:
         """Axis by axis, in float64."""
         sums = np.zeros((len(rows), len(columns)))
         for axis in range(self.x.shape[1]):
@@ -210,21 +204,17 @@ class Products:
         squares = self.x_squares[rows], self.y_squares[columns]
         kernel(self.x[rows], self.y[columns], self.ratio, *squares, NEAR, int(self.root), out)
 
-    def at(
-        self, rows: Int64[np.ndarray, " L"], columns: Int64[np.ndarray, " L"]
-    ) -> Float64[np.ndarray, " L"]:
+    def at(self, rows: Places, columns: Places) -> Values:
         """From the differences, in float64."""
         gaps = self.ratio * self.x[rows].astype(np.float64) - self.ratio * self.y[columns].astype(np.float64)
-        squares: Float64[np.ndarray, " L"] = np.einsum("ij,ij->i", gaps, gaps)
+        squares: Values = np.einsum("ij,ij->i", gaps, gaps)
         return np.sqrt(squares) if self.root else squares
 
-    def grid(
-        self, rows: Int64[np.ndarray, " r"], columns: Int64[np.ndarray, " c"]
-    ) -> Float64[np.ndarray, "r c"]:
+    def grid(self, rows: Rows, columns: Columns) -> Grid:
         """One matrix product; near cells are not recomputed."""
         products = self.x_centred[rows] @ self.y_centred[:, columns]
         squares = self.x_squares[rows, None] + self.y_squares[columns] - 2 * products
-        found: Float64[np.ndarray, "r c"] = np.maximum(squares, 0).astype(np.float64)
+        found: Grid = np.maximum(squares, 0).astype(np.float64)
         return np.sqrt(found) if self.root else found
 
 
@@ -245,15 +235,11 @@ class Saturated:
         """Axis by axis, in plain NumPy."""
         out[:] = self._costs(self.x[rows, None], self.y[None, columns])
 
-    def at(
-        self, rows: Int64[np.ndarray, " L"], columns: Int64[np.ndarray, " L"]
-    ) -> Float64[np.ndarray, " L"]:
+    def at(self, rows: Places, columns: Places) -> Values:
         """Element by element."""
         return self._costs(self.x[rows], self.y[columns])
 
-    def grid(
-        self, rows: Int64[np.ndarray, " r"], columns: Int64[np.ndarray, " c"]
-    ) -> Float64[np.ndarray, "r c"]:
+    def grid(self, rows: Rows, columns: Columns) -> Grid:
         """All pairs."""
         return self._costs(self.x[rows, None], self.y[None, columns])
 
@@ -282,17 +268,13 @@ class Given:
         np.multiply(self.values[rows, columns], number(2.0**-self.exponent), out=out)
         np.minimum(out, number(unreached(self.values.dtype)), out=out)
 
-    def at(
-        self, rows: Int64[np.ndarray, "*rows"], columns: Int64[np.ndarray, " c"]
-    ) -> Float64[np.ndarray, "*cells"]:
+    def at(self, rows: Places, columns: Places) -> Values:
         """Single values."""
         return scaled(self.values[rows, columns].astype(np.float64), self.exponent)
 
-    def grid(
-        self, rows: Int64[np.ndarray, " r"], columns: Int64[np.ndarray, " c"]
-    ) -> Float64[np.ndarray, "r c"]:
+    def grid(self, rows: Rows, columns: Columns) -> Grid:
         """A part of the matrix."""
-        return self.at(rows[:, None], columns)
+        return scaled(self.values[rows[:, None], columns].astype(np.float64), self.exponent)
 
 
 @dataclass(frozen=True)
@@ -307,17 +289,13 @@ class Called:
         """One call of the function."""
         out[:] = self._costs(self.x[rows], self.y[columns])
 
-    def at(
-        self, rows: Int64[np.ndarray, " L"], columns: Int64[np.ndarray, " L"]
-    ) -> Float64[np.ndarray, " L"]:
+    def at(self, rows: Places, columns: Places) -> Values:
         """A call for each cell."""
         cells = zip(rows, columns, strict=True)
         found = [self._costs(self.x[i : i + 1], self.y[j : j + 1]) for i, j in cells]
         return np.array(found, dtype=np.float64).reshape(len(rows))
 
-    def grid(
-        self, rows: Int64[np.ndarray, " r"], columns: Int64[np.ndarray, " c"]
-    ) -> Float64[np.ndarray, "r c"]:
+    def grid(self, rows: Rows, columns: Columns) -> Grid:
         """One call."""
         return self._costs(self.x[rows], self.y[columns])
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Lengths: TypeAlias = Sequence[int] | Int[Tensor, " B"] | Int[np.ndarray, " B"] | None
 Gradients: TypeAlias = tuple[Tensor, ...] | None
+Results: TypeAlias = tuple[Float64[Tensor, " B"], Gradients]
 _Found: TypeAlias = tuple[float, tuple[np.ndarray, ...]]
 """Value and gradients of a pair."""
 
@@ -116,7 +117,7 @@ class Pairs:
 
     def of_distances(
         self, x: Float[Tensor, "B n D"], y: Float[Tensor, "B m D"], *, with_gradients: bool
-    ) -> tuple[Float64[Tensor, " B"], Gradients]:
+    ) -> Results:
         """Soft-DTW of squared Euclidean costs, with the gradients for x and y; on the series' device."""
         if not x.is_cuda and usable():
             return self._distances_by_kernels(x, y, with_gradients)
@@ -130,18 +131,14 @@ class Pairs:
         for_x = 2 * (x * visits.sum(2)[..., None] - visits @ y)
         return values, (for_x, 2 * (y * visits.sum(1)[..., None] - visits.mT @ x))
 
-    def of_given(
-        self, costs: Float[Tensor, "B n m"], *, with_gradients: bool
-    ) -> tuple[Float64[Tensor, " B"], Gradients]:
+    def of_given(self, costs: Float[Tensor, "B n m"], *, with_gradients: bool) -> Results:
         """Soft-DTW of given costs, with the gradient for them; on their device."""
         if not costs.is_cuda and usable():
             return self._given_by_kernels(costs, with_gradients)
         values, visits = self._plain(costs.double(), with_gradients)
         return values, None if visits is None else (visits,)
 
-    def _distances_by_kernels(
-        self, x: Tensor, y: Tensor, with_gradients: bool
-    ) -> tuple[Float64[Tensor, " B"], Gradients]:
+    def _distances_by_kernels(self, x: Tensor, y: Tensor, with_gradients: bool) -> Results:
         from sensorium.dtw.soft_kernels import soft_dtw_pair  # imports numba
 
         left, right = x.double().cpu().numpy(), y.double().cpu().numpy()
@@ -153,9 +150,7 @@ class Pairs:
 
         return self._each(one, (left, right) if with_gradients else (), x.device)
 
-    def _given_by_kernels(
-        self, costs: Tensor, with_gradients: bool
-    ) -> tuple[Float64[Tensor, " B"], Gradients]:
+    def _given_by_kernels(self, costs: Tensor, with_gradients: bool) -> Results:
         from sensorium.dtw.soft_kernels import soft_dtw_of_costs  # imports numba
 
         given = costs.double().cpu().numpy()
@@ -170,7 +165,7 @@ class Pairs:
         one: Callable[[int, int, int, Diagonals], _Found],
         inputs: tuple[np.ndarray, ...],
         device: torch.device,
-    ) -> tuple[Float64[Tensor, " B"], Gradients]:
+    ) -> Results:
         """Call `one` for each pair, in as many threads as PyTorch uses; kernels release the GIL.
 
         Gradients have the padded shapes of `inputs`; none are returned if there are no inputs.

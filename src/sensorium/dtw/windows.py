@@ -6,11 +6,9 @@ For equal lengths all windows are those of the literature. For unequal lengths:
 - `SakoeChiba(radius)`: |i - j| <= radius, without rescaling. The end (n-1, m-1) therefore needs
   radius >= |n - m|.
 - `Slanted(radius)`: a band around the straight line from (0, 0) to (n-1, m-1). Each element of the longer
-series may
-  match elements of the shorter within `radius` of its proportional position.
-- `Itakura(max_slope)`: slope between 1/max_slope and max_slope relative to that line, from both ends; and the
-cells
-  nearest to the line.
+  series may match elements of the shorter within `radius` of its proportional position.
+- `Itakura(max_slope)`: slope between 1/max_slope and max_slope relative to that line, from both ends; and
+  the cells nearest to the line.
 - a bool matrix (n, m): True where a pair is allowed.
 - an integer: `SakoeChiba` with that radius.
 

@@ -32,15 +32,8 @@ _RAW_MODES = {
 class Bitmap:
     """Header of a bitmap.
 
-    Attributes:
-        width: Pixels in a row.
-        height: Rows.
-        bits: Bits of a pixel.
-        compression: 0 none, 1 RLE8, 2 RLE4.
-        masks: Bits of red, green, blue and alpha in a pixel; unused up to 8 bits.
-        palette: (n, 3) RGB; empty from 16 bits on.
-        start: Where the pixels begin.
-        is_top_down: Whether the first row is the upper one.
+    `compression` is 0 for none, 1 for RLE8, 2 for RLE4. `masks` are the bits of red, green, blue and alpha in
+    a pixel, unused up to 8 bits. `palette` is (n, 3) RGB, empty from 16 bits on. Pixels begin at `start`.
     """
 
     width: int

@@ -5,10 +5,9 @@ timestamps, after FFmpeg's demuxers have applied edit lists, encoder delay and c
 s after the video, its first sample is at 3 s; decoded samples are preceded by 3 s of silence.
 
 - **AVI** stores decoding order only. The k-th displayed frame takes the k-th decoding timestamp
-(`media.video`).
+  (`media.video`).
 - **Transport and program streams** restart their timestamps where files were joined. The second part
-continues
-  where the first ended.
+  continues where the first ended.
 - Packets without a timestamp follow the previous packet.
 """
 
@@ -28,9 +27,7 @@ _BACK_S, _AHEAD_S = 0.5, 10.0
 class Clock:
     """Converts timestamps of a track's packets, in order, to seconds on the file's timeline.
 
-    Args:
-        container: The open file.
-        is_sought: Whether reading starts in the middle, so that the first timestamp may have any value.
+    If reading starts in the middle (`is_sought`), the first timestamp may have any value.
     """
 
     def __init__(self, container: InputContainer, *, is_sought: bool = False) -> None:

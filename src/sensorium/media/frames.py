@@ -39,12 +39,9 @@ _ROUNDING_S = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame of a video.
+    """One frame of a video, upright, (H, W, 3), 0 to 255.
 
-    Attributes:
-        time_s: Start of display, from the file's first timestamp.
-        end_s: End of display, as far as the file declares it.
-        pixels: (H, W, 3), 0 to 255, upright.
+    It is displayed from `time_s` to `end_s` after the file's first timestamp, as far as the file declares it.
     """
 
     time_s: float
@@ -54,12 +51,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A block of an audio track.
-
-    Attributes:
-        time_s: Start time, from the file's first timestamp.
-        samples: Mono, (T,).
-    """
+    """A mono block (T,) of an audio track; `time_s` counts from the file's first timestamp."""
 
     time_s: float
     samples: Float32[np.ndarray, " T"]
@@ -71,10 +63,7 @@ def opened_movie(
 ) -> Iterator[Movie]:
     """Open a video for streaming.
 
-    Args:
-        source: As for `open`.
-        limits: Bounds.
-        will_seek: Whether `Movie.can_seek` will be asked; some formats are read through for it.
+    `will_seek` tells that `Movie.can_seek` will be asked; some formats are read through for it.
 
     Raises:
         NotFoundError: If a path leads nowhere.
@@ -116,11 +105,8 @@ def frames(
 ) -> Iterator[Frame]:
     """Yield every frame that decodes, in order of time.
 
-    Args:
-        source: As for `open`.
-        size: Width and height to resize to, ignoring the aspect ratio.
-        target_px: If `size` is None: maximum length of the short side.
-        limits: Bounds.
+    Frames are resized to width and height `size`, ignoring the aspect ratio, or to a short side of at most
+    `target_px`.
 
     Raises:
         MediaError: If it is not a video, or no frame decodes.
@@ -143,15 +129,10 @@ def frames_at(
     target_px: int | None = None,
     limits: Limits = STREAM_LIMITS,
 ) -> Iterator[Frame]:
-    """Yield the frames shown at some times, by seeking; each once, in order of time.
+    """Yield the frames shown at some times (seconds, in any order), by seeking; each once, in order of time.
 
-    A frame that does not decode is replaced by the next one that does, or skipped at the end.
-
-    Args:
-        source: As for `open`.
-        times_s: Times in seconds, in any order.
-        target_px: Maximum length of the short side.
-        limits: Bounds.
+    A frame that does not decode is replaced by the next one that does, or skipped at the end. The short side
+    has at most `target_px`.
 
     Raises:
         MediaError: If it is not a video.
@@ -171,15 +152,7 @@ def frames_at(
 def sound(source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = STREAM_LIMITS) -> Iterator[Block]:
     """Yield the first audio track of a video as mono blocks of some milliseconds; nothing if it has none.
 
-    Gaps are filled with silence, so that the blocks are contiguous.
-
-    Args:
-        source: As for `open`.
-        rate_hz: Output sample rate.
-        limits: Bounds.
-
-    Raises:
-        MediaError: If it is not a video.
+    Gaps are filled with silence, so that the blocks are contiguous. MediaError if it is not a video.
     """
     with opened_movie(source, limits) as movie:
         track = sound_stream(movie.container)
@@ -202,11 +175,8 @@ class Painter:
     """Converts decoded frames to upright RGB of one size.
 
     The FFmpeg scaler is reused between frames, because creating it takes twice the time of everything else.
-
-    Args:
-        aspect: Pixel aspect ratio, width by height.
-        size: Output width and height.
-        target_px: If `size` is None: maximum length of the short side.
+    `aspect` is the pixel aspect ratio, width by height. `size` is the output width and height; without it, the
+    short side has at most `target_px`.
     """
 
     def __init__(

@@ -31,15 +31,7 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Netpbm:
-    """Header of a Netpbm picture.
-
-    Attributes:
-        kind: 1 to 6.
-        width: Pixels in a row.
-        height: Rows.
-        maxval: The sample that means white; 1 for bitmaps.
-        start: Where the raster begins.
-    """
+    """Header of a Netpbm picture of kind 1 to 6; `maxval` is white, 1 for bitmaps."""
 
     kind: int
     width: int

@@ -33,12 +33,7 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 @dataclass(frozen=True)
 class Levels:
-    """Value range of samples with more than 8 bits.
-
-    Attributes:
-        top: Maximum sample value.
-        is_inverted: Whether 0 is white and `top` black.
-    """
+    """Range of samples with more than 8 bits: 0 to `top`; if inverted, 0 is white and `top` black."""
 
     top: int
     is_inverted: bool = False

@@ -23,12 +23,7 @@ Reader = Literal["pillow", "animation", "soundfile", "container", "text"]
 
 @dataclass(frozen=True)
 class Format:
-    """A recognised format.
-
-    Attributes:
-        name: Short name, e.g. `jpeg`; for containers the name of FFmpeg's demuxer.
-        reader: Which reader takes it.
-    """
+    """A recognised format, e.g. `jpeg` (for containers, FFmpeg's demuxer), and the reader that takes it."""
 
     name: str
     reader: Reader

@@ -52,13 +52,7 @@ HEAD_BYTES = 4096
 
 @dataclass(frozen=True)
 class Source:
-    """A file that is open for reading.
-
-    Attributes:
-        file: Seekable, at any position.
-        num_bytes: Its size.
-        uri: Where it came from; empty if unknown.
-    """
+    """A file open for reading, at any position; `uri` tells where it came from, or is empty."""
 
     file: Seekable
     num_bytes: int
@@ -116,7 +110,8 @@ def opened(source: SourceLike, limits: Limits) -> Iterator[Source]:
     elif isinstance(source, bytes | bytearray | memoryview):
         yield _in_memory(bytes(source), "", limits)
     elif hasattr(source, "read"):
-        yield _in_memory(_read_object(source, limits), _name_of(source), limits)
+        name = getattr(source, "name", "")
+        yield _in_memory(_read_object(source, limits), name if isinstance(name, str) else "", limits)
     else:
         raise UsageError(
             f"cannot open {type(source).__name__}; give a path, bytes, a binary file or a data URI"
@@ -232,11 +227,6 @@ def _read_object(file: Readable, limits: Limits) -> bytes:
         if size > limits.file_bytes:
             break
     return b"".join(parts)
-
-
-def _name_of(file: object) -> str:
-    name = getattr(file, "name", "")
-    return name if isinstance(name, str) else ""
 
 
 def _read_data_uri(text: str, limits: Limits) -> bytes:

@@ -196,16 +196,16 @@ def fit(size: tuple[int, int], target_px: int | None) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Packets:
-    """When each frame is shown, from the packets' stamps.
+    """When each frame is shown, from the packets' timestamps.
 
     Attributes:
-        stamps: Stamps of the frames in order of presentation, in `time_base`; empty where frames cannot be
-            found by them: some have none, or they start anew midway.
+        stamps: Timestamps in `time_base` in order of presentation; empty where frames cannot be found by
+            them, because some have none, or they restart midway.
         keys: Those of packets at which decoding may start, ascending.
-        times_s: When each frame is shown, on the file's clock, ascending.
+        times_s: When each frame is shown, on the file's timeline, ascending.
         count: Packets in the stream.
-        end: Stamp at which the last frame ends.
-        end_s: When it does.
+        end: Timestamp at which the last frame ends.
+        end_s: The same on the file's timeline.
     """
 
     stamps: np.ndarray
@@ -292,7 +292,8 @@ def _decode_frames(movie: Movie, packets: Packets, target_px: int | None) -> tup
             limits.check("decoded_bytes", len(numbers) * width * height * 3, advice)
             frames = np.empty((len(numbers), height, width, 3), np.uint8)
         limits.check("pixels", frame.width * frame.height, name)
-        frames[len(times_s)] = orientation.apply(_rgb(frame, size))
+        rgb = frame.reformat(*size, "rgb24", interpolation="AREA").to_ndarray()
+        frames[len(times_s)] = orientation.apply(rgb)
         times_s.append(time_s)
         if len(times_s) == len(frames):
             break
@@ -396,14 +397,6 @@ def frame_orientation(frame: VideoFrame) -> Orientation:
 def shown_size(frame: VideoFrame, aspect: float, target_px: int | None) -> tuple[int, int]:
     """Output width and height before rotation, with square pixels."""
     return fit((max(1, round(frame.width * aspect)), frame.height), target_px)
-
-
-def _rgb(frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
-    width, height = size
-    rgb: np.ndarray = frame.reformat(
-        width=width, height=height, format="rgb24", interpolation="AREA"
-    ).to_ndarray()
-    return rgb
 
 
 def _decode_sound(source: Source, format_name: str, limits: Limits, taken_bytes: int) -> Audio | None:

@@ -29,13 +29,7 @@ _PENALTY = 0.5
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of a video.
-
-    Attributes:
-        start_s: Where it begins.
-        end_s: Where the next begins, or the video ends.
-        title: A few words.
-    """
+    """A part of a video: where it begins, where the next begins or the video ends, and a title."""
 
     start_s: int | float
     end_s: int | float

@@ -95,10 +95,7 @@ def extract_features(
 ) -> VideoFeatures:
     """Extract the features of a video, frames first, then sound.
 
-    Args:
-        path: A video.
-        detector: Finds the shots; `ShotDetector` if none is given.
-        progress: Told the seconds that are done.
+    Shots are found by `detector`, or `ShotDetector`; `progress` reports seconds of the video.
 
     Raises:
         NotFoundError: If there is no such file.

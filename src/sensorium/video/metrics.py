@@ -79,13 +79,7 @@ class MarkedVideo:
 
 @dataclass(frozen=True)
 class SummaryScore:
-    """Agreement of scores with the annotators.
-
-    Attributes:
-        f: F-score of the summary, 0 to 1.
-        kendall: Tau-b of the scores, mean over annotators.
-        spearman: Rho of the scores, mean over annotators.
-    """
+    """Agreement with the annotators: F-score (0 to 1), and mean tau-b and rho over annotators."""
 
     f: float
     kendall: float

@@ -44,14 +44,7 @@ _EDGE_S = 0.005
 
 @dataclass(frozen=True)
 class Reel:
-    """A written reel.
-
-    Attributes:
-        path: The file.
-        duration_s: Sum of the spans.
-        num_frames: Number of frames.
-        has_sound: Whether the video had sound.
-    """
+    """A written reel: its file, duration (the sum of the spans), number of frames, and whether it has sound."""
 
     path: Path
     duration_s: float
@@ -76,7 +69,7 @@ def write_reel(
         path: Where the reel goes.
         titles: Chapter titles in it, one for each span.
         max_px: Longest allowed short side.
-        progress: Told the seconds that are done.
+        progress: Reports seconds of the reel.
 
     Raises:
         UsageError: If there are no spans, or they are empty or out of order.

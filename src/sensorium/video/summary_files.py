@@ -31,10 +31,8 @@ _SURROUND = (22, 23, 28)
 def write_summary(summary: Summary, out: Path, *, progress: Progress = quiet) -> dict[str, object]:
     """Write the reel, keyframes, chapters and text of a summary.
 
-    Args:
-        summary: What to write.
-        out: A folder; made if missing, files of an earlier summary in it are replaced.
-        progress: Told the seconds of the reel that are done.
+    The folder is made if it is missing; files of an earlier summary in it are replaced. `progress` reports
+    seconds of the reel.
 
     Returns:
         What `summary.json` holds: shots, chosen, chapters, and the paths of the other files.
