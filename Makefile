@@ -8,7 +8,7 @@ DOCS   := $(VENV)/.docs-ready
 PLUGIN := contrib/composed_world
 
 # where arrays are what it is about, every annotated shape and type is checked at run time, which takes thrice as long
-SHAPED := $(addprefix tests/,align codecs contracts encoders fusion losses nn)
+SHAPED := $(addprefix tests/,align codecs contracts dtw encoders fusion losses nn)
 CHECK_SHAPES := --jaxtyping-packages=sensorium,beartype.beartype
 
 .PHONY: quickstart test test-fast test-slow check format docs bench clean
@@ -22,7 +22,7 @@ test: $(READY)  ## every test, the slow ones too, in two processes of one thread
 
 test-slow: $(READY)  ## the slow tests with 20 kills each and 500 fuzzed inputs of each kind: hours
 	SENSORIUM_THOROUGH=1 SENSORIUM_FUZZ_EXAMPLES=500 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests $(PLUGIN)/tests
-	SENSORIUM_FUZZ_EXAMPLES=500 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/fuzz tests/align/test_dtw_magnitudes.py
+	SENSORIUM_FUZZ_EXAMPLES=500 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/fuzz tests/dtw/test_dtw_magnitudes.py
 
 test-fast: $(READY)  ## tests that need neither network nor patience
 	$(BIN)/python -m pytest -q -m "not slow and not network"

@@ -30,7 +30,7 @@ _MODULES = {
     "tasks.page": "display.html_page",
     "tasks.search": "search.search",
     "tasks.sheet": "display.contact_sheet",
-    "tasks.speech_plot": "align.speech_plot",
+    "tasks.speech_plot": "align.plots",
     "tasks.subtitles": "media.timed_text",
     "tasks.summarize": "video.summarize",
     "tasks.train": "training.trainer",

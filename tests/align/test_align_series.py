@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from sensorium.align.align_series import align_series
-from sensorium.align.series_plot import draw_alignment
+from sensorium.align.plots import draw_alignment
 from sensorium.align.time_stretch import stretch, write_warped
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
 

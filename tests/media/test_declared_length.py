@@ -12,9 +12,9 @@ import specimens
 from sensorium import media
 from sensorium.core.errors import LimitError, MediaError
 from sensorium.media.audio_blocks import audio_blocks
+from sensorium.media.container_header import links
 from sensorium.media.declared_length import has_correct_length
 from sensorium.media.limits import Limits
-from sensorium.media.ogg import links
 from sensorium.media.source import opened
 
 RATE_HZ = 8000

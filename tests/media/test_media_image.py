@@ -190,7 +190,7 @@ def test_a_picture_over_pillows_own_limit_opens_where_ours_allows(recwarn):
 
 
 def test_silence_does_not_leak_filters():
-    from sensorium.media.suppress_output import silence
+    from sensorium.media.pillow_fixes import silence
 
     before = list(warnings.filters)
     with silence, silence:

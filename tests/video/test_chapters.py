@@ -19,7 +19,7 @@ from sensorium.video.chapters import (
     to_json,
     to_webvtt,
 )
-from sensorium.video.frame_features import DIM
+from sensorium.video.features import DIM
 
 AWKWARD = [
     Chapter(0.0, 59.9996, "A & B <i> --> c"),

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from sensorium.core.errors import UsageError
 from sensorium.evals.ranks import spearman
 from sensorium.media.loudness import LoudnessTrack
-from sensorium.video.features import VideoFeatures, extract_features
-from sensorium.video.frame_features import DIM
+from sensorium.video.features import DIM, VideoFeatures, extract_features
 from sensorium.video.highlights import Clip, Weights, choose, clips_of, read_length, score
 from sensorium.video.shots import Shot
 from sensorium.video.summarize import SummaryRequest, summarize

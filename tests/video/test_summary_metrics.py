@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sensorium.core.errors import MissingExtraError, UsageError
 from sensorium.evals.ranks import kendall, ranks, spearman
+from sensorium.video.chapters import kts
 from sensorium.video.knapsack import knapsack
-from sensorium.video.kts import kts
 from sensorium.video.metrics import (
     MarkedVideo,
     baselines,

@@ -23,13 +23,7 @@ _SMOOTH_S = 0.5
 
 @dataclass(frozen=True, eq=False)
 class SeriesAlignment:
-    """Two series on one clock.
-
-    Attributes:
-        a: The first, whose times are the reference.
-        b: The second.
-        alignment: Their DTW alignment.
-    """
+    """Two series on one timeline; times of `a` are the reference."""
 
     a: TimedSeries
     b: TimedSeries
@@ -40,8 +34,7 @@ class SeriesAlignment:
         """Time in B of each `a.times_s`: the mean over its pairs, made monotone."""
         places = self.alignment.places()
         times_s = np.interp(places, np.arange(len(self.b.times_s)), self.b.times_s)
-        ascending: np.ndarray = np.maximum.accumulate(times_s)
-        return ascending
+        return np.maximum.accumulate(times_s)
 
     @cached_property
     def confidence(self) -> Float64[np.ndarray, " n"]:
@@ -50,8 +43,7 @@ class SeriesAlignment:
         assert path is not None, "the path was asked for"
         counts = np.bincount(path[:, 0], minlength=len(self.a.times_s))
         sums = np.bincount(path[:, 0], weights=self.alignment.confidence, minlength=len(self.a.times_s))
-        mean: np.ndarray = sums / np.maximum(counts, 1)
-        return mean
+        return sums / np.maximum(counts, 1)
 
     def clock(self) -> tuple[Float64[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
         """Knots of a smooth map from times of A to times of B.
@@ -102,15 +94,15 @@ def align_series(
     open_end: bool = False,
     progress: Progress = quiet,
 ) -> SeriesAlignment:
-    """Align two recordings, videos or tables of numbers.
+    """Align two recordings, videos or tables of numbers; times of `a` are the reference.
 
     Args:
-        a: The file whose times are the reference.
-        b: The other.
+        a: The reference.
+        b: The other file.
         by: Compare videos by `sound` or `picture`; auto: by picture if both have one.
         open_begin: A may begin anywhere in B.
         open_end: A may end anywhere in B.
-        progress: Told what is being done.
+        progress: Reports the current step.
 
     Raises:
         NotFoundError: If a file is not there.

@@ -110,11 +110,7 @@ def ctc_align(
 def spell(words: Sequence[str], labels: Sequence[str]) -> list[list[int]]:
     """Ids of each word's characters; no ids where one of them has no label in either case.
 
-    Marks that are heard nowhere (punctuation) are left out.
-
-    Args:
-        words: As written.
-        labels: The recogniser's labels, one character each; longer ones (`<pad>`) are not used.
+    Punctuation is left out. Of `labels`, only those of one character are used, not `<pad>`.
 
     Example:
         >>> spell(["Go!", "42", "o'er"], ["<pad>", "e", "g", "o", "r"])

@@ -78,12 +78,7 @@ def align_speech(
 
 
 def read_text(text: str | Path) -> str:
-    """Read a text file; a `str` is returned as it is.
-
-    Raises:
-        NotFoundError: If there is no such file.
-        MediaError: If the file is no text.
-    """
+    """Read a text file (MediaError if it is none); a `str` is returned as it is."""
     if isinstance(text, str):
         return text
     found = open_media(text, limits=Limits(text_bytes=_TEXT_BYTES))

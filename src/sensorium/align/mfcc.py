@@ -156,8 +156,7 @@ def _slopes(values: np.ndarray) -> np.ndarray:
     reach = np.arange(-_SLOPE_REACH, _SLOPE_REACH + 1)
     padded = np.pad(values, ((_SLOPE_REACH, _SLOPE_REACH), (0, 0)), mode="edge")
     shifted = np.lib.stride_tricks.sliding_window_view(padded, len(reach), axis=0)
-    slopes: np.ndarray = shifted @ (reach / float((reach**2).sum()))
-    return slopes
+    return shifted @ (reach / float((reach**2).sum()))
 
 
 def _around(values: np.ndarray, width: int, best: np.ufunc) -> np.ndarray:

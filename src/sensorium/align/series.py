@@ -67,11 +67,7 @@ class _Cells:
 
 
 def which_by(name: str) -> By:
-    """Parse a value of `By`.
-
-    Raises:
-        UsageError: If it is none of `By`.
-    """
+    """Parse a value of `By`; UsageError if it is none."""
     for known in get_args(By):
         if name == known:
             return known  # type: ignore[no-any-return]
@@ -79,12 +75,7 @@ def which_by(name: str) -> By:
 
 
 def read_pair(a: Path, b: Path, by: By = "auto") -> tuple[TimedSeries, TimedSeries]:
-    """Read two files as series of one kind.
-
-    Args:
-        a: A sound, a video, or numbers.
-        b: The same.
-        by: Compare videos by their `sound` or `picture`; auto: picture if both have one, else sound.
+    """Read two sounds, videos or tables of numbers as series of one kind; videos as in `align_series`.
 
     Raises:
         NotFoundError: If a file is not there.
@@ -129,16 +120,6 @@ def read_picture(path: Path) -> TimedSeries:
         ends = [*times[1:], times[-1] + (times[-1] / max(1, len(times) - 1))]
     values = np.stack(pixels).reshape(len(pixels), -1).astype(np.float32) / 255
     return _thinned(values, np.array(times), float(ends[-1]), "picture", path)
-
-
-def read_numbers(path: Path) -> TimedSeries:
-    """Standardised columns of a table of numbers.
-
-    Raises:
-        UsageError: If it is not a table of finite numbers.
-    """
-    cells = _cells(path)
-    return _numbers(cells, cells.names)
 
 
 def _paired(a: _Cells, b: _Cells) -> tuple[TimedSeries, TimedSeries]:
@@ -187,11 +168,7 @@ def _cells(path: Path) -> _Cells:
 
 
 def _numbers(cells: _Cells, chosen: tuple[str, ...]) -> TimedSeries:
-    """The chosen columns (all if there are no names), standardised.
-
-    Raises:
-        UsageError: If they do not hold finite numbers, one a row.
-    """
+    """The chosen columns, standardised; UsageError if they do not hold finite numbers, one a row."""
     rows, path = cells.rows, cells.path
     if cells.names:
         places = [cells.names.index(name) for name in chosen]

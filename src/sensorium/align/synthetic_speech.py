@@ -50,13 +50,7 @@ _BLOCK_FRAMES = 1 << 13
 
 @dataclass(frozen=True, eq=False)
 class Script:
-    """Synthetic speech of a text.
-
-    Attributes:
-        features: Its frames.
-        word_of: Word of each frame, ascending; -1 in a pause, (M,).
-        stops: Pause after each word.
-    """
+    """Synthetic speech of a text: word of each frame, ascending, -1 in a pause; pause after each word."""
 
     features: AudioFeatures
     word_of: Int64[np.ndarray, " M"]
@@ -159,15 +153,13 @@ class _Warp:
             scores[:, frames == _NOISE] = -noise[start:stop, None]
             return scores
 
-        found: np.ndarray = best_path(tile, len(self.sound), states.moves, band).states
-        return found
+        return best_path(tile, len(self.sound), states.moves, band).states
 
     def background(self) -> Float32[np.ndarray, " T"]:
         """Distance of an arbitrary speech frame at each frame: a low quantile over a sample of them."""
         place = int(_BACKGROUND_SHARE * (len(self._sample) - 1))
         parts = [np.partition(part, place, axis=1)[:, place] for _, part in self._sample_distances()]
-        background: np.ndarray = np.concatenate(parts)
-        return background
+        return np.concatenate(parts)
 
     def fits(self, frames: Int64[np.ndarray, " T"]) -> Float32[np.ndarray, " T"]:
         """Share of arbitrary speech frames that fit worse than the paired one, at each frame."""
@@ -211,8 +203,7 @@ def _unlike_speech(recording: AudioFeatures, active: Bool[np.ndarray, " T"]) -> 
         return np.zeros(len(recording), np.float32)
     likely = float(np.quantile(recording.speech[active], _LIKELY_SHARE))
     bound = float(np.clip(_OF_LIKELY * likely, *_LIKELY_BOUNDS))
-    share: np.ndarray = np.clip(1 - recording.speech / bound, 0, 1).astype(np.float32)
-    return share
+    return np.clip(1 - recording.speech / bound, 0, 1).astype(np.float32)
 
 
 def _coarse_band(task: _Warp, word_of: np.ndarray, stops: list[Stop], states: _States) -> Band:

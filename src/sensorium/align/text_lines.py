@@ -28,13 +28,7 @@ _ABBREVIATION = re.compile(r"(?:\w\.)+|(?:Dr|Mr|Mrs|Ms|St|Prof|bzw|ca|Nr|Hr|Fr|v
 
 @dataclass(frozen=True)
 class Word:
-    """A word as written, punctuation and all.
-
-    Attributes:
-        text: Its characters.
-        place: Its offset in the line.
-        stop: Pause after it.
-    """
+    """A word as written, with punctuation, its offset in the line, and the pause after it."""
 
     text: str
     place: int

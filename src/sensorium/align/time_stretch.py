@@ -30,11 +30,7 @@ _AAC_FRAME = 1024
 
 
 def check_target(path: Path, kind: str) -> None:
-    """Refuse a file extension that does not suit the kind of series.
-
-    Raises:
-        UsageError: If it does not.
-    """
+    """Refuse (UsageError) a file extension that does not suit the kind of series."""
     known = {"sound": (*_SOUND, *_MOVIE), "picture": _MOVIE, "numbers": _NUMBERS}[kind]
     if path.suffix.lower() not in known:
         raise UsageError(f"{path.name}: a warped {kind} is written as {', '.join(known)}")
@@ -63,16 +59,9 @@ def stretch(
     clock: tuple[Float64[np.ndarray, " k"], Float64[np.ndarray, " k"]],
     duration_s: float,
 ) -> Float32[np.ndarray, "U C"]:
-    """Time-stretch a sound by WSOLA, keeping its pitch.
+    """Time-stretch a sound by WSOLA, keeping its pitch, to round(duration_s * rate_hz) samples.
 
-    Args:
-        samples: The sound.
-        rate_hz: Its sample rate.
-        clock: Knots: times of the result and the matching times of the sound, both ascending.
-        duration_s: Length of the result.
-
-    Returns:
-        round(duration_s * rate_hz) samples.
+    `clock` holds knots: times of the result and the matching times of the sound, both ascending.
     """
     half = max(1, round(_WINDOW_S * rate_hz / 2))
     search = round(_SEARCH_S * rate_hz)

@@ -47,7 +47,7 @@ def series(
 
             write_warped(found, warp, progress)
         if plot is not None:
-            from sensorium.align.series_plot import draw_alignment
+            from sensorium.align.plots import draw_alignment
 
             draw_alignment(found, plot)
     if found.unpaired:

@@ -80,7 +80,7 @@ def _write(audio: Path, words: list[TimedWord], output: Path | None, plot: Path 
         write_words(words, output)
         note(f"wrote {output}: {len(words)} words")
     if plot is not None:
-        from sensorium.align.speech_plot import draw_words
+        from sensorium.align.plots import draw_words
 
         draw_words(audio, words, plot)
         note(f"wrote {plot}")

@@ -87,7 +87,7 @@ def transcribe(
     config = TranscribeConfig(language=language, is_conditioned=condition, has_words=has_words)
     done = _transcribe_all(audio, model, config, device, precision, targets)
     if plot is not None:
-        from sensorium.align.speech_plot import draw_words
+        from sensorium.align.plots import draw_words
 
         draw_words(audio[0], done[audio[0]].timed, plot)
         note(f"wrote {plot}")

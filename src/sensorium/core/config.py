@@ -6,6 +6,7 @@ and the nearest known key.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import tomllib
@@ -52,7 +53,7 @@ def override(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any
         >>> override({"train": {"lr": 0.1}}, ["train.lr=0.5", "train.name=fast"])
         {'train': {'lr': 0.5, 'name': 'fast'}}
     """
-    result = _deep_copy(values)
+    result = copy.deepcopy(dict(values))
     for change in changes:
         key, separator, text = change.partition("=")
         if not separator or not key.strip():
@@ -68,12 +69,7 @@ def override(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any
 
 
 def parse(model: type[C], values: Mapping[str, Any], source: str) -> C:
-    """Validate `values` against `model`.
-
-    Args:
-        model: The configuration class.
-        values: Nested plain values.
-        source: Origin of the values, for the error message.
+    """Validate nested plain values against `model`; `source` is their origin, for the error message.
 
     Raises:
         ConfigError: With every problem in one line, and the nearest known key for an unknown one.
@@ -115,10 +111,6 @@ def _read_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _deep_copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
 
 
 def canonical(config: Config) -> str:

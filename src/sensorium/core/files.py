@@ -6,6 +6,7 @@ crash the old or the new file exists, never a part of one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -32,14 +33,13 @@ _CAUSES = {
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` atomically: after a crash the old or the new file exists, never a part of one."""
     data = content.encode() if isinstance(content, str) else content
-    replace_atomic(path, lambda temporary: _write(temporary, data))
+    replace_atomic(path, lambda temporary: temporary.write_bytes(data))
 
 
 def replace_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary file beside `path`, then rename it to `path` durably.
 
-    Raises:
-        StorageError: If the disk is full, or `path` is not writable.
+    StorageError if the disk is full, or `path` is not writable.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -54,16 +54,14 @@ def replace_atomic(path: Path, write: Callable[[Path], object]) -> None:
             raise
         raise known from error
     finally:
-        _remove(temporary)
+        with contextlib.suppress(OSError):  # its folder may be a file, or not be ours
+            temporary.unlink(missing_ok=True)
 
 
 def storage_error(error: BaseException, path: Path, failed: str = "cannot be written") -> StorageError | None:
     """Convert an exception of any library to a `StorageError`, or return None if storage is not its cause.
 
-    Args:
-        error: An exception of Python, or of Rust code, whose messages contain `(os error N)`.
-        path: The file that was written or read.
-        failed: The failed operation, for the message.
+    Messages of Rust code are recognised by `(os error N)`. `failed` names the operation, for the message.
     """
     if isinstance(error, StorageError):
         return error
@@ -84,17 +82,6 @@ def shipped_dir(name: str) -> Path:
     package = Path(__file__).parents[1]
     installed = package / name
     return installed if installed.is_dir() else package.parents[1] / name
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:  # its folder may be a file, or not be ours
-        pass
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def _sync(path: Path) -> None:

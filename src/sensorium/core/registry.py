@@ -42,11 +42,7 @@ class Registry(Generic[T]):
         self._builders: dict[str, Callable[..., T]] = {}
 
     def register(self, name: str) -> Callable[[Builder], Builder]:
-        """Return a decorator that registers a builder under `name`.
-
-        Raises:
-            UsageError: If `name` is already registered.
-        """
+        """Return a decorator that registers a builder under `name`; UsageError if the name is taken."""
 
         def add(builder: Builder) -> Builder:
             if name in self._builders:

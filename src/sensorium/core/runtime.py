@@ -50,11 +50,7 @@ def cache_dir(name: str = "") -> Path:
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional module.
-
-    Raises:
-        MissingExtraError: If it is not installed; the message contains the install command.
-    """
+    """Import an optional module; MissingExtraError with the install command if it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -62,11 +58,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Resolve a device name: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-
-    Raises:
-        UsageError: If the device does not exist.
-    """
+    """Resolve `auto`, `cpu`, `cuda`, `cuda:1` or `mps`; UsageError if the device does not exist."""
     import torch
 
     if name == "auto":

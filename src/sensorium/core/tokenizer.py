@@ -37,11 +37,7 @@ def read_tokenizer(text: str) -> Tokenizer:
 
 
 def read_tokenizer_file(path: Path) -> str:
-    """Return the text of a tokenizer file.
-
-    Raises:
-        CheckpointError: If it cannot be read or is not UTF-8.
-    """
+    """Return the text of a tokenizer file; CheckpointError if it is not there or not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
@@ -141,6 +140,3 @@ def pad(items: Sequence[np.ndarray]) -> Padded:
     for row, item in zip(values, items, strict=True):
         row[: len(item)] = item
     return Padded(torch.from_numpy(values), mask)
-
-
-PathLike = str | Path

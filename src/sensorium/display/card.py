@@ -53,14 +53,7 @@ class Card:
 
 
 def sample_card(sample: Sample, *, score: float | None = None, shown: str = "", language: str = "en") -> Card:
-    """Build the card of a row.
-
-    Args:
-        sample: The row.
-        score: Similarity to the query.
-        shown: Field to show; if the row lacks it, the first that it has.
-        language: Preferred language of the caption.
-    """
+    """Build the card of a row; if it lacks the field `shown`, the first field that it has is shown."""
     caption = _caption(sample, language)
     kind, data = _choose(sample, shown)
     try:
@@ -74,12 +67,7 @@ def sample_card(sample: Sample, *, score: float | None = None, shown: str = "", 
 
 
 def query_card(query: object, caption: str) -> Card:
-    """Build the card of a query.
-
-    Args:
-        query: A text, a path or encoded media; anything else is shown by its caption.
-        caption: Its name.
-    """
+    """Build the card of a query: a text, a path or encoded media; anything else is shown by its caption."""
     if isinstance(query, Path | bytes):
         data = query.read_bytes() if isinstance(query, Path) else query
         opened = media.open(data, target_px=PICTURE_PX)

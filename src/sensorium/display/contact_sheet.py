@@ -34,17 +34,7 @@ class Strip:
 def draw_sheet(
     strips: Sequence[Strip], *, title: str = "", footer: str = "", columns: int = 5
 ) -> Image.Image:
-    """Draw strips one below another.
-
-    Args:
-        strips: One for each query; more hits than `columns` go on to further lines.
-        title: Heading.
-        footer: Small print.
-        columns: Hits in a line.
-
-    Raises:
-        UsageError: If there is nothing to draw.
-    """
+    """Draw a strip for each query, with `columns` hits in a line, a heading and small print below."""
     if not strips:
         raise UsageError("no queries to draw; give at least one strip")
     columns = max(1, min(columns, max(len(strip.hits) for strip in strips)))

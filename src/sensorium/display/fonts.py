@@ -55,9 +55,7 @@ _NO_CHARACTER = "\U0010ffff"
 class Typeface:
     """A stack of fonts of one size; each character is drawn by the first font that has it.
 
-    Args:
-        size_px: Height of the letters.
-        is_bold: Whether DejaVu is bold; other fonts have one weight.
+    Only DejaVu has a bold weight.
 
     Example:
         >>> Typeface(12).width("wide") > Typeface(12).width("i")

@@ -23,13 +23,7 @@ PLAYABLE_BYTES = 4_000_000
 
 
 def draw_page(strips: Sequence[Strip], *, title: str = "", footer: str = "") -> str:
-    """Write the page.
-
-    Args:
-        strips: One for each query.
-        title: Heading.
-        footer: Small print.
-    """
+    """Write the page: a strip for each query, under a heading, with a footer in small print."""
     environment = Environment(
         loader=PackageLoader("sensorium", "display"),
         autoescape=True,

@@ -27,7 +27,7 @@ _HOME: dict[str, str] = {
     "soft_dtw_divergence": "soft_warping",
     "soft_dtw_from_costs": "soft_warping",
     "subsequence": "subsequence_search",
-    "warm_up": "precompile",
+    "warm_up": "pairwise",
 }
 
 __all__ = sorted(_HOME)

@@ -106,19 +106,11 @@ def soft_dtw_barycentre(
 ) -> Barycentre:
     """Series with the least mean soft-DTW to all others, found by L-BFGS.
 
-    It is smoother than DBA's average and has fewer poor minima. Costs may be negative.
-
-    Args:
-        series: As for `dtw_barycentre`.
-        gamma: As for `soft_dtw`.
-        debiased: Minimise `soft_dtw_divergence`, which does not favour flat averages at large gamma.
-        weights: As for `dtw_barycentre`.
-        init: As for `dtw_barycentre`.
-        length: As for `dtw_barycentre`.
-        window: As for `soft_dtw`, between the average and each series.
-        iterations: Maximum number, >= 1; each may need several evaluations.
-        tolerance: Stop if the cost decreases by at most this fraction of the initial cost, or no value
-            changes by more than this fraction of the series' standard deviation.
+    It is smoother than DBA's average and has fewer poor minima. Costs may be negative. Arguments are those of
+    `dtw_barycentre`, and `gamma` that of `soft_dtw`. `debiased` minimises `soft_dtw_divergence`, which does
+    not favour flat averages at large gamma. An iteration may need several evaluations. The search stops if
+    the cost decreases by at most `tolerance` times the initial cost, or no value changes by more than
+    `tolerance` times the series' standard deviation.
 
     Raises:
         UsageError: As for `dtw_barycentre`, and for `gamma`.
@@ -241,8 +233,7 @@ def _shares(weights: Sequence[float] | np.ndarray | None, count: int) -> Float64
     total = float(found.sum())
     if found.shape != (count,) or not (found >= 0).all() or not 0 < total < math.inf:
         raise UsageError(f"weights {found.tolist()[:8]}; expected {count} numbers >= 0, not all of them 0")
-    shares: Float64[np.ndarray, " K"] = found / total
-    return shares
+    return found / total
 
 
 def _stretch(series: Float64[np.ndarray, "n D"], length: int) -> Float64[np.ndarray, "L D"]:

@@ -60,16 +60,11 @@ class Packed:
 
     def __getitem__(self, place: int) -> Float[np.ndarray, " T"]:
         start = self.starts[place]
-        one: Float[np.ndarray, " T"] = self.values[start : start + self.sizes[place]]
-        return one
+        return self.values[start : start + self.sizes[place]]
 
 
 class Lanes:
-    """Distances of pairs (i, j): series i of xs with series j of ys.
-
-    Raises:
-        UsageError: If the window allows no path for a pair of lengths.
-    """
+    """Distances of pairs (i, j): series i of xs with series j of ys; UsageError if a window has no path."""
 
     def __init__(
         self,
@@ -158,11 +153,7 @@ class Lanes:
         return self._in_units(out)
 
     def nearest(self, query: int, k: int) -> tuple[Int64[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
-        """The k nearest ys of one x and their distances, tried in the order of their lower bound.
-
-        Raises:
-            UsageError: If float64 cannot hold one of those distances.
-        """
+        """The k nearest ys of one x and their distances, tried in the order of their lower bound."""
         everyone = np.arange(len(self._y.sizes))
         pairs = np.stack([np.full_like(everyone, query), everyone], axis=1)
         bounds = self.bounds(pairs, math.inf)

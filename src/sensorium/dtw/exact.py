@@ -14,14 +14,13 @@ from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64, UInt8
 
 from sensorium.core.jit import compiled, unreached
-from sensorium.dtw import path_kernels as source
+from sensorium.dtw import path_kernels as kernels
 from sensorium.dtw.costs import Costs, Differences
 from sensorium.dtw.scaling import times_power_of_two
 from sensorium.dtw.steps import StepPattern
-from sensorium.dtw.traceback import Codes, Table, Tracer
 from sensorium.dtw.windows import Ranges
 
 PANEL = 64
@@ -92,10 +91,7 @@ class Sweep(Protocol):
 def solve(problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
     """Compute the least accumulated cost, and optionally its path.
 
-    Args:
-        problem: Costs, window, pattern, ends.
-        path: Whether to compute the path.
-        cap_bytes: Maximum memory for backpointers; beyond it, blocks are computed twice.
+    Backpointers take at most `cap_bytes`; beyond it, blocks are computed twice.
     """
     n, m = problem.costs.shape
     limit = problem.limit
@@ -135,21 +131,21 @@ def solve(problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
 
 def _has_numbers(problem: Problem) -> bool:
     """Whether the series are univariate, all cells are allowed and moves are (1, 1), (1, 0), (0, 1)."""
-    costs, weight = problem.costs, problem.pattern.diagonal_weight
-    narrow = isinstance(costs, Differences) and costs.x.shape[1] == 1
-    return narrow and weight is not None and weight >= 1 and problem.ranges.is_full(problem.costs.shape[1])
+    source, weight, m = problem.costs.source, problem.pattern.diagonal_weight, problem.costs.shape[1]
+    is_univariate = isinstance(source, Differences) and source.x.shape[1] == 1 and len(source.y) == m
+    return is_univariate and weight is not None and weight >= 1 and problem.ranges.is_full(m)
 
 
 def _of_numbers(problem: Problem) -> float:
     from sensorium.dtw.distance_kernels import ONE_PAIR, one_pair
 
-    costs, dtype = problem.costs, problem.costs.dtype
-    assert isinstance(costs, Differences)
+    source, dtype = problem.costs.source, problem.costs.dtype
+    assert isinstance(source, Differences)
     extra = (problem.pattern.diagonal_weight or 1) - 1
     big = unreached(dtype)
     kernel = compiled(one_pair, ONE_PAIR, dtype)
     least = kernel(
-        *(costs.x[:, 0], costs.y[:, 0], costs.power, dtype.type(extra), dtype.type(math.sqrt(big))),
+        *(source.x[:, 0], source.y[:, 0], source.power, dtype.type(extra), dtype.type(math.sqrt(big))),
         *(dtype.type(big), problem.open_begin, problem.open_end),
     )
     return math.inf if least >= big / 2 else float(least)
@@ -237,7 +233,7 @@ class WavefrontSweep:
         self._costs.panel(rows, columns, cost)
         low, high = self._ranges.low[rows], self._ranges.high[rows]
         if (low > left).any() or (high < right).any():
-            compiled(source.fence, source.FENCE, self._dtype)(cost, left, low, high, self._big)
+            compiled(kernels.fence, kernels.FENCE, self._dtype)(cost, left, low, high, self._big)
         if self._ranges.mask is not None:
             cost[~self._ranges.mask[rows, columns]] = self._big
 
@@ -255,13 +251,13 @@ class WavefrontSweep:
         ends = cost[: 4 * whole], left, first[:whole], last[:whole], state, self._extra, self._big
         start = np.zeros(len(first), np.int64) if codes is None else codes.start[groups]
         if codes is None:
-            compiled(source.wavefront_value, source.WAVEFRONT_VALUE, self._dtype)(*ends)
+            compiled(kernels.wavefront_value, kernels.WAVEFRONT_VALUE, self._dtype)(*ends)
         else:
-            kernel = compiled(source.wavefront, source.WAVEFRONT, self._dtype)
+            kernel = compiled(kernels.wavefront, kernels.WAVEFRONT, self._dtype)
             kernel(*ends, codes.bytes_, start[:whole])
         if len(cost) % 4:
             room = np.empty(int(last[-1] - first[-1]), np.uint8) if codes is None else codes.bytes_
-            compiled(source.remainder, source.REMAINDER, self._dtype)(
+            compiled(kernels.remainder, kernels.REMAINDER, self._dtype)(
                 cost[4 * whole :], left, first[-1], last[-1], state, self._extra, self._big, room, start[-1]
             )
 
@@ -296,7 +292,7 @@ class TableSweep:
             cost[:halo], reached[:halo] = state
             self._fill(cost[halo:, halo:], rows)
             flags = np.empty((rows.stop - top, m), np.uint8)
-            compiled(source.rows, source.ROWS, self._dtype)(
+            compiled(kernels.rows, kernels.ROWS, self._dtype)(
                 *(cost, reached, halo, top, self._ranges.low[rows], self._ranges.high[rows], self._is_open),
                 *(self._big, self._table.jumps, self._table.cells, weights, flags),
             )
@@ -304,12 +300,11 @@ class TableSweep:
             if codes is not None:
                 groups = slice((top - low) // share, -((low - rows.stop) // share))
                 ends = codes.first[groups], codes.last[groups], codes.bytes_, codes.start[groups]
-                compiled(source.pack, source.PACK, self._dtype)(flags, self.bits, *ends)
+                compiled(kernels.pack, kernels.PACK, self._dtype)(flags, self.bits, *ends)
 
     def last_row(self, state: Float[np.ndarray, "two halo w"]) -> Float[np.ndarray, " m"]:
         """The row taken last, without the halo."""
-        row: Float[np.ndarray, " m"] = state[1, -1, self._halo :]
-        return row
+        return state[1, -1, self._halo :]
 
     def least(self, state: Float[np.ndarray, "two halo w"]) -> float:
         """Minimum of the halo rows, which no production can skip."""
@@ -326,3 +321,61 @@ class TableSweep:
             outside |= ~self._ranges.mask[rows, columns]
         found[outside] = self._big
         cost[:, columns] = found
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Backpointers of a block of rows; `path_kernels` describes the layout."""
+
+    top: int
+    bits: int
+    first: Int64[np.ndarray, " G"]
+    last: Int64[np.ndarray, " G"]
+    start: Int64[np.ndarray, " G"]
+    bytes_: UInt8[np.ndarray, " size"]
+
+
+class Table:
+    """A step pattern as arrays: total jump of each production, the cells it enters, and their weights."""
+
+    def __init__(self, pattern: StepPattern) -> None:
+        most = max(len(moves) for moves in pattern.productions)
+        number = len(pattern.productions)
+        self.jumps = np.zeros((number, 2), np.int64)
+        self.cells = np.zeros((number, most, 2), np.int64)
+        self.weights = np.zeros((number, most))
+        self.counts = np.array([len(moves) for moves in pattern.productions], np.int64)
+        for p, moves in enumerate(pattern.productions):
+            steps = np.array([move[:2] for move in moves])
+            self.jumps[p] = steps.sum(axis=0)
+            self.cells[p, : len(moves)] = self.jumps[p] - steps.cumsum(axis=0)
+            self.weights[p, : len(moves)] = [weight for _, _, weight in moves]
+
+
+class Tracer:
+    """State of a traceback, from the end to the beginning, block by block."""
+
+    def __init__(self, pattern: StepPattern, n: int, m: int, end: tuple[int, int]) -> None:
+        self._table = Table(pattern)
+        self._cell = np.array(end, np.int64)
+        longest = n + m + int(self._table.cells.shape[1])
+        self._path = np.empty((longest, 2), np.int64)
+        self._paid = np.empty(longest)
+        self._free = longest
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the start of the path has been reached."""
+        return bool(self._cell[0] < 0)
+
+    def through(self, codes: Codes) -> None:
+        """Trace through a block."""
+        table = self._table
+        self._free = compiled(kernels.trace, kernels.TRACE, np.dtype(np.float64))(
+            *(codes.bytes_, codes.first, codes.start, codes.bits, codes.top, self._cell, table.jumps),
+            *(table.cells, table.weights, table.counts, self._path, self._paid, self._free),
+        )
+
+    def found(self) -> tuple[Int64[np.ndarray, "L 2"], Float64[np.ndarray, " L"]]:
+        """Return the cells of the path in order, and their weights."""
+        return self._path[self._free :].copy(), self._paid[self._free :].copy()

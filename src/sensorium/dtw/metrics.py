@@ -16,7 +16,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from sensorium.core.errors import UsageError
-from sensorium.dtw.costs import Called, Costs, Differences, Given, Products
+from sensorium.dtw.costs import Costs, Products, of_differences, of_function, of_matrix, of_series
 from sensorium.dtw.scaling import exponent_of, scaled
 
 Series: TypeAlias = Shaped[np.ndarray, "_ ..."] | Shaped[Tensor, "_ ..."] | list[Any] | tuple[Any, ...]
@@ -67,32 +67,28 @@ def as_costs(x: Series, y: Series | None, metric: Metric) -> Costs:
         raise UsageError("y is missing; only metric='precomputed' does without it")
     left, right = as_pair(as_series("x", x), as_series("y", y))
     if callable(metric):
-        return Called(left, right, metric)
+        return of_function(left, right, metric)
     if metric not in METRICS:
         raise UsageError(f"metric '{metric}' is not known; use one of {', '.join(METRICS)} or a function")
     if metric == "cosine":
         return _products(_directions("x", left), _directions("y", right), root=False)
     power = 1 if metric == "cityblock" or (left.shape[1] == 1 and metric == "euclidean") else 2
     if power == 1 or left.shape[1] <= NARROW:
-        return Differences.of(left, right, power, root=power == 2 and metric == "euclidean")
+        return of_differences(left, right, power, root=power == 2 and metric == "euclidean")
     return _products(left, right, root=metric == "euclidean")
 
 
 def as_pair(
     x: Float[np.ndarray, "n D"], y: Float[np.ndarray, "m E"]
 ) -> tuple[Float[np.ndarray, "n D"], Float[np.ndarray, "m E"]]:
-    """Convert both series to the wider of their float types.
-
-    Raises:
-        UsageError: If their elements differ in width.
-    """
+    """Convert both series to the wider of their float types; UsageError if their widths differ."""
     if x.shape[1] != y.shape[1]:
         raise UsageError(f"x has elements of width {x.shape[1]}, y of width {y.shape[1]}; they must agree")
     dtype = np.result_type(x, y)
     return x.astype(dtype, copy=False), y.astype(dtype, copy=False)
 
 
-def _products(x: np.ndarray, y: np.ndarray, *, root: bool) -> Products:
+def _products(x: np.ndarray, y: np.ndarray, *, root: bool) -> Costs:
     """Rows over 2^scale less the mean of all, so that |x|^2 + |y|^2 is no larger than it has to be."""
     scale = exponent_of(x, y)
     ratio = x.dtype.type(2.0**-scale)
@@ -106,7 +102,8 @@ def _products(x: np.ndarray, y: np.ndarray, *, root: bool) -> Products:
     y_columns -= middle[:, None]
     x_squares = np.einsum("ij,ij->i", x_centred, x_centred)
     y_squares = np.einsum("ij,ij->j", y_columns, y_columns)
-    return Products(x, y, scale, x_centred, y_columns, x_squares, y_squares, root)
+    source = Products(x, y, 2.0**-scale, x_centred, y_columns, x_squares, y_squares, root)
+    return of_series(source, (x, y), 2, root=root, scale=scale)
 
 
 def _directions(name: str, rows: np.ndarray) -> np.ndarray:
@@ -125,7 +122,7 @@ def _directions(name: str, rows: np.ndarray) -> np.ndarray:
     return directions
 
 
-def _given(x: Series) -> Given:
+def _given(x: Series) -> Costs:
     values = _as_array("x", x)
     if values.ndim != 2 or 0 in values.shape:
         raise UsageError(
@@ -136,7 +133,7 @@ def _given(x: Series) -> Given:
             "the matrix of costs holds NaN or negative numbers; costs are 0 or more, "
             "+inf where a pair may not meet"
         )
-    return Given(values, exponent_of(np.where(np.isinf(values), 0, values)))
+    return of_matrix(values, exponent_of(np.where(np.isinf(values), 0, values)))
 
 
 def _as_array(name: str, values: Series) -> np.ndarray:

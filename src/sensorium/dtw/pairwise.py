@@ -24,12 +24,13 @@ from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
 from sensorium.core.errors import UsageError
+from sensorium.core.jit import usable
 from sensorium.dtw.batched import Lanes, fits_lanes
 from sensorium.dtw.exact import Problem
 from sensorium.dtw.metrics import Metric, Series, as_costs, as_series
 from sensorium.dtw.scaling import beyond_float64
 from sensorium.dtw.steps import StepPattern, step_pattern
-from sensorium.dtw.warping import device_of, no_path, solve_on
+from sensorium.dtw.warping import device_of, dtw, no_path, solve_on
 from sensorium.dtw.windows import Window, ranges
 
 SeriesList: TypeAlias = Sequence[Series] | Shaped[np.ndarray, "_ _ ..."] | Shaped[Tensor, "_ _ ..."]
@@ -105,18 +106,10 @@ def dtw_batch(
     step: str | StepPattern = "symmetric1",
     num_threads: int | None = None,
 ) -> Float64[np.ndarray, " B"]:
-    """DTW distance of each x to the y of the same index.
+    """DTW distance of each of B xs to the y of the same index; options as in `dtw_matrix`.
 
     >>> dtw_batch([[0.0, 1.0], [5.0]], [[0.0, 1.0, 1.0], [2.0, 3.0]]).tolist()
     [0.0, 5.0]
-
-    Args:
-        xs: B series.
-        ys: B series.
-        metric: As in `dtw_matrix`.
-        window: As in `dtw_matrix`.
-        step: As in `dtw`.
-        num_threads: As in `dtw_matrix`.
 
     Raises:
         UsageError: As `dtw_matrix`, and if the lists differ in length.
@@ -137,21 +130,13 @@ def dtw_neighbours(
     window: Window = None,
     step: str | StepPattern = "symmetric1",
 ) -> Neighbours:
-    """Find the k nearest series of each query, exactly.
+    """Find the k nearest series of each query, exactly; options as in `dtw_matrix`.
 
     Candidates among univariate series are tried in the order of Keogh's bound, until it exceeds the k-th best
     distance. A narrow window prunes more. Other series are compared with every query.
 
-    Args:
-        queries: q series.
-        series: n series to search.
-        k: Number of neighbours, at most n.
-        metric: As in `dtw_matrix`.
-        window: As in `dtw_matrix`.
-        step: As in `dtw`.
-
     Raises:
-        UsageError: As `dtw_matrix`, and if k is not from 1 to n.
+        UsageError: As `dtw_matrix`, and if k is not from 1 to n, the number of series.
     """
     if not 1 <= k <= len(series):
         raise UsageError(
@@ -166,6 +151,28 @@ def dtw_neighbours(
     matrix = dtw_matrix(queries, series, metric=metric, window=window, step=step)
     order = np.argsort(matrix, axis=1, kind="stable")[:, :k]
     return Neighbours(order, np.take_along_axis(matrix, order, axis=1))
+
+
+def warm_up() -> bool:
+    """Compile the kernels of `dtw` and related functions for float32 and float64, and cache them on disk.
+
+    The first call on a machine takes some seconds. Call it when a server starts or an image is built;
+    otherwise each kernel is compiled at its first use.
+
+    Returns:
+        True if numba kernels are available; False if PyTorch is used instead.
+    """
+    if not usable():
+        return False
+    for dtype in (np.float32, np.float64):
+        line, wide = np.arange(7, dtype=dtype), np.arange(91, dtype=dtype).reshape(7, 13)
+        for metric in ("sqeuclidean", "cityblock"):
+            dtw(wide, wide, metric=metric, window=2, path=False)
+        for step in ("symmetric1", "asymmetric"):
+            dtw(wide, wide, step=step)
+        dtw(line, line, path=False)
+        dtw_matrix([line, line], window=2, max_distance=1.0)
+    return True
 
 
 def _all_series(name: str, found: SeriesList) -> list[np.ndarray]:

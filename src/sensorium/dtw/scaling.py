@@ -70,11 +70,7 @@ def times_power_of_two(total: float, exponent: int) -> float:
 
 
 def in_units(total: float, exponent: int) -> float:
-    """Total * 2^exponent, where float64 can hold it.
-
-    Raises:
-        UsageError: If it cannot.
-    """
+    """Total * 2^exponent; UsageError where float64 cannot hold it."""
     found = times_power_of_two(total, exponent)
     if math.isinf(found) and not math.isinf(total):
         raise beyond_float64()

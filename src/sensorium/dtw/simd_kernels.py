@@ -124,10 +124,9 @@ def strip(typingctx, x, y, place, reached, steps, corner, power, extra, big, is_
     """Process one strip of rows over all columns.
 
     x: elements of the strip's rows. y[place:]: the elements at the first step; y is reversed and padded with
-    far values,
-        and each later step reads one position earlier. reached[s - 1:] (s rows per strip): sums of the row
-        above, then `big`; replaced by the strip's last row. corner: sum above and left of the first cell.
-        out: each row's sum after `steps` steps, then, if `is_open`, each row's minimum.
+    far values, and each later step reads one position earlier. reached[s - 1:] (s rows per strip): sums of
+    the row above, then `big`; replaced by the strip's last row. corner: sum above and left of the first
+    cell. out: each row's sum after `steps` steps, then, if `is_open`, each row's minimum.
     """
     signature = types.void(x, y, place, reached, steps, corner, power, extra, big, is_open, out)
 

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.polynomial import Chebyshev, Polynomial
 
-from sensorium.dtw.soft_plain import FAR, allowed
+from sensorium.dtw.soft_plain import FAR
 from sensorium.dtw.windows import Ranges
 
 CHUNK_CELLS = 1 << 20
@@ -77,9 +77,8 @@ class Diagonals:
         found = cls(first, count, start, np.zeros(0, np.int64))
         if window.mask is None and (low == window.low).all() and (high == window.high).all():
             return found
-        return cls(
-            first, count, start, np.flatnonzero(~allowed(window, int(high[-1]))[found.cells(0, len(first))])
-        )
+        holes = np.flatnonzero(~window.allowed(int(high[-1]))[found.cells(0, len(first))])
+        return cls(first, count, start, holes)
 
     def cells(self, begin: int, end: int) -> tuple[Int64[np.ndarray, " cells"], Int64[np.ndarray, " cells"]]:
         """Rows and columns of the packed cells of diagonals begin .. end - 1."""
@@ -153,13 +152,8 @@ class _Sweep:
     def __init__(
         self, diagonals: Diagonals, num_rows: int, gamma: float, fill: Fill, pull: Pull | None
     ) -> None:
-        self.diagonals, self.num_rows, self.gamma, self.fill, self.pull = (
-            diagonals,
-            num_rows,
-            gamma,
-            fill,
-            pull,
-        )
+        self.diagonals, self.num_rows, self.gamma = diagonals, num_rows, gamma
+        self.fill, self.pull = fill, pull
         # Larger for very long series, so that the rings kept between chunks take no more room than a chunk.
         self.chunks = diagonals.chunks(max(CHUNK_CELLS, int(diagonals.start[-1] ** 0.75)))
         most = max(int(diagonals.start[end] - diagonals.start[begin]) for begin, end in self.chunks)

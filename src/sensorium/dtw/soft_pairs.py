@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Lengths: TypeAlias = Sequence[int] | Int[Tensor, " B"] | Int[np.ndarray, " B"] | None
 Gradients: TypeAlias = tuple[Tensor, ...] | None
+Results: TypeAlias = tuple[Float64[Tensor, " B"], Gradients]
+_Found: TypeAlias = tuple[float, tuple[np.ndarray, ...]]
+"""Value and gradients of a pair."""
 
 GREATEST = 1e100
 """Beyond this size, squares and their sums could leave the range of float64."""
@@ -73,11 +76,7 @@ class Pairs:
     def of_costs(
         cls, costs: Tensor, gamma: float, lengths: tuple[Lengths, Lengths] | None, window: Window
     ) -> Pairs:
-        """Pairs of a padded batch of matrices of costs.
-
-        Raises:
-            UsageError: As for `of_series`.
-        """
+        """Pairs of a padded batch of matrices of costs; UsageError as for `of_series`."""
         if costs.ndim != 3:
             raise UsageError(f"costs of shape {tuple(costs.shape)}; expected (B, n, m)")
         batch, n, m = costs.shape
@@ -118,7 +117,7 @@ class Pairs:
 
     def of_distances(
         self, x: Float[Tensor, "B n D"], y: Float[Tensor, "B m D"], *, with_gradients: bool
-    ) -> tuple[Float64[Tensor, " B"], Gradients]:
+    ) -> Results:
         """Soft-DTW of squared Euclidean costs, with the gradients for x and y; on the series' device."""
         if not x.is_cuda and usable():
             return self._distances_by_kernels(x, y, with_gradients)
@@ -132,74 +131,71 @@ class Pairs:
         for_x = 2 * (x * visits.sum(2)[..., None] - visits @ y)
         return values, (for_x, 2 * (y * visits.sum(1)[..., None] - visits.mT @ x))
 
-    def of_given(
-        self, costs: Float[Tensor, "B n m"], *, with_gradients: bool
-    ) -> tuple[Float64[Tensor, " B"], Gradients]:
+    def of_given(self, costs: Float[Tensor, "B n m"], *, with_gradients: bool) -> Results:
         """Soft-DTW of given costs, with the gradient for them; on their device."""
         if not costs.is_cuda and usable():
             return self._given_by_kernels(costs, with_gradients)
         values, visits = self._plain(costs.double(), with_gradients)
         return values, None if visits is None else (visits,)
 
-    def _distances_by_kernels(
-        self, x: Tensor, y: Tensor, with_gradients: bool
-    ) -> tuple[Float64[Tensor, " B"], Gradients]:
+    def _distances_by_kernels(self, x: Tensor, y: Tensor, with_gradients: bool) -> Results:
         from sensorium.dtw.soft_kernels import soft_dtw_pair  # imports numba
 
         left, right = x.double().cpu().numpy(), y.double().cpu().numpy()
-        found = [np.zeros(series.shape) for series in (left, right)] if with_gradients else []
 
-        def one(pair: int, n: int, m: int, cells: Diagonals) -> float:
-            value, gradients = soft_dtw_pair(
+        def one(pair: int, n: int, m: int, cells: Diagonals) -> _Found:
+            return soft_dtw_pair(
                 left[pair, :n], right[pair, :m], cells, self.gamma, with_gradients=with_gradients
             )
-            for whole, gradient in zip(found, gradients, strict=True):
-                whole[pair, : len(gradient)] = gradient
-            return value
 
-        return self._each(one, found, x.device)
+        return self._each(one, (left, right) if with_gradients else (), x.device)
 
-    def _given_by_kernels(
-        self, costs: Tensor, with_gradients: bool
-    ) -> tuple[Float64[Tensor, " B"], Gradients]:
+    def _given_by_kernels(self, costs: Tensor, with_gradients: bool) -> Results:
         from sensorium.dtw.soft_kernels import soft_dtw_of_costs  # imports numba
 
         given = costs.double().cpu().numpy()
-        found = [np.zeros(given.shape)] if with_gradients else []
 
-        def one(pair: int, n: int, m: int, cells: Diagonals) -> float:
-            value, gradients = soft_dtw_of_costs(
-                given[pair, :n, :m], cells, self.gamma, with_gradients=with_gradients
-            )
-            for whole, gradient in zip(found, gradients, strict=True):
-                whole[pair, :n, :m] = gradient
-            return value
+        def one(pair: int, n: int, m: int, cells: Diagonals) -> _Found:
+            return soft_dtw_of_costs(given[pair, :n, :m], cells, self.gamma, with_gradients=with_gradients)
 
-        return self._each(one, found, costs.device)
+        return self._each(one, (given,) if with_gradients else (), costs.device)
 
     def _each(
-        self, one: Callable[[int, int, int, Diagonals], float], found: list[np.ndarray], device: torch.device
-    ) -> tuple[Float64[Tensor, " B"], Gradients]:
-        """Call `one` for each pair, in as many threads as PyTorch uses; kernels release the GIL."""
+        self,
+        one: Callable[[int, int, int, Diagonals], _Found],
+        inputs: tuple[np.ndarray, ...],
+        device: torch.device,
+    ) -> Results:
+        """Call `one` for each pair, in as many threads as PyTorch uses; kernels release the GIL.
+
+        Gradients have the padded shapes of `inputs`; none are returned if there are no inputs.
+        """
         from sensorium.dtw.soft_kernels import Diagonals
 
         sizes = list(zip(*self.lengths, strict=True))
         cells = {size: Diagonals.of_window(self._window(*size)) for size in set(sizes)}
-        jobs = [(pair, *size, cells[size]) for pair, size in enumerate(sizes)]
-        num_threads = min(len(jobs), torch.get_num_threads())
+        whole = [np.zeros(one_input.shape) for one_input in inputs]
+
+        def run(pair: int) -> float:
+            value, gradients = one(pair, *sizes[pair], cells[sizes[pair]])
+            for padded, gradient in zip(whole, gradients, strict=True):
+                padded[pair][tuple(map(slice, gradient.shape))] = gradient
+            return value
+
+        num_threads = min(len(sizes), torch.get_num_threads())
         if num_threads > 1:
             with ThreadPoolExecutor(num_threads) as pool:
-                values = list(pool.map(lambda job: one(*job), jobs))
+                values = list(pool.map(run, range(len(sizes))))
         else:
-            values = [one(*job) for job in jobs]
+            values = [run(pair) for pair in range(len(sizes))]
         self._check_reached(values)
-        gradients = tuple(torch.from_numpy(one).to(device) for one in found)
+        gradients = tuple(torch.from_numpy(padded).to(device) for padded in whole)
         return torch.tensor(values, dtype=torch.float64).to(device), gradients or None
 
     def _plain(self, costs: Float64[Tensor, "B n m"], with_posterior: bool) -> tuple[Tensor, Tensor | None]:
         is_allowed = torch.zeros(costs.shape, dtype=torch.bool)
         for pair, (n, m) in enumerate(zip(*self.lengths, strict=True)):
-            is_allowed[pair, :n, :m] = torch.from_numpy(soft_plain.allowed(self._window(n, m), m))
+            is_allowed[pair, :n, :m] = torch.from_numpy(self._window(n, m).allowed(m))
         last = torch.tensor(self.lengths, dtype=torch.int64).T - 1
         values, visits = soft_plain.soft_dtw_batch(
             costs,

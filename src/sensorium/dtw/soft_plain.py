@@ -7,13 +7,10 @@ PyTorch step processes an anti-diagonal of the whole batch. Memory: three probab
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 from torch.nn.functional import pad
-
-from sensorium.dtw.windows import Ranges
 
 FAR = 1e300
 """Accumulated cost of a cell that no path reaches: finite, so that FAR - FAR is 0."""
@@ -27,14 +24,10 @@ def soft_dtw_batch(
     *,
     with_posterior: bool,
 ) -> tuple[Float64[Tensor, " B"], Float64[Tensor, "B n m"] | None]:
-    """Soft-DTW values, and their gradients with respect to the costs.
+    """Soft-DTW values, and their gradients with respect to the costs if `with_posterior`.
 
-    Args:
-        costs: Local costs; those outside the window are ignored.
-        is_allowed: True = the path may visit the cell.
-        last_cells: Last cell (i, j) of each pair's path, from 0.
-        gamma: Smoothing, > 0.
-        with_posterior: Whether to compute the gradients.
+    `is_allowed` is True where the path may visit the cell; costs elsewhere are ignored. `last_cells` are the
+    last cells (i, j) of the paths, from 0.
     """
     num_rows = costs.shape[1]
     skewed = _skew(costs.masked_fill(~is_allowed, FAR))
@@ -57,13 +50,6 @@ def soft_dtw_batch(
     if not with_posterior:
         return values, None
     return values, _posterior(kept, last_row, last_diagonal, costs.shape[2])
-
-
-def allowed(window: Ranges, num_columns: int) -> Bool[np.ndarray, "n m"]:
-    """Boolean matrix of the cells that a window allows."""
-    columns = np.arange(num_columns)
-    inside = (columns >= window.low[:, None]) & (columns < window.high[:, None])
-    return inside if window.mask is None else inside & window.mask
 
 
 def _posterior(

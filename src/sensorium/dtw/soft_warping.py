@@ -78,18 +78,10 @@ def soft_dtw_divergence(
 
     It is symmetric, non-negative, and 0 with zero gradient at x = y. Blondel et al. prove non-negativity for
     a slightly larger cost, |d|^2 + log(2 - exp(-|d|^2)), and conjecture it for the squared distance used
-    here.
-
-    Args:
-        x: As for `soft_dtw`.
-        y: As for `soft_dtw`.
-        gamma: As for `soft_dtw`.
-        lengths: As for `soft_dtw`.
-        window: As for `soft_dtw`, applied to all three terms; a bool matrix is refused, because it fits only
-            one.
+    here. Arguments are those of `soft_dtw`; the window applies to all three terms.
 
     Raises:
-        UsageError: As for `soft_dtw`, and if the window is a matrix.
+        UsageError: As for `soft_dtw`, and if the window is a bool matrix, because it fits only one term.
 
     Example:
         >>> x = torch.tensor([[[0.0], [1.0], [2.0]]])
@@ -125,16 +117,9 @@ def soft_dtw_from_costs(
 ) -> Float[Tensor, " B"]:
     """Soft-DTW of precomputed costs with any metric, differentiable with respect to the costs.
 
-    The gradient is the probability that a pair's path visits each cell: a soft alignment, (B, n, m).
-
-    Args:
-        costs: Cost of pairing frame i of one series with frame j of the other; may be negative.
-        gamma: As for `soft_dtw`.
-        lengths: As for `soft_dtw`.
-        window: As for `soft_dtw`.
-
-    Raises:
-        UsageError: As for `soft_dtw`.
+    `costs` pair frame i of one series with frame j of the other; they may be negative. Other arguments and
+    errors are those of `soft_dtw`. The gradient is the probability that a pair's path visits each cell: a
+    soft alignment, (B, n, m).
 
     Example:
         >>> costs = torch.zeros(1, 2, 2, dtype=torch.float64, requires_grad=True)
@@ -165,11 +150,7 @@ class _WithGradients(torch.autograd.Function):
 
 
 def _narrowed(name: str, values: Float64[Tensor, "B ..."], dtype: torch.dtype) -> Tensor:
-    """Cast to the output type.
-
-    Raises:
-        UsageError: If a finite number exceeds its range.
-    """
+    """Cast to the output type; UsageError if a finite number exceeds its range."""
     found: Tensor = values.to(dtype)
     if found.numel() and not found.isfinite().all():
         largest = float(values.abs().max())

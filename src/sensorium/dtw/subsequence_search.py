@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Int64
 
 from sensorium.core.errors import UsageError
-from sensorium.dtw.costs import Part
 from sensorium.dtw.exact import Problem
 from sensorium.dtw.metrics import Metric, Series, as_costs
 from sensorium.dtw.steps import StepPattern, step_pattern
@@ -83,7 +82,7 @@ def subsequence(
     def best_in(first: int, last: int) -> list[_Piece]:
         if first == last:
             return []
-        part = Part(costs, first, last)
+        part = costs.part(first, last)
         problem = Problem(part, ranges(None, n, last - first), pattern, True, True, max_distance)
         match = _best(problem, first, device, cap)
         return [] if match is None else [(match.distance, first, last, match)]

@@ -16,22 +16,15 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from sensorium.core.jit import UNREACHED
-from sensorium.dtw.costs import Costs, Differences, Part, Products
-from sensorium.dtw.exact import Problem, Solved
-from sensorium.dtw.traceback import Table
+from sensorium.dtw.costs import Costs, Differences, Products
+from sensorium.dtw.exact import Problem, Solved, Table
 
 NO_CODE = 255
 _Path: TypeAlias = tuple[Int64[np.ndarray, "L 2"], Float64[np.ndarray, " L"]]
 
 
 def solve_by_torch(problem: Problem, *, path: bool, device: torch.device) -> Solved:
-    """Compute the least accumulated cost, and optionally its path.
-
-    Args:
-        problem: Costs, window, pattern, ends; its limit is ignored.
-        path: Whether to compute the path.
-        device: Device of the computation.
-    """
+    """Compute the least accumulated cost, and optionally its path; `problem.limit` is ignored."""
     n, m = problem.costs.shape
     costs = _allowed(dense_costs(problem.costs, device), problem)
     table = Table(problem.pattern)
@@ -46,18 +39,17 @@ def solve_by_torch(problem: Problem, *, path: bool, device: torch.device) -> Sol
 
 def dense_costs(costs: Costs, device: torch.device) -> Float[Tensor, "n m"]:
     """All local costs, in units, computed from differences."""
-    if isinstance(costs, Differences | Products):
-        x, y = (_on(rows, device) for rows in (costs.x, costs.y))
-        if isinstance(costs, Products):
-            x, y = x * costs.ratio, y * costs.ratio
-        power = costs.power if isinstance(costs, Differences) else 2
+    source = costs.source
+    if isinstance(source, Differences | Products):
+        x, y = (_on(rows, device) for rows in (source.x, source.y))
+        if isinstance(source, Products):
+            x, y = x * source.ratio, y * source.ratio
+        power = source.power if isinstance(source, Differences) else 2
         found = torch.cdist(x, y, p=float(power), compute_mode="donot_use_mm_for_euclid_dist")
-        return found * found if power == 2 and not costs.root else found
-    if isinstance(costs, Part):
-        return dense_costs(costs.whole, device)[:, costs.first : costs.last]
-    whole = slice(0, costs.shape[0]), slice(0, costs.shape[1])
+        found = found * found if power == 2 and not source.root else found
+        return found[:, costs.first : costs.first + costs.shape[1]]
     out = np.empty(costs.shape, costs.dtype)
-    costs.panel(*whole, out)
+    costs.panel(slice(0, costs.shape[0]), slice(0, costs.shape[1]), out)
     return _on(out, device)
 
 
@@ -71,11 +63,8 @@ def _allowed(costs: Float[Tensor, "n m"], problem: Problem) -> Float[Tensor, "n 
     ranges, m = problem.ranges, costs.shape[1]
     if ranges.is_full(m):
         return costs
-    columns = np.arange(m)
-    inside = (columns >= ranges.low[:, None]) & (columns < ranges.high[:, None])
-    if ranges.mask is not None:
-        inside &= ranges.mask
-    return costs.masked_fill(~torch.tensor(inside, device=costs.device), UNREACHED[str(costs.dtype)[6:]])
+    is_outside = ~torch.tensor(ranges.allowed(m), device=costs.device)
+    return costs.masked_fill(is_outside, UNREACHED[str(costs.dtype)[6:]])
 
 
 def _sweep(

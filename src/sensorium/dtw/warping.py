@@ -62,11 +62,7 @@ class Alignment:
 
     @property
     def normalized(self) -> float:
-        """Distance divided by the step pattern's divisor.
-
-        Raises:
-            UsageError: If the pattern has no divisor, such as symmetric1.
-        """
+        """Distance divided by the step pattern's divisor; UsageError if it has none, such as symmetric1."""
         if self.divisor is None:
             raise UsageError("this step pattern has no normalisation; use symmetric2 or asymmetric")
         return self.distance / self.divisor
@@ -174,11 +170,7 @@ def dtw(
 
 
 def device_of(x: Series, y: Series | None, backend: Backend = "auto") -> torch.device | None:
-    """Device for PyTorch; None for numba on the CPU.
-
-    Raises:
-        UsageError: If the backend is unknown, or numba is requested and does not work.
-    """
+    """Device for PyTorch; None for numba on the CPU. UsageError if the backend is unknown or fails."""
     if backend not in ("auto", "numba", "torch"):
         raise UsageError(f"backend '{backend}' is not known; use auto, numba or torch")
     if backend == "numba" and not usable():

@@ -6,11 +6,9 @@ For equal lengths all windows are those of the literature. For unequal lengths:
 - `SakoeChiba(radius)`: |i - j| <= radius, without rescaling. The end (n-1, m-1) therefore needs
   radius >= |n - m|.
 - `Slanted(radius)`: a band around the straight line from (0, 0) to (n-1, m-1). Each element of the longer
-series may
-  match elements of the shorter within `radius` of its proportional position.
-- `Itakura(max_slope)`: slope between 1/max_slope and max_slope relative to that line, from both ends; and the
-cells
-  nearest to the line.
+  series may match elements of the shorter within `radius` of its proportional position.
+- `Itakura(max_slope)`: slope between 1/max_slope and max_slope relative to that line, from both ends; and
+  the cells nearest to the line.
 - a bool matrix (n, m): True where a pair is allowed.
 - an integer: `SakoeChiba` with that radius.
 
@@ -34,22 +32,14 @@ from sensorium.core.errors import UsageError
 
 @dataclass(frozen=True)
 class SakoeChiba:
-    """Sakoe-Chiba band: |i - j| <= radius.
-
-    Attributes:
-        radius: In elements.
-    """
+    """Sakoe-Chiba band: |i - j| <= radius, in elements."""
 
     radius: int
 
 
 @dataclass(frozen=True)
 class Slanted:
-    """Band around the straight line between the ends.
-
-    Attributes:
-        radius: In elements of the shorter series.
-    """
+    """Band around the straight line between the ends; the radius is in elements of the shorter series."""
 
     radius: int
 
@@ -85,6 +75,12 @@ class Ranges:
     def is_full(self, m: int) -> bool:
         """Whether all m columns of every row may be used."""
         return self.mask is None and not self.low.any() and bool((self.high == m).all())
+
+    def allowed(self, m: int) -> Bool[np.ndarray, "n m"]:
+        """True where a cell of the n x m matrix is allowed."""
+        columns = np.arange(m)
+        inside = (columns >= self.low[:, None]) & (columns < self.high[:, None])
+        return inside if self.mask is None else inside & self.mask
 
 
 def ranges(window: Window, n: int, m: int) -> Ranges:

@@ -2,7 +2,8 @@
 
 Input: a path, bytes, file object or data URI. Output: `Image`, `Audio`, `Video` or `Text`. The format is
 detected from the content, and sizes are checked against limits. Decoding libraries are imported when a file
-needs them.
+needs them. Every reader raises `MediaError` for damaged or unsupported content, and `LimitError` for content
+beyond `Limits`.
 """
 
 from sensorium.media.limits import Limits

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sensorium.core.errors import MediaError
-from sensorium.media import gif, image
+from sensorium.media import image
 from sensorium.media.container import opened_container
 from sensorium.media.container_header import chunks
 from sensorium.media.limits import Limits
+from sensorium.media.pillow_fixes import GifBackground, silence
 from sensorium.media.source import Source
-from sensorium.media.suppress_output import silence
 from sensorium.media.types import Header, Image, Video
 from sensorium.media.video import fit, spread
 
@@ -31,27 +30,10 @@ _SHORTEST_MS = 10.0
 _DEFAULT_MS = 100.0
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Display duration of each frame, in milliseconds."""
-
-    durations_ms: list[float]
-
-    @property
-    def starts_s(self) -> np.ndarray:
-        """Start time of each frame in seconds, (n,)."""
-        return np.concatenate([[0.0], np.cumsum(self.durations_ms)[:-1]]) / 1000
-
-
 def read_header(source: Source, format_name: str, limits: Limits) -> Header:
-    """Read size, frame count and duration; a file with one frame is an image.
-
-    Raises:
-        MediaError: If the header is damaged.
-        LimitError: If it is beyond `limits`.
-    """
-    timing = _timing(source, format_name, limits)
-    if len(timing.durations_ms) < 2:
+    """Read size, frame count and duration; a file with one frame is an image."""
+    durations_ms = _durations(source, format_name, limits)
+    if len(durations_ms) < 2:
         return image.read_header(source, format_name, limits)
     with silence:
         width, height = image.open_plugin(source, format_name, limits).size
@@ -61,20 +43,15 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
         source.num_bytes,
         width,
         height,
-        num_frames=len(timing.durations_ms),
-        duration_s=sum(timing.durations_ms) / 1000,
+        num_frames=len(durations_ms),
+        duration_s=sum(durations_ms) / 1000,
     )
 
 
 def decode(source: Source, format_name: str, limits: Limits, target_px: int | None = None) -> Image | Video:
-    """Decode to an image (one frame) or a video (more).
-
-    Raises:
-        MediaError: If no frame decodes.
-        LimitError: If it is beyond `limits`.
-    """
-    timing = _timing(source, format_name, limits)
-    num_frames = len(timing.durations_ms)
+    """Decode to an image (one frame) or a video (more); MediaError if no frame decodes."""
+    durations_ms = _durations(source, format_name, limits)
+    num_frames = len(durations_ms)
     if num_frames < 2:
         return image.decode(source, format_name, limits, target_px)
     with silence:
@@ -83,8 +60,8 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
         limits.check(
             "animation_pixels", pixels * num_frames, f"{source.name}: {num_frames} frames of {pixels} pixels"
         )
-        starts_s = timing.starts_s
-        wanted = spread(starts_s, sum(timing.durations_ms) / 1000, limits.video_frames)
+        starts_s = np.concatenate([[0.0], np.cumsum(durations_ms)[:-1]]) / 1000
+        wanted = spread(starts_s, sum(durations_ms) / 1000, limits.video_frames)
         width, height = fit(picture.size, target_px)
         limits.check("decoded_bytes", len(wanted) * width * height * 3, source.name)
         frames = np.empty((len(wanted), height, width, 3), np.uint8)
@@ -101,7 +78,7 @@ def _frames_at(picture: ImageFile, wanted: np.ndarray, limits: Limits) -> Iterat
     """RGB pixels of the wanted frames, up to the point where a truncated file ends."""
     # An animated PNG may show another picture where animation is not supported; it is not a frame.
     first = 1 if getattr(picture, "default_image", False) else 0
-    background = gif.Background(picture) if picture.format == "GIF" else None
+    background = GifBackground(picture) if picture.format == "GIF" else None
     for number in range(int(wanted[-1]) + 1):
         try:
             picture.seek(first + number)
@@ -127,7 +104,8 @@ def _resized(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Pillow.fromarray(frame).resize(size, Pillow.Resampling.BILINEAR, reducing_gap=2))
 
 
-def _timing(source: Source, format_name: str, limits: Limits) -> Timing:
+def _durations(source: Source, format_name: str, limits: Limits) -> list[float]:
+    """Display duration of each frame, in milliseconds."""
     read = {"gif": _gif_durations, "webp": _webp_durations, "png": _png_durations, "avif": _avif_durations}[
         format_name
     ]
@@ -136,7 +114,7 @@ def _timing(source: Source, format_name: str, limits: Limits) -> Timing:
         durations.append(duration_ms if duration_ms > _SHORTEST_MS else _DEFAULT_MS)
         limits.check("frames", len(durations), source.name)
     limits.check("seconds", sum(durations) / 1000, source.name)
-    return Timing(durations)
+    return durations
 
 
 def _gif_durations(source: Source) -> Iterator[float]:

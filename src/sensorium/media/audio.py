@@ -10,6 +10,7 @@ the terminal.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -19,17 +20,17 @@ from sensorium.core.errors import LimitError, MediaError
 from sensorium.media.audio_track import AudioConverter, frame_of, layout_of, packets_of, timed_blocks
 from sensorium.media.clock import Clock, is_joinable, is_stamped_in_decoding_order
 from sensorium.media.container import duration_of, opened_container, sound_stream
+from sensorium.media.container_header import links
 from sensorium.media.declared_length import has_correct_length
 from sensorium.media.limits import Limits
-from sensorium.media.ogg import links
 from sensorium.media.sndfile import UnreadableError, check_sound, opened_sndfile, samples_of
 from sensorium.media.source import Source
 from sensorium.media.types import Audio, Header
 
 if TYPE_CHECKING:
-    import av.container
-    import av.packet
-    import av.stream
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
 
 T = TypeVar("T")
 
@@ -43,46 +44,19 @@ _COUNTED_BYTES = 256 << 20
 
 
 def read_header(source: Source, format_name: str, reader: str, limits: Limits) -> Header:
-    """Read sample rate, channels and length.
-
-    Args:
-        source: The open file.
-        format_name: From `sniff`.
-        reader: `soundfile` or `container`.
-        limits: Bounds.
-
-    Raises:
-        MediaError: If the header is damaged, or the file has no audio.
-        LimitError: If it is beyond `limits`.
-    """
-
-    def read(link: Source) -> Header:
-        return _link_header(link, format_name, reader, limits)
-
-    headers = _of_links(source, format_name, read)
+    """Read sample rate, channels and length, by `reader`: `soundfile` or `container`."""
+    headers = _of_links(source, format_name, lambda link: _link_header(link, format_name, reader, limits))
     if len(headers) == 1:
         return headers[0]
     known = [header.duration_s for header in headers if header.duration_s is not None]
     duration_s = sum(known) if len(known) == len(headers) else None
     limits.check("seconds", duration_s or 0.0, source.name)
     first = headers[0]
-    return Header(
-        "audio",
-        format_name,
-        source.num_bytes,
-        duration_s=duration_s,
-        sample_rate_hz=first.sample_rate_hz,
-        num_channels=first.num_channels,
-    )
+    return replace(first, num_bytes=source.num_bytes, duration_s=duration_s)
 
 
 def decode(source: Source, format_name: str, reader: str, limits: Limits) -> Audio:
-    """Decode an audio file.
-
-    Raises:
-        MediaError: If it is damaged from the start or empty, or has samples that are not finite.
-        LimitError: If it is beyond `limits`.
-    """
+    """Decode an audio file; MediaError if it is empty or has samples that are not finite."""
     taken_bytes = 0
 
     def read(link: Source) -> Audio:
@@ -103,21 +77,11 @@ def decode(source: Source, format_name: str, reader: str, limits: Limits) -> Aud
 
 
 def container_header(
-    source: Source,
-    format_name: str,
-    container: av.container.InputContainer,
-    limits: Limits,
-    *,
-    is_counted: bool = False,
+    source: Source, format_name: str, container: InputContainer, limits: Limits, *, is_counted: bool = False
 ) -> Header:
-    """Header of a container's first audio track.
+    """Header of the first audio track of a container at its start.
 
-    Args:
-        source: The file.
-        format_name: From `sniff`.
-        container: Open, at its start.
-        limits: Bounds.
-        is_counted: Whether to read all packets to find the length, because the declared one is unreliable.
+    `is_counted` reads all packets to find the length where the declared one is unreliable.
     """
     if not container.streams.audio:
         raise MediaError(f"{source.name}: {format_name} without sound or moving picture")
@@ -131,30 +95,24 @@ def container_header(
         duration_s, _ = counted(container, [track])
     rate_hz, channels = track.codec_context.sample_rate, track.codec_context.channels
     check_sound(source.name, rate_hz, channels, duration_s or 0.0, limits)
-    return Header(
-        "audio",
-        format_name,
-        source.num_bytes,
-        duration_s=duration_s,
-        sample_rate_hz=rate_hz,
-        num_channels=channels,
-    )
+    return _header(source, format_name, duration_s, rate_hz, channels)
 
 
-def has_true_length(source: Source, format_name: str, container: av.container.InputContainer) -> bool:
+def _header(
+    source: Source, format_name: str, duration_s: float | None, rate_hz: int, channels: int
+) -> Header:
+    rates = {"sample_rate_hz": rate_hz, "num_channels": channels}
+    return Header("audio", format_name, source.num_bytes, duration_s=duration_s, **rates)
+
+
+def has_true_length(source: Source, format_name: str, container: InputContainer) -> bool:
     """Whether the declared length is reliable."""
     is_joined = is_joinable(container) and source.num_bytes <= _COUNTED_BYTES
     return not is_joined and has_correct_length(source, format_name)
 
 
-def counted(
-    container: av.container.InputContainer, tracks: Sequence[av.stream.Stream]
-) -> tuple[float | None, int]:
-    """Read all packets of a container without decoding.
-
-    Args:
-        container: Open, at its start.
-        tracks: Tracks of the container.
+def counted(container: InputContainer, tracks: Sequence[Stream]) -> tuple[float | None, int]:
+    """Read all packets of a container at its start, without decoding.
 
     Returns:
         Seconds from the file's first timestamp to the end of the last packet; packets of the first track.
@@ -183,7 +141,7 @@ def counted(
     return end_s or None, num_packets
 
 
-def _adts_s(packet: av.packet.Packet[av.stream.Stream]) -> float | None:
+def _adts_s(packet: Packet[Stream]) -> float | None:
     """Duration in seconds of an AAC frame with ADTS header (ISO 14496-3 §1.A.2); None for another packet."""
     codec = packet.stream.codec_context
     if codec is None or codec.name != "aac" or packet.size < 7:
@@ -196,24 +154,16 @@ def _adts_s(packet: av.packet.Packet[av.stream.Stream]) -> float | None:
 
 
 def decode_stream(
-    container: av.container.InputContainer,
-    source: Source,
-    shape: tuple[int, int],
-    budget_bytes: int,
-    limits: Limits,
+    container: InputContainer, source: Source, shape: tuple[int, int], budget_bytes: int, limits: Limits
 ) -> Audio:
-    """Decode a container's first audio track, from the file's first timestamp on.
+    """Decode the first audio track of a container at its start, from the file's first timestamp on.
 
     Args:
-        container: Open, at its start.
+        container: Open.
         source: The file.
         shape: Output sample rate in Hz and channels; 1 channel mixes down.
         budget_bytes: Maximum size of the samples.
         limits: Named in the message if the budget is exceeded.
-
-    Raises:
-        MediaError: If no sample decodes.
-        LimitError: If the samples exceed the budget or the duration limit.
     """
     rate_hz, channels = shape
     parts: list[np.ndarray] = []
@@ -255,14 +205,7 @@ def _link_header(source: Source, format_name: str, reader: str, limits: Limits) 
             with opened_sndfile(source, format_name) as sound:
                 duration_s = sound.frames / max(1, sound.samplerate)
                 check_sound(source.name, sound.samplerate, sound.channels, duration_s, limits)
-                return Header(
-                    "audio",
-                    format_name,
-                    source.num_bytes,
-                    duration_s=duration_s,
-                    sample_rate_hz=sound.samplerate,
-                    num_channels=sound.channels,
-                )
+                return _header(source, format_name, duration_s, sound.samplerate, sound.channels)
         except UnreadableError:
             pass
     with opened_container(source, format_name, limits) as container:

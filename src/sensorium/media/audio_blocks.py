@@ -16,8 +16,8 @@ from jaxtyping import Float32
 from sensorium.core.errors import MediaError
 from sensorium.media.audio_track import AudioConverter, frame_of, timed_blocks
 from sensorium.media.container import opened_container, sound_stream
+from sensorium.media.container_header import links
 from sensorium.media.limits import Limits
-from sensorium.media.ogg import links
 from sensorium.media.sndfile import UnreadableError, blocks_of, check_sound, opened_sndfile
 from sensorium.media.sniff import Format, identify
 from sensorium.media.source import Source, SourceLike, opened
@@ -29,12 +29,7 @@ HOURS_LIMITS = Limits(file_bytes=1 << 36, seconds=24 * 3600)
 def audio_blocks(
     source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = HOURS_LIMITS
 ) -> Iterator[Float32[np.ndarray, " T"]]:
-    """Yield the first audio track, mixed to mono and resampled, in blocks of at most a few seconds.
-
-    Args:
-        source: As for `open`.
-        rate_hz: Output sample rate.
-        limits: Bounds.
+    """Yield the first audio track, mixed to mono and resampled to `rate_hz`, in blocks of at most a few seconds.
 
     Raises:
         NotFoundError: If the path does not exist.
@@ -83,15 +78,9 @@ def _link_blocks(
                 return
         except UnreadableError:
             pass
-    yield from _container_blocks(source, format_.name, rate_hz, limits)
-
-
-def _container_blocks(
-    source: Source, format_name: str, rate_hz: int, limits: Limits
-) -> Iterator[Float32[np.ndarray, "T 1"]]:
-    with opened_container(source, format_name, limits) as container:
+    with opened_container(source, format_.name, limits) as container:
         track = sound_stream(container)
         if track is None:
-            raise MediaError(f"{source.name}: {format_name} without sound")
+            raise MediaError(f"{source.name}: {format_.name} without sound")
         for _, block in timed_blocks(container, track, rate_hz, "mono"):
             yield block

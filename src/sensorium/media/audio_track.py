@@ -17,11 +17,12 @@ from sensorium.media.clock import Clock, is_joinable
 from sensorium.media.container import picture_stream, whole_duration_of
 
 if TYPE_CHECKING:
-    import av.audio.frame
-    import av.audio.stream
-    import av.container
-    import av.packet
-    import av.stream
+    from av import AudioResampler
+    from av.audio.frame import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
 
 # A smaller late start is encoder delay; a smaller gap is rounding of timestamps.
 _LATE_S, _HOLE_S = 0.03, 0.1
@@ -34,9 +35,7 @@ _UNSTAMPED = frozenset({"mp3", "aac", "flac", "wav", "w64", "aiff", "au", "caf",
 
 
 def decoded_frames(
-    container: av.container.InputContainer,
-    stream: av.stream.Stream,
-    fed: Callable[[av.packet.Packet[Any]], None] | None = None,
+    container: InputContainer, stream: Stream, fed: Callable[[Packet[Any]], None] | None = None
 ) -> Iterator[Any]:
     """Yield every frame of `stream` that decodes; `fed` is called with each packet before decoding."""
     import av
@@ -52,9 +51,7 @@ def decoded_frames(
             continue
 
 
-def packets_of(
-    container: av.container.InputContainer, *streams: av.stream.Stream
-) -> Iterator[av.packet.Packet[Any]]:
+def packets_of(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
     """Yield every packet of some streams, up to the point where a truncated file ends."""
     import av
 
@@ -89,10 +86,10 @@ class AudioConverter:
         self._rate_hz, self._layout, self._keeps_level = rate_hz, layout, keeps_level
         self._channels = channels_of(layout)
         self.has_changed = False
-        self._resampler: av.AudioResampler | None = None
+        self._resampler: AudioResampler | None = None
         self._kind: tuple[object, ...] = ()
 
-    def __call__(self, frame: av.audio.frame.AudioFrame) -> Iterator[Float32[np.ndarray, "T C"]]:
+    def __call__(self, frame: AudioFrame) -> Iterator[Float32[np.ndarray, "T C"]]:
         """Convert the next frame; the resampler may delay some samples."""
         import av
 
@@ -113,7 +110,7 @@ class AudioConverter:
         if resampler is not None:
             yield from self._blocks(resampler.resample(None))
 
-    def _blocks(self, frames: list[av.audio.frame.AudioFrame]) -> Iterator[Float32[np.ndarray, "T C"]]:
+    def _blocks(self, frames: list[AudioFrame]) -> Iterator[Float32[np.ndarray, "T C"]]:
         for frame in frames:
             block = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
             if block.shape[1] == self._channels:
@@ -125,23 +122,11 @@ class AudioConverter:
 
 
 def timed_blocks(
-    container: av.container.InputContainer,
-    track: av.audio.stream.AudioStream,
-    rate_hz: int,
-    layout: str,
-    *,
-    keeps_level: bool = False,
+    container: InputContainer, track: AudioStream, rate_hz: int, layout: str, *, keeps_level: bool = False
 ) -> Iterator[tuple[float, Float32[np.ndarray, "T C"]]]:
     """Yield contiguous blocks from time 0 on, with their start times on the file's timeline.
 
-    Silence fills a late start and gaps.
-
-    Args:
-        container: Open, at its start.
-        track: Its audio stream.
-        rate_hz: Output sample rate.
-        layout: FFmpeg's name of the output channel layout.
-        keeps_level: As for `AudioConverter`.
+    Silence fills a late start and gaps. `rate_hz`, `layout` and `keeps_level` are those of `AudioConverter`.
     """
     track.codec_context.thread_count = 1
     clock, convert, count = Clock(container), AudioConverter(rate_hz, layout, keeps_level=keeps_level), 0
@@ -167,7 +152,7 @@ def timed_blocks(
         count += len(block)
 
 
-def frame_of(samples: Float[np.ndarray, "T C"], rate_hz: int) -> av.audio.frame.AudioFrame:
+def frame_of(samples: Float[np.ndarray, "T C"], rate_hz: int) -> AudioFrame:
     """Wrap samples in a frame for `AudioConverter`; unknown channel layouts are averaged to mono."""
     import av
 

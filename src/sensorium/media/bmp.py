@@ -32,15 +32,8 @@ _RAW_MODES = {
 class Bitmap:
     """Header of a bitmap.
 
-    Attributes:
-        width: Pixels in a row.
-        height: Rows.
-        bits: Bits of a pixel.
-        compression: 0 none, 1 RLE8, 2 RLE4.
-        masks: Bits of red, green, blue and alpha in a pixel; unused up to 8 bits.
-        palette: (n, 3) RGB; empty from 16 bits on.
-        start: Where the pixels begin.
-        is_top_down: Whether the first row is the upper one.
+    `compression` is 0 for none, 1 for RLE8, 2 for RLE4. `masks` are the bits of red, green, blue and alpha in
+    a pixel, unused up to 8 bits. `palette` is (n, 3) RGB, empty from 16 bits on. Pixels begin at `start`.
     """
 
     width: int
@@ -59,11 +52,7 @@ class Bitmap:
 
 
 def read_header(source: Source) -> Bitmap:
-    """Read the header of an open file.
-
-    Raises:
-        MediaError: If it is damaged or of a kind that is not read.
-    """
+    """Read the header of an open file; MediaError if it is damaged or of a kind that is not read."""
     source.file.seek(0)
     head: bytes = source.file.read(_FILE_HEADER_BYTES + max(_HEADER_SIZES) + 16 + 4 * 256)
     size = int.from_bytes(head[14:18], "little")
@@ -99,11 +88,7 @@ def read_header(source: Source) -> Bitmap:
 
 
 def read_pixels(source: Source, header: Bitmap) -> np.ndarray:
-    """Decode to uint8 (H, W, 3), or (H, W, 4) where there is alpha.
-
-    Raises:
-        MediaError: If the pixels end early.
-    """
+    """Decode to uint8 (H, W, 3), or (H, W, 4) where there is alpha; MediaError if they end early."""
     raster = memoryview(source.content())[header.start :]
     if header.compression != _RGB:
         indices = _run_lengths(bytes(raster), header, source.name)

@@ -5,10 +5,9 @@ timestamps, after FFmpeg's demuxers have applied edit lists, encoder delay and c
 s after the video, its first sample is at 3 s; decoded samples are preceded by 3 s of silence.
 
 - **AVI** stores decoding order only. The k-th displayed frame takes the k-th decoding timestamp
-(`media.video`).
+  (`media.video`).
 - **Transport and program streams** restart their timestamps where files were joined. The second part
-continues
-  where the first ended.
+  continues where the first ended.
 - Packets without a timestamp follow the previous packet.
 """
 
@@ -17,8 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import av.container
-    import av.stream
+    from av.container import InputContainer
 
 MICROSECONDS = 1_000_000
 # Formats that are joined by concatenation. Within one recording stamps neither go back nor leave such a gap.
@@ -29,12 +27,10 @@ _BACK_S, _AHEAD_S = 0.5, 10.0
 class Clock:
     """Converts timestamps of a track's packets, in order, to seconds on the file's timeline.
 
-    Args:
-        container: The open file.
-        is_sought: Whether reading starts in the middle, so that the first timestamp may have any value.
+    If reading starts in the middle (`is_sought`), the first timestamp may have any value.
     """
 
-    def __init__(self, container: av.container.InputContainer, *, is_sought: bool = False) -> None:
+    def __init__(self, container: InputContainer, *, is_sought: bool = False) -> None:
         self._start_s = start_of(container)
         self._may_break = is_joinable(container)
         self._shift_s = 0.0
@@ -47,12 +43,7 @@ class Clock:
         return self._shift_s != 0.0
 
     def __call__(self, stamp_s: float | None, duration_s: float) -> float:
-        """Return the start time of a packet or frame.
-
-        Args:
-            stamp_s: Its timestamp in the container; None if it has none.
-            duration_s: Its duration.
-        """
+        """Start time of a packet or frame with this timestamp in the container (None: it has none)."""
         if stamp_s is None:
             time_s = self._end_s or 0.0
         else:
@@ -66,16 +57,16 @@ class Clock:
         return time_s
 
 
-def start_of(container: av.container.InputContainer) -> float:
+def start_of(container: InputContainer) -> float:
     """Timestamp in seconds at which the file's timeline begins."""
     return (container.start_time or 0) / MICROSECONDS
 
 
-def is_joinable(container: av.container.InputContainer) -> bool:
+def is_joinable(container: InputContainer) -> bool:
     """Whether files of this format may be concatenated, so that timestamps may restart."""
     return container.format.name in _JOINABLE
 
 
-def is_stamped_in_decoding_order(container: av.container.InputContainer) -> bool:
+def is_stamped_in_decoding_order(container: InputContainer) -> bool:
     """Whether a format stores no presentation timestamps; FFmpeg's guesses are wrong with B-frames."""
     return bool(container.format.name == "avi")

@@ -12,30 +12,24 @@ from typing import TYPE_CHECKING
 
 from sensorium.core.errors import LimitError, MediaError
 from sensorium.media.clock import MICROSECONDS, start_of
-from sensorium.media.file_views import QuietSeek
 from sensorium.media.limits import Limits
-from sensorium.media.source import Source
+from sensorium.media.source import QuietSeek, Source
 
 if TYPE_CHECKING:
-    import av.audio.stream
-    import av.container
-    import av.stream
-    import av.video.stream
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from av.stream import Stream
+    from av.video.stream import VideoStream
 
 # One file seldom has more than a few tracks; each costs a decoder.
 _MAX_STREAMS = 64
 
 
 @contextmanager
-def opened_container(
-    source: Source, format_name: str, limits: Limits
-) -> Iterator[av.container.InputContainer]:
+def opened_container(source: Source, format_name: str, limits: Limits) -> Iterator[InputContainer]:
     """Open a container from its bytes; FFmpeg's errors are converted, also inside the context.
 
-    Args:
-        source: The open file.
-        format_name: Name of FFmpeg's demuxer.
-        limits: `pixels` bounds every decoder.
+    `format_name` is the name of FFmpeg's demuxer; `limits.pixels` bounds every decoder.
 
     Raises:
         MediaError: If it cannot be read.
@@ -68,7 +62,7 @@ def opened_container(
         raise MediaError(f"{source.name}: damaged {format_name} ({_reason(error)})") from error
 
 
-def picture_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:
+def picture_stream(container: InputContainer) -> VideoStream | None:
     """Return the first video stream; cover art does not count."""
     from av.stream import Disposition
 
@@ -79,19 +73,19 @@ def picture_stream(container: av.container.InputContainer) -> av.video.stream.Vi
     return None
 
 
-def sound_stream(container: av.container.InputContainer) -> av.audio.stream.AudioStream | None:
+def sound_stream(container: InputContainer) -> AudioStream | None:
     """Return the first audio stream that has a decoder."""
     return next((track for track in container.streams.audio if track.codec_context is not None), None)
 
 
-def duration_of(container: av.container.InputContainer, stream: av.stream.Stream) -> float | None:
+def duration_of(container: InputContainer, stream: Stream) -> float | None:
     """Seconds from the file's first timestamp to the end of a track, as declared; None if not declared."""
     if stream.duration is not None and stream.time_base is not None:
         return max(0.0, float(stream.duration * stream.time_base) + late_s(container, stream))
     return whole_duration_of(container)
 
 
-def whole_duration_of(container: av.container.InputContainer) -> float | None:
+def whole_duration_of(container: InputContainer) -> float | None:
     """Seconds from the file's first to its last timestamp, as declared; None if not declared."""
     if container.duration is None:
         return None
@@ -100,7 +94,7 @@ def whole_duration_of(container: av.container.InputContainer) -> float | None:
     return max(0.0, container.duration / MICROSECONDS - before_s)
 
 
-def late_s(container: av.container.InputContainer, stream: av.stream.Stream) -> float:
+def late_s(container: InputContainer, stream: Stream) -> float:
     """Seconds from the file's first timestamp to the start of a track, as declared."""
     if stream.start_time is None or stream.time_base is None:
         return 0.0

@@ -1,7 +1,9 @@
-"""Reads image sizes and rotation from file structure, without a decoder.
+"""Reads image sizes, rotation and the links of a chained Ogg from file structure, without a decoder.
 
 MP4 and QuickTime: the display matrix of the video track. WebP: the canvas size. ICO: the sizes of the
 embedded images. Libraries report these values only after they have allocated memory or decoded something.
+A chained Ogg (RFC 3533 §4) is a concatenation of complete Ogg streams, its links, which may differ in codec,
+sample rate and channels, and may share a serial number.
 """
 
 from __future__ import annotations
@@ -9,14 +11,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from sensorium.core.errors import MediaError
+from sensorium.core.errors import LimitError, MediaError
 from sensorium.media.orientation import UPRIGHT, Orientation, from_matrix
-from sensorium.media.source import Seekable
+from sensorium.media.source import Seekable, Source, byte_range
 
 # A real file has some dozens of boxes at each level.
 _MAX_BOXES = 4096
 _MAX_ICONS = 256
 _MAX_CHUNKS = 1 << 17
+_PAGE = b"OggS\x00"
+_PAGE_BYTES = 27
+_BEGINS = 2  # flag of the first page of a logical stream
+_SEARCHED_BYTES = 1 << 16
+# A recording of a radio station has a link for each song.
+_MAX_LINKS = 4096
 
 
 def movie_orientation(file: Seekable, num_bytes: int) -> Orientation:
@@ -32,11 +40,7 @@ def movie_orientation(file: Seekable, num_bytes: int) -> Orientation:
 def chunks(
     file: Seekable, at: int, end: int, layout: str, *, trailer: int = 0, padded: bool = False
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, start and size of each chunk of a RIFF (`<4sI`) or PNG (`>I4s`) file.
-
-    Raises:
-        MediaError: If there are more than 131,072 chunks.
-    """
+    """Name, start and size of each chunk of a RIFF (`<4sI`) or PNG (`>I4s`) file; at most 131,072."""
     for _ in range(_MAX_CHUNKS):
         if at + 8 > end:
             return
@@ -77,6 +81,32 @@ def icon_sizes(content: bytes) -> Iterator[tuple[int, int]]:
         yield abs(width), abs(height)
 
 
+def links(source: Source) -> list[Source]:
+    """Split a file where a new Ogg stream begins, at most 4,096 times; else return it unchanged."""
+    starts, at, is_head, page = [0], 0, True, 0
+    file = source.file
+    while at < source.num_bytes:
+        file.seek(at)
+        header = file.read(_PAGE_BYTES + 255)
+        if not header.startswith(_PAGE) or len(header) < _PAGE_BYTES:
+            at = page = _next_page(source, page + 1)  # the last page was cut
+            continue
+        begins = bool(header[5] & _BEGINS)
+        if begins and not is_head:
+            starts.append(at)
+            if len(starts) > _MAX_LINKS:
+                raise LimitError(
+                    f"{source.name}: more than {_MAX_LINKS:,} Ogg streams in a chain; split the file"
+                )
+        is_head = begins
+        sizes = header[_PAGE_BYTES : _PAGE_BYTES + header[26]]
+        page = at
+        at += _PAGE_BYTES + len(sizes) + sum(sizes)
+    if len(starts) == 1:
+        return [source]
+    return [byte_range(source, *ends) for ends in zip(starts, [*starts[1:], source.num_bytes], strict=True)]
+
+
 def _named(file: Seekable, start: int, end: int, name: bytes) -> Iterator[tuple[int, int]]:
     """Start and end of the content of each box called `name` between two positions."""
     for _ in range(_MAX_BOXES):
@@ -111,3 +141,15 @@ def _matrix(file: Seekable, header: int) -> bytes:
     version = file.read(1)
     file.seek(header + (52 if version == b"\x01" else 40))
     return bytes(file.read(36))
+
+
+def _next_page(source: Source, at: int) -> int:
+    """Where the next page begins, or the file ends."""
+    while at < source.num_bytes:
+        source.file.seek(at)
+        searched = source.file.read(_SEARCHED_BYTES)
+        place: int = searched.find(_PAGE)
+        if place >= 0:
+            return at + place
+        at += max(len(searched) - len(_PAGE) + 1, 1)
+    return source.num_bytes

@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 import struct
 
-from sensorium.media.file_views import byte_range
-from sensorium.media.source import Source
+from sensorium.media.source import Source, byte_range
 
 _MAX_CHUNKS = 4096
 _MAX_FORMAT_BYTES = 1 << 16
@@ -26,8 +25,7 @@ _TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"3DI", bytes(16))
 def with_repaired_header(source: Source, format_name: str) -> Source | None:
     """Return a WAV or AU with a corrected header, if its declared length is 0 or wrong.
 
-    Returns:
-        None if there is nothing to repair: another format, or no audio data.
+    None if there is nothing to repair: another format, or no audio data.
     """
     if format_name == "wav":
         return _repaired_wav(source)
@@ -43,9 +41,7 @@ def with_repaired_header(source: Source, format_name: str) -> Source | None:
 def has_correct_length(source: Source, format_name: str) -> bool:
     """Whether the declared length matches the content, as far as the structure shows.
 
-    Args:
-        source: The open file; its position is kept, because a container may be reading it.
-        format_name: From `sniff`.
+    The position of the file is kept, because a container may be reading it.
     """
     if format_name in _GUESSED:
         return False

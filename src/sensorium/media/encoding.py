@@ -35,12 +35,8 @@ _UNKNOWN_BYTES = 0xFFFFFFFF
 def check_target(path: Path, endings: Iterable[str]) -> None:
     """Check that an output file can be written, before any work starts.
 
-    Args:
-        path: The output file.
-        endings: Supported extensions.
-
     Raises:
-        UsageError: If it is a folder, has another extension, or its folder is not writable.
+        UsageError: If it is a folder, has none of the `endings`, or its folder is not writable.
     """
     if path.suffix.lower() not in endings or path.is_dir():
         raise UsageError(f"cannot write '{path}'; give a name that ends in {', '.join(endings)}")
@@ -85,14 +81,9 @@ def wav_header(rate_hz: int) -> bytes:
         >>> len(wav_header(16_000))
         44
     """
+    riff = struct.pack("<4sI4s", b"RIFF", _UNKNOWN_BYTES, b"WAVE")
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate_hz, 2 * rate_hz, 2, 16)
-    return b"".join(
-        [
-            struct.pack("<4sI4s", b"RIFF", _UNKNOWN_BYTES, b"WAVE"),
-            form,
-            struct.pack("<4sI", b"data", _UNKNOWN_BYTES),
-        ]
-    )
+    return riff + form + struct.pack("<4sI", b"data", _UNKNOWN_BYTES)
 
 
 def wav_samples(samples: Float32[np.ndarray, "T 1"]) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,33 +20,28 @@ from sensorium.core.errors import MediaError
 from sensorium.media import video
 from sensorium.media.audio_track import timed_blocks
 from sensorium.media.clock import is_joinable
-from sensorium.media.container import opened_container, picture_stream, sound_stream
+from sensorium.media.container import opened_container, sound_stream
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import Orientation
 from sensorium.media.sniff import identify
 from sensorium.media.source import Source, SourceLike, opened
-from sensorium.media.video import check_stream, frame_orientation, list_packets, pixel_aspect, shown_size
+from sensorium.media.video import Movie, frame_orientation, list_packets, shown_size
 
 if TYPE_CHECKING:
-    import av.container
-    import av.video.frame
-    import av.video.stream
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
 
 STREAM_LIMITS = Limits(file_bytes=1 << 40, frames=20_000_000, seconds=48 * 3600)
 """Bounds on streamed videos: two days, because frames are not kept."""
 
-_DEFAULT_RATE_HZ = 25
 _ROUNDING_S = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame of a video.
+    """One frame of a video, upright, (H, W, 3), 0 to 255.
 
-    Attributes:
-        time_s: Start of display, from the file's first timestamp.
-        end_s: End of display, as far as the file declares it.
-        pixels: (H, W, 3), 0 to 255, upright.
+    It is displayed from `time_s` to `end_s` after the file's first timestamp, as far as the file declares it.
     """
 
     time_s: float
@@ -56,39 +51,10 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A block of an audio track.
-
-    Attributes:
-        time_s: Start time, from the file's first timestamp.
-        samples: Mono, (T,).
-    """
+    """A mono block (T,) of an audio track; `time_s` counts from the file's first timestamp."""
 
     time_s: float
     samples: Float32[np.ndarray, " T"]
-
-
-@dataclass(frozen=True)
-class Movie:
-    """An open video file.
-
-    Attributes:
-        container: At its start.
-        stream: Its video stream.
-        source: Its bytes.
-        limits: Bounds.
-        can_seek: Whether seeking by timestamp works; False if timestamps restart midway.
-    """
-
-    container: av.container.InputContainer
-    stream: av.video.stream.VideoStream
-    source: Source
-    limits: Limits
-    can_seek: bool = True
-
-    @property
-    def frame_s(self) -> float:
-        """Nominal duration of a frame in seconds."""
-        return 1 / float(self.stream.average_rate or _DEFAULT_RATE_HZ)
 
 
 @contextmanager
@@ -97,10 +63,7 @@ def opened_movie(
 ) -> Iterator[Movie]:
     """Open a video for streaming.
 
-    Args:
-        source: As for `open`.
-        limits: Bounds.
-        will_seek: Whether `Movie.can_seek` will be asked; some formats are read through for it.
+    `will_seek` tells that `Movie.can_seek` will be asked; some formats are read through for it.
 
     Raises:
         NotFoundError: If a path leads nowhere.
@@ -115,19 +78,14 @@ def opened_movie(
             )
         can_seek = not will_seek or _has_one_count(found, format_.name, limits)
         with opened_container(found, format_.name, limits) as container:
-            stream = _pictures_of(container, found, format_.name, limits)
-            stream.codec_context.thread_count = 1
-            yield Movie(container, stream, found, limits, can_seek)
+            yield replace(_movie_of(container, found, format_.name, limits), can_seek=can_seek)
 
 
-def _pictures_of(
-    container: av.container.InputContainer, source: Source, format_name: str, limits: Limits
-) -> av.video.stream.VideoStream:
-    stream = picture_stream(container)
-    if stream is None:
+def _movie_of(container: InputContainer, source: Source, format_name: str, limits: Limits) -> Movie:
+    movie = video.movie_of(container, source, format_name, limits)
+    if movie is None:
         raise MediaError(f"{source.name}: sound without a moving picture; expected a video")
-    check_stream(container, stream, source, format_name, limits)
-    return stream
+    return movie
 
 
 def _has_one_count(source: Source, format_name: str, limits: Limits) -> bool:
@@ -135,8 +93,7 @@ def _has_one_count(source: Source, format_name: str, limits: Limits) -> bool:
     with opened_container(source, format_name, limits) as container:
         if not is_joinable(container):
             return True
-        stream = _pictures_of(container, source, format_name, limits)
-        return len(list_packets(container, stream, source, limits).stamps) > 0
+        return len(list_packets(_movie_of(container, source, format_name, limits)).stamps) > 0
 
 
 def frames(
@@ -148,18 +105,15 @@ def frames(
 ) -> Iterator[Frame]:
     """Yield every frame that decodes, in order of time.
 
-    Args:
-        source: As for `open`.
-        size: Width and height to resize to, ignoring the aspect ratio.
-        target_px: If `size` is None: maximum length of the short side.
-        limits: Bounds.
+    Frames are resized to width and height `size`, ignoring the aspect ratio, or to a short side of at most
+    `target_px`.
 
     Raises:
         MediaError: If it is not a video, or no frame decodes.
         LimitError: If it is beyond `limits`.
     """
     with opened_movie(source, limits) as movie:
-        paint = Painter(pixel_aspect(movie.stream), size, target_px)
+        paint = Painter(movie.aspect, size, target_px)
         is_empty = True
         for time_s, end_s, frame in timed_frames(movie):
             is_empty = False
@@ -175,43 +129,30 @@ def frames_at(
     target_px: int | None = None,
     limits: Limits = STREAM_LIMITS,
 ) -> Iterator[Frame]:
-    """Yield the frames shown at some times, by seeking; each once, in order of time.
+    """Yield the frames shown at some times (seconds, in any order), by seeking; each once, in order of time.
 
-    A frame that does not decode is replaced by the next one that does, or skipped at the end.
-
-    Args:
-        source: As for `open`.
-        times_s: Times in seconds, in any order.
-        target_px: Maximum length of the short side.
-        limits: Bounds.
+    A frame that does not decode is replaced by the next one that does, or skipped at the end. The short side
+    has at most `target_px`.
 
     Raises:
         MediaError: If it is not a video.
         LimitError: If it is beyond `limits`.
     """
     with opened_movie(source, limits) as movie:
-        packets = list_packets(movie.container, movie.stream, movie.source, limits)
+        packets = list_packets(movie)
     with opened_movie(source, limits) as movie:
-        paint = Painter(pixel_aspect(movie.stream), None, target_px)
+        paint = Painter(movie.aspect, None, target_px)
         wanted_s = np.asarray(times_s, np.float64)
         places = np.searchsorted(packets.times_s, wanted_s + _ROUNDING_S, side="right") - 1
         numbers = np.unique(places.clip(0))
-        for time_s, frame in video.chosen_frames(movie.container, movie.stream, packets, numbers):
+        for time_s, frame in video.chosen_frames(movie, packets, numbers):
             yield Frame(time_s, time_s + movie.frame_s, paint(frame))
 
 
 def sound(source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = STREAM_LIMITS) -> Iterator[Block]:
     """Yield the first audio track of a video as mono blocks of some milliseconds; nothing if it has none.
 
-    Gaps are filled with silence, so that the blocks are contiguous.
-
-    Args:
-        source: As for `open`.
-        rate_hz: Output sample rate.
-        limits: Bounds.
-
-    Raises:
-        MediaError: If it is not a video.
+    Gaps are filled with silence, so that the blocks are contiguous. MediaError if it is not a video.
     """
     with opened_movie(source, limits) as movie:
         track = sound_stream(movie.container)
@@ -221,11 +162,9 @@ def sound(source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = STREAM_
             yield Block(time_s, np.nan_to_num(block[:, 0]))
 
 
-def timed_frames(
-    movie: Movie, *, is_sought: bool = False
-) -> Iterator[tuple[float, float, av.video.frame.VideoFrame]]:
+def timed_frames(movie: Movie, *, is_sought: bool = False) -> Iterator[tuple[float, float, VideoFrame]]:
     """Each frame that decodes, when it begins and when it ends; see `video.timed_frames`."""
-    shown = video.timed_frames(movie.container, movie.stream, is_sought=is_sought)
+    shown = video.timed_frames(movie, is_sought=is_sought)
     for number, (time_s, duration_s, frame) in enumerate(shown, start=1):
         movie.limits.check("frames", number, movie.source.name)
         movie.limits.check("seconds", time_s, movie.source.name)
@@ -236,11 +175,8 @@ class Painter:
     """Converts decoded frames to upright RGB of one size.
 
     The FFmpeg scaler is reused between frames, because creating it takes twice the time of everything else.
-
-    Args:
-        aspect: Pixel aspect ratio, width by height.
-        size: Output width and height.
-        target_px: If `size` is None: maximum length of the short side.
+    `aspect` is the pixel aspect ratio, width by height. `size` is the output width and height; without it, the
+    short side has at most `target_px`.
     """
 
     def __init__(
@@ -251,15 +187,14 @@ class Painter:
         self._aspect, self._size, self._target_px = aspect, size, target_px
         self._scaler = VideoReformatter()
 
-    def __call__(self, frame: av.video.frame.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
+    def __call__(self, frame: VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
         """Scale, convert and turn one frame."""
         orientation = frame_orientation(frame)
         width, height = self._stored_size(frame, orientation)
         scaled = self._scaler.reformat(frame, width, height, "rgb24", interpolation="AREA")
-        upright: np.ndarray = orientation.apply(scaled.to_ndarray())
-        return upright
+        return orientation.apply(scaled.to_ndarray())
 
-    def _stored_size(self, frame: av.video.frame.VideoFrame, orientation: Orientation) -> tuple[int, int]:
+    def _stored_size(self, frame: VideoFrame, orientation: Orientation) -> tuple[int, int]:
         if self._size is None:
             return shown_size(frame, self._aspect, self._target_px)
         return orientation.size(*self._size)

@@ -1,8 +1,8 @@
 """Decodes still images with Pillow, or with own readers for Netpbm and BMP.
 
 Input: an open file and its format. Output: `Image`, upright RGB, transparency blended onto white. The plugin
-is chosen by the detected format, never by Pillow's own detection, which includes EPS. `png`, `tiff`, `jpeg`
-and `gif` correct what Pillow reads incompletely.
+is chosen by the detected format, never by Pillow's own detection, which includes EPS. `pillow_fixes` corrects
+what Pillow reads incompletely.
 
 With `target_px`, JPEG is decoded at 1/2, 1/4 or 1/8 scale in the DCT domain. RGB, grey and CMYK images are
 averaged over blocks. The result is at least twice the target, as in `PIL.Image.thumbnail(reducing_gap=2)`.
@@ -20,33 +20,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sensorium.core.errors import MediaError
-from sensorium.media import bmp, gif, jpeg, netpbm, png, tiff
+from sensorium.media import bmp, netpbm
+from sensorium.media import pillow_fixes as fixes
 from sensorium.media.container_header import icon_sizes, webp_canvas
 from sensorium.media.limits import Limits
 from sensorium.media.orientation import UPRIGHT, Orientation, from_exif
+from sensorium.media.pillow_fixes import silence
 from sensorium.media.pixels import Levels, fill_rgb, fill_wide_rgb
 from sensorium.media.source import Source
-from sensorium.media.suppress_output import quiet_libtiff, silence
 from sensorium.media.types import Header, Image
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
     from PIL.ImageFile import ImageFile, _Tile
 
-PLUGINS: Mapping[str, tuple[str, str]] = MappingProxyType(
+PLUGINS: Mapping[str, str] = MappingProxyType(
     {
-        "avif": ("AvifImagePlugin", "AvifImageFile"),
-        "gif": ("GifImagePlugin", "GifImageFile"),
-        "ico": ("IcoImagePlugin", "IcoImageFile"),
-        "jpeg": ("JpegImagePlugin", "JpegImageFile"),
-        "jpeg2000": ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
-        "png": ("PngImagePlugin", "PngImageFile"),
-        "qoi": ("QoiImagePlugin", "QoiImageFile"),
-        "tiff": ("TiffImagePlugin", "TiffImageFile"),
-        "webp": ("WebPImagePlugin", "WebPImageFile"),
+        "avif": "Avif",
+        "gif": "Gif",
+        "ico": "Ico",
+        "jpeg": "Jpeg",
+        "jpeg2000": "Jpeg2K",
+        "png": "Png",
+        "qoi": "Qoi",
+        "tiff": "Tiff",
+        "webp": "WebP",
     }
 )
-"""Every image format that Pillow reads, and its module and class for it."""
+"""Every image format that Pillow reads, and the prefix of its module and class in Pillow."""
 
 _OWN: Mapping[str, Any] = MappingProxyType({"bmp": bmp, "ppm": netpbm})
 _REDUCING_GAP = 2
@@ -60,12 +61,7 @@ _SWAPPED = {
 
 
 def read_header(source: Source, format_name: str, limits: Limits) -> Header:
-    """Read the size of an image.
-
-    Raises:
-        MediaError: If the header is damaged.
-        LimitError: If there are too many pixels.
-    """
+    """Read the size of an image; LimitError if there are too many pixels."""
     if format_name in _OWN:
         own = _OWN[format_name].read_header(source)
         width, height = own.width, own.height
@@ -78,17 +74,9 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
 
 
 def decode(source: Source, format_name: str, limits: Limits, target_px: int | None = None) -> Image:
-    """Decode an image.
+    """Decode an image; pixels are checked before decoding.
 
-    Args:
-        source: The open file.
-        format_name: From `sniff`.
-        limits: Bounds; pixels are checked before decoding.
-        target_px: Sufficient length of the short side; the result is full size or at least twice that.
-
-    Raises:
-        MediaError: If the content is damaged or truncated.
-        LimitError: If it is beyond `limits`.
+    `target_px` is a sufficient length of the short side: the result is full size or at least twice that.
     """
     with silence:
         if format_name in _OWN:
@@ -98,8 +86,8 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
             picture.draft(None, _enough(picture.size, target_px))
         limits.check("decoded_bytes", picture.size[0] * picture.size[1] * 3, source.name)
         if format_name == "jpeg":
-            jpeg.check_scans(source)
-        background = gif.Background(picture) if format_name == "gif" else None
+            fixes.check_scans(source)
+        background = fixes.GifBackground(picture) if format_name == "gif" else None
         low = _low_bytes(picture, source, format_name, limits, target_px)
         exif = picture.info.get("exif")
         # TIFF turns itself upright while loading and PNG may hold its texts after the pixels: load, then ask.
@@ -108,7 +96,7 @@ def decode(source: Source, format_name: str, limits: Limits, target_px: int | No
             picture.info["exif"] = exif  # that of a damaged file may be another by now
         orientation = _orientation(picture)
         if low is None:
-            levels = tiff.levels(picture) if format_name == "tiff" else None
+            levels = fixes.tiff_levels(picture) if format_name == "tiff" else None
             pixels = upright_rgb(_reduced(picture, target_px), orientation, levels)
             if background is not None:
                 background.paint(picture, pixels)
@@ -136,24 +124,24 @@ def open_plugin(source: Source, format_name: str, limits: Limits) -> ImageFile:
 
     The class is called directly because `PIL.Image.open` warns or raises at a limit of its own.
     """
-    module_name, class_name = PLUGINS[format_name]
-    plugin = getattr(importlib.import_module(f"PIL.{module_name}"), class_name)
+    prefix = PLUGINS[format_name]
+    plugin = getattr(importlib.import_module(f"PIL.{prefix}ImagePlugin"), f"{prefix}ImageFile")
     _check_inner_sizes(source, format_name, limits)
     if format_name == "tiff":
-        quiet_libtiff()
+        fixes.quiet_libtiff()
     elif format_name == "jpeg":
-        jpeg.check_segments(source)
-    layout = png.list_chunks(source) if format_name == "png" else []
-    file = png.without_long_texts(source, layout) if layout else source.file
+        fixes.check_segments(source)
+    layout = fixes.list_chunks(source) if format_name == "png" else []
+    file = fixes.without_long_texts(source, layout) if layout else source.file
     file.seek(0)
     picture: ImageFile = plugin(file)
     check_size(source, format_name, picture.size, limits)
     if format_name == "png":
         at = file.tell()
-        png.mend(picture, source, layout)
+        fixes.mend_png(picture, source, layout)
         file.seek(at)
     elif format_name == "tiff":
-        tiff.mend(picture)
+        fixes.mend_tiff(picture)
     return picture
 
 
@@ -219,7 +207,7 @@ def _loaded(picture: ImageFile, source: Source, limits: Limits) -> ImageFile:
     try:
         picture.load()
     except OSError:
-        whole = jpeg.load_without_end(source, reopen) if picture.format == "JPEG" else None
+        whole = fixes.load_without_end(source, reopen) if picture.format == "JPEG" else None
         if whole is None:
             raise
         return whole
@@ -236,7 +224,7 @@ def _low_bytes(
     if format_name not in ("png", "tiff") or _is_averaged(picture, target_px):
         return None
     swapped = {_SWAPPED.get(_raw_mode(tile)) for tile in picture.tile}
-    if len(swapped) != 1 or None in swapped or (format_name == "tiff" and tiff.is_separate(picture)):
+    if len(swapped) != 1 or None in swapped or (format_name == "tiff" and fixes.is_separate(picture)):
         return None
     low = open_plugin(source, format_name, limits)
     (raw_mode,) = swapped
@@ -259,7 +247,7 @@ def _raw_mode(tile: _Tile) -> str:
 
 def _stored_orientation(picture: ImageFile, format_name: str) -> Orientation:
     """Orientation without decoding; TIFF reports its rotated size, and Pillow loads a PNG to find EXIF."""
-    if format_name == "tiff" or (format_name == "png" and not png.tells_orientation(picture)):
+    if format_name == "tiff" or (format_name == "png" and not fixes.tells_orientation(picture)):
         return UPRIGHT
     return _orientation(picture)
 

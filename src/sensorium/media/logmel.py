@@ -1,16 +1,15 @@
-"""Log-mel features of speech and sound: a short-time power spectrum on the mel scale, in decibel-like steps.
+"""Computes log-mel features: a short-time power spectrum on the mel scale, as logarithm to base 10.
 
-In: a mono signal. Out: (frames, bands). The reference is Whisper's front end (arXiv 2212.04356, §2.2;
-`whisper.audio.log_mel_spectrogram`) and `librosa.filters.mel` with its defaults, in double precision:
+Input: a mono signal. Output: (frames, bands). The features are those of Whisper's front end (arXiv
+2212.04356, section 2.2; `whisper.audio.log_mel_spectrogram`) with `librosa.filters.mel` and its defaults:
 
 - windows of 25 ms every 10 ms, periodic Hann, centred: the signal is reflected by half a window at both ends;
 - power |X|^2; the frame that is centred on the end of the signal is dropped;
 - triangular filters on Slaney's mel scale from 0 Hz to half the sample rate, each of area 1;
 - log10 of at least 1e-10.
 
-Differs from it in precision only: Whisper computes in float32, whose rounding shows where a band is 1e7
-times below the loudest; here sums are in float64 and only the result is float32. Knows nothing of how long
-a model wants its input: padding and cutting is the caller's.
+Only precision differs: sums are in float64, the result is float32. Whisper computes in float32, whose
+rounding shows where a band is 1e7 times below the loudest. Callers pad and cut to the length a model needs.
 """
 
 from __future__ import annotations

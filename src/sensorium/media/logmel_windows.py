@@ -43,12 +43,7 @@ class Window:
 
 
 class FrameWindows:
-    """Log-mel windows over a stream of audio blocks.
-
-    Args:
-        blocks: Mono blocks at 16 kHz, of any length.
-        num_mels: Mel bands M.
-        num_frames: Frames T of a window.
+    """Windows of `num_frames` frames with `num_mels` bands over a stream of mono blocks at 16 kHz, of any length.
 
     Example:
         >>> windows = FrameWindows([np.ones(8_000, np.float32)] * 5, num_mels=80, num_frames=200)

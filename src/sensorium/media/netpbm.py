@@ -31,15 +31,7 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Netpbm:
-    """Header of a Netpbm picture.
-
-    Attributes:
-        kind: 1 to 6.
-        width: Pixels in a row.
-        height: Rows.
-        maxval: The sample that means white; 1 for bitmaps.
-        start: Where the raster begins.
-    """
+    """Header of a Netpbm picture of kind 1 to 6; `maxval` is white, 1 for bitmaps."""
 
     kind: int
     width: int
@@ -98,11 +90,7 @@ def is_netpbm(head: bytes, num_bytes: int) -> bool:
 
 
 def read_header(source: Source) -> Netpbm:
-    """Read the header of an open file.
-
-    Raises:
-        MediaError: If it is damaged.
-    """
+    """Read the header of an open file; MediaError if it is damaged."""
     header = parse_header(source.head()) or parse_header(source.content())
     if header is None:
         raise MediaError(f"{source.name}: Netpbm file with a damaged header")
@@ -112,11 +100,7 @@ def read_header(source: Source) -> Netpbm:
 
 
 def read_pixels(source: Source, header: Netpbm) -> np.ndarray:
-    """Decode the raster to uint8, (H, W) or (H, W, 3).
-
-    Raises:
-        MediaError: If it ends early, or holds what is no number from 0 to the maximum.
-    """
+    """Decode the raster to uint8, (H, W) or (H, W, 3); MediaError if it is short or out of range."""
     raster = memoryview(source.content())[header.start :]
     count = header.width * header.height * header.num_channels
     if len(raster) < header.raster_bytes:

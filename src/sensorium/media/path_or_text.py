@@ -80,11 +80,7 @@ def as_words(text: str) -> str | Text:
 
 
 def refuse_file_name(text: str) -> None:
-    """Refuse a `str` that is the name of an existing file, because its meaning is ambiguous.
-
-    Raises:
-        UsageError: If such a file exists.
-    """
+    """Refuse (UsageError) a `str` that names an existing file, because its meaning is ambiguous."""
     if os.path.isfile(text):
         raise UsageError(
             f"'{text}' is a file; give a Path for what it holds, or Text({text!r}) for the words"

@@ -33,12 +33,7 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 @dataclass(frozen=True)
 class Levels:
-    """Value range of samples with more than 8 bits.
-
-    Attributes:
-        top: Maximum sample value.
-        is_inverted: Whether 0 is white and `top` black.
-    """
+    """Range of samples with more than 8 bits: 0 to `top`; if inverted, 0 is white and `top` black."""
 
     top: int
     is_inverted: bool = False
@@ -47,13 +42,8 @@ class Levels:
 def fill_rgb(picture: Pillow.Image, into: np.ndarray, levels: Levels | None = None) -> None:
     """Convert `picture` (loaded, any mode) and write it into `into` (H, W, 3) uint8, which may be any view.
 
-    Args:
-        picture: The picture.
-        into: Where to.
-        levels: Meaning of wide grey samples, if it is not the mode's own.
-
-    Raises:
-        MediaError: If the mode has no plain meaning as colour, or its numbers are out of range.
+    `levels` is the range of wide grey samples, if it is not the mode's own. MediaError if the mode has no
+    plain meaning as colour, or its numbers are out of range.
     """
     levels = levels or _levels_of(picture.mode)
     if levels is not None and picture.mode in ("I", "F"):
@@ -64,12 +54,9 @@ def fill_rgb(picture: Pillow.Image, into: np.ndarray, levels: Levels | None = No
 
 
 def fill_wide_rgb(high: Pillow.Image, low: Pillow.Image, into: np.ndarray) -> None:
-    """Write colours of 16 bits, given as two pictures of 8, into `into`: on white, rounded to 8 bits.
+    """Write 16-bit colours, given as two 8-bit pictures, into `into` (H, W, 3): on white, rounded to 8 bits.
 
-    Args:
-        high: RGB or RGBA with the upper bytes; its `transparency` is a colour of 16 bits.
-        low: The same with the lower bytes.
-        into: (H, W, 3) uint8.
+    `high` (RGB or RGBA) holds the upper bytes, `low` the lower ones; `high`'s `transparency` has 16 bits.
     """
     key = high.info.get("transparency")
     for rows in _strips(high.size):

@@ -76,12 +76,7 @@ class Worker:
         self._read(1)
 
     def ask(self, source: Source, limits: Limits, target_px: int | None) -> tuple[bytes, bytearray]:
-        """Send a file and return header and body of the answer.
-
-        Raises:
-            MediaError: If the decoder crashes.
-            LimitError: If it takes too long, or its answer is too large.
-        """
+        """Send a file; header and body of the answer. MediaError after a crash, LimitError beyond a limit."""
         request, content = serialize.pack_request(limits, target_px, source.uri), source.content()
         self._deadline = time.monotonic() + limits.timeout_s
         try:

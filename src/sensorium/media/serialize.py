@@ -55,11 +55,7 @@ def pack_error(error: MediaError) -> bytes:
 
 
 def unpack_media(header: bytes, body: bytearray, uri: str) -> Media:
-    """Deserialise the answer of a worker.
-
-    Raises:
-        MediaError: If the worker reported an error, or its answer is invalid.
-    """
+    """Deserialise the answer of a worker; MediaError if it reports an error or is invalid."""
     try:
         answer = json.loads(header)
         if answer["kind"] in ("MediaError", "LimitError"):

@@ -15,9 +15,8 @@ from jaxtyping import Float, Float32
 
 from sensorium.core.errors import MediaError
 from sensorium.media.declared_length import has_correct_length, with_repaired_header
-from sensorium.media.file_views import QuietSeek
 from sensorium.media.limits import Limits
-from sensorium.media.source import Source
+from sensorium.media.source import QuietSeek, Source
 
 if TYPE_CHECKING:
     import soundfile
@@ -35,15 +34,7 @@ class UnreadableError(Exception):
 
 @contextmanager
 def opened_sndfile(source: Source, format_name: str) -> Iterator[soundfile.SoundFile]:
-    """Open an audio file with libsndfile.
-
-    Args:
-        source: The open file.
-        format_name: From `sniff`.
-
-    Raises:
-        UnreadableError: If libsndfile fails, also inside the context.
-    """
+    """Open an audio file with libsndfile; UnreadableError if it fails, also inside the context."""
     import soundfile
 
     if format_name == "flac" and not has_correct_length(source, format_name):

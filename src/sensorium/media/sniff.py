@@ -15,8 +15,7 @@ from typing import Literal
 
 from sensorium.core.errors import MediaError
 from sensorium.media import netpbm
-from sensorium.media.file_views import byte_range
-from sensorium.media.source import HEAD_BYTES, Seekable, Source
+from sensorium.media.source import HEAD_BYTES, Seekable, Source, byte_range
 from sensorium.media.text import checked_text
 
 Reader = Literal["pillow", "animation", "soundfile", "container", "text"]
@@ -24,12 +23,7 @@ Reader = Literal["pillow", "animation", "soundfile", "container", "text"]
 
 @dataclass(frozen=True)
 class Format:
-    """A recognised format.
-
-    Attributes:
-        name: Short name, e.g. `jpeg`; for containers the name of FFmpeg's demuxer.
-        reader: Which reader takes it.
-    """
+    """A recognised format, e.g. `jpeg` (for containers, FFmpeg's demuxer), and the reader that takes it."""
 
     name: str
     reader: Reader
@@ -110,11 +104,7 @@ _MAX_PADDING = 1 << 16
 
 
 def identify(source: Source) -> tuple[Format, Source]:
-    """Detect the format of an open file; return it and the source to read, without leading tags.
-
-    Raises:
-        MediaError: If the format is unknown or unsupported.
-    """
+    """Detect the format of an open file; return it and the source to read, without leading tags."""
     head = source.head()
     start = _end_of_tags(source.file) if head.startswith(_TAG_MAGIC) else 0
     if 0 < start < source.num_bytes:

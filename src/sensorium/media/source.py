@@ -1,4 +1,4 @@
-"""Opens a path, bytes, file object or data URI as a seekable binary source.
+"""Opens a path, bytes, file object or data URI as a seekable binary source; byte ranges are sources too.
 
 Only regular files are opened: no folders, pipes or devices. URLs are not fetched.
 """
@@ -13,13 +13,16 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import unquote_to_bytes
 
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
 from sensorium.media.limits import Limits
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
 @runtime_checkable
@@ -49,13 +52,7 @@ HEAD_BYTES = 4096
 
 @dataclass(frozen=True)
 class Source:
-    """A file that is open for reading.
-
-    Attributes:
-        file: Seekable, at any position.
-        num_bytes: Its size.
-        uri: Where it came from; empty if unknown.
-    """
+    """A file open for reading, at any position; `uri` tells where it came from, or is empty."""
 
     file: Seekable
     num_bytes: int
@@ -113,11 +110,82 @@ def opened(source: SourceLike, limits: Limits) -> Iterator[Source]:
     elif isinstance(source, bytes | bytearray | memoryview):
         yield _in_memory(bytes(source), "", limits)
     elif hasattr(source, "read"):
-        yield _in_memory(_read_object(source, limits), _name_of(source), limits)
+        name = getattr(source, "name", "")
+        yield _in_memory(_read_object(source, limits), name if isinstance(name, str) else "", limits)
     else:
         raise UsageError(
             f"cannot open {type(source).__name__}; give a path, bytes, a binary file or a data URI"
         )
+
+
+def byte_range(source: Source, start: int, end: int, beginning: bytes = b"") -> Source:
+    """Return `beginning`, followed by the bytes `start` to `end` of a source, as a new source.
+
+    Example:
+        >>> whole = Source(io.BytesIO(b"0123456789"), 10)
+        >>> byte_range(whole, 2, 5, b"ab").content()
+        b'ab234'
+    """
+    file = io.BufferedReader(_Part(source, start, end, beginning), 1 << 16)
+    return replace(source, file=file, num_bytes=len(beginning) + end - start)
+
+
+class _Part(io.RawIOBase):
+    def __init__(self, source: Source, start: int, end: int, beginning: bytes) -> None:
+        self._file, self._start, self._beginning = source.file, start, beginning
+        self._length = len(beginning) + end - start
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        self._at = max(0, offset + (0, self._at, self._length)[whence])
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), self._length - self._at))
+        if self._at < len(self._beginning):
+            content = self._beginning[self._at : self._at + count]
+        else:
+            self._file.seek(self._start + self._at - len(self._beginning))
+            content = self._file.read(count)
+        view[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+
+class QuietSeek:
+    """File wrapper for libraries that print an error if a seek fails.
+
+    An invalid seek leaves the position unchanged and returns -1.
+    """
+
+    def __init__(self, file: Seekable) -> None:
+        self._file = file
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes."""
+        content: bytes = self._file.read(size)
+        return content
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move to a position; return -1 if it is invalid."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._file.tell()
 
 
 def _printable(name: str) -> str:
@@ -159,11 +227,6 @@ def _read_object(file: Readable, limits: Limits) -> bytes:
         if size > limits.file_bytes:
             break
     return b"".join(parts)
-
-
-def _name_of(file: object) -> str:
-    name = getattr(file, "name", "")
-    return name if isinstance(name, str) else ""
 
 
 def _read_data_uri(text: str, limits: Limits) -> bytes:

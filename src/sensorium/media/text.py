@@ -16,23 +16,13 @@ _BINARY = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 def read_header(source: Source, limits: Limits) -> Header:
-    """Check that a text is one; texts are short enough to be read for that.
-
-    Raises:
-        MediaError: As `decode`.
-        LimitError: If it is longer than `limits.text_bytes`.
-    """
+    """Check that a text is one; texts are short enough to be read for that."""
     decode(source, limits)
     return Header("text", "text", source.num_bytes)
 
 
 def decode(source: Source, limits: Limits) -> Text:
-    """Decode a text.
-
-    Raises:
-        MediaError: If it is not UTF-8 or UTF-16, holds control characters, or nothing but blanks.
-        LimitError: If it is longer than `limits.text_bytes`.
-    """
+    """Decode a text; MediaError if `checked_text` refuses it, or it holds nothing but blanks."""
     limits.check("text_bytes", source.num_bytes, source.name)
     text = checked_text(source.content(), source.name)
     if not text.strip():
@@ -41,15 +31,9 @@ def decode(source: Source, limits: Limits) -> Text:
 
 
 def checked_text(content: bytes, name: str, *, is_whole: bool = True) -> str:
-    """Decode bytes that must be text from the first to the last.
+    """Decode a file, or its first bytes (`is_whole` False: they may end within a character).
 
-    Args:
-        content: A file, or its first bytes.
-        name: What messages call it.
-        is_whole: False if `content` may end within a character.
-
-    Raises:
-        MediaError: If they are not UTF-8 or UTF-16, or hold control characters.
+    MediaError if they are not UTF-8 or UTF-16, or hold control characters.
     """
     encoding = "utf-16" if content.startswith(_UTF16) else "utf-8-sig"
     try:

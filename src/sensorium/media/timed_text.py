@@ -73,11 +73,7 @@ def write_words(words: Sequence[TimedWord], path: Path) -> None:
 
 
 def writer_of(path: Path) -> Callable[[Sequence[TimedWord]], str]:
-    """Return the function that writes for an ending, so that a wrong one is told before any work.
-
-    Raises:
-        UsageError: If there is none.
-    """
+    """Return the writer for an ending, so that a wrong one is a UsageError before any work."""
     writer = WRITERS.get(path.suffix.lower())
     if writer is None:
         raise UsageError(f"{path.name}: expected .json, .srt, .vtt, .TextGrid (Praat) or .txt (Audacity)")
@@ -85,11 +81,7 @@ def writer_of(path: Path) -> Callable[[Sequence[TimedWord]], str]:
 
 
 def as_json(words: Sequence[TimedWord]) -> list[dict[str, object]]:
-    """Words as plain values: word, start_s, end_s, confidence.
-
-    Raises:
-        UsageError: If a time or confidence is not a number below 1e9 in size.
-    """
+    """Words as plain values: word, start_s, end_s, confidence; numbers below 1e9 in size."""
     found = [{key: value for key, value in asdict(_checked(word)).items() if key != "line"} for word in words]
     return [one | {"word": _SURROGATE.sub("\ufffd", str(one["word"]))} for one in found]
 
@@ -274,11 +266,7 @@ def _checked(word: TimedWord) -> TimedWord:
 
 
 def _cleaned(words: Sequence[TimedWord]) -> list[TimedWord]:
-    """Words of one row of visible characters each, from 0 s on, none ending before it begins.
-
-    Raises:
-        UsageError: If a time is not a number below 1e9 s in size.
-    """
+    """Words of one row of visible characters each, from 0 s on, none ending before it begins."""
     found: list[TimedWord] = []
     for word in words:
         text = " ".join(_UNSEEN.sub("", _SURROGATE.sub("\ufffd", word.word)).split())

@@ -36,10 +36,10 @@ from sensorium.media.source import Source
 from sensorium.media.types import Audio, Header, Video
 
 if TYPE_CHECKING:
-    import av.container
-    import av.packet
-    import av.video.frame
-    import av.video.stream
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 # An audio track that exceeds the budget is mixed to mono at the rate of speech models.
 _SPEECH_RATE_HZ = 16_000
@@ -51,26 +51,69 @@ _EXACT_SEEK = ("mov", "matroska", "avi", "flv")
 _MARGIN = 2
 
 
+@dataclass(frozen=True)
+class Movie:
+    """An open video file.
+
+    Attributes:
+        container: At its start.
+        stream: Its video stream.
+        source: Its bytes.
+        format_name: Name of FFmpeg's demuxer.
+        limits: Bounds.
+        can_seek: Whether seeking by timestamp works; False if timestamps restart midway.
+    """
+
+    container: InputContainer
+    stream: VideoStream
+    source: Source
+    format_name: str
+    limits: Limits
+    can_seek: bool = True
+
+    @property
+    def frame_s(self) -> float:
+        """Nominal duration of a frame in seconds."""
+        return 1 / float(self.stream.average_rate or _USUAL_RATE_HZ)
+
+    @property
+    def aspect(self) -> float:
+        """Pixel aspect ratio, width by height; 1 if unknown or implausible."""
+        aspect = float(self.stream.sample_aspect_ratio or 1)
+        return aspect if 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT else 1.0
+
+
+def movie_of(container: InputContainer, source: Source, format_name: str, limits: Limits) -> Movie | None:
+    """The first video stream of an open container, checked by its header; None if it has none."""
+    stream = picture_stream(container)
+    if stream is None:
+        return None
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width < 1 or height < 1:
+        raise MediaError(f"{source.name}: video of {width}x{height}, no pixels")
+    limits.check("pixels", width * height, f"{source.name}: video of {width}x{height}")
+    if audio.has_true_length(source, format_name, container):
+        limits.check("frames", stream.frames, source.name)
+        limits.check("seconds", duration_of(container, stream) or 0.0, source.name)
+    stream.codec_context.thread_count = 1
+    return Movie(container, stream, source, format_name, limits)
+
+
 def read_header(source: Source, format_name: str, limits: Limits) -> Header:
     """Read a container's header; without a moving picture it is audio.
 
     Width and height are as shown: with square pixels, turned as the file says.
-
-    Raises:
-        MediaError: If it is damaged or empty.
-        LimitError: If it is beyond `limits`.
     """
     with opened_container(source, format_name, limits) as container:
-        stream = picture_stream(container)
-        if stream is None:
+        movie = movie_of(container, source, format_name, limits)
+        if movie is None:
             return audio.container_header(source, format_name, container, limits, is_counted=True)
-        check_stream(container, stream, source, format_name, limits)
         track = sound_stream(container)
-        duration_s, num_frames = _length(source, format_name, container, stream)
+        duration_s, num_frames = _length(movie)
         limits.check("seconds", duration_s or 0.0, source.name)
         sound = track.codec_context if track is not None else None
-        width, height = stream.codec_context.width, stream.codec_context.height
-        width = max(1, round(width * pixel_aspect(stream)))
+        width, height = movie.stream.codec_context.width, movie.stream.codec_context.height
+        width = max(1, round(width * movie.aspect))
         if format_name == "mp4":
             width, height = movie_orientation(source.file, source.num_bytes).size(width, height)
         return Header(
@@ -86,15 +129,11 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
         )
 
 
-def _length(
-    source: Source,
-    format_name: str,
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
-) -> tuple[float | None, int]:
-    """Seconds to the file's last moment, and how many frames there are, if need be by their rate."""
+def _length(movie: Movie) -> tuple[float | None, int]:
+    """Seconds to the file's last moment, and number of frames, estimated by their rate if need be."""
+    container, stream = movie.container, movie.stream
     duration_s = whole_duration_of(container)
-    if not duration_s or not audio.has_true_length(source, format_name, container):
+    if not duration_s or not audio.has_true_length(movie.source, movie.format_name, container):
         track = sound_stream(container)
         return audio.counted(container, [stream] if track is None else [stream, track])
     shown_s = max(0.0, duration_s - late_s(container, stream))
@@ -104,26 +143,19 @@ def _length(
 def decode(source: Source, format_name: str, limits: Limits, target_px: int | None = None) -> Video | Audio:
     """Decode at most `limits.video_frames` frames; a container without a moving picture gives its sound.
 
-    Args:
-        source: The open file.
-        format_name: Name of FFmpeg's demuxer.
-        limits: Bounds.
-        target_px: Most that the short side should have; frames are never enlarged.
-
-    Raises:
-        MediaError: If not one frame decodes.
-        LimitError: If it is beyond `limits`.
+    `target_px` is the maximum of the short side; frames are never enlarged. MediaError if no frame decodes.
     """
     with opened_container(source, format_name, limits) as container:
-        stream = picture_stream(container)
-        if stream is not None:
-            check_stream(container, stream, source, format_name, limits)
-            packets = list_packets(container, stream, source, limits)
+        listed = movie_of(container, source, format_name, limits)
+        if listed is not None:
+            packets = list_packets(listed)
             has_sound = sound_stream(container) is not None
-    if stream is None:
+    if listed is None:
         return audio.decode(source, format_name, "container", limits)
     with opened_container(source, format_name, limits) as container:
-        frames, times_s = _decode_frames(container, packets, source, limits, target_px)
+        movie = movie_of(container, source, format_name, limits)
+        assert movie is not None, "the container was just listed"
+        frames, times_s = _decode_frames(movie, packets, target_px)
     sound = _decode_sound(source, format_name, limits, frames.nbytes) if has_sound else None
     return Video(frames, times_s, sound, source.uri)
 
@@ -164,16 +196,16 @@ def fit(size: tuple[int, int], target_px: int | None) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Packets:
-    """When each frame is shown, from the packets' stamps.
+    """When each frame is shown, from the packets' timestamps.
 
     Attributes:
-        stamps: Stamps of the frames in order of presentation, in `time_base`; empty where frames cannot be
-            found by them: some have none, or they start anew midway.
+        stamps: Timestamps in `time_base` in order of presentation; empty where frames cannot be found by
+            them, because some have none, or they restart midway.
         keys: Those of packets at which decoding may start, ascending.
-        times_s: When each frame is shown, on the file's clock, ascending.
+        times_s: When each frame is shown, on the file's timeline, ascending.
         count: Packets in the stream.
-        end: Stamp at which the last frame ends.
-        end_s: When it does.
+        end: Timestamp at which the last frame ends.
+        end_s: The same on the file's timeline.
     """
 
     stamps: np.ndarray
@@ -184,45 +216,35 @@ class Packets:
     end_s: float
 
 
-def list_packets(
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
-    source: Source,
-    limits: Limits,
-) -> Packets:
-    """Read all packets of an open container, decoding none.
-
-    Raises:
-        MediaError: If there is none.
-        LimitError: If there are too many, or they last too long.
-    """
-    listing = _Listing(container, stream)
-    for packet in packets_of(container, stream):
+def list_packets(movie: Movie) -> Packets:
+    """Read all packets of a video at its start, decoding none; MediaError if there is none."""
+    listing = _Listing(movie)
+    for packet in packets_of(movie.container, movie.stream):
         if packet.size:
             listing.add(packet)
-            limits.check("frames", listing.count, source.name)
+            movie.limits.check("frames", listing.count, movie.source.name)
     if listing.count == 0:
-        raise MediaError(f"{source.name}: video without a single frame")
+        raise MediaError(f"{movie.source.name}: video without a single frame")
     packets = listing.packets()
-    limits.check("seconds", packets.end_s - float(packets.times_s[0]), source.name)
+    movie.limits.check("seconds", packets.end_s - float(packets.times_s[0]), movie.source.name)
     return packets
 
 
 class _Listing:
     """Packets of a stream as they are read."""
 
-    def __init__(self, container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> None:
-        self._step_s, self._start_s = float(stream.time_base or 0), start_of(container)
-        self._frame_s = 1 / float(stream.average_rate or _USUAL_RATE_HZ)
-        self._decodes_in_order = is_stamped_in_decoding_order(container)
-        self._clock = Clock(container)
+    def __init__(self, movie: Movie) -> None:
+        self._step_s, self._start_s = float(movie.stream.time_base or 0), start_of(movie.container)
+        self._frame_s = movie.frame_s
+        self._decodes_in_order = is_stamped_in_decoding_order(movie.container)
+        self._clock = Clock(movie.container)
         self._stamps: list[int] = []
         self._times_s: list[float] = []
         self._keys: list[int] = []
         self._end, self._end_s = 0, 0.0
         self.count = 0
 
-    def add(self, packet: av.packet.Packet[Any]) -> None:
+    def add(self, packet: Packet[Any]) -> None:
         self.count += 1
         stamp = packet.dts if self._decodes_in_order else packet.pts
         if stamp is None:
@@ -254,93 +276,54 @@ class _Listing:
         return Packets(unique, sorted(self._keys), times_s, self.count, end, end_s)
 
 
-def check_stream(
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
-    source: Source,
-    format_name: str,
-    limits: Limits,
-) -> None:
-    """Refuse a video whose header has no pixels or is beyond `limits`."""
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if width < 1 or height < 1:
-        raise MediaError(f"{source.name}: video of {width}x{height}, no pixels")
-    limits.check("pixels", width * height, f"{source.name}: video of {width}x{height}")
-    if audio.has_true_length(source, format_name, container):
-        limits.check("frames", stream.frames, source.name)
-        limits.check("seconds", duration_of(container, stream) or 0.0, source.name)
-
-
-def _decode_frames(
-    container: av.container.InputContainer,
-    packets: Packets,
-    source: Source,
-    limits: Limits,
-    target_px: int | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    stream = picture_stream(container)
-    assert stream is not None, "the container was just listed"
-    stream.codec_context.thread_count = 1
+def _decode_frames(movie: Movie, packets: Packets, target_px: int | None) -> tuple[np.ndarray, np.ndarray]:
+    limits, name = movie.limits, movie.source.name
     if len(packets.stamps):
         numbers = spread(packets.stamps.astype(np.float64), float(packets.end), limits.video_frames)
     else:
         numbers = spread(packets.times_s, packets.end_s, limits.video_frames)
     frames: np.ndarray | None = None
     times_s: list[float] = []
-    for time_s, frame in chosen_frames(container, stream, packets, numbers):
+    for time_s, frame in chosen_frames(movie, packets, numbers):
         if frames is None:
-            orientation, size = frame_orientation(frame), shown_size(frame, pixel_aspect(stream), target_px)
+            orientation, size = frame_orientation(frame), shown_size(frame, movie.aspect, target_px)
             width, height = orientation.size(*size)
-            limits.check("decoded_bytes", len(numbers) * width * height * 3, _advice(source, target_px))
+            advice = name if target_px is not None else f"{name} (give target_px for smaller frames)"
+            limits.check("decoded_bytes", len(numbers) * width * height * 3, advice)
             frames = np.empty((len(numbers), height, width, 3), np.uint8)
-        limits.check("pixels", frame.width * frame.height, source.name)
-        frames[len(times_s)] = orientation.apply(_rgb(frame, size))
+        limits.check("pixels", frame.width * frame.height, name)
+        rgb = frame.reformat(*size, "rgb24", interpolation="AREA").to_ndarray()
+        frames[len(times_s)] = orientation.apply(rgb)
         times_s.append(time_s)
         if len(times_s) == len(frames):
             break
     if frames is None:
-        raise MediaError(f"{source.name}: not one frame could be decoded")
+        raise MediaError(f"{name}: not one frame could be decoded")
     return frames[: len(times_s)], np.array(times_s)
 
 
-def chosen_frames(
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
-    packets: Packets,
-    numbers: np.ndarray,
-) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
-    """Frames by number, or the next that decode, and when each is shown.
-
-    Args:
-        container: Open, at its start.
-        stream: Its moving picture.
-        packets: Of it.
-        numbers: Ascending.
-    """
+def chosen_frames(movie: Movie, packets: Packets, numbers: np.ndarray) -> Iterator[tuple[float, VideoFrame]]:
+    """Frames by ascending number, or the next that decode, and when each is shown."""
     if len(packets.stamps):
-        step_s, start_s = float(stream.time_base or 0), start_of(container)
+        step_s, start_s = float(movie.stream.time_base or 0), start_of(movie.container)
         last_s = -1.0
-        for stamp, frame in _shown_at(container, stream, packets.stamps[numbers].tolist(), packets.keys):
+        for stamp, frame in _shown_at(movie, packets.stamps[numbers].tolist(), packets.keys):
             time_s = max(0.0, stamp * step_s - start_s)
             if time_s > last_s:
                 last_s = time_s
                 yield time_s, frame
         return
     wanted = set(numbers.tolist())
-    for number, (time_s, _, frame) in enumerate(timed_frames(container, stream)):
+    for number, (time_s, _, frame) in enumerate(timed_frames(movie)):
         if number in wanted:
             yield time_s, frame
 
 
-def _shown_at(
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
-    wanted: list[int],
-    keys: list[int],
-) -> Iterator[tuple[int, av.video.frame.VideoFrame]]:
+def _shown_at(movie: Movie, wanted: list[int], keys: list[int]) -> Iterator[tuple[int, VideoFrame]]:
     """Frames shown at the wanted stamps, or the next that decodes; seeks when key frames lie in between."""
     import av
 
+    container, stream = movie.container, movie.stream
     # Key frames to go back further, where seeking is not exact.
     margin = 0 if container.format.name.split(",")[0] in _EXACT_SEEK else _MARGIN
     if is_stamped_in_decoding_order(container) and stream.codec_context.reorder_depth:
@@ -351,7 +334,7 @@ def _shown_at(
         if goal > bisect_right(keys, position):
             with contextlib.suppress(av.error.FFmpegError):  # no index: go on in order
                 container.seek(keys[goal], stream=stream)
-        for stamp, frame in stamped_frames(container, stream):
+        for stamp, frame in stamped_frames(movie):
             if stamp is None or stamp < wanted[at] or frame.is_corrupt:
                 continue
             yield stamp, frame
@@ -365,20 +348,15 @@ def _shown_at(
             return
 
 
-def timed_frames(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, *, is_sought: bool = False
-) -> Iterator[tuple[float, float, av.video.frame.VideoFrame]]:
+def timed_frames(movie: Movie, *, is_sought: bool = False) -> Iterator[tuple[float, float, VideoFrame]]:
     """Each frame that decodes, when it begins and how long it is shown; stamps that go back are left out.
 
-    Args:
-        container: Open.
-        stream: Its moving picture.
-        is_sought: Whether the container is not at its start.
+    `is_sought` tells that the container is not at its start.
     """
-    clock, last_s, step_s = Clock(container, is_sought=is_sought), -1.0, float(stream.time_base or 0)
-    frame_s = 1 / float(stream.average_rate or _USUAL_RATE_HZ)
-    for stamp, frame in stamped_frames(container, stream):
-        duration_s = float((frame.duration or 0) * (frame.time_base or 0)) or frame_s
+    clock, last_s = Clock(movie.container, is_sought=is_sought), -1.0
+    step_s = float(movie.stream.time_base or 0)
+    for stamp, frame in stamped_frames(movie):
+        duration_s = float((frame.duration or 0) * (frame.time_base or 0)) or movie.frame_s
         time_s = max(0.0, clock(None if stamp is None else stamp * step_s, duration_s))
         if frame.is_corrupt or time_s <= last_s:
             continue
@@ -386,22 +364,21 @@ def timed_frames(
         yield time_s, duration_s, frame
 
 
-def stamped_frames(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream
-) -> Iterator[tuple[int | None, av.video.frame.VideoFrame]]:
+def stamped_frames(movie: Movie) -> Iterator[tuple[int | None, VideoFrame]]:
     """Yield each frame that decodes in presentation order, with its timestamp in `time_base` or None.
 
     If packets have decoding timestamps only, frames take these in order. A decoder delays at most as many
     frames as it reorders. Timestamps of packets that wait longer are dropped, because these packets gave no
     frame.
     """
+    container, stream = movie.container, movie.stream
     if not is_stamped_in_decoding_order(container):
         for frame in decoded_frames(container, stream):
             yield frame.pts, frame
         return
     waiting: list[int] = []
 
-    def wait(packet: av.packet.Packet[Any]) -> None:
+    def wait(packet: Packet[Any]) -> None:
         if packet.size and packet.dts is not None:
             heapq.heappush(waiting, packet.dts)
 
@@ -411,29 +388,15 @@ def stamped_frames(
         yield heapq.heappop(waiting) if waiting else None, frame
 
 
-def frame_orientation(frame: av.video.frame.VideoFrame) -> Orientation:
+def frame_orientation(frame: VideoFrame) -> Orientation:
     """Orientation that the file declares for a frame."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     return UPRIGHT if matrix is None else from_matrix(bytes(matrix))  # type: ignore[call-overload]
 
 
-def pixel_aspect(stream: av.video.stream.VideoStream) -> float:
-    """Pixel aspect ratio, width by height; 1 if unknown or implausible."""
-    aspect = float(stream.sample_aspect_ratio or 1)
-    return aspect if 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT else 1.0
-
-
-def shown_size(frame: av.video.frame.VideoFrame, aspect: float, target_px: int | None) -> tuple[int, int]:
+def shown_size(frame: VideoFrame, aspect: float, target_px: int | None) -> tuple[int, int]:
     """Output width and height before rotation, with square pixels."""
     return fit((max(1, round(frame.width * aspect)), frame.height), target_px)
-
-
-def _rgb(frame: av.video.frame.VideoFrame, size: tuple[int, int]) -> np.ndarray:
-    width, height = size
-    rgb: np.ndarray = frame.reformat(
-        width=width, height=height, format="rgb24", interpolation="AREA"
-    ).to_ndarray()
-    return rgb
 
 
 def _decode_sound(source: Source, format_name: str, limits: Limits, taken_bytes: int) -> Audio | None:
@@ -450,7 +413,3 @@ def _decode_sound(source: Source, format_name: str, limits: Limits, taken_bytes:
             raise
         except MediaError:
             return None
-
-
-def _advice(source: Source, target_px: int | None) -> str:
-    return source.name if target_px is not None else f"{source.name} (give target_px for smaller frames)"

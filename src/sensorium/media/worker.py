@@ -18,6 +18,7 @@ import signal
 import sys
 from typing import BinaryIO
 
+from sensorium import media
 from sensorium.core.errors import MediaError
 from sensorium.media import image, serialize
 from sensorium.media.limits import Limits
@@ -34,21 +35,6 @@ _LATE = (
     "PIL.ImageOps",
     "PIL.ImageSequence",
     "PIL.TiffTags",
-)
-_READERS = (
-    "animation",
-    "audio",
-    "bmp",
-    "container",
-    "gif",
-    "image",
-    "jpeg",
-    "netpbm",
-    "pixels",
-    "png",
-    "text",
-    "tiff",
-    "video",
 )
 
 
@@ -67,10 +53,10 @@ def _load_everything() -> None:
     import av
 
     parts = (part.name for part in pkgutil.walk_packages(av.__path__, "av."))
-    readers = (f"sensorium.media.{reader}" for reader in _READERS)
-    plugins = (f"PIL.{module}" for module, _ in image.PLUGINS.values())
+    readers = (part.name for part in pkgutil.iter_modules(media.__path__, "sensorium.media."))
+    plugins = (f"PIL.{prefix}ImagePlugin" for prefix in image.PLUGINS.values())
     for name in (*_LATE, *readers, *plugins, *parts):
-        if name not in ("av.__main__", "av.datasets"):
+        if name not in ("av.__main__", "av.datasets", "sensorium.media.sandbox", "sensorium.media.worker"):
             importlib.import_module(name)
 
 

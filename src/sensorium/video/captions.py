@@ -33,10 +33,7 @@ class Captioner(Protocol):
 class NearestCaptioner:
     """Retrieves the caption of the table row that is nearest in the embedding space.
 
-    Args:
-        table: Rows with captions, embedded by `model`.
-        model: Embeds images.
-        language: Of the caption, where a row has several.
+    The rows have captions, of which `language` is preferred, and are embedded by `model`.
 
     Raises:
         NotFoundError: If the table holds no vectors of the model.

@@ -59,14 +59,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Clip:
-    """A part of a shot.
-
-    Attributes:
-        start_s: Where it begins.
-        end_s: Where it ends.
-        shot: Number of its shot.
-        key_s: Time of its clearest frame.
-    """
+    """A part of shot number `shot`; `key_s` is the time of its clearest frame."""
 
     start_s: float
     end_s: float
@@ -133,14 +126,10 @@ def score(
     query: Float[np.ndarray, " E"] | None = None,
     weights: Weights | None = None,
 ) -> tuple[Float64[np.ndarray, " n"], dict[str, Float64[np.ndarray, " n"]]]:
-    """Score clips.
+    """Score clips, given in ascending order.
 
-    Args:
-        features: Of the video.
-        clips: Ascending.
-        vectors: Unit embeddings of the clips; None: their frame features are compared.
-        query: Unit embedding of the query.
-        weights: Of the signals.
+    Clips are compared by their unit embeddings `vectors`, or by frame features if these are None; `query` is
+    the unit embedding of the query.
 
     Returns:
         Scores of 0 to 1, and the signals by name.

@@ -79,13 +79,7 @@ class MarkedVideo:
 
 @dataclass(frozen=True)
 class SummaryScore:
-    """Agreement of scores with the annotators.
-
-    Attributes:
-        f: F-score of the summary, 0 to 1.
-        kendall: Tau-b of the scores, mean over annotators.
-        spearman: Rho of the scores, mean over annotators.
-    """
+    """Agreement with the annotators: F-score (0 to 1), and mean tau-b and rho over annotators."""
 
     f: float
     kendall: float
@@ -93,12 +87,7 @@ class SummaryScore:
 
 
 def evaluate_summary(scores: Float[np.ndarray, " p"], video: MarkedVideo, rule: Rule) -> SummaryScore:
-    """Evaluate importance scores at `video.picks`.
-
-    Args:
-        scores: On any scale.
-        video: Annotated.
-        rule: `max` for SumMe, `avg` for TVSum.
+    """Evaluate importance scores at `video.picks`, on any scale; rule `max` is that of SumMe, `avg` of TVSum.
 
     Raises:
         UsageError: If there is not one finite score for each pick.

@@ -23,15 +23,15 @@ from jaxtyping import Float32
 from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.files import replace_atomic
 from sensorium.core.runtime import Progress, quiet
-from sensorium.media.frames import Movie, Painter, opened_movie
+from sensorium.media.frames import Painter, opened_movie
 from sensorium.media.orientation import UPRIGHT
-from sensorium.media.video import fit, frame_orientation, pixel_aspect
+from sensorium.media.video import Movie, fit, frame_orientation
 from sensorium.video.seek import FrameCursor, SoundCursor
 
 if TYPE_CHECKING:
-    import av.audio.frame
-    import av.container
-    import av.video.frame
+    from av.audio.frame import AudioFrame
+    from av.container import OutputContainer
+    from av.video.frame import VideoFrame
 
 Span = tuple[float, float]
 
@@ -44,14 +44,7 @@ _EDGE_S = 0.005
 
 @dataclass(frozen=True)
 class Reel:
-    """A written reel.
-
-    Attributes:
-        path: The file.
-        duration_s: Sum of the spans.
-        num_frames: Number of frames.
-        has_sound: Whether the video had sound.
-    """
+    """A written reel: its file, duration (the sum of the spans), number of frames, and whether it has sound."""
 
     path: Path
     duration_s: float
@@ -76,7 +69,7 @@ def write_reel(
         path: Where the reel goes.
         titles: Chapter titles in it, one for each span.
         max_px: Longest allowed short side.
-        progress: Told the seconds that are done.
+        progress: Reports seconds of the reel.
 
     Raises:
         UsageError: If there are no spans, or they are empty or out of order.
@@ -103,7 +96,7 @@ class _Writer:
 
     def __init__(self, pictures: Movie, sounds: Movie, path: Path, max_px: int) -> None:
         self._pictures, self._sounds, self._path = pictures, sounds, path
-        self._aspect = pixel_aspect(pictures.stream)
+        self._aspect = pictures.aspect
         self._max_px = max_px
         self._painter = Painter(self._aspect, None, max_px)
         self._last_stamp = -1
@@ -141,7 +134,7 @@ class _Writer:
                 out.mux(stream.encode(None))
         return Reel(path, total_s, self._num_frames, bool(tracks))
 
-    def _picture_track(self, out: av.container.OutputContainer, first: av.video.frame.VideoFrame) -> Any:
+    def _picture_track(self, out: OutputContainer, first: VideoFrame) -> Any:
         rate = self._pictures.stream.average_rate or Fraction(25)
         track = out.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
         stored = fit((max(1, round(first.width * self._aspect)), first.height), self._max_px)
@@ -155,10 +148,10 @@ class _Writer:
 
     def _stamped(
         self,
-        first: tuple[float, av.video.frame.VideoFrame, bool],
-        rest: Iterator[tuple[float, av.video.frame.VideoFrame, bool]],
+        first: tuple[float, VideoFrame, bool],
+        rest: Iterator[tuple[float, VideoFrame, bool]],
         total_s: float,
-    ) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
+    ) -> Iterator[tuple[float, VideoFrame]]:
         """Frames for the encoder; the last is repeated where the track would end too soon."""
         last = first
         yield from self._one(*first)
@@ -168,9 +161,7 @@ class _Writer:
         if end_s - self._last_stamp / _CLOCK_HZ > self._pictures.frame_s / 2:
             yield from self._one(end_s, last[1], False)
 
-    def _one(
-        self, time_s: float, frame: av.video.frame.VideoFrame, is_first: bool
-    ) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
+    def _one(self, time_s: float, frame: VideoFrame, is_first: bool) -> Iterator[tuple[float, VideoFrame]]:
         from av.video.frame import PictureType
 
         stamp = round(time_s * _CLOCK_HZ)
@@ -182,7 +173,7 @@ class _Writer:
         self._last_stamp, self._num_frames = stamp, self._num_frames + 1
         yield time_s, ready
 
-    def _converted(self, frame: av.video.frame.VideoFrame) -> av.video.frame.VideoFrame:
+    def _converted(self, frame: VideoFrame) -> VideoFrame:
         import av
 
         width, height = self._size
@@ -192,7 +183,7 @@ class _Writer:
         return av.VideoFrame.from_ndarray(upright).reformat(width, height, "yuv420p")
 
 
-def _shown(movie: Movie, spans: Sequence[Span]) -> Iterator[tuple[float, av.video.frame.VideoFrame, bool]]:
+def _shown(movie: Movie, spans: Sequence[Span]) -> Iterator[tuple[float, VideoFrame, bool]]:
     """Yield the time in the reel, the frame, and whether it begins a span."""
     cursor, offset_s = FrameCursor(movie), 0.0
     for start_s, end_s in spans:
@@ -235,17 +226,16 @@ def _edges(at: int, count: int, length: int, rate_hz: int) -> Float32[np.ndarray
     """Fade gain of some samples of a span: 1, except in its first and last milliseconds."""
     places = np.arange(at, at + count)
     ramp = max(1.0, _EDGE_S * rate_hz)
-    gain: np.ndarray = np.clip(np.minimum(places + 1, length - places) / ramp, 0, 1).astype(np.float32)
-    return gain
+    return np.clip(np.minimum(places + 1, length - places) / ramp, 0, 1).astype(np.float32)
 
 
 def _audio_frames(
     blocks: Iterator[np.ndarray], rate_hz: int, layout: str
-) -> Iterator[tuple[float, av.audio.frame.AudioFrame]]:
+) -> Iterator[tuple[float, AudioFrame]]:
     """Frames of `_AAC_FRAME` samples for the encoder; the last may be shorter."""
     import av
 
-    def made(samples: np.ndarray) -> tuple[float, av.audio.frame.AudioFrame]:
+    def made(samples: np.ndarray) -> tuple[float, AudioFrame]:
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
         frame.sample_rate, frame.pts, frame.time_base = rate_hz, done, Fraction(1, rate_hz)
         return done / rate_hz, frame
@@ -268,7 +258,7 @@ def _nearest_rate(rate_hz: int) -> int:
     return next((rate for rate in _AAC_RATES_HZ if rate >= rate_hz), _AAC_RATES_HZ[-1])
 
 
-def _mark_chapters(out: av.container.OutputContainer, spans: Sequence[Span], titles: Sequence[str]) -> None:
+def _mark_chapters(out: OutputContainer, spans: Sequence[Span], titles: Sequence[str]) -> None:
     start_s = 0.0
     marks: list[Any] = []
     for number, (title, (begin_s, end_s)) in enumerate(zip(titles, spans, strict=False)):

@@ -13,12 +13,13 @@ import numpy as np
 
 from sensorium.media.audio_track import AudioConverter, decoded_frames
 from sensorium.media.clock import Clock, start_of
-from sensorium.media.frames import Movie, timed_frames
+from sensorium.media.frames import timed_frames
+from sensorium.media.video import Movie
 
 if TYPE_CHECKING:
-    import av.audio.stream
-    import av.stream
-    import av.video.frame
+    from av.audio.stream import AudioStream
+    from av.stream import Stream
+    from av.video.frame import VideoFrame
 
 Timed = TypeVar("Timed", bound=tuple[Any, ...])
 """A frame or block as a tuple that begins with its time."""
@@ -31,17 +32,13 @@ _ROUNDING_S = 1e-6
 
 
 class FrameCursor:
-    """Moves forward over the frames of a video and holds the one on display.
-
-    Args:
-        movie: Open, at its start; nothing else reads it.
-    """
+    """Moves forward over the frames of a movie that nothing else reads; holds the one on display."""
 
     def __init__(self, movie: Movie) -> None:
         self._movie = movie
         self._frames = timed_frames(movie)
         self._next = next(self._frames, None)
-        self.picture: av.video.frame.VideoFrame | None = None
+        self.picture: VideoFrame | None = None
 
     def go_to(self, time_s: float) -> None:
         """Move to the frame on display at a time."""
@@ -51,7 +48,7 @@ class FrameCursor:
         for _ in self.until(time_s + _ROUNDING_S):
             pass
 
-    def until(self, end_s: float) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
+    def until(self, end_s: float) -> Iterator[tuple[float, VideoFrame]]:
         """Yield the frames before a time."""
         while self._next is not None and self._next[0] < end_s:
             time_s, _, self.picture = self._next
@@ -69,14 +66,10 @@ class FrameCursor:
 class SoundCursor:
     """Moves forward over a sound track: blocks (C, T), float32, with their start times.
 
-    Args:
-        movie: Open, at its start; nothing else reads it.
-        track: One of its sound tracks.
-        rate_hz: Sample rate of the blocks.
-        layout: `mono` or `stereo`.
+    The movie is at its start, and nothing else reads it. `layout` is `mono` or `stereo`.
     """
 
-    def __init__(self, movie: Movie, track: av.audio.stream.AudioStream, rate_hz: int, layout: str) -> None:
+    def __init__(self, movie: Movie, track: AudioStream, rate_hz: int, layout: str) -> None:
         self._movie, self._track, self._rate_hz, self._layout = movie, track, rate_hz, layout
         track.codec_context.thread_count = 1
         self._blocks = self._decoded()
@@ -119,7 +112,7 @@ class SoundCursor:
 
 
 def _seek_before(
-    movie: Movie, stream: av.stream.Stream, time_s: float, read: Callable[[], Iterator[Timed]]
+    movie: Movie, stream: Stream, time_s: float, read: Callable[[], Iterator[Timed]]
 ) -> tuple[Iterator[Timed], Timed | None] | None:
     """Seek to an item that begins at a time or before; returns the items from there, and the first.
 

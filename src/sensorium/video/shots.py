@@ -54,12 +54,7 @@ class ShotOptions:
 
 @dataclass(frozen=True)
 class Shot:
-    """The span between two cuts.
-
-    Attributes:
-        start_s: When its first frame is shown.
-        end_s: When the next shot's first frame is shown, or the video ends.
-    """
+    """The span from its first frame to that of the next shot, or the end of the video."""
 
     start_s: float
     end_s: float

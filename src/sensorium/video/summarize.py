@@ -107,10 +107,7 @@ class Summary:
 def summarize(video: Path, request: SummaryRequest | None = None, *, progress: Progress = quiet) -> Summary:
     """Extract features, score clips, select highlights and find chapters; writes no files.
 
-    Args:
-        video: A video file.
-        request: Options.
-        progress: Told the seconds that are done.
+    `progress` reports seconds of the video.
 
     Raises:
         NotFoundError: If there is no such file.

@@ -31,10 +31,8 @@ _SURROUND = (22, 23, 28)
 def write_summary(summary: Summary, out: Path, *, progress: Progress = quiet) -> dict[str, object]:
     """Write the reel, keyframes, chapters and text of a summary.
 
-    Args:
-        summary: What to write.
-        out: A folder; made if missing, files of an earlier summary in it are replaced.
-        progress: Told the seconds of the reel that are done.
+    The folder is made if it is missing; files of an earlier summary in it are replaced. `progress` reports
+    seconds of the reel.
 
     Returns:
         What `summary.json` holds: shots, chosen, chapters, and the paths of the other files.
@@ -121,13 +119,7 @@ def _chapter_of(summary: Summary, chosen: Chosen) -> Chapter:
 
 
 def write_keyframes(summary: Summary, path: Path, *, columns: int = 4) -> Path:
-    """Draw the key frames of each chapter as a strip of a contact sheet.
-
-    Args:
-        summary: Its best 60 chosen parts are shown.
-        path: Where the PNG goes.
-        columns: Frames beside each other.
-    """
+    """Draw the key frames of each chapter, of the 60 best parts, as strips of a contact sheet (PNG)."""
     features = summary.features
     shown = sorted(summary.chosen, key=lambda one: -one.score)[:_MOST_FRAMES]
     shown.sort(key=lambda one: one.start_s)

@@ -23,11 +23,7 @@ _WINDOW, _MARGIN = 100, 25
 
 
 class TransNetDetector:
-    """Finds shots by the predicted probability that a frame is the last of one.
-
-    Args:
-        threshold: Least probability of a cut.
-        device: Where the network runs.
+    """Finds shots by the predicted probability that a frame is the last of one; `threshold` is the least of a cut.
 
     Raises:
         MissingExtraError: If the package is not installed.

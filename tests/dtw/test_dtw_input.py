@@ -87,7 +87,7 @@ def test_without_a_path_there_is_nothing_to_be_confident_of() -> None:
 
 
 def test_without_numba_pytorch_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("warping", "batched", "precompile"):
+    for module in ("warping", "batched", "pairwise"):
         monkeypatch.setattr(f"sensorium.dtw.{module}.usable", lambda: False)
     monkeypatch.setattr(kernels, "_compiled", lambda *_: pytest.fail("a kernel was compiled"))
     from sensorium.align import dtw_matrix, subsequence, warm_up
