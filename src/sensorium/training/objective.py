@@ -172,7 +172,7 @@ def _remembered(
         raise UsageError("loss.memory and loss.smoothing need groups: a row is no negative of itself")
     rows = {f"{name}.a": a.float(), f"{name}.b": b.float(), f"{name}.groups": groups}
     known = {key: memory.get(key, new[:0]).detach().to(new.device) for key, new in rows.items()}
-    loss = losses.remembered_info_nce(
+    loss = losses.cross_batch_info_nce(
         a, b, model.logit_scale, groups, *known.values(), smoothing=config.smoothing
     )
     for key, new in rows.items():

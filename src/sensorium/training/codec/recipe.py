@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sensorium.codecs.contract import Reconstructed, Signals
 from sensorium.core.config import Config
-from sensorium.losses.pictures import pyramid_l1
-from sensorium.losses.sound import sound_terms
+from sensorium.losses.laplacian import pyramid_l1
+from sensorium.losses.spectral import spectral_losses
 from sensorium.training.objective import Objective
 from sensorium.training.recipe import HeldOut, TrainConfig
 
@@ -158,7 +158,7 @@ class SoundFidelity:
 
     def __call__(self, model: object, outputs: Reconstructed, batch: Signals) -> Objective:
         """Compare what is heard with what was said."""
-        terms = sound_terms(batch.targets, outputs.values.float())
+        terms = spectral_losses(batch.targets, outputs.values.float())
         named = {"convergence": terms.convergence, "magnitude": terms.magnitude, "mel": terms.mel}
         return weighted(self.weights, named)
 
