@@ -66,8 +66,7 @@ def _embed_table(
 ) -> None:
     from sensorium.data.table.table import Table
     from sensorium.models.embed import embed_table
-    from sensorium.search.embedding_log import check_languages, latest_model, note_model
-    from sensorium.search.pool import no_vectors
+    from sensorium.search.embedding_log import check_languages, latest_model, log_model, no_vectors
     from sensorium.training.runs import trained_languages
 
     table = Table.open(path)
@@ -77,7 +76,7 @@ def _embed_table(
         raise no_vectors(table)
     chosen = trained_languages(folder) if languages is None else languages
     check_languages(table, model.fingerprint, chosen)
-    note_model(table, model.fingerprint, folder, chosen)
+    log_model(table, model.fingerprint, folder, chosen)
     with TerminalProgress() as progress:
         report = embed_table(table, model, fields=fields, languages=chosen, progress=progress)
     for row, name, reason in report.failures:

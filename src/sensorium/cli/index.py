@@ -39,8 +39,7 @@ def index(
     from typing import get_args
 
     from sensorium.data.table.table import Table
-    from sensorium.search.ann import Kind
-    from sensorium.search.approximate import EXACT_IS_FAST_BELOW, build_approximate, measure_recall
+    from sensorium.search.approximate import EXACT_IS_FAST_BELOW, Kind, build_approximate, measure_recall
 
     table = Table.open(path)
     fingerprint = _fingerprint(table, model)
@@ -71,14 +70,9 @@ def index(
 
 def _fingerprint(table: Table, run: Path | None) -> str:
     """Of a named model, else of the one that embedded the table last."""
-    from sensorium.search.embedding_log import read_ledger
-    from sensorium.search.pool import no_vectors
+    from sensorium.search.embedding_log import latest_fingerprint, read_log
 
-    ledger = read_ledger(table)
-    if run is not None:
-        here = [name for name, entry in ledger.items() if Path(entry.path) == run.resolve()]
-        return here[-1] if here else load_model(run).fingerprint
-    known = list(ledger) or list(table.fields_embedded())
-    if not known:
-        raise no_vectors(table)
-    return known[-1]
+    if run is None:
+        return latest_fingerprint(table)
+    known = [name for name, entry in read_log(table).items() if Path(entry.path) == run.resolve()]
+    return known[-1] if known else load_model(run).fingerprint

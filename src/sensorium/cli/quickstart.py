@@ -49,10 +49,10 @@ def _plain(done: Quickstart, seconds: float) -> dict[str, object]:
         {
             "query": one.words,
             "hits": [
-                {"id": hit.id, "score": hit.score, "uri": hit.uri, "texts": hit.texts} for hit in one.found
+                {"id": hit.id, "score": hit.score, "uri": hit.uri, "texts": hit.texts} for hit in one.hits
             ],
         }
-        for one in done.asked
+        for one in done.searches
     ]
     return {
         "table": str(done.table.path),
@@ -71,7 +71,7 @@ def _print(done: Quickstart, seconds: float) -> None:
 
     print_report(done.report)
     rows = [
-        (one.words, "; ".join(hit.texts.get("en", hit.uri) for hit in one.found[:3])) for one in done.asked
+        (one.words, "; ".join(hit.texts.get("en", hit.uri) for hit in one.hits[:3])) for one in done.searches
     ]
     emit_table(["query", "found first"], rows, "Six queries over all rows")
     emit_text(f"sheet  {done.sheet}\npage   {done.page}")

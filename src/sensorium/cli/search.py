@@ -15,12 +15,11 @@ from sensorium.core.errors import UsageError
 if TYPE_CHECKING:
     from sensorium.core.types import Embedder
     from sensorium.data.table.table import Table
-    from sensorium.search.parse import Term
-    from sensorium.search.pool import Hit
-    from sensorium.search.search import SearchRequest
+    from sensorium.search.query import Hit, Term
+    from sensorium.search.searcher import SearchRequest
 
 app = typer.Typer(add_completion=False)
-_JSON_FIELDS = ("id", "row", "score", "uri", "texts", "field", "relevance", "is_quote")
+_JSON_FIELDS = ("id", "row", "score", "uri", "texts", "field", "relevance", "is_phrase_match")
 
 
 @app.command()
@@ -87,7 +86,7 @@ def search(
     --json prints [{"id", "score", "uri", "texts"}, ...], or what --fields names.
     """
     from sensorium.data.table.table import Table
-    from sensorium.search.search import SearchRequest
+    from sensorium.search.searcher import SearchRequest
 
     keys = _json_fields(json_fields, json)
     opened = Table.open(table)
@@ -120,7 +119,7 @@ def _json_fields(asked: str | None, is_json: bool) -> Sequence[str]:
 def _terms(
     table: Table, words: Sequence[str], like: Sequence[str], vectors: Sequence[Path], is_text: bool
 ) -> list[Term]:
-    from sensorium.search.parse import Term, find_row, parse_terms, read_vector
+    from sensorium.search.query import Term, find_row, parse_terms, read_vector
 
     terms = parse_terms(words, is_text=is_text) if words else []
     terms += [Term(find_row(table, name)) for name in like]
@@ -128,24 +127,17 @@ def _terms(
 
 
 def _find(table: Table, request: SearchRequest, run: Path | None, device: str) -> list[Hit]:
-    from sensorium.search.embedding_log import latest_model
-    from sensorium.search.search import find
+    """Search; the model is loaded only if the query contains texts or files."""
+    from sensorium.search.embedding_log import latest_fingerprint, latest_model
+    from sensorium.search.searcher import UnloadedModel, find
 
     needs_model = run is not None or any(isinstance(term.item, str | Path) for term in request.terms)
-    space: Embedder = load_model(run or latest_model(table), device) if needs_model else _latest_space(table)
-    return find(table, request, space)
-
-
-def _latest_space(table: Table) -> Embedder:
-    """Rows and vectors are compared without loading a model."""
-    from sensorium.search.embedding_log import read_ledger
-    from sensorium.search.pool import no_vectors
-    from sensorium.search.search import Space
-
-    known = list(read_ledger(table)) or list(table.fields_embedded())
-    if not known:
-        raise no_vectors(table)
-    return Space(known[-1])
+    model: Embedder = (
+        load_model(run or latest_model(table), device)
+        if needs_model
+        else UnloadedModel(latest_fingerprint(table))
+    )
+    return find(table, request, model)
 
 
 def _draw(
@@ -157,7 +149,7 @@ def _draw(
     html: Path | None,
 ) -> None:
     from sensorium.search.gallery import write_gallery
-    from sensorium.search.parse import describe
+    from sensorium.search.query import describe
 
     write_gallery(table, [(terms, found)], title=describe(terms), sheet=sheet, page=html)
     for path in (sheet, html):
