@@ -1,4 +1,4 @@
-"""`sensorium search`: find rows of a table by text, image, sound, video, vector, row, or sums of them."""
+"""`sensorium search`: finds rows of a table by text, image, sound, video, vector, row, or sums of these."""
 
 from __future__ import annotations
 
@@ -18,32 +18,30 @@ if TYPE_CHECKING:
     from sensorium.search.query import Hit, Term
     from sensorium.search.searcher import SearchRequest
 
-app = typer.Typer(add_completion=False)
 _JSON_FIELDS = ("id", "row", "score", "uri", "texts", "field", "relevance", "is_phrase_match")
 
 
-@app.command()
 def search(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A media table with vectors.")],
     query: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="QUERY...", help="A text or a file; a lone + or - adds or subtracts the next."
+            metavar="QUERY...", help="A text or a file; an argument + or - adds or subtracts the next."
         ),
     ] = None,
     model: ModelOption = None,
     like: Annotated[
         list[str] | None,
-        typer.Option("--like", metavar="ROW|ID", help="Rows that resemble this row; repeatable."),
+        typer.Option("--like", metavar="ROW|ID", help="Rows similar to this row; repeatable."),
     ] = None,
     vectors: Annotated[
         list[Path] | None,
         typer.Option("--vector", metavar="FILE.npy", help="Rows near this vector; repeatable."),
     ] = None,
     is_text: Annotated[
-        bool, typer.Option("--text", help="Take QUERY as text, even if such a file exists.")
+        bool, typer.Option("--text", help="Read QUERY as text, even if such a file exists.")
     ] = False,
-    k: Annotated[int, typer.Option("-k", metavar="N", help="How many rows.")] = 10,
+    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of rows.")] = 10,
     where: Annotated[
         str | None,
         typer.Option("--where", metavar="SQL", help="Filter, such as: width_px >= 64 AND has_audio."),
@@ -53,7 +51,7 @@ def search(
         typer.Option(
             "--min-score",
             metavar="SHARE",
-            help="Least relevance, 0 to 1: the share of other queries whose best wrong answer a hit beats.",
+            help="Minimum relevance, 0 to 1: share of other queries whose best wrong answer scores lower.",
         ),
     ] = None,
     fields: FieldOption = None,
@@ -62,27 +60,29 @@ def search(
         typer.Option("--ann", help="Search the approximate index that `sensorium data index` built."),
     ] = False,
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw what was found.")
+        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw the hits as a contact sheet.")
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE.html", help="Write it as a page that can be played."),
+        typer.Option("--html", metavar="FILE.html", help="Write the hits as a page with players."),
     ] = None,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
     json_fields: Annotated[
         str | None,
         typer.Option(
-            "--fields", metavar="A,B,...", help=f"What --json prints of a row: {', '.join(_JSON_FIELDS)}."
+            "--fields",
+            metavar="A,B,...",
+            help=f"Keys that --json prints of a hit: {', '.join(_JSON_FIELDS)}.",
         ),
     ] = None,
 ) -> None:
     """Find rows by text, image, sound, video or vector.
 
-    QUERY is a text, or the path of a file; words need no quotes. A lone + or - adds or subtracts the next:
-    sensorium search TABLE a red apple - red + green. --like and --vector are added to the rest. Without
-    --model the model that embedded the table is used. Rows with a caption that a text quotes come first.
-    A QUERY that looks like a path (frog.jpg, ./frog, a/b/c) must be there; --text searches it as words.
+    QUERY is a text, or the path of a file; words need no quotes. An argument + or - adds or subtracts the
+    next: sensorium search TABLE a red apple - red + green. --like and --vector are added to the sum. Default
+    model: the one that embedded the table. Rows with a caption that contains a text come first. A QUERY that
+    looks like a path (frog.jpg, ./frog, a/b/c) must exist; --text searches it as words.
     --json prints [{"id", "score", "uri", "texts"}, ...], or what --fields names.
     """
     from sensorium.data.table.table import Table
@@ -107,7 +107,7 @@ def _json_fields(asked: str | None, is_json: bool) -> Sequence[str]:
     if asked is None:
         return ("id", "score", "uri", "texts")
     if not is_json:
-        raise UsageError("--fields is for --json; the columns of the table are always the same")
+        raise UsageError("--fields is for --json; the columns of the printed table are fixed")
     names = list(dict.fromkeys(name.strip() for name in asked.split(",") if name.strip()))
     unknown = [name for name in names if name not in _JSON_FIELDS]
     if unknown or not names:
