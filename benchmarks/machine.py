@@ -68,7 +68,7 @@ MEASURED_CODE: dict[str, tuple[str, ...]] = {
     ),
     "questions": ("models/multimodal_lm.py", "generation/multimodal.py", "questions.py"),
     "quickstart": ("search/quickstart.py", "training", "encoders", "models/joint_embedding.py"),
-    "search": ("search/exact.py", "search/scan.py", "search/ann.py"),
+    "search": ("search/exact.py", "search/approximate.py"),
     "shots": ("video/shots.py", "media/frames.py", "video/transnet.py"),
     "soft_dtw": (
         "dtw/soft_*.py",

@@ -120,16 +120,18 @@ def faiss_child(vectors_path: Path, queries_path: Path, kind: str) -> Iterator[t
 
 
 def lance_ann(folder: Path, vectors: np.ndarray, queries: np.ndarray, kind: str) -> tuple[Timed, float]:
-    from sensorium.search import ann
+    from sensorium.search import approximate
 
-    dataset = ann.write(folder / f"{kind}.lance", np.asarray(vectors), np.arange(len(vectors)))
+    dataset = approximate.write_dataset(
+        folder / f"{kind}.lance", np.asarray(vectors), np.arange(len(vectors))
+    )
     start = time.perf_counter()
-    dataset = ann.build(dataset, kind=kind)
+    dataset = approximate.build_index(dataset, kind=kind)
     seconds = time.perf_counter() - start
 
     def search(number: int) -> tuple[float, list[int]]:
         begin = time.perf_counter()
-        _, rows = ann.search(dataset, queries[number : number + 1], K)
+        _, rows = approximate.search_index(dataset, queries[number : number + 1], K)
         return time.perf_counter() - begin, rows[0].tolist()
 
     return search, seconds

@@ -26,7 +26,7 @@ import numpy as np
 
 from machine import RESULTS, machine, write
 from sensorium.data.collections.packages import fetch_pip
-from sensorium.evals.ranks import spearman
+from sensorium.evals.rank_correlation import spearman
 from sensorium.media.frames import frames, sound
 from sensorium.video.features import extract_features
 from sensorium.video.reel import write_reel

@@ -28,7 +28,7 @@ _MODULES = {
     "tasks.evaluate": "training.evaluate",
     "tasks.load": "assistants.load",
     "tasks.page": "display.html_page",
-    "tasks.search": "search.search",
+    "tasks.search": "search.searcher",
     "tasks.sheet": "display.contact_sheet",
     "tasks.speech_plot": "align.plots",
     "tasks.subtitles": "media.timed_text",

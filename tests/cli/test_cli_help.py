@@ -1,6 +1,5 @@
 """Help texts and messages reach the terminal as their source has them, brackets and all."""
 
-import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from sensorium.cli.app import COMMANDS, app, main
+from sensorium.cli.app import COMMANDS, app, load_app, main
 from sensorium.cli.parameters import as_written
 from sensorium.core.errors import UsageError
 
@@ -17,9 +16,7 @@ WIDTHS = (80, 100, 200)
 
 def commands() -> Iterator[tuple[list[str], list[str]]]:
     """Words that call each command, and what its source says of it and of its parameters."""
-    roots = [
-        ([name], importlib.import_module(f"sensorium.cli.{one.module}").app) for name, one in COMMANDS.items()
-    ]
+    roots = [([name], load_app(name)) for name in COMMANDS]
     for words, source in [([], app), *roots]:
         yield from below(words, typer.main.get_command(source))
 

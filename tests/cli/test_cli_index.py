@@ -67,4 +67,4 @@ def test_small_tables_are_told_to_search_exactly(
     tiny_table.set_vectors("image", "f", [0], np.ones((1, 3), np.float32))
     code, _, errors = run(capsys, "data", "index", tiny_table.path)
     assert code == 1
-    assert "exact search is faster there" in errors
+    assert "exact search is faster here" in errors

@@ -146,9 +146,9 @@ def test_our_own_mistakes_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_interrupt_during_work_ends_with_130() -> None:
     code = (
         "import os, signal, sys\n"
-        "from sensorium.cli import health\n"
+        "from sensorium.cli import doctor\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in background jobs
-        "health.run_checks = lambda: os.kill(os.getpid(), signal.SIGINT) or []\n"
+        "doctor.run_checks = lambda: os.kill(os.getpid(), signal.SIGINT) or []\n"
         "from sensorium.cli import main\n"
         "sys.exit(main(['doctor']))"
     )

@@ -177,10 +177,10 @@ def test_models_lists_runs_and_shows_a_card(tiny_run: Path, capsys: pytest.Captu
 
 def test_json_holds_the_fields_that_are_asked_for(embedded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ask = ["search", str(embedded), "a red circle", "--json"]
-    assert main([*ask, "--fields", "row, score,is_quote"]) == 0
+    assert main([*ask, "--fields", "row, score,is_phrase_match"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert all(list(hit) == ["row", "score", "is_quote"] for hit in found)
-    assert (found[0]["row"], found[0]["is_quote"]) == (0, True)
+    assert all(list(hit) == ["row", "score", "is_phrase_match"] for hit in found)
+    assert (found[0]["row"], found[0]["is_phrase_match"]) == (0, True)
     for wrong in ("row,smell", "", ","):
         assert main([*ask, "--fields", wrong]) == 2
     assert main([*ask[:-1], "--fields", "row"]) == 2

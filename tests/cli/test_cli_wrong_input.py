@@ -137,18 +137,18 @@ def test_a_run_that_is_none(
         ("caption -m run notes.txt", USAGE, "notes.txt is a text"),
         ("generate hello --repetition-penalty inf", USAGE, "--repetition-penalty inf"),
         ("generate hello --schema none.json", NOT_FOUND, "none.json"),
-        ("generate hello --schema a.png", USAGE, "no text in UTF-8"),
-        ("generate hello --schema notes.txt --choice a", USAGE, "two forms"),
+        ("generate hello --schema a.png", USAGE, "not UTF-8 text"),
+        ("generate hello --schema notes.txt --choice a", USAGE, "exclude each other"),
         ("generate hello --system x --continue", USAGE, "--system"),
         ("generate notes.txt", USAGE, "'notes.txt' is a file; for the text in it put <"),
         ("translate --to fr notes.txt -m run", USAGE, "'notes.txt' is a file"),
         ("chat -m run --voice x", USAGE, "--voice is for --speak"),
         ("chat -m run -o folder", USAGE, "--out is for --speak"),
-        ("speak hello -m voice -o a.png/x.wav", USAGE, "a.png is no folder"),
-        ("draw hello -m voice -o a.png/x.png", USAGE, "a.png is no folder"),
+        ("speak hello -m voice -o a.png/x.wav", USAGE, "a.png is not a folder"),
+        ("draw hello -m voice -o a.png/x.png", USAGE, "a.png is not a folder"),
         ("transcribe a.wav --srt -o x.txt", USAGE, "name two formats"),
-        ("transcribe a.wav -o a.png/x.txt", USAGE, "a.png is no folder"),
-        ("transcribe a.wav --plot a.png/x.png", USAGE, "a.png is no folder"),
+        ("transcribe a.wav -o a.png/x.txt", USAGE, "a.png is not a folder"),
+        ("transcribe a.wav --plot a.png/x.png", USAGE, "a.png is not a folder"),
         ("transcribe a.wav -m none", NOT_FOUND, "none"),
         ("transcribe a.wav --device cuda:99", USAGE, "cuda:99"),
         ("data dedup empty.lance --cosine 0.5", USAGE, "--cosine is for --by embedding"),
@@ -157,17 +157,17 @@ def test_a_run_that_is_none(
         ("data dedup empty.lance --by phash --distance 65", USAGE, "--distance"),
         ("data dedup empty.lance --by embedding --cosine nan", USAGE, "--cosine"),
         ("data dedup empty.lance -o empty.lance", FAILED, "exists"),
-        ("data filter empty.lance --min-words 5 --max-words 1", USAGE, "no row would stay"),
+        ("data filter empty.lance --min-words 5 --max-words 1", USAGE, "no row would be kept"),
         ("data filter empty.lance --min-px 3 --model run", USAGE, "--model is for --min-clip-score"),
         ("train none", NOT_FOUND, "none"),
         ("train folder", FAILED, "folder"),
         ("train media --set x", USAGE, "x"),
         ("train media --set data.table=empty.lance -o out", FAILED, "empty.lance has no rows"),
         ("train media --set train.lr=nan", USAGE, "train.lr"),
-        ("train media -o a.png/x", USAGE, "a.png is no folder"),
-        ("quickstart -o a.png/x", USAGE, "a.png is no folder"),
+        ("train media -o a.png/x", USAGE, "a.png is not a folder"),
+        ("quickstart -o a.png/x", USAGE, "a.png is not a folder"),
         ("bench none", NOT_FOUND, "none"),
-        ("models --pack out", USAGE, "pack what?"),
+        ("models --pack out", USAGE, "--pack needs a run"),
     ],
 )
 def test_options_are_honoured_or_refused(
@@ -195,25 +195,25 @@ def test_captions_of_mixed_files_are_those_that_can_be(
     assert main(["caption", "-m", "run", "notes.txt", "none.png"]) == 1
 
 
-def test_a_place_that_takes_no_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_result("--out", tmp_path / "new" / "a.png")
     monkeypatch.setattr("os.access", lambda *_: False)
-    with pytest.raises(UsageError, match=f"--out .*: {tmp_path} takes no files"):
+    with pytest.raises(UsageError, match=f"--out .*: {tmp_path} is not writable"):
         check_result("--out", tmp_path / "new" / "a.png")
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train", "stamps", "-o", "my run"], "goes on: sensorium train stamps -o 'my run' --resume"),
-        (["train", "stamps", "--resume"], "goes on: sensorium train stamps --resume"),
-        (["data", "prepare", "x", "-o", "t"], "goes on: sensorium data prepare x -o t"),
-        (["embed", "t"], "goes on: sensorium embed t"),
-        (["quickstart"], "goes on: sensorium quickstart"),
-        (["summarize", "a.mp4", "-o", "x"], "begins anew: sensorium summarize a.mp4 -o x"),
+        (["train", "stamps", "-o", "my run"], "continue, run: sensorium train stamps -o 'my run' --resume"),
+        (["train", "stamps", "--resume"], "continue, run: sensorium train stamps --resume"),
+        (["data", "prepare", "x", "-o", "t"], "continue, run: sensorium data prepare x -o t"),
+        (["embed", "t"], "continue, run: sensorium embed t"),
+        (["quickstart"], "continue, run: sensorium quickstart"),
+        (["summarize", "a.mp4", "-o", "x"], "start again, run: sensorium summarize a.mp4 -o x"),
         (
             ["data", "scenes", "-o", "t"],
-            "remove the --out table, which is not whole, then: sensorium data scenes -o t",
+            "remove the --out table, which is incomplete, then run: sensorium data scenes -o t",
         ),
     ],
 )
@@ -236,7 +236,7 @@ def test_an_interrupt_is_one_line_and_130(tmp_path: Path) -> None:
     assert done.returncode == 130
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(
-        "interrupted; what is done is kept, and this goes on: sensorium data prepare"
+        "interrupted; what is done is kept; to continue, run: sensorium data prepare"
     )
 
 

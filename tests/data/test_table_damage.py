@@ -102,11 +102,11 @@ def test_a_filter_that_fails_on_a_value_is_the_mistake_of_the_filter(rich_table:
 @pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"[" * 100_000, b'{"f": {"path": 3, "languages": 1}}'])
 def test_a_ledger_of_errors_or_models_that_is_damaged_is_as_good_as_none(table: Path, damage: bytes) -> None:
     from sensorium.data.ingest.errors import read_failures
-    from sensorium.search.embedding_log import read_ledger
+    from sensorium.search.embedding_log import read_log
 
     (table / "models.json").write_bytes(damage)
     (table.parent / "errors.jsonl").write_bytes(damage + b"\n")
-    assert all(entry.path == "3" for entry in read_ledger(Table.open(table)).values())
+    assert all(entry.path == "3" for entry in read_log(Table.open(table)).values())
     assert read_failures(table) == []
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sensorium.core.errors import UsageError
-from sensorium.evals.text_only import Asked, bag_of_words, commonest_answers
+from sensorium.evals.question_only import Questions, bag_of_words, majority_answers
 from sensorium.evals.vqa import by_type, exact_matches, normalise_answer, soft_matches
 
 
@@ -65,26 +65,28 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="no annotator"):
         soft_matches(["a"], [[]])
     with pytest.raises(UsageError, match="1 questions, 2 answers"):
-        Asked(["a?"], ["b", "c"], ["d"])
+        Questions(["a?"], ["b", "c"], ["d"])
 
 
-def asked(num: int, seed: int, leak: bool) -> Asked:
+def asked(num: int, seed: int, leak: bool) -> Questions:
     """Yes or no; with a leak, a word of the question says which."""
     rng = np.random.default_rng(seed)
     answers = ["yes" if one else "no" for one in rng.random(num) < 0.5]
     words = [("red" if answer == "yes" else "blue") if leak else "red" for answer in answers]
-    return Asked([f"Is the {word} frog here?" for word in words], answers, ["Is the COLOUR frog here?"] * num)
+    return Questions(
+        [f"Is the {word} frog here?" for word in words], answers, ["Is the COLOUR frog here?"] * num
+    )
 
 
 def test_readers_find_a_leak_and_nothing_where_there_is_none() -> None:
     for leak, least, most in ((True, 1.0, 1.0), (False, 0.35, 0.65)):
         train, test = asked(211, 1, leak), asked(199, 2, leak)
         assert least <= bag_of_words(train, test).mean() <= most
-        assert 0.35 < commonest_answers(train, test).mean() < 0.65
+        assert 0.35 < majority_answers(train, test).mean() < 0.65
 
 
 def test_answers_that_training_has_not_are_wrong() -> None:
-    train = Asked(["Which frog?", "Which key?"], ["red", "blue"], ["Which KIND?", "Which KIND?"])
-    unknown = Asked(["Which frog?"], ["green"], ["Which KIND?"])
+    train = Questions(["Which frog?", "Which key?"], ["red", "blue"], ["Which KIND?", "Which KIND?"])
+    unknown = Questions(["Which frog?"], ["green"], ["Which KIND?"])
     assert not bag_of_words(train, unknown).any()
-    assert not commonest_answers(train, unknown).any()
+    assert not majority_answers(train, unknown).any()

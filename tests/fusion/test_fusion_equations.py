@@ -8,7 +8,7 @@ from sensorium.core.types import Tokens
 from sensorium.fusion import FUSIONS, build
 from sensorium.fusion.crossmodal import CrossAttention
 from sensorium.fusion.products import LowRank, TensorProduct
-from sensorium.fusion.transformer import JointTransformer, standing
+from sensorium.fusion.transformer import JointTransformer, grid_coordinates
 from sensorium.fusion.vectors import Concat, Gated, Weighted
 
 NAMES, WIDTH, OUT_DIM = ("a", "b", "c"), 5, 7
@@ -131,7 +131,7 @@ def test_words_that_know_their_place_meet_again_after_the_look() -> None:
         for name, num in (("image", 4), ("text", 3))
     }
     assert mixer.after is not None
-    before, positions = plain(given).tokens, standing(given, 4)
+    before, positions = plain(given).tokens, grid_coordinates(given, 4)
     assert torch.allclose(mixer(given).tokens, mixer.after.norm(before))  # they start by changing nothing
     for parameter in mixer.after.parameters():
         torch.nn.init.normal_(parameter, std=0.3)

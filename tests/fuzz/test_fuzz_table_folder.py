@@ -27,7 +27,7 @@ from sensorium.data.ingest.errors import read_failures
 from sensorium.data.table.summary import summarise
 from sensorium.data.table.table import Table
 from sensorium.search.approximate import build_approximate
-from sensorium.search.embedding_log import note_model, read_ledger
+from sensorium.search.embedding_log import log_model, read_log
 
 EXAMPLES = int(os.environ.get("SENSORIUM_FUZZ_EXAMPLES", "25"))
 WIDTH, ROWS, MORE = 23, 520, 47
@@ -53,7 +53,7 @@ def fill(path: Path) -> None:
     table.set_vectors("image", "g", np.arange(ROWS), units(ROWS, 2))
     table.set_vectors("text", "f", np.arange(0, ROWS + MORE, 3), units(len(range(0, ROWS + MORE, 3)), 3))
     table.set_features("image:cnn:1", np.arange(7), np.arange(8), units(7, 4))
-    note_model(table, "f", path, ["en"])
+    log_model(table, "f", path, ["en"])
     build_approximate(table, "f")
 
 
@@ -74,7 +74,7 @@ def read(path: Path) -> str:
         "search": lambda table: check_hits(table.search(units(1, 5)[0], model=Model(), k=3), is_exact),
         "words": lambda table: table.search("frog 7", model=Model(), min_score=0.5),
         "ann": lambda table: check_hits(table.search(units(1, 5)[0], model=Model(), k=3, ann=True), False),
-        "ledger": read_ledger,
+        "models": read_log,
         "errors": lambda table: read_failures(table.path),
         "tidy": Table.optimize,
     }

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from word_model import png
 
 from effort import NUM_KILLS
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 from sensorium.models.embed import embed_rows
 from sensorium.models.joint_embedding import JointEmbedding
+from word_model import png
 
 NUM_ROWS = 6007
 

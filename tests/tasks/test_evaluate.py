@@ -133,7 +133,7 @@ def test_classify_by_the_command_line(
     bad.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     names.write_text("# shapes\na blue square\n\na red circle\n")
     assert read_labels(names) == ["a blue square", "a red circle"]
-    with pytest.raises(SensoriumError, match=r"a\.png is no text"):
+    with pytest.raises(SensoriumError, match=r"a\.png is not a text"):
         read_labels(good)
     with pytest.raises(SensoriumError, match=bad.name):
         read_labels(bad)

@@ -16,7 +16,7 @@ from sensorium.core.errors import ConfigError, TrainingError
 from sensorium.data.loading.order import Order
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
-from sensorium.losses.pictures import enlarge, laplacian_pyramid, pyramid_l1
+from sensorium.losses.laplacian import laplacian_pyramid, pyramid_l1, upsample
 from sensorium.models.checkpoint import load
 from sensorium.training.codec.batches import Sound, audio_batches, image_batches
 from sensorium.training.codec.criterion import ImageReconstruction
@@ -34,7 +34,7 @@ def test_a_pyramid_adds_up_and_sees_every_scale() -> None:
     *details, whole = list(laplacian_pyramid(x, 3))
     assert [tuple(part.shape[2:]) for part in details] == [(24, 40), (12, 20), (6, 10)]
     for detail in reversed(details):
-        whole = enlarge(whole) + detail
+        whole = upsample(whole) + detail
     torch.testing.assert_close(whole, x)
     waves = torch.cos(torch.pi * torch.arange(24))[None, None, :, None].expand(1, 1, 24, 40)
     flat = torch.full_like(waves, 0.5)

@@ -6,7 +6,7 @@ from small_jobs import model
 
 from sensorium.core.errors import NotFoundError
 from sensorium.core.types import MediaBatch
-from sensorium.losses import info_nce, remembered_info_nce, sigmoid
+from sensorium.losses import cross_batch_info_nce, info_nce, sigmoid
 from sensorium.training.embedding.criterion import Contrast, objective, shared_rows
 from sensorium.training.recipe import LossConfig
 
@@ -73,7 +73,7 @@ def test_remembered_rows_are_compared_like_rows_of_the_batch_but_draw_nothing() 
         found = remembering(built, {"image": a, "text": b}, batch)
         seen.insert(0, (a, b, groups))
         known_a, known_b, of = (torch.cat(parts)[5 : 5 + 8] for parts in zip(*seen, strict=True))
-        expected = remembered_info_nce(a, b, built.logit_scale, groups, known_a, known_b, of)
+        expected = cross_batch_info_nce(a, b, built.logit_scale, groups, known_a, known_b, of)
         assert torch.allclose(found.total, expected)
         vectors = [one for row in seen for one in row[:2]]
         drawn = torch.autograd.grad(found.total, vectors, allow_unused=True)
@@ -85,7 +85,7 @@ def test_smoothing_needs_no_memory() -> None:
     built, smooth = model(), config(("image", "audio", 1.0)).model_copy(update={"smoothing": 0.2})
     a, b = VECTORS["image"][[1, 2, 4]], VECTORS["audio"][[0, 2, 3]]
     groups, memory = torch.tensor([1, 1, 6]), dict[str, torch.Tensor]()
-    expected = remembered_info_nce(a, b, built.logit_scale, groups, a[:0], b[:0], groups[:0], smoothing=0.2)
+    expected = cross_batch_info_nce(a, b, built.logit_scale, groups, a[:0], b[:0], groups[:0], smoothing=0.2)
     assert torch.allclose(objective(built, VECTORS, BATCH, smooth, memory).total, expected)
     assert {len(rows) for rows in memory.values()} == {0}
 

@@ -24,7 +24,7 @@ from sensorium.grounding.batches import (
     token_span,
 )
 from sensorium.grounding.predict import locate
-from sensorium.losses.word_presence import distinct_words, word_presence
+from sensorium.losses.multiple_instance import multiple_instance_bce, unique_words
 from sensorium.media import Image
 from sensorium.models.checkpoint import load
 from sensorium.models.grounder import Grounder, centres
@@ -181,11 +181,11 @@ def test_names_are_learned_of_each_thing_as_of_an_image_of_its_own() -> None:
     batch = collate([prepare_row(square_sample(n, "s"), n, model) for n in range(3)], model)
     found, where = model(batch), on_things(centres(model.grid, model.size_px), batch)
     texts = batch.texts.values[batch.text_of_phrase]
-    first, said = distinct_words(texts, batch.spans)
+    first, said = unique_words(texts, batch.spans)
     vectors = found.words.values[batch.text_of_phrase].flatten(0, 1)[first]
     named = batch.num_boxes > 0
     own = found.places.values[batch.image_of_text[batch.text_of_phrase[named]]]
-    by_thing = word_presence(own, vectors, said[named], where[named, 0])
+    by_thing = multiple_instance_bce(own, vectors, said[named], where[named, 0])
     loss = names_loss(found.places.values, found.words.values, batch, where)
     torch.testing.assert_close(loss, by_thing)
     assert Grounding(names_weight=0.5)(model, found, batch).terms["names"] == loss
@@ -200,9 +200,9 @@ def test_what_several_phrases_say_of_a_thing_is_said_of_it_once() -> None:
     twice = [whole, Region("a square", 0, 8, whole.boxes)]
     batch = collate([prepare_row(dataclasses.replace(sample, regions=twice), 0, model)], model)
     found, where = model(batch), on_things(centres(model.grid, model.size_px), batch)
-    first, said = distinct_words(batch.texts.values[batch.text_of_phrase], batch.spans)
+    first, said = unique_words(batch.texts.values[batch.text_of_phrase], batch.spans)
     vectors = found.words.values[batch.text_of_phrase].flatten(0, 1)[first]
-    expected = word_presence(found.places.values, vectors, said.any(dim=0)[None], where[:1, 0])
+    expected = multiple_instance_bce(found.places.values, vectors, said.any(dim=0)[None], where[:1, 0])
     torch.testing.assert_close(names_loss(found.places.values, found.words.values, batch, where), expected)
 
 

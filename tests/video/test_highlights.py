@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.core.errors import UsageError
-from sensorium.evals.ranks import spearman
+from sensorium.evals.rank_correlation import spearman
 from sensorium.media.loudness import LoudnessTrack
 from sensorium.video.features import DIM, VideoFeatures, extract_features
 from sensorium.video.highlights import Clip, Weights, choose, clips_of, read_length, score

@@ -13,7 +13,7 @@ from sensorium.assistants.captioner import AssistantCaptioner
 from sensorium.assistants.load import load_assistant
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
 from sensorium.data.table.table import Table
-from sensorium.evals.ranks import spearman
+from sensorium.evals.rank_correlation import spearman
 from sensorium.media.frames import frames
 from sensorium.models.embed import embed_table
 from sensorium.models.joint_embedding import JointEmbedding

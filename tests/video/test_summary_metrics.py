@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.core.errors import MissingExtraError, UsageError
-from sensorium.evals.ranks import kendall, ranks, spearman
+from sensorium.evals.rank_correlation import kendall, ranks, spearman
 from sensorium.video.chapters import kts
 from sensorium.video.knapsack import knapsack
 from sensorium.video.metrics import (
@@ -37,7 +37,7 @@ def test_rank_correlations_are_scipys(seed, n, levels):
 
 
 def test_rank_correlations_refuse_what_cannot_be_ranked():
-    with pytest.raises(UsageError, match="same things"):
+    with pytest.raises(UsageError, match="same items"):
         kendall(np.arange(3), np.arange(4))
     with pytest.raises(UsageError):
         spearman(np.arange(1), np.arange(1))

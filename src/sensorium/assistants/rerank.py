@@ -34,5 +34,7 @@ def best_of(
         UsageError: If no installed package ranks pictures, or one of the two was not taught its part.
     """
     if not can_rerank():
-        raise UsageError("no installed package ranks pictures; give --best-of 1, or install composed-world")
+        raise UsageError(
+            "no installed package ranks images; give --best-of 1, or run: pip install contrib/composed_world"
+        )
     return RERANKERS.get(next(iter(RERANKERS)))(artist, judge, text, count, config)

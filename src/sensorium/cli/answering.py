@@ -1,4 +1,4 @@
-"""How commands open a model that answers, ask it, and show what it writes."""
+"""Shared by commands that generate: open a model, ask it, and print the answer while it is generated."""
 
 from __future__ import annotations
 
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 
 def read_precision(name: str) -> Precision:
-    """The precision that an option names.
-
-    Raises:
-        UsageError: If there is no such.
-    """
+    """Check the value of `--precision`; raises UsageError if it is unknown."""
     from sensorium.generation import Precision
 
     known = get_args(Precision)
@@ -35,10 +31,11 @@ def read_precision(name: str) -> Precision:
 
 
 def read_words(words: Sequence[str] | None, otherwise: str) -> str:
-    """The text that was given as words, else by a pipe.
+    """Text from the arguments, else from stdin.
 
     Raises:
-        UsageError: If there is none; it says `otherwise`. Or if it is one word that looks like a path.
+        UsageError: With the message `otherwise` if there is no text; or if it is one word that looks like a
+            path.
     """
     from sensorium.media.path_or_text import looks_like_path
 
@@ -63,17 +60,17 @@ def _is_file(text: str) -> bool:
 
 
 def prepare(assistant: Assistant, to: Output = "text") -> None:
-    """Build what writes; the first time on a machine this takes some seconds, which is shown."""
+    """Compile the decoder, with progress: the first time on a machine this takes some seconds."""
     with TerminalProgress() as progress:
         assistant.prepare(to, progress)
 
 
 def open_model(task: Task, name: str = "", *, language: str = "", precision: str = "bf16") -> Assistant:
-    """Open the model that `--model` names, or the first at hand that was taught a task, ready to write.
+    """Load the model of `--model`, or the first available one for the task, and compile its decoder.
 
     Raises:
-        NotFoundError: If none is named and none was taught it.
-        UsageError: If it was not taught it, or not for this language.
+        NotFoundError: If no model is named and none is trained for the task.
+        UsageError: If the model is not trained for the task or the language.
     """
     from sensorium.assistants.capabilities import check_capability, first_model
     from sensorium.assistants.load import load_assistant
@@ -91,12 +88,12 @@ def open_model(task: Task, name: str = "", *, language: str = "", precision: str
 
 
 def show(answer: Generation, start: float, *, is_json: bool) -> None:
-    """Print an answer: as it is written, or as {"text", "tokens", "seconds"} when it is.
+    """Print an answer while it is generated, or as JSON {"text", "tokens", "seconds"} when it is complete.
 
     Args:
-        answer: Not iterated over yet.
-        start: Of the clock `time.perf_counter`, when it was asked for.
-        is_json: Whether as JSON.
+        answer: Not iterated yet.
+        start: Time of the request by `time.perf_counter`.
+        is_json: Whether to print JSON.
     """
     if is_json:
         emit_json(as_json(answer.wait(), start))
@@ -107,7 +104,7 @@ def show(answer: Generation, start: float, *, is_json: bool) -> None:
 
 
 def as_json(answer: Generation, start: float) -> dict[str, object]:
-    """What is said of a finished answer."""
+    """JSON object of a finished answer."""
     seconds = round(time.perf_counter() - start, 3)
     return {"text": answer.text, "tokens": len(answer.ids), "seconds": seconds}
 
@@ -122,19 +119,19 @@ def answer_media(
     every_s: float | None = None,
     is_json: bool = False,
 ) -> None:
-    """Ask about files and print the answers: one of a single turn, else one line or element for each.
+    """Ask about files and print the answers; several answers are one line (or JSON element) each.
 
     Args:
-        assistant: Who answers.
-        task: What is asked.
+        assistant: The model.
+        task: The task.
         paths: Files; `assistants.ask.together` groups them into turns.
-        config: How answers are written.
+        config: Options of generation.
         text: The question.
-        every_s: Ask of each part of this length of the one file.
-        is_json: Whether as JSON.
+        every_s: Ask about each part of this length of a single file.
+        is_json: Whether to print JSON.
 
     Raises:
-        typer.Exit: With code 3, if some of several files could not be read; which, was said.
+        typer.Exit: With code 3 if some of several files could not be read.
     """
     from sensorium.assistants.ask import ask, is_long, moments, together
 
@@ -144,7 +141,7 @@ def answer_media(
             _refuse_texts(parts)
         return ask(assistant, task, parts, text=text, config=config)
 
-    # each file has a caption of its own, whatever else is given; a question is about all of them
+    # each file gets its own caption; a question is about all files together
     groups = [(path,) for path in paths] if task == "caption" else together(paths)
     if every_s is not None:
         if len(paths) != 1:
@@ -169,7 +166,7 @@ def _answer_each(
     answer: Callable[[Sequence[Part]], Generation],
     is_json: bool,
 ) -> None:
-    """Print a line for each as soon as it is answered, or a list of all with the progress beside it."""
+    """Print each answer as a line when it is complete, or all as one JSON list at the end."""
     from sensorium.video.chapters import clock
 
     done: list[dict[str, object]] = []
@@ -207,11 +204,11 @@ def _refuse_texts(parts: Sequence[Part]) -> None:
 
 
 def check_files(paths: Iterable[Path]) -> None:
-    """Refuse names of no file, before a model is loaded.
+    """Check that paths are files, before a model is loaded.
 
     Raises:
-        NotFoundError: With the first that is not there.
-        UsageError: With the first that is a folder,.
+        NotFoundError: For the first that does not exist.
+        UsageError: For the first that is a folder.
     """
     for path in paths:
         if path.is_dir():

@@ -1,7 +1,7 @@
-"""The root command: which commands there are, where they live, and how failures leave the program.
+"""The root command: lists the commands, imports the one that is called, and turns errors into exit codes.
 
-A command's module is imported when that command is called, so that `sensorium --help` answers at once; each
-module holds a Typer `app` and keeps its own heavy imports inside its functions.
+`sensorium --help` imports no command, so that it is fast. The module of a command has a Typer `app` or one
+function of its own name, and imports heavy packages inside functions.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 from sensorium import __version__
 from sensorium.cli.output import note
 from sensorium.cli.parameters import apply_rules
+from sensorium.cli.plugins import COMMANDS as PLUGINS
 from sensorium.cli.plugins import app_of, root_commands, told_when_interrupted
 from sensorium.core.errors import NotFoundError, SensoriumError, SensoriumWarning
 from sensorium.core.printable import one_line
@@ -35,57 +36,49 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a command lives and its line in the overview."""
+    """Summary of a command in the overview, and the panel that lists it."""
 
-    module: str
     summary: str
     panel: str
 
 
-COMMANDS: dict[str, Entry] = {
-    "quickstart": Entry(
-        "quickstart", "Fetch real data, train, measure and search, in minutes on a laptop.", "Start here"
-    ),
-    "doctor": Entry(
-        "doctor", "Say what is installed, where things run, and whether they work.", "Start here"
-    ),
-    "data": Entry("data", "Fill a media table and look after it.", "Build"),
-    "train": Entry(
-        "train", "Train a joint embedding, a grounder, a multimodal model or a codec from a recipe.", "Build"
-    ),
-    "embed": Entry("embed", "Write vectors of a table's rows into it, or of files to a file.", "Use"),
-    "search": Entry("search", "Find rows by text, image, sound, video or vector.", "Use"),
-    "classify": Entry("classify", "Sort files into classes that are given as words.", "Use"),
-    "eval": Entry(
-        "evaluate", "Measure a run: recall between modalities, zero-shot accuracy, linear probe.", "Use"
-    ),
-    "chat": Entry("chat", "Converse with a model; /help lists what can be typed besides messages.", "Use"),
-    "generate": Entry("generate", "Write text or code: the answer to a prompt, or its continuation.", "Use"),
-    "ask": Entry("ask", "Answer a question about images, sounds or videos, or one in words alone.", "Use"),
-    "caption": Entry("caption", "Say what images, sounds or videos show.", "Use"),
-    "translate": Entry("translate", "Translate a text, line by line and sentence by sentence.", "Use"),
-    "draw": Entry("draw", "Draw what is said in words.", "Use"),
-    "speak": Entry("speak", "Read a text aloud, sentence after sentence.", "Use"),
-    "align": Entry(
-        "align", "Align two recordings or videos, words to speech, phrases to regions of an image.", "Use"
-    ),
-    "transcribe": Entry(
-        "transcribe", "Write down what is said in AUDIO, with the time of every word.", "Use"
-    ),
-    "summarize": Entry(
-        "summarize", "Summarise a video: highlight reel, keyframes, chapters and text.", "Use"
-    ),
-    "models": Entry(
-        "models",
-        "List presets, runs, recipes and encoders; show a run's card, or pack a run for others to use.",
-        "Look inside",
-    ),
-    "bench": Entry("bench", "List and run the benchmarks of a checkout.", "Look inside"),
+_PANELS = {
+    "Start here": {
+        "quickstart": "Fetch real data, train, measure and search, in minutes on a laptop.",
+        "doctor": "Say what is installed, where things run, and whether they work.",
+    },
+    "Build": {
+        "data": "Fill a media table and look after it.",
+        "train": "Train a joint embedding, a grounder, a multimodal model or a codec from a recipe.",
+    },
+    "Use": {
+        "embed": "Write vectors of a table's rows into it, or of files to a file.",
+        "search": "Find rows by text, image, sound, video or vector.",
+        "classify": "Sort files into classes that are given as words.",
+        "eval": "Measure a run: recall between modalities, zero-shot accuracy, linear probe.",
+        "chat": "Converse with a model; /help lists what can be typed besides messages.",
+        "generate": "Write text or code: the answer to a prompt, or its continuation.",
+        "ask": "Answer a question about images, sounds or videos, or one in words alone.",
+        "caption": "Describe images, sounds or videos.",
+        "translate": "Translate a text, line by line and sentence by sentence.",
+        "draw": "Draw an image from a text.",
+        "speak": "Read a text aloud, sentence after sentence.",
+        "align": "Align two recordings or videos, words to speech, phrases to regions of an image.",
+        "transcribe": "Transcribe speech in AUDIO, with the time of every word.",
+        "summarize": "Summarise a video: highlight reel, keyframes, chapters and text.",
+    },
+    "Look inside": {
+        "models": "List presets, runs, recipes and encoders; show a run's card, or pack a run for others.",
+        "bench": "List and run the benchmarks of a checkout.",
+    },
+}
+COMMANDS = {
+    name: Entry(summary, panel) for panel, names in _PANELS.items() for name, summary in names.items()
 }
 
 
 class LazyGroup(TyperGroup):
-    """A group that knows its commands by name and summary, and imports the one that is called."""
+    """A command group that lists commands without importing them."""
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
@@ -96,38 +89,44 @@ class LazyGroup(TyperGroup):
         apply_rules(self)
 
     def list_commands(self, ctx: Context) -> list[str]:
-        """Names of all commands, those of plug-ins among them."""
+        """Names of all commands, including those of plug-ins."""
         self._add_plugins()
         return super().list_commands(ctx)
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
-        """The stand-in of a command; plug-ins are looked for where it is not built in."""
+        """Placeholder of a command; plug-ins are searched if it is not built in."""
         if cmd_name not in self.commands:
             self._add_plugins()
         return super().get_command(ctx, cmd_name)
 
     def _add_plugins(self) -> None:
         for name in root_commands():
-            stand_in = TyperCommand(name, help="Of a plug-in.", rich_help_panel="Plug-ins")
-            self.commands.setdefault(name, stand_in)
+            placeholder = TyperCommand(name, help="Command of a plug-in.", rich_help_panel="Plug-ins")
+            self.commands.setdefault(name, placeholder)
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
-        """Find the command by name as usual, then put the real one in the place of its stand-in."""
-        name, stand_in, rest = super().resolve_command(ctx, args)
-        return name, stand_in if name is None else load_command(name), rest
+        """Resolve the name, then replace the placeholder by the real command."""
+        name, placeholder, rest = super().resolve_command(ctx, args)
+        return name, placeholder if name is None else load_command(name), rest
 
 
 def load_command(name: str) -> TyperCommand | TyperGroup:
-    """Import a command's module and build the command from the module's `app`."""
-    if name in COMMANDS:
-        app = importlib.import_module(f"sensorium.cli.{COMMANDS[name].module}").app
-    else:
-        app = app_of(name)
-    command = typer.main.get_command(app)
+    """Import a command's module, and build the command by Typer."""
+    command = typer.main.get_command(load_app(name))
     command.name = name
     command.help = command.help or (COMMANDS[name].summary if name in COMMANDS else None)
     apply_rules(command)
     return command  # type: ignore[return-value]
+
+
+def load_app(name: str) -> typer.Typer:
+    """The Typer app of a command: the `app` of its module, or one of its function, named as the module."""
+    if name not in COMMANDS:
+        return app_of(PLUGINS.get(name))
+    module_name = "evaluate" if name == "eval" else name
+    module = importlib.import_module(f"sensorium.cli.{module_name}")
+    own: typer.Typer | None = getattr(module, "app", None)
+    return own or app_of(getattr(module, module_name))
 
 
 app = typer.Typer(
@@ -149,9 +148,9 @@ def root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; user mistakes become one red line on stderr.
+    """Run the command line and return its exit code; user errors become one red line on stderr.
 
-    With `SENSORIUM_DEBUG=1` they become tracebacks.
+    With `SENSORIUM_DEBUG=1` they are raised.
     """
     _write_unencodable_characters_escaped()
     asked = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -160,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_warnings()
             result = app(asked, standalone_mode=False, prog_name="sensorium")
         sys.stdout.flush()
-        if result == INTERRUPTED:  # which Typer makes of Ctrl-C
+        if result == INTERRUPTED:  # Typer returns this after Ctrl-C
             return _fail(_interrupted(asked), INTERRUPTED)
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
@@ -183,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_warnings() -> None:
-    """Let each `SensoriumWarning` be one line on stderr, once; others appear as they do in Python."""
+    """Print each `SensoriumWarning` once, as one line on stderr; other warnings as Python does."""
     as_usual, said = warnings.showwarning, set[str]()
 
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
@@ -198,7 +197,7 @@ def _print_warnings() -> None:
 
 
 def _interrupted(asked: Sequence[str]) -> str:
-    """Say how to go on with what was stopped."""
+    """Message after Ctrl-C: what was kept, and the command to continue."""
     words = tuple(asked)
     how = _AFTERWARDS.get(words[:2]) or _AFTERWARDS.get(words[:1]) or told_when_interrupted(words)
     if how is None:
@@ -207,15 +206,18 @@ def _interrupted(asked: Sequence[str]) -> str:
     return f"interrupted; {how}: {shlex.join(('sensorium', *again))}"
 
 
-_GOES_ON, _ANEW = "what is done is kept, and this goes on", "nothing is kept, and this begins anew"
+_RESUMES, _RESTARTS = "what is done is kept; to continue, run", "nothing is kept; to start again, run"
 _AFTERWARDS: dict[tuple[str, ...], str] = {
-    **{("data", name): _GOES_ON for name in ("prepare", "get")},
-    **{("data", name): "remove the --out table, which is not whole, then" for name in ("dedup", "filter")},
-    **{(name,): _GOES_ON for name in ("quickstart", "train", "embed")},
-    **{(name,): _ANEW for name in ("eval", "draw", "speak", "align", "summarize")},
-    ("transcribe",): "transcripts that were written are whole; this begins anew",
+    **{("data", name): _RESUMES for name in ("prepare", "get")},
+    **{
+        ("data", name): "remove the --out table, which is incomplete, then run"
+        for name in ("dedup", "filter")
+    },
+    **{(name,): _RESUMES for name in ("quickstart", "train", "embed")},
+    **{(name,): _RESTARTS for name in ("eval", "draw", "speak", "align", "summarize")},
+    ("transcribe",): "transcripts that were written are complete; to start again, run",
 }
-"""What a person who stopped a command is told; of the others there is nothing to tell."""
+"""Messages after Ctrl-C by command; other commands have none."""
 
 
 def _usage_message(error: typer.TyperException) -> str:
@@ -233,7 +235,7 @@ def _system_message(error: OSError) -> str:
 
 
 _TEMPORARY = re.compile(r"\.([^/]+)\.\d+\.tmp$")
-"""A file that is being written, as `core.files` names it: people know the name without."""
+"""Name of a temporary file of `core.files`; messages show the final name."""
 _NEXT_STEP = {
     errno.ENOSPC: "no space is left on the disk; make room and give the same command again",
     errno.EDQUOT: "the quota of the disk is used up; make room and give the same command again",
@@ -256,7 +258,7 @@ def _reraise_for_debugging(error: Exception) -> None:
 
 
 def _leave_closed_pipe() -> int:
-    """The reader has gone (`sensorium search ... | head`): stop quietly, also when Python flushes at exit."""
+    """Stop quietly if stdout was closed (`sensorium search ... | head`), also when Python flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

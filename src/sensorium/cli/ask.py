@@ -1,4 +1,4 @@
-"""`sensorium ask`: answers a question about images, sounds and videos, or a question in words alone."""
+"""`sensorium ask`: answers a question about images, sounds and videos, or a question without media."""
 
 from __future__ import annotations
 
@@ -24,14 +24,11 @@ from sensorium.core.errors import UsageError
 if TYPE_CHECKING:
     from sensorium.models.prompts import Task
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def ask(
     given: Annotated[
         list[str],
-        typer.Argument(metavar='[MEDIA...] "QUESTION"', help="Files, and at the end what is asked of them."),
+        typer.Argument(metavar='[MEDIA...] "QUESTION"', help="Files, then the question about them."),
     ],
     model: TaughtModelOption = "",
     every: EveryOption = None,
@@ -43,9 +40,9 @@ def ask(
 ) -> None:
     """Answer a question about images, sounds or videos, or one in words alone.
 
-    Files of different kinds are looked at together; of several of one kind each gets an answer. The answer
-    is shown as it is written. --json prints {"text", "tokens", "seconds"}; of several files a list of these
-    with their "uri", with --every of the parts with their "start_s". Exits 3 if some of several files could
+    Files of different kinds are used together; several files of one kind get an answer each. The answer is
+    printed while it is generated. --json prints {"text", "tokens", "seconds"}; for several files a list of
+    these with "uri", with --every a list with "start_s" of each part. Exits 3 if some of several files could
     not be read.
     """
     from sensorium.assistants.assistant import write_config
@@ -56,7 +53,7 @@ def ask(
     if not question.strip():
         raise UsageError('the question is empty; ask for something, as: sensorium ask frog.png "What is it?"')
     if isfile(question):
-        raise UsageError(f"'{question}' is a file; put the question behind the files, in quotes")
+        raise UsageError(f"'{question}' is a file; put the question after the files, in quotes")
     if looks_like_path(question):
         raise UsageError(
             f"'{question}' looks like a path, and no such file is there; the question comes last, in quotes"

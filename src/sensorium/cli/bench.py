@@ -1,4 +1,4 @@
-"""`sensorium bench`: the benchmark scripts of a checkout."""
+"""`sensorium bench`: lists and runs the benchmark scripts of a checkout."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ app = typer.Typer(add_completion=False)
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def bench(
-    name: Annotated[str, typer.Argument(help="Script to run; without it they are listed.")] = "",
+    name: Annotated[str, typer.Argument(help="Script to run; by default all are listed.")] = "",
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="Handed to the script.")
+        list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="Arguments of the script.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -47,7 +47,7 @@ def bench(
 
 
 def find_scripts() -> dict[str, Path]:
-    """Benchmark scripts by name: those beside the package's source that can be run."""
+    """Benchmark scripts of the checkout by name."""
     folder = Path(__file__).parents[3] / "benchmarks"
     paths = sorted(folder.glob("*.py")) if (folder.parent / "pyproject.toml").is_file() else []
     return {path.stem: path for path in paths if "__main__" in path.read_text(encoding="utf-8")}

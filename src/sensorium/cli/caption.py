@@ -1,4 +1,4 @@
-"""`sensorium caption`: what images, sounds and videos show."""
+"""`sensorium caption`: describes images, sounds and videos."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ from sensorium.cli.options import (
 )
 from sensorium.cli.output import JsonOption
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def caption(
     media: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, sounds or videos.")],
     model: TaughtModelOption = "",
@@ -32,11 +29,11 @@ def caption(
     precision: PrecisionOption = "bf16",
     json: JsonOption = False,
 ) -> None:
-    """Say what images, sounds or videos show.
+    """Describe images, sounds or videos.
 
-    Of several files each gets a line; what cannot be described is said. --json prints {"text", "tokens",
-    "seconds"}; of several files a list of these with their "uri", with --every of the parts with their
-    "start_s". Exits 3 if some of several files could not be described.
+    Several files get a line each; errors are printed to stderr. --json prints {"text", "tokens", "seconds"};
+    for several files a list of these with "uri", with --every a list with "start_s" of each part. Exits 3 if
+    some of several files could not be described.
     """
     from sensorium.assistants.assistant import write_config
 

@@ -1,4 +1,4 @@
-"""`sensorium chat`: a conversation in the terminal, or one line a turn from a pipe."""
+"""`sensorium chat`: a conversation in the terminal, or one line per turn from a pipe."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
     from sensorium.assistants.conversation import Conversation
     from sensorium.models.prompts import Task
 
-app = typer.Typer(add_completion=False)
 
 _USUAL = "smollm2"
 
 
-@app.command()
 def chat(
     model: AssistantOption = "",
     system: SystemOption = "",
     attach: Annotated[
         list[Path] | None,
-        typer.Option("--attach", "-a", metavar="FILE", help="Goes with the first message; repeatable."),
+        typer.Option("--attach", "-a", metavar="FILE", help="File for the first message; repeatable."),
     ] = None,
     speak: Annotated[
-        bool, typer.Option("--speak", help="Speak each answer too, into a WAV file in --out.")
+        bool, typer.Option("--speak", help="Also write each answer as speech, a WAV file in --out.")
     ] = False,
     voice: Annotated[
-        str, typer.Option("--voice", metavar="NAME", help="The model that speaks, where --model does not.")
+        str, typer.Option("--voice", metavar="NAME", help="Model for speech, if --model cannot speak.")
     ] = "",
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="FOLDER", help="Where spoken answers go; here if not given."),
+        typer.Option(
+            "-o", "--out", metavar="FOLDER", help="Folder of spoken answers; default: the current one."
+        ),
     ] = None,
     max_tokens: MaxTokensOption = 512,
     temperature: TemperatureOption = 0.2,
@@ -64,10 +64,10 @@ def chat(
 ) -> None:
     """Converse with a model; /help lists what can be typed besides messages.
 
-    The answer is shown as it is written; Ctrl-C stops it, Ctrl-D leaves. From a pipe each line is a message.
-    Without --model SmolLM2 answers, and about attached media the first model at hand that was taught to.
-    --json prints {"text", "tokens", "seconds"} for each answer, with "heard" for a spoken question and
-    "audio", the path, with --speak.
+    The answer is printed while it is generated; Ctrl-C stops it, Ctrl-D quits. From a pipe each line is a
+    message. Without --model SmolLM2 answers; questions about media go to the first available model trained
+    for them. --json prints {"text", "tokens", "seconds"} for each answer, with "heard" for a spoken question
+    and, with --speak, the path "audio".
     """
     from sensorium.assistants.assistant import write_config
     from sensorium.assistants.capabilities import first_model
@@ -90,7 +90,7 @@ def chat(
     for path in attach or []:
         talk.attach(str(path))
     if sys.stdin.isatty():
-        note(f"{model or _USUAL}; /help lists commands, Ctrl-D leaves")
+        note(f"{model or _USUAL}; /help lists commands, Ctrl-D quits")
     for line in _lines():
         with _reported() if sys.stdin.isatty() else contextlib.nullcontext():
             if line.strip() == "/quit":
@@ -99,17 +99,13 @@ def chat(
 
 
 def _opened(name: str, precision: str) -> Assistant:
-    """Load the model that answers.
-
-    Raises:
-        UsageError: If it does not converse.
-    """
+    """Load the model; raises UsageError if it is not trained for chat."""
     from sensorium.assistants.load import load_assistant
 
     with TerminalProgress() as progress:
         assistant = load_assistant(name, progress=progress)
     if not {"text", "ask"} & set(assistant.capabilities):
-        raise UsageError(f"{name} does not converse; try --model {_USUAL}")
+        raise UsageError(f"{name} is not trained for chat; try --model {_USUAL}")
     assistant = assistant.with_precision(read_precision(precision))
     prepare(assistant)
     return assistant
@@ -117,12 +113,12 @@ def _opened(name: str, precision: str) -> Assistant:
 
 @dataclass
 class AnswerSpeaker:
-    """Synthesizes answers into WAV files.
+    """Writes answers as speech into WAV files.
 
     Attributes:
         talk: The conversation.
-        folder: For the files.
-        number: Of the last file.
+        folder: Folder of the files.
+        number: Number of the last file.
     """
 
     talk: Conversation
@@ -172,12 +168,12 @@ def _instruct(talk: Conversation, rest: str) -> None:
 
 
 _COMMANDS: dict[str, tuple[str, Callable[[Conversation, str], None]]] = {
-    "/attach": ("FILE: let a file go with the next message", lambda talk, rest: talk.attach(rest)),
-    "/voice": ("FILE: ask what is asked in a recording", lambda talk, rest: None),
-    "/system": ("TEXT: tell the model about its part", _instruct),
-    "/clear": ("forget what was said", lambda talk, rest: talk.clear()),
-    "/help": ("list these", _help),
-    "/quit": ("leave", lambda talk, rest: None),
+    "/attach": ("FILE: attach a file to the next message", lambda talk, rest: talk.attach(rest)),
+    "/voice": ("FILE: transcribe a recording and send it as message", lambda talk, rest: None),
+    "/system": ("TEXT: set the system prompt", _instruct),
+    "/clear": ("start a new conversation", lambda talk, rest: talk.clear()),
+    "/help": ("list commands", _help),
+    "/quit": ("quit", lambda talk, rest: None),
 }
 
 
@@ -228,7 +224,7 @@ def _lines() -> Iterator[str]:
 
 @contextlib.contextmanager
 def _reported() -> Iterator[None]:
-    """Print an error and go on: at a terminal, a mistake must not end the conversation."""
+    """Print errors and continue; at a terminal an error does not end the conversation."""
     try:
         yield
     except SensoriumError as error:

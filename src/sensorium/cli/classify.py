@@ -11,31 +11,28 @@ from sensorium.cli.options import DeviceOption, ModelOption, load_model
 from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, emit_json, emit_table, note
 from sensorium.core.errors import UsageError
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def classify(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Images, sounds or videos.")],
     labels: Annotated[
         str | None, typer.Option("--labels", metavar="A,B,C", help="Classes, separated by commas.")
     ] = None,
     labels_file: Annotated[
-        Path | None, typer.Option("--labels-file", metavar="FILE", help="Classes, one a line.")
+        Path | None, typer.Option("--labels-file", metavar="FILE", help="Text file with one class per line.")
     ] = None,
     model: ModelOption = None,
     templates: Annotated[
         list[str] | None,
         typer.Option("--template", metavar="TEXT", help="Prompt, with {c} for the class; repeatable."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", help="Classes to show for each file.")] = 5,
+    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of classes to print for each file.")] = 5,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
     """Sort files into classes that are given as words.
 
-    Scores are probabilities over the given classes: a file that fits none of them still gets one.
-    Exits 3 if some files could not be read.
+    Zero-shot classification. Probabilities are over the given classes, so a file that fits none of them still
+    gets one. Exits 3 if some files could not be read.
     """
     if (labels is None) == (labels_file is None):
         raise UsageError("give the classes by one of --labels and --labels-file")
@@ -49,24 +46,17 @@ def classify(
         names = [name.strip() for name in (labels or "").split(",") if name.strip()]
     loaded = load_model(model, device)
     with TerminalProgress() as progress:
-        guesses = classify_files(files, names, loaded, templates=templates or PHOTO, k=k, progress=progress)
-    failed = [guess for guess in guesses if guess.error]
-    for guess in failed:
-        note(f"{guess.path}: {guess.error}")
+        results = classify_files(files, names, loaded, templates=templates or PHOTO, k=k, progress=progress)
+    failed = [one for one in results if one.error]
+    for one in failed:
+        note(f"{one.path}: {one.error}")
     if json:
+        listed = [[{"label": name, "score": score} for name, score in one.labels] for one in results]
         emit_json(
-            [
-                {
-                    "uri": str(guess.path),
-                    "labels": [{"label": name, "score": score} for name, score in guess.labels],
-                }
-                for guess in guesses
-            ]
+            [{"uri": str(one.path), "labels": labels} for one, labels in zip(results, listed, strict=True)]
         )
     else:
-        emit_table(
-            ["file", "class", "probability"],
-            [(str(guess.path), name, score) for guess in guesses for name, score in guess.labels],
-        )
+        rows = [(str(one.path), name, score) for one in results for name, score in one.labels]
+        emit_table(["file", "class", "probability"], rows)
     if failed:
-        raise typer.Exit(PARTLY_FAILED if len(failed) < len(guesses) else 1)
+        raise typer.Exit(PARTLY_FAILED if len(failed) < len(results) else 1)

@@ -1,4 +1,4 @@
-"""`sensorium data dedup` and `filter`: leave out of a media table what is not worth keeping."""
+"""`sensorium data dedup` and `data filter`: remove duplicates and unsuitable rows from a media table."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 OutOption = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", metavar="TABLE", help="Write what stays to a new table; without it, only report."
+        "--out", "-o", metavar="TABLE", help="Write the kept rows to a new table; by default only report."
     ),
 ]
 
 
 class By(StrEnum):
-    """How rows are compared."""
+    """How duplicates are found."""
 
     CONTENT = "content"
     PHASH = "phash"
@@ -38,17 +38,20 @@ class By(StrEnum):
 def dedup(
     path: TableArgument,
     by: Annotated[
-        By, typer.Option("--by", help="Equal media, look-alike images, or near vectors of a model.")
+        By,
+        typer.Option(
+            "--by", help="Equal bytes, similar images (perceptual hash), or near vectors of a model."
+        ),
     ] = By.CONTENT,
     distance: Annotated[
         int | None,
         typer.Option(
-            "--distance", min=0, max=16, help="For phash: most differing bits of 64; 4 if not given."
+            "--distance", min=0, max=16, help="For phash: maximum of differing bits, of 64; default 4."
         ),
     ] = None,
     cosine: Annotated[
         float | None,
-        typer.Option("--cosine", min=-1, max=1, help="For embedding: least cosine; 0.97 if not given."),
+        typer.Option("--cosine", min=-1, max=1, help="For embedding: minimum cosine; default 0.97."),
     ] = None,
     field: Annotated[
         str | None,
@@ -56,16 +59,16 @@ def dedup(
             "--field",
             "-f",
             metavar="FIELD",
-            help="For embedding: image, text, audio, speech or video; image if not given.",
+            help="For embedding: image (default), text, audio, speech or video.",
         ),
     ] = None,
     model: ModelOption = None,
     out: OutOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Find rows that repeat another, and write a table without them.
+    """Find duplicate rows, and write a table without them.
 
-    Of images that look alike the largest stays, of equals the first. The given table is never changed.
+    Of similar images the largest is kept, of equal media the first. The given table is not changed.
     """
     from sensorium.data.curation.curate import find_duplicates
     from sensorium.data.table.table import Table
@@ -94,41 +97,40 @@ def dedup(
 def filter_command(
     path: TableArgument,
     min_px: Annotated[
-        int | None, typer.Option("--min-px", min=1, help="Least short side of images and videos.")
+        int | None, typer.Option("--min-px", min=1, help="Minimum short side of images and videos.")
     ] = None,
     max_aspect: Annotated[
-        float | None, typer.Option("--max-aspect", min=1, help="Most long side over short side.")
+        float | None, typer.Option("--max-aspect", min=1, help="Maximum of long side / short side.")
     ] = None,
     min_seconds: Annotated[
-        float | None, typer.Option("--min-seconds", min=0, help="Least length of sounds and videos.")
+        float | None, typer.Option("--min-seconds", min=0, help="Minimum duration of sounds and videos.")
     ] = None,
     max_seconds: Annotated[
-        float | None, typer.Option("--max-seconds", min=0, help="Most length of sounds and videos.")
+        float | None, typer.Option("--max-seconds", min=0, help="Maximum duration of sounds and videos.")
     ] = None,
     language: Annotated[
         list[str] | None,
-        typer.Option("--language", metavar="CODE", help="A text is in this language; repeatable."),
+        typer.Option("--language", metavar="CODE", help="Keep texts in this language; repeatable."),
     ] = None,
     strict_language: Annotated[
-        bool, typer.Option("--strict-language", help="Drop texts whose language cannot be told, too.")
+        bool, typer.Option("--strict-language", help="Also drop texts whose language is uncertain.")
     ] = False,
     min_words: Annotated[
-        int | None, typer.Option("--min-words", min=1, help="A text has so many words.")
+        int | None, typer.Option("--min-words", min=1, help="Minimum number of words of a text.")
     ] = None,
     max_words: Annotated[
-        int | None, typer.Option("--max-words", min=1, help="A text has no more words.")
+        int | None, typer.Option("--max-words", min=1, help="Maximum number of words of a text.")
     ] = None,
     min_clip_score: Annotated[
-        float | None, typer.Option("--min-clip-score", help="Least cosine of image and text by --model.")
+        float | None, typer.Option("--min-clip-score", help="Minimum cosine of image and text by --model.")
     ] = None,
     model: ModelOption = None,
     out: OutOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Find rows not worth keeping, count them by reason, and write a table without them.
+    """Find rows that filters exclude, count them by reason, and write a table without them.
 
-    A row that a filter does not concern (a sound under --min-px) is kept by it. The given table is never
-    changed.
+    A filter keeps rows to which it does not apply (a sound and --min-px). The given table is not changed.
     """
     from sensorium.data.curation.curate import filter_rows
     from sensorium.data.curation.filters import Filters, clip_scores
@@ -158,12 +160,12 @@ def filter_command(
 
 
 def _embed(table: Table, run: Path | None, fields: Sequence[str]) -> str:
-    """Make sure that a model's vectors are in the table, and return its fingerprint."""
+    """Embed the rows that lack vectors of a model, and return its fingerprint."""
     from sensorium.models.embed import embed_table
     from sensorium.training.runs import trained_languages
 
     if run is None:
-        raise UsageError("comparing by a model needs one; give --model RUN")
+        raise UsageError("no model given; give --model RUN")
     model = load_model(run)
     with TerminalProgress() as progress:
         report = embed_table(table, model, fields=fields, languages=trained_languages(run), progress=progress)
@@ -174,23 +176,23 @@ def _embed(table: Table, run: Path | None, fields: Sequence[str]) -> str:
 
 
 def _named(model: Path | None) -> Path | None:
-    """The model that the command names; one that the environment names for all commands is not asked for."""
+    """The model if it is given as option; None if it comes from the environment variable."""
     return None if str(model) == os.environ.get("SENSORIUM_MODEL") else model
 
 
 def _check_range(what: str, least: int | float | None, most: int | float | None) -> None:
     if least is not None and most is not None and least > most:
-        raise UsageError(f"--min-{what} {least:g} is above --max-{what} {most:g}: no row would stay")
+        raise UsageError(f"--min-{what} {least:g} is above --max-{what} {most:g}: no row would be kept")
 
 
 def _check_new(out: Path | None) -> None:
-    """Refuse to write into a table that is there, before any work."""
+    """Refuse an existing output table, before any work."""
     if out is not None and out.exists():
         raise TableError(f"{out} exists; curation writes a new table, choose another path")
 
 
 def _finish(table: Table, selection: Selection, out: Path | None, json: bool) -> None:
-    """Write the new table if one was asked for, and report in counts."""
+    """Write the new table if `out` is given, and print counts."""
     from sensorium.data.curation.curate import write_rows
 
     if out is not None:
@@ -215,6 +217,6 @@ def _finish(table: Table, selection: Selection, out: Path | None, json: bool) ->
         [["in the table", len(table)], *selection.dropped.items(), ["kept", len(selection.rows)]],
     )
     if selection.not_compared:
-        note(f"{selection.not_compared:,} rows had nothing to compare and stay")
+        note(f"{selection.not_compared:,} rows had nothing to compare and are kept")
     if out is None:
-        note("nothing was written; give --out TABLE for a table of what stays")
+        note("nothing was written; give --out TABLE to write the kept rows")

@@ -1,4 +1,4 @@
-"""`sensorium data`: fill a media table and look at it; further commands have files of their own."""
+"""`sensorium data`: prepare, get and show media tables; dedup, filter and index have files of their own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def prepare(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="TABLE", help="The media table; made if it is not there.")
+        Path,
+        typer.Option("--out", "-o", metavar="TABLE", help="The media table; created if it does not exist."),
     ],
     columns: Annotated[
         list[str] | None,
@@ -49,7 +50,7 @@ def prepare(
             "--map",
             metavar="ROLE=COLUMN,...",
             help="Columns of a table file, for image, audio, video, speech, file, url, text, text:fr, "
-            "language, licence and group; guessed from usual names where not said.",
+            "language, licence and group; by default guessed from usual names.",
         ),
     ] = None,
     root: Annotated[
@@ -57,26 +58,30 @@ def prepare(
         typer.Option(
             "--root",
             metavar="FOLDER",
-            help="Folder that paths in a table file or in annotations are relative to and may not leave.",
+            help="Base folder of relative paths in a table file or in annotations; other paths are refused.",
         ),
     ] = None,
     source: Annotated[str, typer.Option("--source", help="Name of the collection.")] = "",
     licence: Annotated[str, typer.Option("--licence", help="Licence of rows that state none.")] = "",
     isolate: Annotated[
         bool,
-        typer.Option("--isolate", help="Decode each file in a subprocess with a memory limit of its own."),
+        typer.Option("--isolate", help="Decode each file in a subprocess with a memory limit."),
     ] = False,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=0, help="Worker processes; one a core, at most 8, if not given."),
+        typer.Option("--workers", min=0, help="Worker processes; default: one per core, at most 8."),
     ] = None,
     connections: Annotated[int, typer.Option("--connections", min=1, help="URLs fetched at a time.")] = 32,
-    per_host: Annotated[int, typer.Option("--per-host", min=1, help="Of these, from one host.")] = 4,
+    per_host: Annotated[
+        int, typer.Option("--per-host", min=1, help="Of these, at most so many from one host.")
+    ] = 4,
     delay: Annotated[
         float, typer.Option("--delay", min=0, help="Seconds between requests to one host.")
     ] = 0.1,
-    retries: Annotated[int, typer.Option("--retries", min=0, help="Further tries of a URL.")] = 2,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.01, help="Seconds for one URL.")] = 30.0,
+    retries: Annotated[int, typer.Option("--retries", min=0, help="Retries of a URL.")] = 2,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.01, help="Timeout of a URL in seconds.")
+    ] = 30.0,
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Fetch from private, local and loopback addresses too.")
     ] = False,
@@ -84,9 +89,9 @@ def prepare(
 ) -> None:
     """Fill a media table from a folder, a table file, tars or URLs.
 
-    Every medium is decoded once; what cannot be is written with the reason to errors.jsonl beside the
-    table, the rest goes on, and the exit code is 3. The same command run again adds only what is new; it
-    may be killed at any time.
+    Every medium is decoded once. Media that cannot be decoded are written with the reason to errors.jsonl
+    beside the table, and the exit code is 3. The same command run again adds only new media; it may be killed
+    at any time.
     """
     from sensorium.data.ingest.errors import NAME
     from sensorium.data.ingest.prepare import Options
@@ -94,7 +99,7 @@ def prepare(
     from sensorium.data.ingest.sources.urls import Politeness
 
     if not src.strip():
-        raise UsageError("no source: it is empty; give a folder, a table file or tars")
+        raise UsageError("the source is an empty text; give a folder, a table file or tars")
     politeness = Politeness(
         num_connections=connections, per_host=per_host, delay_s=delay, num_retries=retries,
         timeout_s=timeout, allow_private=allow_private,
@@ -105,18 +110,10 @@ def prepare(
     )  # fmt: skip
     with TerminalProgress() as progress:
         counts = run(src, out, options, progress=progress)
-    result = {
-        "rows": counts.rows,
-        "added": counts.added,
-        "failed": counts.failed,
-        "duplicates": counts.duplicates,
-    }
-    if json:
-        emit_json(result)
-    else:
-        emit_pairs(result)
+    result = {name: getattr(counts, name) for name in ("rows", "added", "failed", "duplicates")}
+    emit_json(result) if json else emit_pairs(result)
     if not (counts.added or counts.failed or counts.duplicates):
-        note(f"{src} holds nothing that gives a row: no image, sound, video or text was found in it")
+        note(f"no image, sound, video or text was found in {src}")
     if counts.failed:
         note(f"{counts.failed:,} inputs gave no row; the reasons are in {out.parent / NAME}")
         raise typer.Exit(PARTLY_FAILED)
@@ -129,9 +126,7 @@ def get(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", metavar="TABLE", help="Where the table goes; the user's cache if not given."
-        ),
+        typer.Option("--out", "-o", metavar="TABLE", help="Path of the table; default: the user's cache."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -153,7 +148,7 @@ def show(
     rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="How many rows to show.")] = 5,
     json: JsonOption = False,
 ) -> None:
-    """Say what a media table holds: fields, languages, licences, and a few rows."""
+    """Summarise a media table: fields, languages, licences, and a few rows."""
     from sensorium.data.table.summary import summarise
     from sensorium.data.table.table import Table
 
@@ -179,7 +174,7 @@ def show(
 
 
 def _read_map(entries: Sequence[str]) -> dict[str, list[str]]:
-    """`image=path,text=caption` to columns by role."""
+    """Parse `image=path,text=caption` into columns by role."""
     found: dict[str, list[str]] = {}
     for entry in (part for option in entries for part in option.split(",")):
         role, separator, column = entry.partition("=")

@@ -1,4 +1,4 @@
-"""`sensorium draw`: a picture of what is said."""
+"""`sensorium draw`: generates an image from a text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from sensorium.cli.options import SeedOption, TaughtModelOption, TemperatureOpti
 from sensorium.cli.output import JsonOption, emit_json, emit_text, note
 from sensorium.core.errors import UsageError
 
-app = typer.Typer(add_completion=False)
 _USUAL = 8
 
 
-@app.command()
 def draw(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="A .png, .jpg or .webp file.")],
     text: WordsArgument = None,
@@ -30,22 +28,23 @@ def draw(
             "--best-of",
             metavar="N",
             min=1,
-            help="Draw so often, keep what tells the text best; 8 of the model that came along, else 1.",
+            help="Draw N images and keep the best by --judge; default 8 for the shipped model, else 1.",
         ),
     ] = None,
     judge: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="Who tells: captions such pictures; else the first that `ask` takes."
+            metavar="NAME",
+            help="Model that ranks the images by the likelihood of the text; default: the model of `ask`.",
         ),
     ] = "",
     json: JsonOption = False,
 ) -> None:
-    """Draw what is said in words.
+    """Draw an image from a text.
 
-    Other seeds give other pictures of the same. Of several, drawn with one seed after another, that is kept
-    of which a judge finds the text likeliest. --json prints {"path", "width_px", "height_px", "tokens",
-    "seconds"}.
+    Other seeds give other images. With --best-of, images of consecutive seeds are drawn, and the one for
+    which the judge gives the text the highest likelihood is kept. --json prints {"path", "width_px",
+    "height_px", "tokens", "seconds"}.
     """
     from sensorium.assistants.ask import ask
     from sensorium.assistants.assistant import write_config
@@ -55,13 +54,13 @@ def draw(
     from sensorium.media.encoding import PICTURE_FORMATS, check_target, write_medium
 
     if judge and best_of == 1:
-        raise UsageError("--judge chooses among several pictures; leave it out, or give --best-of 8")
-    words = read_words(text, "nothing to draw; say what the picture shows")
+        raise UsageError("--judge ranks several images; leave it out, or give --best-of 8")
+    words = read_words(text, "nothing to draw; give a text that describes the image")
     check_target(out, PICTURE_FORMATS)
     assistant = open_model("draw", model)
     is_usual = bool(judge) or is_shipped(model or first_model("draw"))
     if is_usual and not best_of and not judge and not can_rerank():
-        note(f"one picture instead of the best of {_USUAL}: install composed-world, which ranks them")
+        note(f"one image, not the best of {_USUAL}: ranking needs pip install contrib/composed_world")
         is_usual = False
     count = best_of or (_USUAL if is_usual else 1)
     start = time.perf_counter()
@@ -71,7 +70,7 @@ def draw(
     else:
         answer = draw_best(assistant, open_model("ask", judge), words, count, config)
     picture = answer.image
-    assert picture is not None, "what draws gives pictures"
+    assert picture is not None, "a model for `draw` returns images"
     write_medium(picture, out)
     if not json:
         emit_text(str(out))

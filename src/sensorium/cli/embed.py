@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
     from sensorium.models.joint_embedding import JointEmbedding
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def embed(
     targets: Annotated[
         list[Path] | None, typer.Argument(metavar="TABLE|FILE...", help="A media table, or media files.")
@@ -39,18 +36,18 @@ def embed(
 ) -> None:
     """Write vectors of a table's rows into it, or of files to a file.
 
-    A TABLE gets the vectors that it lacks and remembers the model, so that search needs no --model; after a
-    kill the same command goes on. FILEs and --text give one vector each, as JSON or as a NumPy file.
-    Exits 3 if some could not be read.
+    For a TABLE, missing vectors are added and the model is recorded, so that search needs no --model; an
+    interrupted command resumes. FILEs and --text give one vector each, as JSON or as a NumPy file. Exits 3 if
+    some could not be read.
     """
     paths = targets or []
     if len(paths) == 1 and paths[0].is_dir():
         if out is not None or texts:
-            raise UsageError("--out and --text go with files; the vectors of a table are kept in the table")
+            raise UsageError("--out and --text are for files; the vectors of a table are stored in the table")
         _embed_table(paths[0], model, fields or [], languages, device, json)
         return
     if fields or languages:
-        raise UsageError("--field and --language go with a table")
+        raise UsageError("--field and --language are for a table")
     if not paths and not texts:
         raise UsageError("nothing to embed; give a table, files or --text")
     _embed_files(paths, texts or [], load_model(model, device), out, json)
@@ -66,8 +63,7 @@ def _embed_table(
 ) -> None:
     from sensorium.data.table.table import Table
     from sensorium.models.embed import embed_table
-    from sensorium.search.embedding_log import check_languages, latest_model, note_model
-    from sensorium.search.pool import no_vectors
+    from sensorium.search.embedding_log import check_languages, latest_model, log_model, no_vectors
     from sensorium.training.runs import trained_languages
 
     table = Table.open(path)
@@ -77,7 +73,7 @@ def _embed_table(
         raise no_vectors(table)
     chosen = trained_languages(folder) if languages is None else languages
     check_languages(table, model.fingerprint, chosen)
-    note_model(table, model.fingerprint, folder, chosen)
+    log_model(table, model.fingerprint, folder, chosen)
     with TerminalProgress() as progress:
         report = embed_table(table, model, fields=fields, languages=chosen, progress=progress)
     for row, name, reason in report.failures:
@@ -100,7 +96,7 @@ def _embed_files(
     if missing:
         raise NotFoundError(f"no file {missing[0]}; give files, a table, or --text for texts")
     if out is None and not json:
-        raise UsageError("vectors of files go to --json or to --out FILE.npy; give one of them")
+        raise UsageError("no output for the vectors of files; give --json or --out FILE.npy")
     items: list[Path | str] = [*paths, *texts]
     vectors: list[np.ndarray | None] = []
     with TerminalProgress() as progress:

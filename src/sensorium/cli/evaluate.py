@@ -1,4 +1,4 @@
-"""`sensorium eval`: recall between modalities, zero-shot accuracy and linear probe of a run."""
+"""`sensorium eval`: evaluates a run by recall between modalities, zero-shot accuracy and linear probe."""
 
 from __future__ import annotations
 
@@ -14,43 +14,36 @@ from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, em
 if TYPE_CHECKING:
     from sensorium.training.evaluate import Report
 
-app = typer.Typer(add_completion=False)
 
 Figure = float | int | list[float]
 
 
-@app.command("eval")
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained model.")],
     table: Annotated[
         Path | None,
-        typer.Option("--table", "-t", metavar="TABLE", help="Measure all rows of this table instead."),
+        typer.Option("--table", "-t", metavar="TABLE", help="Evaluate on all rows of this table instead."),
     ] = None,
     category: Annotated[
         str, typer.Option("--category", metavar="KEY", help="Metadata key of a row's class.")
     ] = "category",
     probe: Annotated[
-        bool, typer.Option("--probe", help="Fit a linear probe on the training rows too.")
+        bool, typer.Option("--probe", help="Also fit a linear probe on the training rows.")
     ] = False,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
     """Measure a run: recall between modalities, zero-shot accuracy, linear probe.
 
-    Measured are the rows that the run's recipe held out, or all rows of --table. R@k: share of queries with a
-    right item among the k nearest; chance@k: the same in a random order; [low high]: 95%, by bootstrap.
+    Uses the held-out rows of the run's recipe, or all rows of --table. R@k: share of queries with a right
+    item among the k nearest; chance@k: the same for a random order; [low high]: 95% interval, by bootstrap.
     Exits 3 if some rows could not be read.
     """
     from sensorium.training.evaluate import evaluate_run
 
     with TerminalProgress() as progress:
         report = evaluate_run(
-            run,
-            table=table,
-            category=category,
-            with_probe=probe,
-            device=device,
-            progress=progress,
+            run, table=table, category=category, with_probe=probe, device=device, progress=progress
         )
     if json:
         emit_json({"n": report.num_rows, "metrics": report.metrics})
@@ -61,7 +54,7 @@ def evaluate(
 
 
 def print_report(report: Report) -> None:
-    """Recalls as one table, accuracies as another."""
+    """Print recalls as one table, accuracies as another."""
     recalls = {name: found for name, found in report.metrics.items() if "->" in name}
     others = {name: found for name, found in report.metrics.items() if "->" not in name}
     if recalls:
@@ -78,7 +71,7 @@ def _print_table(
 
 
 def _cell(found: Mapping[str, Figure], name: str) -> str:
-    """A figure with its interval, if it has one."""
+    """A metric with its interval, if it has one."""
     value, bounds = found.get(name), found.get(f"ci95 {name}")
     if value is None:
         return ""

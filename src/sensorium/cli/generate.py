@@ -1,4 +1,4 @@
-"""`sensorium generate`: answer a prompt, or continue a text or a program."""
+"""`sensorium generate`: answers a prompt, or continues a text or a program."""
 
 from __future__ import annotations
 
@@ -28,15 +28,12 @@ if TYPE_CHECKING:
     from sensorium.assistants.text_assistant import TextAssistant
     from sensorium.generation import Guide
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def generate(
     prompt: WordsArgument = None,
     model: AssistantOption = "smollm2",
     is_raw: Annotated[
-        bool, typer.Option("--continue", help="Continue TEXT as it stands, as code, instead of answering.")
+        bool, typer.Option("--continue", help="Continue TEXT, such as code, instead of answering it.")
     ] = False,
     system: SystemOption = "",
     max_tokens: MaxTokensOption = 512,
@@ -45,7 +42,7 @@ def generate(
     seed: SeedOption = 0,
     precision: PrecisionOption = "bf16",
     stops: Annotated[
-        list[str] | None, typer.Option("--stop", metavar="TEXT", help="Ends the answer; repeatable.")
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="Stop sequence; repeatable.")
     ] = None,
     schema: Annotated[
         Path | None, typer.Option("--schema", metavar="FILE.json", help="Answer in JSON of this schema.")
@@ -58,8 +55,8 @@ def generate(
 ) -> None:
     """Write text or code: the answer to a prompt, or its continuation.
 
-    Each word is shown as it is written. --schema and --choice hold the answer to a form that always parses.
-    --json prints {"text", "tokens", "seconds"}.
+    Words are printed while they are generated. --schema and --choice constrain the answer, so that it always
+    parses. --json prints {"text", "tokens", "seconds"}.
     """
     from sensorium.assistants.assistant import Turn, write_config
     from sensorium.assistants.capabilities import warn_of_language
@@ -68,17 +65,17 @@ def generate(
 
     text = read_words(prompt, "nothing to answer; give a prompt, or pipe one in")
     if "" in (stops or []):
-        raise UsageError("--stop '': an empty text is everywhere; give some letters")
+        raise UsageError("--stop '': a stop sequence cannot be empty; give some letters")
     if is_raw:
         check_unused({"--system": system or None}, "is for answers; leave it out with --continue")
-    form = _read_form(schema, choices or [])
+    schema_text = _read_schema(schema, choices or [])
     usual = 1.0 if is_raw else PENALTY
     config = write_config(max_tokens, temperature, seed, stops or [], usual if penalty is None else penalty)
     with TerminalProgress() as progress:
         assistant = load(model, TextAssistant, progress=progress)
     assistant = assistant.with_precision(read_precision(precision))
     prepare(assistant)
-    guide = _guide(assistant, form, choices or [])
+    guide = _guide(assistant, schema_text, choices or [])
     warn_of_language(assistant.name, assistant.capabilities, "text", text)
     start = time.perf_counter()
     if is_raw:
@@ -89,17 +86,17 @@ def generate(
     show(answer, start, is_json=json)
 
 
-def _read_form(schema: Path | None, choices: list[str]) -> str | None:
+def _read_schema(schema: Path | None, choices: list[str]) -> str | None:
     """Read the schema, before a model is loaded."""
     if schema is not None and choices:
-        raise UsageError("--schema and --choice are two forms; give one")
+        raise UsageError("--schema and --choice exclude each other; give one")
     if schema is None:
         return None
     check_files([schema])
     try:
         return schema.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"--schema {schema}: no text in UTF-8; give a file with a JSON schema") from error
+        raise UsageError(f"--schema {schema}: not UTF-8 text; give a file with a JSON schema") from error
 
 
 def _guide(assistant: TextAssistant, schema: str | None, choices: list[str]) -> Guide | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class IndexKind(StrEnum):
-    """Lance's indexes."""
+    """Kinds of Lance vector indexes."""
 
     IVF_PQ = "ivf-pq"
     IVF_HNSW_SQ = "ivf-hnsw-sq"
@@ -25,22 +25,21 @@ class IndexKind(StrEnum):
 def index(
     path: Annotated[Path, typer.Argument(metavar="TABLE", help="A media table with vectors.")],
     kind: Annotated[
-        IndexKind, typer.Option("--kind", help="ivf-pq is small and quick to build, ivf-hnsw-sq finds more.")
+        IndexKind,
+        typer.Option("--kind", help="ivf-pq is small and quick to build, ivf-hnsw-sq has a higher recall."),
     ] = IndexKind.IVF_PQ,
     model: ModelOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Build an approximate index for `search --ann`, and measure what it finds.
+    """Build an approximate index for `search --ann`, and measure its recall.
 
-    It covers what a search by this model (without --model: the one that embedded the table last) looks
-    through by default, and must be built again when vectors are added. Recall is the share of the exact ten
-    best that it finds.
+    It contains the vectors of a default search by the model (default: the model that embedded the table last)
+    and must be rebuilt when vectors are added. Recall is the share of the exact ten best that it finds.
     """
     from typing import get_args
 
     from sensorium.data.table.table import Table
-    from sensorium.search.ann import Kind
-    from sensorium.search.approximate import EXACT_IS_FAST_BELOW, build_approximate, measure_recall
+    from sensorium.search.approximate import EXACT_IS_FAST_BELOW, Kind, build_approximate, measure_recall
 
     table = Table.open(path)
     fingerprint = _fingerprint(table, model)
@@ -64,21 +63,16 @@ def index(
         return
     emit_pairs(result)
     if built.vectors < EXACT_IS_FAST_BELOW:
-        note(f"below about {EXACT_IS_FAST_BELOW:,} vectors exact search is as fast; leave --ann out there")
+        note(f"below about {EXACT_IS_FAST_BELOW:,} vectors exact search is as fast; search without --ann")
     else:
         note(f"next: sensorium search {path} QUERY --ann")
 
 
 def _fingerprint(table: Table, run: Path | None) -> str:
-    """Of a named model, else of the one that embedded the table last."""
-    from sensorium.search.embedding_log import read_ledger
-    from sensorium.search.pool import no_vectors
+    """Fingerprint of the named model, else of the model that embedded the table last."""
+    from sensorium.search.embedding_log import latest_fingerprint, read_log
 
-    ledger = read_ledger(table)
-    if run is not None:
-        here = [name for name, entry in ledger.items() if Path(entry.path) == run.resolve()]
-        return here[-1] if here else load_model(run).fingerprint
-    known = list(ledger) or list(table.fields_embedded())
-    if not known:
-        raise no_vectors(table)
-    return known[-1]
+    if run is None:
+        return latest_fingerprint(table)
+    known = [name for name, entry in read_log(table).items() if Path(entry.path) == run.resolve()]
+    return known[-1] if known else load_model(run).fingerprint

@@ -1,4 +1,4 @@
-"""`sensorium models`: presets, runs, recipes and encoders at hand."""
+"""`sensorium models`: lists presets, runs, recipes and encoders."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import typer
 
 from sensorium.cli.output import JsonOption, emit_json, emit_pairs, emit_table, emit_text, note
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def models(
     run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Show the card of this run.")] = None,
-    runs_in: Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Where to look for runs.")] = Path(
-        "runs"
-    ),
+    runs_in: Annotated[
+        Path, typer.Option("--runs", metavar="FOLDER", help="Folder that contains runs.")
+    ] = Path("runs"),
     pack: Annotated[
         Path | None,
         typer.Option(
-            "--pack", metavar="FOLDER", help="Copy RUN there for others: a quarter of the size, no paths."
+            "--pack",
+            metavar="FOLDER",
+            help="Copy RUN there to share it: a quarter of the size, without local paths.",
         ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """List presets, runs, recipes and encoders; show a run's card, or pack a run for others to use."""
+    """List presets, runs, recipes and encoders; show a run's card, or pack a run for others."""
     from sensorium.training.runs import find_runs, read_card
 
     if pack is not None:
@@ -34,7 +33,7 @@ def models(
         from sensorium.training.export import pack as pack_run
 
         if run is None:
-            raise UsageError("pack what? Name the run: sensorium models RUN --pack FOLDER")
+            raise UsageError("--pack needs a run: sensorium models RUN --pack FOLDER")
         num_bytes = pack_run(run, pack)
         shown = {"path": str(pack), "bytes": num_bytes}
         emit_json(shown) if json else emit_pairs({"packed": pack, "MB": f"{num_bytes / 1e6:.1f}"})
@@ -54,13 +53,13 @@ def models(
         presets = {name: one.summary for name, one in PRESETS.items()}
         emit_json({"presets": presets, "runs": listed, "recipes": recipes, "encoders": list(ENCODERS)})
         return
-    emit_table(["preset", "what"], [(name, one.summary) for name, one in PRESETS.items()], "Presets")
+    emit_table(["preset", "summary"], [(name, one.summary) for name, one in PRESETS.items()], "Presets")
     emit_table(
-        ["run", "MB", "what"],
+        ["run", "MB", "title"],
         [(str(one.path), one.num_bytes // 1_000_000, one.title) for one in found],
         "Runs",
     )
-    emit_table(["recipe", "what"], recipes.items(), "Recipes")
+    emit_table(["recipe", "summary"], recipes.items(), "Recipes")
     emit_pairs({"encoders": ", ".join(ENCODERS)})
     if not found:
         note(f"no runs in {runs_in} yet; next: sensorium quickstart, or sensorium train RECIPE")

@@ -1,4 +1,4 @@
-"""Options that several commands share, spelt and explained once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AssistantOption = Annotated[
 ]
 WordsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[TEXT...]", help="Words need no quotes; without any, stdin is read."),
+    typer.Argument(metavar="[TEXT...]", help="Text, without quotes if you like; default: stdin."),
 ]
 TaughtModelOption = Annotated[
     str,
@@ -46,7 +46,7 @@ TaughtModelOption = Annotated[
         "-m",
         metavar="NAME",
         envvar="SENSORIUM_ASSISTANT",
-        help="As for chat; if not given, the first at hand that was taught this, those in runs/ too.",
+        help="As for chat; default: the first available model trained for this task, also in runs/.",
     ),
 ]
 EveryOption = Annotated[
@@ -55,18 +55,18 @@ EveryOption = Annotated[
         "--every",
         metavar="SECONDS",
         min=0.1,
-        help="Take one video or sound, of any length, in parts: a line for each.",
+        help="Split one video or sound into parts of this length; one answer for each.",
     ),
 ]
-SystemOption = Annotated[
-    str, typer.Option("--system", metavar="TEXT", help="What the model is told about its part.")
-]
+SystemOption = Annotated[str, typer.Option("--system", metavar="TEXT", help="System prompt.")]
 MaxTokensOption = Annotated[
-    int, typer.Option("--max-tokens", metavar="N", min=1, help="Most tokens of an answer.")
+    int, typer.Option("--max-tokens", metavar="N", min=1, help="Maximum tokens of an answer.")
 ]
 TemperatureOption = Annotated[
     float,
-    typer.Option("--temperature", metavar="T", min=0, help="0: the likeliest answer; above: more varied."),
+    typer.Option(
+        "--temperature", metavar="T", min=0, help="0: greedy decoding; above: sampling, more varied."
+    ),
 ]
 PenaltyOption = Annotated[
     float | None,
@@ -74,7 +74,7 @@ PenaltyOption = Annotated[
         "--repetition-penalty",
         metavar="R",
         min=1,
-        help="Above 1, what was said becomes less likely; default 1.1, and 1 for --continue.",
+        help="Above 1, repeated tokens become less likely; default 1.1, with --continue 1.",
     ),
 ]
 SeedOption = Annotated[
@@ -85,18 +85,14 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         metavar="P",
-        help="Of the weights: fp32, bf16, int8 or int4; fewer bits are faster.",
+        help="Number format of the weights: fp32, bf16, int8 or int4; fewer bits are faster.",
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 
 
 def load_model(run: Path | None, device: str = "cpu") -> JointEmbedding:
-    """Load the model that an option names and put it on a device.
-
-    Raises:
-        NotFoundError: If none is named.
-    """
+    """Load a joint embedding onto a device; raises NotFoundError if `run` is None."""
     if run is None:
         raise NotFoundError("no model given; give --model RUN, train one, or run: sensorium quickstart")
     from sensorium.core.runtime import pick_device
@@ -107,9 +103,4 @@ def load_model(run: Path | None, device: str = "cpu") -> JointEmbedding:
 
 
 PENALTY = 1.1
-"""Of answers: small models repeat themselves without, and lose the thread at 1.2."""
-
-
-def is_table(path: Path) -> bool:
-    """Whether a path is a media table, told by its folder alone."""
-    return (path / "rows.lance").is_dir()
+"""Default repetition penalty of answers: small models loop without it, and degrade at 1.2."""

@@ -1,6 +1,6 @@
-"""How commands speak: results to stdout as a table or JSON, notes and progress to stderr.
+"""Output of commands: results to stdout as a table or JSON, messages and progress to stderr.
 
-Rich is imported when something is drawn, never for `--help`.
+Rich is imported only when it draws, never for `--help`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 
 PARTLY_FAILED = 3
-"""Exit code where some inputs gave no result and the rest went on."""
+"""Exit code if some inputs failed and the others succeeded."""
 SECONDS_BETWEEN_LINES = 15.0
-"""How often a long task reports when stderr is not a terminal."""
+"""Interval of progress lines if stderr is not a terminal."""
 
 
 def emit_json(value: object) -> None:
     """Print `value` as one line of JSON on stdout.
 
-    NumPy numbers and arrays become plain ones, what is not finite null. Where stdout is not UTF-8, and for
-    characters that would steer a terminal, JSON's own escapes are used.
+    NumPy values are converted; numbers that are not finite become null. Control characters, and all but ASCII
+    if stdout is not UTF-8, are escaped.
     """
     is_utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
     try:
@@ -45,15 +45,12 @@ def emit_json(value: object) -> None:
 
 
 def emit_text(text: str, *, end: str = "\n") -> None:
-    """Print a text on stdout as it is, but for characters that would steer a terminal, which are escaped."""
+    """Print a text on stdout, with control characters escaped."""
     print(visible(text), end=end, flush=True)
 
 
 def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """Print a table on stdout: tab-separated (header first), or drawn where stdout is a terminal.
-
-    On a terminal a row is one line, and texts are cut to its width.
-    """
+    """Print a table on stdout: drawn on a terminal (a line per row, cut to width), else tab-separated."""
     if not sys.stdout.isatty():
         for row in [columns, *rows]:
             print("\t".join(_one_line(cell) for cell in row))
@@ -74,17 +71,14 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: 
 
 
 def emit_pairs(pairs: Mapping[str, object]) -> None:
-    """Print names and values, one a line, on stdout."""
+    """Print names and values on stdout, one pair per line."""
     width = max(map(len, pairs), default=0)
     for name, value in pairs.items():
         print(f"{name.ljust(width)}  {_one_line(value)}")
 
 
 def write_stream(pieces: Iterable[str]) -> None:
-    """Show a text on stdout while it is being written, and end the line.
-
-    On a terminal control characters are escaped: what a model writes must not move the cursor.
-    """
+    """Print a text on stdout while it is generated; on a terminal control characters are escaped."""
     is_terminal = sys.stdout.isatty()
     for piece in pieces:
         print(visible(piece) if is_terminal else piece, end="", flush=True)
@@ -92,14 +86,14 @@ def write_stream(pieces: Iterable[str]) -> None:
 
 
 def note(message: str) -> None:
-    """Say something on stderr."""
+    """Print a message on stderr."""
     print(visible(message), file=sys.stderr, flush=True)
 
 
 class TerminalProgress:
-    """A `core.runtime.Progress` for people: a bar on a terminal, a line now and then elsewhere.
+    """Progress display on stderr (`core.runtime.Progress`): a bar on a terminal, else occasional lines.
 
-    Use as a context manager; a call with fewer units done than before, or another total, starts a new bar.
+    Use as a context manager. A call with fewer units done than before, or another total, starts a new bar.
 
     Example:
         >>> with TerminalProgress() as progress:
@@ -168,13 +162,13 @@ def _make_bar() -> Bar:
 
 
 def _plain(value: object) -> object:
-    """What JSON has no word for: NumPy scalars and arrays by `tolist`, the rest by name."""
+    """Convert for JSON: NumPy scalars and arrays by `tolist`, other objects by `str`."""
     convert = getattr(value, "tolist", None)
     return str(value) if convert is None else convert()
 
 
 def _finite(value: object) -> object:
-    """The same with None for numbers that JSON has no word for."""
+    """Replace numbers that are not finite by None."""
     if isinstance(value, Mapping):
         return {key: _finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""What holds for every command: help reads as its source, numbers are finite, results can be written.
+"""Rules for every command: help texts are printed as written, numbers are finite, outputs are writable.
 
-In: a command and those below it. Out: the same command, with these rules around it. Imports nothing heavy.
+`apply_rules` adds them to a command and its subcommands. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
 
 RESULTS = frozenset({"out", "output", "plot", "warp", "sheet", "html", "pack"})
-"""Parameters that name what a command writes."""
+"""Parameters that are output paths."""
 _RICH_TAG = re.compile(r"(\\*)(\[[a-zA-Z#/@][^\[]*?\])")
-"""What Rich takes for markup, with the backslashes before it (see `rich.markup.escape`)."""
+"""Rich markup with the backslashes before it (see `rich.markup.escape`)."""
 
 
 def apply_rules(command: Command) -> None:
-    """Put the rules around a command and those below it."""
+    """Add the rules to a command and its subcommands."""
     _show_as_written(command)
     invoke = command.invoke
 
@@ -38,19 +38,16 @@ def apply_rules(command: Command) -> None:
 
 
 def _option(command: Command, name: str) -> str:
-    """How a parameter is written, as `--out`; an argument by its name."""
+    """Option of a parameter, such as `--out`; for an argument its name."""
     written = (one.opts for one in command.params if one.name == name)
     return max(next(written, [name]), key=len)
 
 
 def check_values(values: Mapping[str, object]) -> None:
-    """Refuse numbers that are not finite and results that cannot be written, before any work.
+    """Raise UsageError for numbers that are not finite and outputs that cannot be written.
 
     Args:
-        values: By option, as `--out`.
-
-    Raises:
-        UsageError: With the option.
+        values: Values by option, such as `--out`.
     """
     for option, value in values.items():
         for one in value if isinstance(value, list | tuple) else (value,):
@@ -61,27 +58,20 @@ def check_values(values: Mapping[str, object]) -> None:
 
 
 def check_result(option: str, path: Path) -> None:
-    """Refuse a result whose folder takes no files.
-
-    Raises:
-        UsageError: With the folder.
-    """
+    """Raise UsageError if the folder of an output path is not writable."""
     folder = next((one for one in path.absolute().parents if os.path.lexists(one)), Path("/"))
     if not folder.is_dir():
-        raise UsageError(f"{option} {path}: {folder} is no folder; choose another place")
+        raise UsageError(f"{option} {path}: {folder} is not a folder; choose another path")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {path}: {folder} takes no files; choose another place")
+        raise UsageError(f"{option} {path}: {folder} is not writable; choose another path")
 
 
 def check_unused(given: Mapping[str, object], why: str) -> None:
-    """Refuse options that would have no effect.
+    """Raise UsageError for options that would have no effect.
 
     Args:
-        given: Options by name, with None, False or nothing where they were not given.
-        why: When they have one.
-
-    Raises:
-        UsageError: With the first that was given.
+        given: Options by name; None, False or [] = not given.
+        why: Rest of the message after the option.
     """
     for option, value in given.items():
         if value is not None and value is not False and value != []:
@@ -89,7 +79,7 @@ def check_unused(given: Mapping[str, object], why: str) -> None:
 
 
 def as_written(text: str) -> str:
-    r"""Make a help text appear as its source has it: brackets are no markup, lines break where they must.
+    r"""Escape a help text for Rich, so that brackets are printed and paragraphs are wrapped.
 
     Example:
         >>> as_written("A line\n    and its rest; [low high]: 95%.\n\n    More.")
@@ -100,7 +90,7 @@ def as_written(text: str) -> str:
 
 
 def _show_as_written(command: Command) -> None:
-    """Let `--help` show the texts of the source, and no type of a flag."""
+    """Let `--help` print texts as written, and no type for flags."""
     command.help = as_written(command.help or "")
     for parameter in command.params:
         parameter.help = as_written(getattr(parameter, "help", None) or "")  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""Commands of plug-in packages: entry-point group `sensorium.command`.
+"""Commands of plug-in packages, found by the entry-point group `sensorium.command`.
 
-An entry point `GROUP.NAME` adds a function to `sensorium GROUP`, and `NAME` one to `sensorium` itself. The
-function is imported when its group is; its parameters are Typer's.
+An entry point `GROUP.NAME` adds a command to `sensorium GROUP`, an entry point `NAME` to `sensorium`. It
+names a function with Typer parameters, which is imported with its group.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TOLD = "told_when_interrupted"
 
 
 def when_interrupted(text: str) -> Callable[[F], F]:
-    """Decorate a command with what a person is told who stops it: "TEXT: COMMAND"."""
+    """Decorate a command with the message after Ctrl-C; it is printed as "TEXT: COMMAND"."""
 
     def add(command: F) -> F:
         command.__dict__[_TOLD] = text
@@ -29,13 +29,13 @@ def when_interrupted(text: str) -> Callable[[F], F]:
 
 
 def told_when_interrupted(words: Sequence[str]) -> str | None:
-    """What a person is told who stops a command of a plug-in; None where it says nothing."""
+    """Message after Ctrl-C of a plug-in's command; None if it has none."""
     name = next((one for one in (".".join(words[:2]), *words[:1]) if one in COMMANDS), None)
     return None if name is None else getattr(COMMANDS.get(name), _TOLD, None)
 
 
 def add_commands(app: typer.Typer, group: str) -> None:
-    """Add what plug-ins bring to a command group."""
+    """Add the commands of plug-ins to a command group."""
     for name in COMMANDS:
         own, _, command = name.rpartition(".")
         if own == group:
@@ -47,8 +47,8 @@ def root_commands() -> list[str]:
     return [name for name in COMMANDS if "." not in name]
 
 
-def app_of(name: str) -> typer.Typer:
-    """The Typer app of one of them."""
+def app_of(command: Callable[..., None]) -> typer.Typer:
+    """A Typer app with one command."""
     app = typer.Typer(add_completion=False)
-    app.command()(COMMANDS.get(name))
+    app.command()(command)
     return app

@@ -1,4 +1,4 @@
-"""`sensorium quickstart`: real data, a trained model, its figures and a search, by one command."""
+"""`sensorium quickstart`: fetches data, trains and evaluates a model, and searches, by one command."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_t
 if TYPE_CHECKING:
     from sensorium.search.quickstart import Quickstart
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def quickstart(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the run and the sheet go.")
@@ -26,14 +23,14 @@ def quickstart(
     """Fetch real data, train, measure and search, in minutes on a laptop.
 
     Fetches 785 stamps with captions, sounds and spoken captions (330 MB with the pretrained encoders),
-    trains a joint embedding on four fifths of the captions, measures it on the others, and draws six queries
-    by text, sound, speech and picture on one sheet. A second run uses what is there.
+    trains a joint embedding on four fifths of the captions, evaluates it on the others, and draws the results
+    of six queries by text, sound, speech and image on one sheet. A second run reuses data and model.
     """
     from sensorium.search.quickstart import is_finished
     from sensorium.search.quickstart import quickstart as run_quickstart
 
     if is_finished(out):
-        note(f"{out} holds a trained model; it is measured and searched again")
+        note(f"{out} contains a trained model; it is evaluated and searched again")
     start = time.monotonic()
     with TerminalProgress() as progress:
         done = run_quickstart(out, progress=progress)
@@ -49,10 +46,10 @@ def _plain(done: Quickstart, seconds: float) -> dict[str, object]:
         {
             "query": one.words,
             "hits": [
-                {"id": hit.id, "score": hit.score, "uri": hit.uri, "texts": hit.texts} for hit in one.found
+                {"id": hit.id, "score": hit.score, "uri": hit.uri, "texts": hit.texts} for hit in one.hits
             ],
         }
-        for one in done.asked
+        for one in done.searches
     ]
     return {
         "table": str(done.table.path),
@@ -71,9 +68,9 @@ def _print(done: Quickstart, seconds: float) -> None:
 
     print_report(done.report)
     rows = [
-        (one.words, "; ".join(hit.texts.get("en", hit.uri) for hit in one.found[:3])) for one in done.asked
+        (one.words, "; ".join(hit.texts.get("en", hit.uri) for hit in one.hits[:3])) for one in done.searches
     ]
-    emit_table(["query", "found first"], rows, "Six queries over all rows")
+    emit_table(["query", "best hits"], rows, "Six queries over all rows")
     emit_text(f"sheet  {done.sheet}\npage   {done.page}")
     note(f"done in {seconds:.0f} s; look at {done.sheet}, then try:")
     note(f"  sensorium search {done.table.path} a blue fish - blue + red --sheet found.png")

@@ -1,4 +1,4 @@
-"""`sensorium search`: find rows of a table by text, image, sound, video, vector, row, or sums of them."""
+"""`sensorium search`: finds rows of a table by text, image, sound, video, vector, row, or sums of these."""
 
 from __future__ import annotations
 
@@ -15,36 +15,33 @@ from sensorium.core.errors import UsageError
 if TYPE_CHECKING:
     from sensorium.core.types import Embedder
     from sensorium.data.table.table import Table
-    from sensorium.search.parse import Term
-    from sensorium.search.pool import Hit
-    from sensorium.search.search import SearchRequest
+    from sensorium.search.query import Hit, Term
+    from sensorium.search.searcher import SearchRequest
 
-app = typer.Typer(add_completion=False)
-_JSON_FIELDS = ("id", "row", "score", "uri", "texts", "field", "relevance", "is_quote")
+_JSON_FIELDS = ("id", "row", "score", "uri", "texts", "field", "relevance", "is_phrase_match")
 
 
-@app.command()
 def search(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A media table with vectors.")],
     query: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="QUERY...", help="A text or a file; a lone + or - adds or subtracts the next."
+            metavar="QUERY...", help="A text or a file; an argument + or - adds or subtracts the next."
         ),
     ] = None,
     model: ModelOption = None,
     like: Annotated[
         list[str] | None,
-        typer.Option("--like", metavar="ROW|ID", help="Rows that resemble this row; repeatable."),
+        typer.Option("--like", metavar="ROW|ID", help="Rows similar to this row; repeatable."),
     ] = None,
     vectors: Annotated[
         list[Path] | None,
         typer.Option("--vector", metavar="FILE.npy", help="Rows near this vector; repeatable."),
     ] = None,
     is_text: Annotated[
-        bool, typer.Option("--text", help="Take QUERY as text, even if such a file exists.")
+        bool, typer.Option("--text", help="Read QUERY as text, even if such a file exists.")
     ] = False,
-    k: Annotated[int, typer.Option("-k", metavar="N", help="How many rows.")] = 10,
+    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of rows.")] = 10,
     where: Annotated[
         str | None,
         typer.Option("--where", metavar="SQL", help="Filter, such as: width_px >= 64 AND has_audio."),
@@ -54,7 +51,7 @@ def search(
         typer.Option(
             "--min-score",
             metavar="SHARE",
-            help="Least relevance, 0 to 1: the share of other queries whose best wrong answer a hit beats.",
+            help="Minimum relevance, 0 to 1: share of other queries whose best wrong answer scores lower.",
         ),
     ] = None,
     fields: FieldOption = None,
@@ -63,31 +60,33 @@ def search(
         typer.Option("--ann", help="Search the approximate index that `sensorium data index` built."),
     ] = False,
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw what was found.")
+        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw the hits as a contact sheet.")
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE.html", help="Write it as a page that can be played."),
+        typer.Option("--html", metavar="FILE.html", help="Write the hits as a page with players."),
     ] = None,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
     json_fields: Annotated[
         str | None,
         typer.Option(
-            "--fields", metavar="A,B,...", help=f"What --json prints of a row: {', '.join(_JSON_FIELDS)}."
+            "--fields",
+            metavar="A,B,...",
+            help=f"Keys that --json prints of a hit: {', '.join(_JSON_FIELDS)}.",
         ),
     ] = None,
 ) -> None:
     """Find rows by text, image, sound, video or vector.
 
-    QUERY is a text, or the path of a file; words need no quotes. A lone + or - adds or subtracts the next:
-    sensorium search TABLE a red apple - red + green. --like and --vector are added to the rest. Without
-    --model the model that embedded the table is used. Rows with a caption that a text quotes come first.
-    A QUERY that looks like a path (frog.jpg, ./frog, a/b/c) must be there; --text searches it as words.
+    QUERY is a text, or the path of a file; words need no quotes. An argument + or - adds or subtracts the
+    next: sensorium search TABLE a red apple - red + green. --like and --vector are added to the sum. Default
+    model: the one that embedded the table. Rows with a caption that contains a text come first. A QUERY that
+    looks like a path (frog.jpg, ./frog, a/b/c) must exist; --text searches it as words.
     --json prints [{"id", "score", "uri", "texts"}, ...], or what --fields names.
     """
     from sensorium.data.table.table import Table
-    from sensorium.search.search import SearchRequest
+    from sensorium.search.searcher import SearchRequest
 
     keys = _json_fields(json_fields, json)
     opened = Table.open(table)
@@ -108,7 +107,7 @@ def _json_fields(asked: str | None, is_json: bool) -> Sequence[str]:
     if asked is None:
         return ("id", "score", "uri", "texts")
     if not is_json:
-        raise UsageError("--fields is for --json; the columns of the table are always the same")
+        raise UsageError("--fields is for --json; the columns of the printed table are fixed")
     names = list(dict.fromkeys(name.strip() for name in asked.split(",") if name.strip()))
     unknown = [name for name in names if name not in _JSON_FIELDS]
     if unknown or not names:
@@ -120,7 +119,7 @@ def _json_fields(asked: str | None, is_json: bool) -> Sequence[str]:
 def _terms(
     table: Table, words: Sequence[str], like: Sequence[str], vectors: Sequence[Path], is_text: bool
 ) -> list[Term]:
-    from sensorium.search.parse import Term, find_row, parse_terms, read_vector
+    from sensorium.search.query import Term, find_row, parse_terms, read_vector
 
     terms = parse_terms(words, is_text=is_text) if words else []
     terms += [Term(find_row(table, name)) for name in like]
@@ -128,24 +127,17 @@ def _terms(
 
 
 def _find(table: Table, request: SearchRequest, run: Path | None, device: str) -> list[Hit]:
-    from sensorium.search.embedding_log import latest_model
-    from sensorium.search.search import find
+    """Search; the model is loaded only if the query contains texts or files."""
+    from sensorium.search.embedding_log import latest_fingerprint, latest_model
+    from sensorium.search.searcher import UnloadedModel, find
 
     needs_model = run is not None or any(isinstance(term.item, str | Path) for term in request.terms)
-    space: Embedder = load_model(run or latest_model(table), device) if needs_model else _latest_space(table)
-    return find(table, request, space)
-
-
-def _latest_space(table: Table) -> Embedder:
-    """Rows and vectors are compared without loading a model."""
-    from sensorium.search.embedding_log import read_ledger
-    from sensorium.search.pool import no_vectors
-    from sensorium.search.search import Space
-
-    known = list(read_ledger(table)) or list(table.fields_embedded())
-    if not known:
-        raise no_vectors(table)
-    return Space(known[-1])
+    model: Embedder = (
+        load_model(run or latest_model(table), device)
+        if needs_model
+        else UnloadedModel(latest_fingerprint(table))
+    )
+    return find(table, request, model)
 
 
 def _draw(
@@ -157,7 +149,7 @@ def _draw(
     html: Path | None,
 ) -> None:
     from sensorium.search.gallery import write_gallery
-    from sensorium.search.parse import describe
+    from sensorium.search.query import describe
 
     write_gallery(table, [(terms, found)], title=describe(terms), sheet=sheet, page=html)
     for path in (sheet, html):

@@ -24,17 +24,15 @@ if TYPE_CHECKING:
     from sensorium.assistants.synthesize import Speech
     from sensorium.media.types import Audio
 
-app = typer.Typer(add_completion=False)
 
 _STDOUT = Path("-")
 
 
-@app.command()
 def speak(
     out: Annotated[
         Path,
         typer.Option(
-            "-o", "--out", metavar="FILE", help="A .wav, .flac or .ogg file; - gives a WAV as it is spoken."
+            "-o", "--out", metavar="FILE", help="A .wav, .flac or .ogg file; - streams a WAV to stdout."
         ),
     ],
     text: WordsArgument = None,
@@ -46,17 +44,16 @@ def speak(
 ) -> None:
     """Read a text aloud, sentence after sentence.
 
-    With -o - sound comes before the first sentence is spoken to its end: sensorium speak "..." -o - | aplay.
-    --json prints {"path", "duration_s", "first_s", "tokens", "seconds"}; first_s is when there was something
-    to hear.
+    With -o - the sound is streamed while it is generated: sensorium speak "..." -o - | aplay. --json prints
+    {"path", "duration_s", "first_s", "tokens", "seconds"}; first_s is the time to the first sound.
     """
     from sensorium.assistants.assistant import write_config
     from sensorium.assistants.synthesize import Speech
     from sensorium.media.encoding import SOUND_FORMATS, check_target, write_medium
 
-    words = read_words(text, "nothing to say; give a text")
+    words = read_words(text, "nothing to speak; give a text")
     if out == _STDOUT and json:
-        raise UsageError("--json and the sound would both go to stdout; give -o FILE")
+        raise UsageError("--json and -o - both write to stdout; give -o FILE")
     if out != _STDOUT:
         check_target(out, SOUND_FORMATS)
     assistant = open_model("speak", model)

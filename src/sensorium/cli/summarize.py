@@ -1,4 +1,4 @@
-"""`sensorium summarize`: a highlight reel, keyframes, chapters and text for a video."""
+"""`sensorium summarize`: highlight reel, keyframes, chapters and text of a video."""
 
 from __future__ import annotations
 
@@ -17,43 +17,44 @@ if TYPE_CHECKING:
     from sensorium.video.shots import Detector
     from sensorium.video.summarize import SummaryRequest
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def summarize(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the files go.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the results.")],
     length: Annotated[
-        str, typer.Option("--length", "-l", metavar="LENGTH", help="Of the reel: 15%, 30s, 2m30s or 1:30.")
+        str,
+        typer.Option("--length", "-l", metavar="LENGTH", help="Length of the reel: 15%, 30s, 2m30s or 1:30."),
     ] = "15%",
     query: Annotated[
-        str | None, typer.Option("--query", "-q", metavar="TEXT", help="What to look for; needs --model.")
+        str | None,
+        typer.Option(
+            "--query", "-q", metavar="TEXT", help="Prefer shots that match this text; needs --model."
+        ),
     ] = None,
     model: ModelOption = None,
     captions: Annotated[
         Path | None,
-        typer.Option("--captions", metavar="TABLE", help="Title chapters by this table; needs --model."),
+        typer.Option(
+            "--captions",
+            metavar="TABLE",
+            help="Title chapters by the nearest captions of this table; needs --model.",
+        ),
     ] = None,
     writer: Annotated[
         str,
-        typer.Option(
-            "--writer",
-            metavar="NAME",
-            help="Title chapters by a model that describes media.",
-        ),
+        typer.Option("--writer", metavar="NAME", help="Title chapters by a captioning model."),
     ] = "",
     shots: Annotated[
         Literal["plain", "transnet"],
-        typer.Option("--shots", help="Shot detector: ours, or the TransNetV2 network (extra 'shots')."),
+        typer.Option("--shots", help="Shot detector: built-in, or the TransNetV2 network (extra 'shots')."),
     ] = "plain",
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
     """Summarise a video: highlight reel, keyframes, chapters and text.
 
-    Works without a model; with --model, views are compared in the joint space and --query finds what it
-    names. Chapters are titled by what --writer sees, else by --captions, else by what was measured. Writes
+    Works without a model; with --model, frames are compared by their embeddings, and --query selects matching
+    shots. Chapters get titles from --writer, else from --captions, else from measurements. Writes
     reel.mp4, keyframes.png, chapters.vtt, .ffmeta and .json, reel.edl, summary.md and summary.json. --json
     prints {"shots": [...], "chosen": [...], "chapters": [...], "reel": path, ...}.
     """
@@ -76,13 +77,7 @@ def summarize(
 
 
 def _request(
-    length: str,
-    query: str | None,
-    run: Path | None,
-    table: Path | None,
-    writer: str,
-    shots: str,
-    device: str,
+    length: str, query: str | None, run: Path | None, table: Path | None, writer: str, shots: str, device: str
 ) -> SummaryRequest:
     from sensorium.video.summarize import SummaryRequest
 

@@ -1,4 +1,4 @@
-"""`sensorium transcribe`: recordings to text with word times."""
+"""`sensorium transcribe`: transcribes recordings, with word times."""
 
 from __future__ import annotations
 
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from sensorium.core.runtime import Progress
     from sensorium.speech.transcribe import TranscribeConfig, Transcriber, Transcript
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def transcribe(
     audio: Annotated[
         list[Path], typer.Argument(metavar="AUDIO...", help="Sound files, or videos with sound.")
@@ -45,12 +42,12 @@ def transcribe(
     ] = "whisper-tiny.en",
     language: Annotated[
         str,
-        typer.Option("--language", metavar="CODE", help="Such as en; told from the sound if not given."),
+        typer.Option("--language", metavar="CODE", help="Such as en; detected from the sound by default."),
     ] = "",
     srt: Annotated[bool, typer.Option("--srt", help="SubRip subtitles.")] = False,
     vtt: Annotated[bool, typer.Option("--vtt", help="WebVTT subtitles.")] = False,
     condition: Annotated[
-        bool, typer.Option("--condition", help="Show each window what was written before it.")
+        bool, typer.Option("--condition", help="Condition each window on the text before it.")
     ] = False,
     output: Annotated[
         Path | None,
@@ -68,10 +65,10 @@ def transcribe(
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
-    """Write down what is said in AUDIO, with the time of every word.
+    """Transcribe speech in AUDIO, with the time of every word.
 
-    --json prints {"text", "segments": [{"start_s", "end_s", "text", "words"}], "language", "duration_s"}; of
-    several files a list of these with their "uri". Exits 3 if some files could not be read.
+    --json prints {"text", "segments": [{"start_s", "end_s", "text", "words"}], "language", "duration_s"}; for
+    several files a list of these with "uri". Exits 3 if some files could not be read.
     """
     if srt + vtt + json > 1:
         raise UsageError("give one of --json, --srt and --vtt")
@@ -103,7 +100,7 @@ def _targets(audio: list[Path], output: Path | None, ending: str) -> dict[Path, 
 
     if output is None:
         if len(audio) > 1 and ending in (".srt", ".vtt"):
-            raise UsageError("subtitles of several files do not go to one stream; give -o FOLDER")
+            raise UsageError("subtitles of several files cannot share one stream; give -o FOLDER")
         return {}
     if len(audio) == 1 and not output.is_dir() and output.suffix:
         writer_of(output)
@@ -112,7 +109,7 @@ def _targets(audio: list[Path], output: Path | None, ending: str) -> dict[Path, 
         return {audio[0]: output}
     targets = {path: output / f"{path.stem}{ending}" for path in audio}
     if len(set(targets.values())) < len(audio):
-        raise UsageError("two of the files have one name, and so would their transcripts; give them apart")
+        raise UsageError("two files have the same name, and so would their transcripts; run them separately")
     output.mkdir(parents=True, exist_ok=True)
     return targets
 
@@ -125,9 +122,9 @@ def _transcribe_all(
     precision: Literal["auto", "fp32", "mixed", "bf16"],
     targets: Mapping[Path, Path],
 ) -> dict[Path, Transcript]:
-    """Transcribe the files that can be read, and write each to its target as soon as it is done.
+    """Transcribe files and write each transcript when it is complete.
 
-    Errors of other files are printed; that of a single file is raised.
+    Errors are printed if there are several files, else raised.
     """
     from sensorium.speech.transcript_formats import write_transcript
 
@@ -158,16 +155,16 @@ def _warn_of_language(path: Path, transcript: Transcript) -> None:
     if found:
         language = "another language" if found == "und" else f"the language '{found}'"
         warn(
-            f"{path}: what is said seems to be in {language}, but was written as '{transcript.language}'; "
+            f"{path}: the speech seems to be in {language}, but was transcribed as '{transcript.language}'; "
             "give a --model that knows it"
         )
     elif transcript.is_doubtful:
         warn(
-            f"{path}: the recogniser was unsure of most words; if they are not what is said, give a --model "
-            f"that knows the language spoken (it listened for '{transcript.language}')"
+            f"{path}: most words have a low confidence; if they are wrong, give a --model that knows the "
+            f"language spoken (it expected '{transcript.language}')"
         )
     elif not transcript.text and transcript.duration_s:
-        note(f"{path}: no words were heard in it")
+        note(f"{path}: no words were recognised")
 
 
 def _opened(

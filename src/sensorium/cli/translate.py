@@ -1,4 +1,4 @@
-"""`sensorium translate`: a text in another language."""
+"""`sensorium translate`: translates a text."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ from sensorium.cli.options import (
 )
 from sensorium.cli.output import JsonOption
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def translate(
     to: Annotated[str, typer.Option("--to", metavar="CODE", help="Language to translate into, such as fr.")],
     text: WordsArgument = None,
@@ -34,7 +31,7 @@ def translate(
 ) -> None:
     """Translate a text, line by line and sentence by sentence.
 
-    The translation is shown as it is written. --json prints {"text", "tokens", "seconds"}.
+    The translation is printed while it is generated. --json prints {"text", "tokens", "seconds"}.
     """
     from sensorium.assistants.assistant import write_config
     from sensorium.assistants.translate import translate as translated

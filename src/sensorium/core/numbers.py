@@ -1,4 +1,4 @@
-"""Spell numbers in a text as English words.
+"""Spell numbers in a text as English words, by num2words.
 
 Input: a text. Output: the text with integers and decimals as words. Signs before a number stay as they are.
 """
@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 
+from sensorium.core.runtime import require
+
 _NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
-_DIGITS = "zero one two three four five six seven eight nine".split()
-_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_THOUSANDS = ("", "thousand", "million", "billion", "trillion")
+_NOT_IN_WORDS = re.compile(r"-|,| and ")
 
 
 def spell_numbers(text: str) -> str:
@@ -25,39 +24,20 @@ def spell_numbers(text: str) -> str:
 
 
 def spell_number(digits: str) -> str:
-    """Spell a number in English; from 10^15 on, digit by digit.
+    """Spell a number in English, without "and"; with a leading 0 and from 10^15 on, digit by digit.
+
+    Raises:
+        MissingExtraError: If num2words is not installed.
 
     Example:
         >>> [spell_number(digits) for digits in ("0", "17", "342", "1,000,021", "2.50")]
         ['zero', 'seventeen', 'three hundred forty two', 'one million twenty one', 'two point five zero']
     """
     whole, point, decimals = digits.replace(",", "").partition(".")
-    if len(whole) > 15 or (len(whole) > 1 and whole[0] == "0"):
-        words = [_DIGITS[int(digit)] for digit in whole]
-    else:
-        words = _spell(int(whole)) or ["zero"]
+    spell = require("num2words", "evals").num2words
+    is_plain = len(whole) <= 15 and (len(whole) == 1 or whole[0] != "0")
+    parts = [*([whole] if is_plain else whole), *decimals]
+    words = [" ".join(_NOT_IN_WORDS.sub(" ", spell(int(part))).split()) for part in parts]
     if point:
-        words += ["point", *(_DIGITS[int(digit)] for digit in decimals)]
+        words.insert(len(words) - len(decimals), "point")
     return " ".join(words)
-
-
-def _spell(number: int) -> list[str]:
-    words: list[str] = []
-    for place in reversed(range(len(_THOUSANDS))):
-        part = number // 1000**place % 1000
-        if part:
-            words += [*_spell_hundreds(part), *([_THOUSANDS[place]] if place else [])]
-    return words
-
-
-def _spell_hundreds(number: int) -> list[str]:
-    words = [_DIGITS[number // 100], "hundred"] if number >= 100 else []
-    rest = number % 100
-    if rest >= 20:
-        words.append(_TENS[rest // 10 - 2])
-        rest %= 10
-    if rest >= 10:
-        words.append(_TEENS[rest - 10])
-    elif rest:
-        words.append(_DIGITS[rest])
-    return words

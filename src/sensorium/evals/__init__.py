@@ -1,4 +1,4 @@
-"""Measures by published definitions: of vectors, answers, captions, transcripts, translations."""
+"""Evaluation metrics by published definitions: retrieval, classification, VQA, captions, WER, BLEU."""
 
 from sensorium.evals.bootstrap import Interval, bootstrap_interval
 from sensorium.evals.captioning import Captioning, evaluate_captions

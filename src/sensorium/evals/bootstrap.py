@@ -1,8 +1,8 @@
-"""How sure a mean over queries is: percentile bootstrap intervals.
+"""Percentile bootstrap intervals of a mean over queries.
 
-In: one value for each query, optionally the group each belongs to. Out: the mean and an interval. Reference:
-Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. It does not know what was
-measured.
+Input: one value for each query, optionally the group of each. Output: the mean and an interval.
+
+Reference: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
 """
 
 from __future__ import annotations
@@ -19,13 +19,7 @@ _DRAWS_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the range that holds it.
-
-    Attributes:
-        mean: Of the values.
-        low: Lower end.
-        high: Upper end.
-    """
+    """A mean and its confidence interval, from `low` to `high`."""
 
     mean: float
     low: float
@@ -43,12 +37,12 @@ def bootstrap_interval(
     """Percentile bootstrap of the mean; the same seed gives the same interval.
 
     Args:
-        values: One for each query; True and False count as 1 and 0.
-        groups: Queries of one group are drawn together (captions of one image, views of one thing), since
-            they are not independent; the interval is honestly wider. None: each query by itself.
+        values: One for each query; True counts as 1, False as 0.
+        groups: Dependent queries (captions of one image, views of one object) share a group number and are
+            resampled together, which widens the interval. None: queries are independent.
         confidence: Share of the resampled means within the interval, in (0, 1).
-        num_resamples: How many times to draw.
-        seed: Of the draws.
+        num_resamples: Number of bootstrap samples.
+        seed: Seed of the resampling.
 
     Raises:
         UsageError: If there is no value, the groups do not fit or the confidence is out of range.
@@ -78,7 +72,7 @@ def _resampled_means(
     num_resamples: int,
     draws: np.random.Generator,
 ) -> Float[np.ndarray, " r"]:
-    """Mean of each resample: as many units as there are, drawn with replacement."""
+    """Mean of each bootstrap sample: all units, drawn with replacement."""
     means = np.empty(num_resamples)
     step = max(1, _DRAWS_AT_ONCE // len(sums))
     for low in range(0, num_resamples, step):

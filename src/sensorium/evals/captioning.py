@@ -1,11 +1,12 @@
-"""How like the captions of people a caption is: CIDEr-D, BLEU and ROUGE-L, in plain Python.
+"""Caption metrics: CIDEr-D, BLEU and ROUGE-L, as the COCO caption evaluation defines them.
 
-In: one caption for each image, and its references. Out: a value for each image, means with intervals. The
-formulas are those of the COCO caption evaluation (Chen et al., arXiv:1504.00325); on equal tokens so are the
-numbers, to 1e-9 (tested). Its tokeniser needs Java; `tokenise` is simpler: lower case, runs of letters and
-digits with inner apostrophes, no punctuation. Captions of scripts without spaces want a tokeniser of their
-own. CIDEr weighs n-grams by how rare they are *among the given references*: scores of different sets of
-images do not compare. Knows no model and no file.
+Input: one caption for each image, and its references. Output: a score for each image, means with intervals.
+On equal tokens, values equal those of the COCO code to 1e-9 (tested; Chen et al., arXiv:1504.00325).
+sacrebleu and rouge-score differ: COCO's BLEU adds constants to its counts, its ROUGE-L uses beta = 1.2.
+
+Limits: the COCO tokeniser needs Java; `tokenise` is simpler (lower case, runs of letters and digits with
+inner apostrophes). Scripts without spaces need another tokeniser. CIDEr takes its IDF from the given
+references, so scores on different image sets are not comparable.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +25,11 @@ from sensorium.evals.bootstrap import Interval, bootstrap_interval
 
 _MAX_N = 4
 _SIGMA = 6.0
-"""Of the penalty on unequal lengths, in bigrams (Vedantam et al., arXiv:1411.5726, section 5)."""
+"""Standard deviation of the length penalty, in bigrams (Vedantam et al., arXiv:1411.5726, section 5)."""
 _BETA = 1.2
 """Weight of recall in ROUGE-L."""
 _TINY, _SMALL = 1e-15, 1e-9
-"""What BLEU adds to the counts of n-grams found, and of all."""
+"""Constants that BLEU adds to the counts of matched n-grams and of all n-grams."""
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 Tokenise = Callable[[str], list[str]]
@@ -37,13 +38,13 @@ Gram = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Captioning:
-    """What was measured.
+    """Result of `evaluate_captions`.
 
     Attributes:
-        cider: CIDEr-D, 0..10, with its 95 % interval over images (the IDF stays that of all).
+        cider: CIDEr-D, 0..10, with its 95 % interval over images (with the IDF of all images).
         rouge_l: ROUGE-L, 0..1, with its interval.
         bleu: Corpus BLEU-1 to BLEU-4, 0..1.
-        num_images: Images measured.
+        num_images: Number of images.
     """
 
     cider: Interval
@@ -53,7 +54,7 @@ class Captioning:
 
 
 def tokenise(text: str) -> list[str]:
-    """Words of a caption.
+    """Split a caption into words.
 
     Example:
         >>> tokenise("A frog's two-tone back, on grass.")
@@ -70,17 +71,17 @@ def evaluate_captions(
     groups: Int64[np.ndarray, " n"] | None = None,
     seed: int = 0,
 ) -> Captioning:
-    """Measure captions.
+    """Score captions by all metrics.
 
     Args:
         captions: One for each image.
         references: At least one for each image.
-        tokeniser: How captions become words.
-        groups: Images of one number are drawn together by the bootstrap (see `bootstrap_interval`).
-        seed: Of the bootstrap.
+        tokeniser: Splits a caption into words.
+        groups: Group of each image; see `bootstrap_interval`.
+        seed: Seed of the bootstrap.
 
     Raises:
-        UsageError: If there are not equally many, or an image has no reference.
+        UsageError: If the lengths differ, or an image has no reference.
     """
     return Captioning(
         cider=bootstrap_interval(cider_d(captions, references, tokeniser), groups=groups, seed=seed),
@@ -101,7 +102,7 @@ def cider_d(
     Lengths count bigrams, as in the published code.
 
     Raises:
-        UsageError: If there are not equally many, or an image has no reference.
+        UsageError: If the lengths differ, or an image has no reference.
 
     Example:
         >>> cider_d(["a red frog", "a key"], [["a red frog"], ["a blue bell"]]).round(3).tolist()
@@ -110,11 +111,12 @@ def cider_d(
     _check(captions, references)
     grams = [[_grams(tokeniser(one)) for one in several] for several in references]
     frequency = Counter(gram for several in grams for gram in set().union(*several))
-    weigh = _Weights(frequency, len(references))
+    log_images = math.log(len(references))
     scores = []
     for caption, several in zip(captions, grams, strict=True):
-        own = weigh(_grams(tokeniser(caption)))
-        scores.append(10 * float(np.mean([_similarity(own, weigh(one)) for one in several])))
+        own = _tf_idf(_grams(tokeniser(caption)), frequency, log_images)
+        others = [_tf_idf(one, frequency, log_images) for one in several]
+        scores.append(10 * float(np.mean([_similarity(own, one) for one in others])))
     return np.array(scores, dtype=np.float64)
 
 
@@ -130,9 +132,9 @@ def rouge_l(
     _check(captions, references)
     scores = []
     for caption, several in zip(captions, references, strict=True):
-        # Without a word is one empty word, as in the published code: it equals an empty reference.
+        # As in the published code, a text without words is one empty word, which matches an empty reference.
         words, expected = tokeniser(caption) or [""], [tokeniser(one) or [""] for one in several]
-        common = [_longest_common(words, one) for one in expected]
+        common = [_longest_common_subsequence(words, one) for one in expected]
         precision = max(common) / len(words)
         recall = max(count / len(one) for count, one in zip(common, expected, strict=True))
         below = recall + _BETA**2 * precision
@@ -145,8 +147,8 @@ def bleu(
 ) -> tuple[float, ...]:
     """Corpus BLEU-1 to BLEU-4 with the closest reference length, as the COCO evaluation computes it.
 
-    That adds 1e-15 to the counts of n-grams found and 1e-9 to those of all, so that no division is by 0:
-    captions of fewer than n words, or without a match, score a little more than 0.
+    It adds 1e-15 to the counts of matched n-grams and 1e-9 to those of all n-grams to avoid division by 0.
+    So captions of fewer than n words, or without a match, score slightly more than 0.
 
     Example:
         >>> [round(value, 3) for value in bleu(["a red frog here"], [["a red frog there"]])]
@@ -177,15 +179,15 @@ def bleu(
 def nearest_captions(
     queries: Float32[np.ndarray, "q E"], known: Float32[np.ndarray, "m E"], captions: Sequence[str]
 ) -> list[str]:
-    """The baseline without a decoder: of the known images the nearest one's caption.
+    """Caption each image by its nearest neighbour: a baseline without a decoder.
 
     Args:
         queries: Unit vectors of the images to caption.
-        known: Unit vectors of images with a caption (or of captions themselves).
+        known: Unit vectors of captioned images, or of captions.
         captions: One for each row of `known`.
 
     Raises:
-        UsageError: If there are not as many captions as known vectors, or none.
+        UsageError: If there are no captions, or not as many as rows of `known`.
     """
     if len(known) != len(captions) or not captions:
         raise UsageError(f"{len(known)} vectors and {len(captions)} captions; expected equally many")
@@ -194,26 +196,21 @@ def nearest_captions(
 
 @dataclass(frozen=True)
 class _Vector:
-    """TF-IDF by length of n-gram, the norm of each, and how many bigrams there are."""
+    """TF-IDF weights by n-gram length, their norms, and the number of bigrams."""
 
     weights: tuple[Mapping[Gram, float], ...]
     norms: tuple[float, ...]
     length: int
 
 
-class _Weights:
-    """Weighs n-grams by how few images have them in a reference."""
-
-    def __init__(self, frequency: Mapping[Gram, int], num_images: int) -> None:
-        self._frequency, self._log_images = frequency, math.log(num_images)
-
-    def __call__(self, grams: Counter[Gram]) -> _Vector:
-        by_length: list[dict[Gram, float]] = [{} for _ in range(_MAX_N)]
-        for gram, count in grams.items():
-            rarity = self._log_images - math.log(max(1, self._frequency.get(gram, 0)))
-            by_length[len(gram) - 1][gram] = count * rarity
-        norms = tuple(math.sqrt(sum(value**2 for value in one.values())) for one in by_length)
-        return _Vector(tuple(by_length), norms, sum(n for gram, n in grams.items() if len(gram) == 2))
+def _tf_idf(grams: Counter[Gram], frequency: Mapping[Gram, int], log_images: float) -> _Vector:
+    """TF-IDF of a text; `frequency` counts the images with the n-gram in a reference."""
+    by_length: list[dict[Gram, float]] = [{} for _ in range(_MAX_N)]
+    for gram, count in grams.items():
+        idf = log_images - math.log(max(1, frequency.get(gram, 0)))
+        by_length[len(gram) - 1][gram] = count * idf
+    norms = tuple(math.sqrt(sum(value**2 for value in one.values())) for one in by_length)
+    return _Vector(tuple(by_length), norms, sum(n for gram, n in grams.items() if len(gram) == 2))
 
 
 def _similarity(one: _Vector, other: _Vector) -> float:
@@ -229,16 +226,12 @@ def _similarity(one: _Vector, other: _Vector) -> float:
 
 
 def _grams(words: Sequence[str]) -> Counter[Gram]:
-    return Counter(_windows(words))
+    """Count the n-grams of 1 to `_MAX_N` words."""
+    lengths = range(1, _MAX_N + 1)
+    return Counter(tuple(words[i : i + n]) for n in lengths for i in range(len(words) - n + 1))
 
 
-def _windows(words: Sequence[str]) -> Iterator[Gram]:
-    for n in range(1, _MAX_N + 1):
-        for start in range(len(words) - n + 1):
-            yield tuple(words[start : start + n])
-
-
-def _longest_common(one: Sequence[str], other: Sequence[str]) -> int:
+def _longest_common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
     row = [0] * (len(other) + 1)
     for word in one:
         previous = row

@@ -1,12 +1,11 @@
-"""Measures of phrase grounding by published definitions, and the boxes that need no model.
+"""Phrase grounding metrics by published definitions, and baselines without a model.
 
-In: for each phrase the boxes proposed, best first, how sure one is that it is there at all, and the true
-boxes, (x0, y0, x1, y1) in pixels; none = the phrase names nothing in the image. Out: recalls, pointing game,
-RefCOCO accuracy, and how well absent phrases are told apart. Every phrase counts by itself: the same words
-said twice of an image are two phrases. Knows no model and no file.
+Input: for each phrase the proposed boxes, best first, a score for its presence, and the true boxes, (x0, y0,
+x1, y1) in pixels; no true box = the phrase names nothing in the image. Output: recall, pointing game, RefCOCO
+accuracy, and AUROC of the presence score. Every phrase counts once, also if a text repeats its words.
 
-Measures: recall at k (Plummer et al., Flickr30k Entities, arXiv 1505.04870) by the any-box and the merged-box
-rule (told apart by Kamath et al., MDETR, arXiv 2104.12763); accuracy at IoU > .5 (Yu et al., RefCOCO, arXiv
+Metrics: recall at k (Plummer et al., Flickr30k Entities, arXiv 1505.04870) by the any-box and the merged-box
+rule (defined by Kamath et al., MDETR, arXiv 2104.12763); accuracy at IoU > .5 (Yu et al., RefCOCO, arXiv
 1608.00272); pointing game (Zhang et al., arXiv 1608.00507, without its tolerance of 15 px).
 """
 
@@ -20,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from sensorium.core.errors import UsageError
+from sensorium.evals.rank_correlation import ranks
 from sensorium.nn.boxes import iou
 
 KS = (1, 5, 10)
@@ -27,15 +27,15 @@ KS = (1, 5, 10)
 
 @dataclass(frozen=True)
 class Grounded:
-    """What was proposed for a phrase, and what is true.
+    """Prediction and truth of one phrase.
 
     Attributes:
-        boxes: Proposed, best first.
-        score: How sure that the phrase names something in the image; any scale.
+        boxes: Proposed boxes, best first.
+        score: Confidence that the phrase names something in the image, on any scale.
         truth: True boxes; none = it names nothing.
-        width_px: Of the image.
-        height_px: Of the image.
-        point: Where the heat map peaks, (x, y); None: the middle of the first box.
+        width_px: Width of the image.
+        height_px: Height of the image.
+        point: Peak of the heat map, (x, y); None: the centre of the first box.
     """
 
     boxes: Float[np.ndarray, "n 4"]
@@ -47,17 +47,17 @@ class Grounded:
 
 
 def grounding_metrics(phrases: Sequence[Grounded], *, min_iou: float = 0.5) -> Mapping[str, float | int]:
-    """Measure phrases.
+    """Compute all metrics over phrases.
 
     Args:
-        phrases: Each by itself.
-        min_iou: Overlap from which a box counts as found.
+        phrases: At least one.
+        min_iou: Least IoU of a box that counts as found.
 
     Returns:
-        `accuracy` (first box, any-box rule; over phrases that are there), `R@k` (any of the first k boxes
-        with any true box), `merged R@k` (with the box around all true ones), `pointing`, `RefCOCO` (IoU above
-        `min_iou`, phrases of one box), `absent AUROC` (present against absent phrases by `score`), and the
-        counts `phrases` and `absent`. What cannot be measured is left out.
+        `accuracy` (first box, any-box rule, over present phrases), `R@k` (any of the first k boxes with any
+        true box), `merged R@k` (with the box around all true boxes), `pointing`, `RefCOCO` (IoU above
+        `min_iou`, phrases with one true box), `absent AUROC` (present against absent phrases by `score`), and
+        the counts `phrases` and `absent`. Metrics without data are left out.
 
     Raises:
         UsageError: If there is no phrase, or a box is not finite.
@@ -65,13 +65,13 @@ def grounding_metrics(phrases: Sequence[Grounded], *, min_iou: float = 0.5) -> M
     if not phrases:
         raise UsageError("no phrase to measure; give at least one")
     if not all(np.isfinite(one.boxes).all() and np.isfinite(one.truth).all() for one in phrases):
-        raise UsageError("a box is not finite; check what the model proposes")
+        raise UsageError("a box is not finite; check the boxes that the model proposes")
     present = [one for one in phrases if len(one.truth)]
     absent = [one for one in phrases if not len(one.truth)]
     found: dict[str, float | int] = {}
     if present:
         hits = {k: [_hit(one.boxes[:k], one.truth, min_iou) for one in present] for k in KS}
-        around = [_around(one.truth) for one in present]
+        around = [_bounding_box(one.truth) for one in present]
         found["accuracy"] = float(np.mean(hits[1]))
         found |= {f"R@{k}": float(np.mean(hits[k])) for k in KS}
         for k in KS:
@@ -88,7 +88,7 @@ def grounding_metrics(phrases: Sequence[Grounded], *, min_iou: float = 0.5) -> M
 
 
 def overlaps(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
-    """Intersection over union of each pair of boxes.
+    """Intersection over union (IoU) of each pair of boxes.
 
     Example:
         >>> overlaps(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 3, 2], [5, 5, 6, 6]])).round(3).tolist()
@@ -99,16 +99,13 @@ def overlaps(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[
 
 
 def auroc(above: Sequence[float], below: Sequence[float]) -> float:
-    """Chance that one of `above` scores higher than one of `below`; ties count half.
+    """Area under the ROC curve: probability that one of `above` scores higher than one of `below`; ties 1/2.
 
     Example:
         >>> auroc([0.9, 0.6], [0.6, 0.1])
         0.875
     """
-    scores = np.concatenate([above, below])
-    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    rank = (last - (count - 1) / 2)[place]
+    rank = ranks(np.concatenate([above, below]))
     num_above, num_below = len(above), len(below)
     return float((rank[:num_above].sum() - num_above * (num_above + 1) / 2) / (num_above * num_below))
 
@@ -116,11 +113,11 @@ def auroc(above: Sequence[float], below: Sequence[float]) -> float:
 def baselines(
     phrases: Sequence[Grounded], *, seed: int = 0, num_boxes: int = 10
 ) -> dict[str, list[Grounded]]:
-    """What boxes score that look at neither image nor phrase.
+    """Predictions that depend on neither image nor phrase.
 
     Returns:
-        `random`: corners drawn evenly; `centre`: half the picture's sides, in its middle; `whole image`. Of
-        all three the score is the same for every phrase.
+        `random`: uniformly drawn corners; `centre`: a centred box of half the sides; `whole image`. The
+        presence score is the same for every phrase.
     """
     rng = np.random.default_rng(seed)
     found: dict[str, list[Grounded]] = {"random": [], "centre": [], "whole image": []}
@@ -136,11 +133,11 @@ def baselines(
 
 
 def _hit(boxes: Float[np.ndarray, "n 4"], truth: Float[np.ndarray, "m 4"], min_iou: float) -> bool:
-    # Of a box drawn to be half of another, float32 makes .49999997: it is a hit.
+    # In float32, the IoU of a box with its half is .49999997, which counts as a hit.
     return bool((overlaps(boxes, truth) >= min_iou - 1e-6).any())
 
 
-def _around(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "1 4"]:
+def _bounding_box(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "1 4"]:
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])[None]
 
 

@@ -1,14 +1,14 @@
-"""Linear probe: how much of some labels a linear layer reads from frozen vectors.
+"""Linear probe: accuracy of a linear classifier on frozen vectors.
 
-In: vectors and labels to train on and to test on, optionally to choose the weight decay on. Out: accuracies.
-Rules of CLIP_benchmark (`linear_probe`): normalised features, AdamW, cosine schedule without warm-up,
-learning rate .1, 10 epochs; with a validation split the weight decay is searched coarse to fine on a grid of
-97 from 1e-6 to 1e2, else it is 0. Unlike there, it runs on any device. It does not know how the vectors were
-made.
+Input: vectors and labels for training and testing, optionally for validation. Output: accuracies. The
+protocol is that of CLIP_benchmark (`linear_probe`): normalised features, AdamW, cosine schedule without
+warm-up, learning rate .1, 10 epochs. With a validation split, the weight decay is searched coarse to fine on
+a grid of 97 values from 1e-6 to 1e2; otherwise it is 0.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -31,13 +31,13 @@ Split = tuple[Float32[np.ndarray, "_ E"], Int64[np.ndarray, " _"]]
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """How the layer is trained.
+    """Training options.
 
     Attributes:
-        lr: First learning rate, > 0.
-        num_epochs: Passes over the training rows, >= 1.
-        batch_size: Rows a step, >= 1.
-        seed: Of the initial weights and of the order of rows.
+        lr: Initial learning rate, > 0.
+        num_epochs: Epochs, >= 1.
+        batch_size: Rows per step, >= 1.
+        seed: Seed of the initial weights and of the order of rows.
     """
 
     lr: float = 0.1
@@ -48,12 +48,12 @@ class ProbeOptions:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was measured.
+    """Result of `linear_probe`.
 
     Attributes:
         accuracy: On the test rows.
-        weight_decay: The one that was used.
-        num_train: Rows trained on.
+        weight_decay: The selected value.
+        num_train: Number of training rows.
     """
 
     accuracy: Accuracy
@@ -64,35 +64,34 @@ class Probe:
 def linear_probe(
     train: Split, test: Split, *, validation: Split | None = None, options: ProbeOptions | None = None
 ) -> Probe:
-    """Train a linear layer and measure it.
+    """Train a linear classifier and measure it on the test rows.
 
     Args:
         train: Vectors and labels 0..C-1.
-        test: Vectors and labels to measure on.
-        validation: To choose the weight decay on; the layer is then trained on `train` alone.
-        options: Defaults to CLIP_benchmark's.
+        test: Vectors and labels.
+        validation: Vectors and labels to select the weight decay; the classifier is not trained on them.
+        options: Default: those of CLIP_benchmark.
 
     Raises:
-        UsageError: If there is nothing to train on.
+        UsageError: If there is no training row.
     """
     options = options or ProbeOptions()
-    num_classes = (
-        int(max(split[1].max(initial=0) for split in (train, test, validation) if split is not None)) + 1
-    )
+    splits = [split for split in (train, test, validation) if split is not None]
+    num_classes = int(max(labels.max(initial=0) for _, labels in splits)) + 1
     decay = 0.0 if validation is None else _best_decay(train, validation, num_classes, options)
     measured = _measure(train, test, num_classes, decay, options)
     return Probe(measured, decay, len(train[0]))
 
 
 def _best_decay(train: Split, validation: Split, num_classes: int, options: ProbeOptions) -> float:
-    """Coarse to fine: every 16th of the grid, then 8, 4, 2 and 1 to both sides of the best."""
-    known: dict[int, float] = {}
+    """Search coarse to fine: every 16th value of the grid, then 8, 4, 2, 1 steps beside the best."""
+
+    @functools.cache
+    def validate(place: int) -> float:
+        return _measure(train, validation, num_classes, WEIGHT_DECAYS[place], options).acc1
 
     def best(places: list[int]) -> int:
-        for place in places:
-            if place not in known:
-                known[place] = _measure(train, validation, num_classes, WEIGHT_DECAYS[place], options).acc1
-        return max(places, key=lambda place: (known[place], -place))
+        return max(places, key=lambda place: (validate(place), -place))
 
     last = len(WEIGHT_DECAYS) - 1
     peak, step = best(list(range(0, last + 1, _COARSE_STEP))), _COARSE_STEP // 2
@@ -110,17 +109,17 @@ def probe_scores(
     weight_decay: float = 0.0,
     options: ProbeOptions | None = None,
 ) -> Float32[np.ndarray, "n C"]:
-    """Train a linear layer and score other rows.
+    """Train a linear classifier and return its logits for other rows.
 
     Args:
         train: Vectors and labels.
         rows: Vectors to score.
         num_classes: C.
-        weight_decay: Of AdamW.
-        options: Defaults to CLIP_benchmark's.
+        weight_decay: Weight decay of AdamW.
+        options: Default: those of CLIP_benchmark.
 
     Raises:
-        UsageError: If there is nothing to train on.
+        UsageError: If there is no training row.
     """
     if len(train[0]) == 0:
         raise UsageError("no rows to train the probe on")

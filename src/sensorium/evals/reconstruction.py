@@ -1,7 +1,8 @@
-"""How near a picture or a sound that was decoded is to the one that was encoded, and how many codes it took.
+"""Reconstruction metrics of codecs: PSNR, SSIM, log-mel distance, and usage of the code book.
 
-In: arrays. Out: numbers. SSIM as published (Wang et al., 2004): a Gaussian window of 11 with sigma 1.5,
-population variances, the mean over the places where the window fits, over channels.
+Input: arrays of the original and the reconstruction, or code ids. Output: numbers. SSIM as published (Wang et
+al., 2004): Gaussian window of 11 with sigma 1.5, population variances, mean over valid positions and
+channels.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _FULL = 255.0
 
 
 def psnr(a: UInt8[np.ndarray, "H W C"], b: UInt8[np.ndarray, "H W C"]) -> float:
-    """Peak signal-to-noise ratio in dB: 10 log10(255^2 / mean squared error); equal pictures give infinity.
+    """Peak signal-to-noise ratio in dB: 10 log10(255^2 / mean squared error); infinity for equal images.
 
     Example:
         >>> grey = np.full((2, 2, 3), 100, np.uint8)
@@ -31,10 +32,10 @@ def psnr(a: UInt8[np.ndarray, "H W C"], b: UInt8[np.ndarray, "H W C"]) -> float:
 
 
 def ssim(a: UInt8[np.ndarray, "H W C"], b: UInt8[np.ndarray, "H W C"]) -> float:
-    """Structural similarity, 1 for equal pictures.
+    """Structural similarity (SSIM); 1 for equal images.
 
     Raises:
-        UsageError: If the pictures differ in shape or are smaller than the window.
+        UsageError: If the images differ in shape or are smaller than the window.
 
     Reference:
         Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity (2004), eq. 13;
@@ -54,7 +55,7 @@ def ssim(a: UInt8[np.ndarray, "H W C"], b: UInt8[np.ndarray, "H W C"]) -> float:
 
 
 def _blur(x: Float64[np.ndarray, "H W C"]) -> Float64[np.ndarray, "h w C"]:
-    """Gaussian mean of each window that fits."""
+    """Gaussian-weighted mean of each valid window."""
     weights = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / _SIGMA) ** 2)
     weights /= weights.sum()
     rows = np.lib.stride_tricks.sliding_window_view(x, len(weights), axis=0) @ weights
@@ -63,22 +64,19 @@ def _blur(x: Float64[np.ndarray, "H W C"]) -> Float64[np.ndarray, "h w C"]:
 
 
 def mel_distance(a: np.ndarray, b: np.ndarray, *, floor: float = -np.inf) -> float:
-    """Mean absolute difference in dB of two log-mel arrays of equal shape, whose unit is log10 of power.
+    """Mean absolute difference in dB of two log-mel arrays of equal shape, given as log10 of power.
 
-    Args:
-        a: One.
-        b: The other.
-        floor: What lies below counts as this.
+    Values below `floor` are replaced by it.
     """
-    quiet_a, quiet_b = (np.maximum(part.astype(np.float64), floor) for part in (a, b))
-    return float(10 * np.mean(np.abs(quiet_a - quiet_b)))
+    clipped_a, clipped_b = (np.maximum(part.astype(np.float64), floor) for part in (a, b))
+    return float(10 * np.mean(np.abs(clipped_a - clipped_b)))
 
 
 def code_usage(ids: Int64[np.ndarray, ...], vocab_size: int) -> Mapping[str, float]:
-    """How evenly ids are used.
+    """Share of the vocabulary that occurs, and perplexity of the ids.
 
     Returns:
-        `codes used`: the share that occurs; `perplexity`: exp of the entropy in nats, at most `vocab_size`.
+        `codes used`: share of ids that occur; `perplexity`: exp of the entropy in nats, at most `vocab_size`.
 
     Example:
         >>> code_usage(np.array([0, 0, 1, 1]), 8)

@@ -1,9 +1,9 @@
-"""Recall of retrieval by the definitions of CLIP_benchmark, with ties and many positives decided.
+"""Recall@k of retrieval by the definition of CLIP_benchmark.
 
-In: scores or vectors of queries and items and which of them belong together. Out: recall@k, the same by
-chance, median rank. A query is a hit at k if at least one of its positives is among its k best; recall is the
-share of hits (the "recall@k of CLIP papers", CLIP_benchmark `zeroshot_retrieval`). Of equal scores the lower
-item is first, where CLIP_benchmark leaves it to `topk`. It does not know models or modalities.
+Input: scores or vectors of queries and items, and which are positives of each other. Output: recall@k, its
+value by chance, median rank. A query is a hit at k if at least one of its positives is among its k best;
+recall@k is the share of hits (CLIP_benchmark, `zeroshot_retrieval`). Of equal scores the lower item ranks
+first; CLIP_benchmark leaves ties to `topk`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _SCORES_AT_ONCE = 16_000_000
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What was measured in one direction.
+    """Result of `evaluate_retrieval` for one direction.
 
     Attributes:
         recall: Recall@k with its 95 % interval, by k.
-        chance: The expected recall@k of a random order, by k.
+        chance: Expected recall@k of a random order, by k.
         median_rank: Median over queries of the rank of the best positive; 1 is best.
-        num_queries: Queries that have a positive; the others are left out.
-        num_items: Items searched among.
+        num_queries: Queries with a positive; the others are skipped.
+        num_items: Number of items.
     """
 
     recall: dict[int, Interval]
@@ -49,15 +49,15 @@ def evaluate_retrieval(
     *,
     seed: int = 0,
 ) -> Retrieval:
-    """Measure one direction; swap queries and items for the other.
+    """Evaluate one direction; swap queries and items for the other.
 
     Args:
         queries: Unit vectors.
         items: Unit vectors.
-        query_groups: Equal numbers in `query_groups` and `item_groups` are positives of each other.
+        query_groups: A query and an item with equal group numbers are positives of each other.
         item_groups: See `query_groups`.
-        ks: Numbers of results to look at.
-        seed: Of the bootstrap, which draws whole groups of queries.
+        ks: Values of k.
+        seed: Seed of the bootstrap, which resamples whole groups of queries.
 
     Raises:
         UsageError: If no query has a positive, or a score is not finite.
@@ -82,12 +82,12 @@ def evaluate_retrieval(
 def recall_at(
     scores: Float[np.ndarray, "q m"], positives: Bool[np.ndarray, "q m"], ks: Sequence[int] = KS
 ) -> dict[int, float]:
-    """Share of queries with at least one positive among the k best; queries without positives are left out.
+    """Share of queries with at least one positive among the k best; queries without positives are skipped.
 
     Args:
-        scores: Of each query (row) with each item (column).
-        positives: True where they belong together.
-        ks: Numbers of results to look at.
+        scores: Score of each query (row) with each item (column).
+        positives: True = the item is a positive of the query.
+        ks: Values of k.
 
     Example:
         >>> scores = np.array([[0.9, 0.5, 0.5], [0.2, 0.8, 0.8]])
@@ -99,7 +99,7 @@ def recall_at(
 
 
 def ranks_of(scores: Float[np.ndarray, "q m"], positives: Bool[np.ndarray, "q m"]) -> Int64[np.ndarray, " q"]:
-    """Rank, from 0, of the best positive of each query; the number of items where there is none.
+    """Rank, from 0, of the best positive of each query; the number of items if it has none.
 
     Raises:
         UsageError: If the shapes differ or a score is not finite.
@@ -111,7 +111,7 @@ def ranks_of(scores: Float[np.ndarray, "q m"], positives: Bool[np.ndarray, "q m"
     if scores.shape[1] == 0:
         return np.zeros(len(scores), dtype=np.int64)
     among = np.where(positives, scores, -np.inf)
-    best = among.argmax(axis=1)  # of equal positives the first
+    best = among.argmax(axis=1)  # the first of equal positives
     top = among[np.arange(len(scores)), best][:, None]
     is_before = (scores > top) | ((scores == top) & (np.arange(scores.shape[1]) < best[:, None]))
     ranks: Int64[np.ndarray, " q"] = np.where(positives.any(axis=1), is_before.sum(axis=1), scores.shape[1])
@@ -124,7 +124,7 @@ def best_ranks(
     query_groups: Int64[np.ndarray, " q"],
     item_groups: Int64[np.ndarray, " m"],
 ) -> Int64[np.ndarray, " q"]:
-    """`ranks_of` for vectors, a few queries at a time: the whole matrix of scores is never held."""
+    """`ranks_of` for vectors, a few queries at a time, so that not all scores are in memory at once."""
     ranks = np.empty(len(queries), dtype=np.int64)
     step = max(1, _SCORES_AT_ONCE // max(1, len(items)))
     for low in range(0, len(queries), step):
@@ -134,7 +134,7 @@ def best_ranks(
 
 
 def chance_at(num_positives: Int64[np.ndarray, " q"], num_items: int, k: int) -> float:
-    """Expected recall@k of a random order, exactly: 1 - C(M - P, k) / C(M, k), averaged over the queries.
+    """Exact expected recall@k of a random order: mean over queries of 1 - C(M - P, k) / C(M, k).
 
     Example:
         >>> chance_at(np.array([1, 2]), num_items=10, k=5)  # (1/2 + (1 - 5/10 * 4/9)) / 2

@@ -1,10 +1,10 @@
-"""Word and character error rates of transcripts, by jiwer after one normaliser.
+"""Word and character error rates (WER, CER) of transcripts, by jiwer.
 
-In: transcripts and what was said. Out: error rates over all words with intervals, and the kinds of errors.
-`normalise_transcript` is the one normaliser, for both sides: compatibility forms (NFKC), lower case, hyphens
-and slashes as spaces, apostrophes and other punctuation dropped, whole and decimal numbers as English words
-("1,250.5" -> "one thousand two hundred fifty point five"). It does not expand abbreviations or contractions:
-"Dr" is not "doctor". Figures by other normalisers (Whisper's, NIST's) differ by a few tenths. Knows no model.
+Input: transcripts and references. Output: error rates over all words with intervals, and counts of errors by
+kind. `normalise_transcript` is applied to both sides: NFKC, lower case, hyphens and slashes as spaces, no
+other punctuation, integers and decimals as English words ("1,250.5" -> "one thousand two hundred fifty point
+five"). Abbreviations and contractions are not expanded, unlike in Whisper's normaliser; error rates by other
+normalisers (Whisper's, NIST's) differ by a few tenths of a percent.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from sensorium.evals.bootstrap import Interval, bootstrap_interval
 
 @dataclass(frozen=True)
 class Transcription:
-    """What was measured, over all utterances together.
+    """Result of `evaluate_transcripts`, over all utterances.
 
     Attributes:
-        wer: Word error rate: (substitutions + deletions + insertions) / words said; may exceed 1.
-        cer: The same of characters, spaces among them.
-        substitutions: Words.
-        deletions: Words.
-        insertions: Words.
-        num_words: Words said.
-        num_utterances: Transcripts.
+        wer: Word error rate: (substitutions + deletions + insertions) / words of the reference; may exceed 1.
+        cer: Character error rate, spaces included.
+        substitutions: Number of words.
+        deletions: Number of words.
+        insertions: Number of words.
+        num_words: Words of the references.
+        num_utterances: Number of transcripts.
     """
 
     wer: Interval
@@ -53,42 +53,47 @@ def evaluate_transcripts(
     groups: Int64[np.ndarray, " n"] | None = None,
     seed: int = 0,
 ) -> Transcription:
-    """Measure transcripts.
+    """Compute error rates of transcripts.
 
     Args:
-        predicted: What was heard.
-        expected: What was said, at least one word each after normalising.
-        groups: Utterances of one number (a speaker, a text) are drawn together by the bootstrap.
-        seed: Of the bootstrap.
+        predicted: Transcripts.
+        expected: References, each of at least one word after normalisation.
+        groups: Group (speaker, text) of each utterance; see `bootstrap_interval`.
+        seed: Seed of the bootstrap.
 
     Raises:
-        UsageError: If there are not equally many, or nothing was said in one.
+        UsageError: If the lengths differ, or a reference has no word.
         MissingExtraError: If jiwer is not installed.
     """
     if len(predicted) != len(expected) or not expected:
         raise UsageError(
             f"{len(predicted)} transcripts of {len(expected)} utterances; expected one each, at least one"
         )
-    heard, said = ([normalise_transcript(text) for text in texts] for texts in (predicted, expected))
-    if not all(said):
-        place = said.index("")
+    hypotheses, references = (
+        [normalise_transcript(text) for text in texts] for texts in (predicted, expected)
+    )
+    if "" in references:
+        place = references.index("")
         raise UsageError(f"utterance {place} ('{expected[place]}') has no word; leave it out")
     jiwer = require("jiwer", "evals")
-    words, characters = jiwer.process_words(said, heard), jiwer.process_characters(said, heard)
-    units = np.arange(len(said)) if groups is None else groups
+    words, characters = (
+        jiwer.process_words(references, hypotheses),
+        jiwer.process_characters(references, hypotheses),
+    )
+    units = np.arange(len(references)) if groups is None else groups
     return Transcription(
-        wer=_rate(_errors(words.alignments), [len(text.split()) for text in said], units, seed),
-        cer=_rate(_errors(characters.alignments), [len(text) for text in said], units, seed),
+        wer=_rate(_errors(words.alignments), [len(text.split()) for text in references], units, seed),
+        cer=_rate(_errors(characters.alignments), [len(text) for text in references], units, seed),
         substitutions=words.substitutions,
         deletions=words.deletions,
         insertions=words.insertions,
-        num_words=sum(len(text.split()) for text in said),
-        num_utterances=len(said),
+        num_words=sum(len(text.split()) for text in references),
+        num_utterances=len(references),
     )
 
 
 def normalise_transcript(text: str) -> str:
-    """The form in which transcripts are compared.
+    """Normalise a transcript for comparison.
 
     Example:
         >>> normalise_transcript("It’s 1,250.5 well-known  FROGS!")
@@ -101,12 +106,12 @@ def normalise_transcript(text: str) -> str:
 
 
 def _errors(alignments: Sequence[Sequence[object]]) -> list[int]:
-    """Edits of each utterance."""
+    """Number of edits of each utterance."""
     return [sum(_num_edits(chunk) for chunk in chunks) for chunks in alignments]
 
 
 def _num_edits(chunk: object) -> int:
-    """Edits of a stretch of an alignment: a substitution, insertion or deletion of so many words."""
+    """Number of words (or characters) substituted, inserted or deleted in one chunk of an alignment."""
     if getattr(chunk, "type", "equal") == "equal":
         return 0
     spans = (
@@ -119,7 +124,7 @@ def _num_edits(chunk: object) -> int:
 def _rate(
     errors: Sequence[int], lengths: Sequence[int], units: Int64[np.ndarray, " n"], seed: int
 ) -> Interval:
-    """Sum of errors over sum of lengths: the mean over words of the errors that each stands for."""
+    """Sum of errors over sum of lengths, as a mean over words, each with the error rate of its utterance."""
     counts = np.asarray(lengths)
     values = np.repeat(np.asarray(errors, dtype=np.float64) / counts, counts)
     return bootstrap_interval(values, groups=np.repeat(units, counts), seed=seed)

@@ -1,7 +1,7 @@
 """BLEU and chrF of translations, by sacrebleu.
 
-In: translations and references. Out: corpus scores, 0..100, with 95 % intervals by sacrebleu's own bootstrap,
-and the signatures that make them comparable (Post, arXiv:1804.08771). Knows no model and no file.
+Input: translations and references. Output: corpus scores, 0..100, with 95 % intervals of sacrebleu's
+bootstrap, and sacrebleu's signatures, which make scores comparable (Post, arXiv:1804.08771).
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from sensorium.core.runtime import require
 from sensorium.evals.bootstrap import Interval
 
 _TOKENISERS = {"zh": "zh", "ja": "char", "th": "char"}
-"""sacrebleu's tokenisers of languages without spaces; others get its default, 13a."""
+"""sacrebleu's tokenisers of languages without spaces; other languages use its default, 13a."""
 
 
 @dataclass(frozen=True)
 class Translation:
-    """What was measured.
+    """Result of `evaluate_translations`.
 
     Attributes:
-        chrf: chrF2.
-        bleu: BLEU-4; of short texts chrF says more.
-        signatures: sacrebleu's, by measure.
-        num_texts: Texts measured.
+        chrf: chrF2; more reliable than BLEU for short texts.
+        bleu: BLEU-4.
+        signatures: sacrebleu's signature of each metric.
+        num_texts: Number of texts.
     """
 
     chrf: Interval
@@ -38,16 +38,16 @@ class Translation:
 def evaluate_translations(
     predicted: Sequence[str], references: Sequence[str], *, language: str, num_resamples: int = 1000
 ) -> Translation:
-    """Measure translations into one language.
+    """Score translations into one language.
 
     Args:
         predicted: Translations.
         references: One for each.
-        language: Into which; it decides how BLEU finds words.
-        num_resamples: Of the bootstrap, >= 2.
+        language: Target language; selects the tokeniser of BLEU.
+        num_resamples: Bootstrap samples, >= 2.
 
     Raises:
-        UsageError: If there are not equally many, or none.
+        UsageError: If the lengths differ, or there are none.
         MissingExtraError: If sacrebleu is not installed.
     """
     if len(predicted) != len(references) or not predicted:
@@ -56,32 +56,27 @@ def evaluate_translations(
         )
     sacrebleu = require("sacrebleu", "evals")
     tokeniser = _TOKENISERS.get(language.split("-")[0], "13a")
-    measures = {
+    metrics = {
         "chrf": sacrebleu.CHRF(),
         "bleu": sacrebleu.BLEU(tokenize=tokeniser, effective_order=False, force=True),
     }
-    for measure in measures.values():
-        _let_scores_be_of_one_type(measure)
-    scores = {
-        name: measure.corpus_score(list(predicted), [list(references)], n_bootstrap=num_resamples)
-        for name, measure in measures.items()
-    }
-    signatures = {name: str(measure.get_signature()) for name, measure in measures.items()}
-    return Translation(_interval(scores["chrf"]), _interval(scores["bleu"]), signatures, len(predicted))
+    intervals = {}
+    for name, metric in metrics.items():
+        _convert_scores_to_float(metric)
+        score = metric.corpus_score(list(predicted), [list(references)], n_bootstrap=num_resamples)
+        low, high = score._mean - score._ci, score._mean + score._ci
+        intervals[name] = Interval(float(score.score), float(low), float(high))
+    signatures = {name: str(metric.get_signature()) for name, metric in metrics.items()}
+    return Translation(**intervals, signatures=signatures, num_texts=len(predicted))
 
 
-def _let_scores_be_of_one_type(measure: Any) -> None:
-    """Resamples without a match score 0 as a float, the others as float32; sacrebleu cannot average both."""
-    compute = measure._compute_score_from_stats
+def _convert_scores_to_float(metric: Any) -> None:
+    """Bootstrap scores are float without a match, else float32; sacrebleu cannot average a mix of both."""
+    compute = metric._compute_score_from_stats
 
-    def compute_plain(stats: Any) -> Any:
+    def compute_float(stats: Any) -> Any:
         score = compute(stats)
         score.score = float(score.score)
         return score
 
-    measure._compute_score_from_stats = compute_plain
-
-
-def _interval(score: Any) -> Interval:
-    """The score, and 95 % of its bootstrap around it."""
-    return Interval(float(score.score), float(score._mean - score._ci), float(score._mean + score._ci))
+    metric._compute_score_from_stats = compute_float

@@ -1,10 +1,9 @@
-"""How well questions about media are answered: normalised answers, exact or by several annotators.
+"""VQA accuracy: exact match or agreement with several annotators, after answer normalisation.
 
-In: answers as written, and what was expected. Out: a value for each question, then the mean and its
-interval, overall and by type of question. Normalisation follows the VQA evaluation (Antol et al.,
-arXiv:1505.00468, as EvalAI runs it): lower case, no articles, number words as digits, punctuation dropped.
-One difference: where it restores 113 contractions from a list (dont -> don't), apostrophes are dropped here.
-Knows no model and no file.
+Input: predicted and expected answers. Output: a score for each question, then means with intervals, overall
+and by question type. Normalisation follows the VQA evaluation (Antol et al., arXiv:1505.00468, as EvalAI runs
+it): lower case, no articles, number words as digits, no punctuation. One difference: apostrophes are removed
+here, where the original restores 113 contractions from a list (dont -> don't).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from sensorium.core.errors import UsageError
 from sensorium.evals.bootstrap import Interval, bootstrap_interval
 
 _ENOUGH = 3
-"""So many annotators who agree with an answer make it fully right."""
+"""Number of agreeing annotators from which an answer scores 1."""
 _ARTICLES = frozenset(("a", "an", "the"))
 _NUMBERS = dict(zip("zero one two three four five six seven eight nine ten".split(), range(11), strict=True))
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
@@ -30,12 +29,12 @@ _PERIOD = re.compile(r"\.(?!\d)")
 
 @dataclass(frozen=True)
 class Answers:
-    """What was measured.
+    """Result of `by_type`.
 
     Attributes:
         overall: Mean over questions with its 95 % interval.
-        by_type: The same of each type of question.
-        num_questions: How many there were.
+        by_type: The same for each question type.
+        num_questions: Number of questions.
     """
 
     overall: Interval
@@ -44,10 +43,10 @@ class Answers:
 
 
 def normalise_answer(text: str) -> str:
-    """The form in which answers are compared.
+    """Normalise an answer for comparison.
 
-    A sign that touches a space anywhere in the text, or any sign in a text with "1,000", is deleted; else it
-    becomes a space: the published rule.
+    A punctuation mark beside a space anywhere in the text, or any mark in a text with a number like "1,000",
+    is deleted; other marks become spaces. This is the published rule.
 
     Example:
         >>> [normalise_answer(text) for text in ("The two frogs.", "red-brown", "1,000", "It's 2.5 m!")]
@@ -56,19 +55,19 @@ def normalise_answer(text: str) -> str:
     text = " ".join(text.split())
     kept = text
     has_thousands = _DIGIT_COMMA_DIGIT.search(text) is not None
-    for sign in _PUNCTUATION:
-        is_apart = f"{sign} " in text or f" {sign}" in text or has_thousands
-        kept = kept.replace(sign, "" if is_apart else " ")
+    for mark in _PUNCTUATION:
+        is_deleted = f"{mark} " in text or f" {mark}" in text or has_thousands
+        kept = kept.replace(mark, "" if is_deleted else " ")
     words = _PERIOD.sub("", kept).replace("'", "").replace("’", "").lower().split()
     known = {**_NUMBERS, "none": 0}
     return " ".join(str(known.get(word, word)) for word in words if word not in _ARTICLES)
 
 
 def exact_matches(predicted: Sequence[str], expected: Sequence[str]) -> Bool[np.ndarray, " n"]:
-    """Whether each answer is the expected one, normalised.
+    """Whether each answer equals the expected one after normalisation.
 
     Raises:
-        UsageError: If there are not equally many.
+        UsageError: If the lengths differ.
 
     Example:
         >>> exact_matches(["Two.", "a cat"], ["2", "dog"]).tolist()
@@ -80,15 +79,14 @@ def exact_matches(predicted: Sequence[str], expected: Sequence[str]) -> Bool[np.
 
 
 def soft_matches(predicted: Sequence[str], annotated: Sequence[Sequence[str]]) -> Float64[np.ndarray, " n"]:
-    """Agreement of each answer with several annotators: min(matches / 3, 1), averaged over leaving one out.
+    """VQA accuracy with several annotators: min(matches / 3, 1), averaged over leaving one annotator out.
 
     Args:
         predicted: Answers.
-        annotated: What each annotator answered, at least one a question; with a single one (nobody is left
-            without it) the match counts fully.
+        annotated: Answers of the annotators, at least one per question; a single annotator is an exact match.
 
     Raises:
-        UsageError: If there are not equally many, or a question has no annotator.
+        UsageError: If the lengths differ, or a question has no annotator.
 
     Example:
         >>> soft_matches(["red"], [["red", "red", "blue", "pink"]]).round(3).tolist()
@@ -107,16 +105,16 @@ def by_type(
     groups: Int64[np.ndarray, " n"] | None = None,
     seed: int = 0,
 ) -> Answers:
-    """Mean and 95 % interval of matches, overall and by type.
+    """Mean and 95 % interval, overall and by question type.
 
     Args:
         values: From `exact_matches` or `soft_matches`.
         types: Type of each question.
-        groups: Questions about one image share a number: they are drawn together (see `bootstrap_interval`).
-        seed: Of the bootstrap.
+        groups: Group of each question, such as its image; see `bootstrap_interval`.
+        seed: Seed of the bootstrap.
 
     Raises:
-        UsageError: If there is no question, or there are not equally many.
+        UsageError: If there is no question, or the lengths differ.
     """
     _check_lengths(types, values)
     names = np.asarray(types)

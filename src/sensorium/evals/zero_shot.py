@@ -1,10 +1,9 @@
-"""Classification by text: which class name, put into prompts, is nearest.
+"""Zero-shot classification: class vectors from prompts, and accuracy metrics.
 
-In: class names, prompt templates, something that embeds texts; vectors and labels to measure on. Out: one
-vector for each class, accuracies. Rules of CLIP_benchmark (`zeroshot_classification`): each prompt is
-normalised, the mean over the templates is normalised again; acc5 only from five classes on; mean per-class
-recall over the classes that occur. Of equal scores the lower class is first. It does not know how anything
-was embedded.
+Input: class names, prompt templates and a function that embeds texts; scores and labels. Output: one vector
+for each class; accuracies. The protocol is that of CLIP_benchmark (`zeroshot_classification`): prompt vectors
+are normalised, averaged over templates and normalised again; mean per-class recall is over the classes that
+occur. Of equal scores the lower class ranks first.
 """
 
 from __future__ import annotations
@@ -16,23 +15,24 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from sensorium.core.errors import UsageError
+from sensorium.evals.retrieval import ranks_of
 
 PLAIN = ("{c}",)
 PHOTO = ("a photo of a {c}.", "a drawing of a {c}.", "a picture of a {c}.", "{c}")
-"""Templates for pictures of things."""
+"""Templates for images of objects."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How well classes were told.
+    """Classification accuracy.
 
     Attributes:
-        acc1: Share of samples whose class came first.
-        acc5: Share whose class was among the first five; None below five classes.
-        mean_per_class_recall: acc1 of each class that occurs, averaged over these classes.
+        acc1: Top-1 accuracy.
+        acc5: Top-5 accuracy; None below five classes.
+        mean_per_class_recall: Top-1 accuracy within each class that occurs, averaged over these classes.
         chance: acc1 of guessing, 1 / C.
-        num_samples: Samples measured.
-        num_classes: Classes to choose from, C.
+        num_samples: Number of samples.
+        num_classes: C.
     """
 
     acc1: float
@@ -48,12 +48,12 @@ def class_vectors(
     embed: Callable[[list[str]], Float32[np.ndarray, "n E"]],
     templates: Sequence[str] = PLAIN,
 ) -> Float32[np.ndarray, "C E"]:
-    """One unit vector for each class: the mean of its prompts.
+    """One unit vector for each class: the normalised mean of its prompt vectors.
 
     Args:
-        names: Of the classes.
-        embed: Vectors of texts; their length does not matter.
-        templates: Each holds `{c}` where the name goes.
+        names: Class names.
+        embed: Embeds texts; vectors of any norm.
+        templates: Each contains `{c}`, which is replaced by the name.
 
     Raises:
         UsageError: If there is no name or template, or a template lacks `{c}`.
@@ -73,7 +73,7 @@ def class_vectors(
 
 
 def accuracy(scores: Float[np.ndarray, "n C"], labels: Int64[np.ndarray, " n"]) -> Accuracy:
-    """Measure scores of samples (rows) for classes (columns).
+    """Compute accuracies from the scores of samples (rows) for classes (columns).
 
     Raises:
         UsageError: If there is no sample, a label is not a class or a score is not finite.
@@ -89,11 +89,7 @@ def accuracy(scores: Float[np.ndarray, "n C"], labels: Int64[np.ndarray, " n"]) 
         )
     if labels.min() < 0 or labels.max() >= num_classes:
         raise UsageError(f"labels run from {labels.min()} to {labels.max()}; expected 0 to {num_classes - 1}")
-    if not np.isfinite(scores).all():
-        raise UsageError("a score is not finite; check the vectors")
-    own = scores[np.arange(num_samples), labels][:, None]
-    is_before = (scores > own) | ((scores == own) & (np.arange(num_classes) < labels[:, None]))
-    ranks = is_before.sum(axis=1)
+    ranks = ranks_of(scores, np.arange(num_classes) == labels[:, None])
     by_class = np.bincount(labels, weights=ranks == 0, minlength=num_classes)
     counts = np.bincount(labels, minlength=num_classes)
     occurs = counts > 0

@@ -1,7 +1,7 @@
-"""Floating-point operations of the layers that fusions are made of, for one row and one forward pass.
+"""Floating-point operations (FLOPs) of the layers of a fusion, for one row and one forward pass.
 
-Counted as `torch.utils.flop_counter` counts: a multiplication with an addition is two, matrix products and
-attention alone; norms, activations and other element-wise work are left out, for they are few.
+Counts as `torch.utils.flop_counter` does: matrix products and attention, two operations for a multiply-add.
+Norms, activations and other element-wise work are not counted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sensorium.nn.block import Block, Stack
 
 
 def linear(module: nn.Module, num_tokens: int = 1) -> int:
-    """All linear layers within `module`, each applied to `num_tokens` tokens.
+    """FLOPs of all linear layers in `module`, each applied to `num_tokens` tokens.
 
     Example:
         >>> linear(nn.Linear(3, 5), num_tokens=7)
@@ -26,14 +26,14 @@ def linear(module: nn.Module, num_tokens: int = 1) -> int:
 
 
 def attention(module: Attention, num_queries: int, num_keys: int) -> int:
-    """Projections, scores and weighted values."""
+    """FLOPs of projections, scores and weighted values."""
     projections = linear(module.query, num_queries) + linear(module.out, num_queries)
     projections += linear(module.key, num_keys) + linear(module.value, num_keys)
     return projections + 4 * num_queries * num_keys * module.query.out_features
 
 
 def block(module: Block, num_tokens: int, num_memory: int = 0) -> int:
-    """Self-attention, cross-attention where the block has it, MLP."""
+    """FLOPs of self-attention, cross-attention if the block has it, and MLP."""
     total = attention(module.attention, num_tokens, num_tokens) + linear(module.mlp, num_tokens)
     if module.memory_attention is not None:
         total += attention(module.memory_attention, num_tokens, num_memory)
@@ -41,5 +41,5 @@ def block(module: Block, num_tokens: int, num_memory: int = 0) -> int:
 
 
 def stack(module: Stack, num_tokens: int, num_memory: int = 0) -> int:
-    """All blocks."""
+    """FLOPs of all blocks."""
     return sum(block(cast(Block, one), num_tokens, num_memory) for one in module.blocks)

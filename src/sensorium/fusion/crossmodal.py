@@ -1,7 +1,7 @@
-"""Fusions in which each modality attends to each other one: pairwise cross-attention, and MulT.
+"""Pairwise cross-attention between modalities, and MulT.
 
-In: tokens of each modality, any number of each. Out: those of every modality, enriched by the others, and
-one vector. There are M (M - 1) stacks of blocks, so cost grows with the square of the number of modalities.
+Input: tokens of each modality, any number of each. Output: updated tokens of every modality, and one vector.
+There are M (M - 1) stacks of blocks, so cost grows with the square of the number of modalities.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from torch import Tensor, nn
 
 from sensorium.core.types import Tokens
 from sensorium.fusion import cost
-from sensorium.fusion.joining import join, means
-from sensorium.fusion.options import block_config, check_least
-from sensorium.fusion.registry import FUSIONS, FusionOutput
+from sensorium.fusion.registry import FUSIONS, FusionOutput, block_config, check_min, concatenate, means
 from sensorium.nn.block import Stack
 
 
@@ -25,22 +23,17 @@ from sensorium.nn.block import Stack
 class CrossAttention(nn.Module):
     """Pairwise cross-modal attention: z_(s->t) = Stack_(s->t)(x_t, memory = x_s) for every s != t.
 
-    In each block target t's tokens attend to themselves, then to the tokens of source s as they entered, then
-    pass an MLP. What t learned from all its sources is joined, Z_t = W_t [z_(s->t) for all s], and
-    y = V [mean Z_1; ...; mean Z_M]. With one modality Z_1 = W_1 x_1.
+    In each block the tokens of target t attend to themselves, then to the input tokens of source s, then pass
+    an MLP. The results are concatenated and projected, Z_t = W_t [z_(s->t) for all s], and
+    y = V [mean Z_1; ...; mean Z_M]. With one modality Z_1 = W_1 x_1. Further arguments: `registry.FUSIONS`
+    and `block_config`.
 
-    Reference: MulT, arXiv:1906.00295, sections 3.1 and 3.2. There a cross-modal block has no self-attention
-    of its own, and y takes the last token of Z_t; here it is the house's block and the mean.
+    Reference: MulT, arXiv:1906.00295, sections 3.1 and 3.2. There a cross-modal block has no self-attention,
+    and y takes the last token of Z_t instead of the mean.
 
     Args:
-        modalities: Their names.
-        width: Of x and z, a multiple of the number of heads.
-        out_dim: Of y and of the tokens that leave.
         depth: Blocks of each of the M (M - 1) stacks.
-        num_heads: Of every attention; default one for each 32 of `width`.
-        mlp_dim: Inner width of the blocks' MLPs; default 4 `width`.
-        dropout: Share of each part's output that is dropped in training.
-        memory_depth: Blocks over each Z_t before it leaves; see `mult`.
+        memory_depth: Self-attention blocks over each Z_t; see `mult`.
     """
 
     def __init__(
@@ -56,7 +49,7 @@ class CrossAttention(nn.Module):
         memory_depth: int = 0,
     ) -> None:
         super().__init__()
-        check_least(depth=depth)
+        check_min(depth=depth)
         self.modalities = tuple(modalities)
         config = block_config(width, num_heads, mlp_dim, dropout)
         crossing = config.model_copy(update={"memory_dim": width, "gated_memory": False})
@@ -76,15 +69,13 @@ class CrossAttention(nn.Module):
 
     def forward(self, tokens: Mapping[str, Tokens]) -> FusionOutput:
         """Fuse."""
-        enriched = {
-            target: Tokens(self._enrich(target, tokens), tokens[target].mask) for target in self.modalities
-        }
-        pooled = self.out(torch.cat(means(enriched), dim=1))
-        joined = join(enriched)
-        return FusionOutput(pooled, joined.values, joined.mask)
+        updated = {one: Tokens(self._update(one, tokens), tokens[one].mask) for one in self.modalities}
+        pooled = self.out(torch.cat(means(updated), dim=1))
+        sequence = concatenate(updated)
+        return FusionOutput(pooled, sequence.values, sequence.mask)
 
     def flops(self, lengths: Mapping[str, int]) -> int:
-        """Of one row."""
+        """FLOPs of one row."""
         total = cost.linear(self.out)
         for target in self.modalities:
             num = lengths[target]
@@ -95,7 +86,7 @@ class CrossAttention(nn.Module):
                 total += cost.stack(cast(Stack, self.memory[target]), num)
         return total
 
-    def _enrich(self, target: str, tokens: Mapping[str, Tokens]) -> Float[Tensor, "B N E"]:
+    def _update(self, target: str, tokens: Mapping[str, Tokens]) -> Float[Tensor, "B N E"]:
         own = tokens[target]
         streams = [
             stack(own.values, own.mask, memory=stack.memory_key_values(source.values, source.mask))
@@ -106,8 +97,8 @@ class CrossAttention(nn.Module):
         ]
         z = self.join[target](torch.cat(streams or [own.values], dim=2))
         z = self.memory[target](z, own.mask) if target in self.memory else z
-        left: Tensor = self.leave[target](z)
-        return left
+        output: Tensor = self.leave[target](z)
+        return output
 
     def _sources(self, target: str) -> list[str]:
         return [name for name in self.modalities if name != target]
@@ -125,13 +116,13 @@ def mult(
     mlp_dim: int | None = None,
     dropout: float = 0.0,
 ) -> CrossAttention:
-    """MulT: pairwise cross-attention, then self-attention over what each target has gathered.
+    """MulT: pairwise cross-attention, then self-attention over the result of each target.
 
-    Z_t = Stack_t(W_t [z_(s->t) for all s]); all else as in `CrossAttention`, whose arguments these are.
+    Z_t = Stack_t(W_t [z_(s->t) for all s]); otherwise `CrossAttention`, with the same arguments.
 
     Reference: Tsai et al., arXiv:1906.00295, section 3.2 ("self-attention transformer").
     """
-    check_least(memory_depth=memory_depth)
+    check_min(memory_depth=memory_depth)
     return CrossAttention(
         modalities,
         width,

@@ -1,8 +1,8 @@
-"""Fusions by products of the modalities' vectors: the whole tensor, and the same tensor with low rank.
+"""Tensor fusion (TFN) and low-rank tensor fusion (LMF): products of the modalities' vectors.
 
-In: tokens of each modality, averaged to x_m (B, width). Out: one vector, which is the only token. Each
-coordinate of it is a polynomial in which every modality occurs at most once: all interactions of one, two,
-... M modalities at once, nothing beyond them.
+Input: tokens of each modality, averaged to x_m (B, width). Output: one vector, which is the only token. Each
+coordinate is a polynomial of degree at most 1 in each modality, so it contains the interactions of up to M
+modalities.
 """
 
 from __future__ import annotations
@@ -16,30 +16,25 @@ from torch import nn
 from sensorium.core.errors import ConfigError
 from sensorium.core.types import Tokens
 from sensorium.fusion import cost
-from sensorium.fusion.joining import means
-from sensorium.fusion.options import check_least
-from sensorium.fusion.registry import FUSIONS, FusionOutput
+from sensorium.fusion.registry import FUSIONS, FusionOutput, check_min, means
 
 MAX_PRODUCTS = 65_536
-"""Most coordinates of a fused tensor: four modalities of 15 numbers each."""
+"""Default limit of (factor_dim + 1)^M: four modalities with factor_dim 15."""
 
 
 @FUSIONS.register("tensor")
 class TensorProduct(nn.Module):
     """Tensor fusion: y = W vec([z_1; 1] x [z_2; 1] x ... x [z_M; 1]), z_m = U_m x_m.
 
-    The 1 keeps the products of fewer modalities (TFN, arXiv:1707.07250, section 4.2; there z_m comes
-    from deeper subnetworks, here from the encoder that gave the features).
+    The 1 keeps the products of fewer modalities (TFN, arXiv:1707.07250, section 4.2; there z_m comes from
+    deeper subnetworks).
 
     Args:
-        modalities: Their names.
-        width: Of x_m.
-        out_dim: Of y.
-        factor_dim: Width d of z_m; y has (d + 1)^M x `out_dim` weights.
-        max_products: Greatest (d + 1)^M that is built.
+        factor_dim: Width d of z_m; W has (d + 1)^M x `out_dim` weights.
+        max_products: Limit of (d + 1)^M.
 
     Raises:
-        ConfigError: If the tensor would have more coordinates than that.
+        ConfigError: If (d + 1)^M exceeds `max_products`.
     """
 
     def __init__(
@@ -52,7 +47,7 @@ class TensorProduct(nn.Module):
         max_products: int = MAX_PRODUCTS,
     ) -> None:
         super().__init__()
-        check_least(factor_dim=factor_dim, max_products=max_products)
+        check_min(factor_dim=factor_dim, max_products=max_products)
         products = (factor_dim + 1) ** len(modalities)
         if products > max_products:
             fitting = _fitting_dim(len(modalities), max_products)
@@ -76,7 +71,7 @@ class TensorProduct(nn.Module):
         return FusionOutput.of_vector(self.out(product))
 
     def flops(self, lengths: Mapping[str, int]) -> int:
-        """Of one row; the outer product itself is element-wise and not counted."""
+        """FLOPs of one row; the outer product itself is element-wise and not counted."""
         return cost.linear(self)
 
 
@@ -84,19 +79,16 @@ class TensorProduct(nn.Module):
 class LowRank(nn.Module):
     """Low-rank tensor fusion: y = sum_r w_r prod_m W_m^r [x_m; 1] + b, the product taken coordinate-wise.
 
-    Tensor fusion whose weights are a sum of `rank` outer products; the tensor itself is never built, so that
-    cost grows with M, not with d^M (LMF, arXiv:1806.00064, section 3.2).
+    Tensor fusion whose weights are a sum of `rank` outer products. The tensor is never built, so cost grows
+    with M, not with d^M (LMF, arXiv:1806.00064, section 3.2).
 
     Args:
-        modalities: Their names.
-        width: Of x_m.
-        out_dim: Of y.
-        rank: How many outer products.
+        rank: Number of outer products.
     """
 
     def __init__(self, modalities: Sequence[str], width: int, out_dim: int, *, rank: int = 4) -> None:
         super().__init__()
-        check_least(rank=rank)
+        check_min(rank=rank)
         self.rank = rank
         self.factors = nn.ModuleDict({name: nn.Linear(width, rank * out_dim) for name in modalities})
         self.weights = nn.Parameter(torch.full((rank,), rank**-0.5))
@@ -111,12 +103,12 @@ class LowRank(nn.Module):
         return FusionOutput.of_vector((product * self.weights[:, None]).sum(dim=1) + self.bias)
 
     def flops(self, lengths: Mapping[str, int]) -> int:
-        """Of one row; the products themselves are element-wise and not counted."""
+        """FLOPs of one row; the products themselves are element-wise and not counted."""
         return cost.linear(self)
 
 
 def _fitting_dim(num_modalities: int, max_products: int) -> int:
-    """Greatest d with (d + 1)^M <= max_products, 0 if none."""
+    """Greatest d with (d + 1)^M <= max_products; 0 if there is none."""
     dim = 0
     while (dim + 2) ** num_modalities <= max_products:
         dim += 1

@@ -1,7 +1,7 @@
-"""Fusions of one vector for each modality: concatenation, a weighted sum, gates.
+"""Fusions of one vector for each modality: concatenation, weighted average, gated unit.
 
-In: tokens of each modality, averaged to x_m (B, width). Out: one vector, which is the only token. They take
-one look at each modality as a whole; which word goes with which part of a picture is lost.
+Input: tokens of each modality, averaged to x_m (B, width). Output: one vector, which is the only token.
+Because tokens are averaged, relations between single tokens (a word and an image region) are lost.
 """
 
 from __future__ import annotations
@@ -13,23 +13,17 @@ from torch import nn
 
 from sensorium.core.types import Tokens
 from sensorium.fusion import cost
-from sensorium.fusion.joining import means
-from sensorium.fusion.options import check_least
-from sensorium.fusion.registry import FUSIONS, FusionOutput
+from sensorium.fusion.registry import FUSIONS, FusionOutput, check_min, means
 
 
 @FUSIONS.register("concat")
 class Concat(nn.Module):
     """Concatenation and two layers: y = W_2 gelu(W_1 [x_1; ...; x_M]).
 
-    The plainest fusion in which modalities can depend on each other ("early fusion" of MultiBench,
-    arXiv:2107.07502, section 3.2).
+    The simplest fusion with interactions ("early fusion" of MultiBench, arXiv:2107.07502, section 3.2).
 
     Args:
-        modalities: Their names.
-        width: Of x_m.
-        out_dim: Of y.
-        hidden_dim: Between the layers; default 2 `width`.
+        hidden_dim: Width of the hidden layer; default 2 `width`.
     """
 
     def __init__(
@@ -37,7 +31,7 @@ class Concat(nn.Module):
     ) -> None:
         super().__init__()
         hidden_dim = 2 * width if hidden_dim is None else hidden_dim
-        check_least(hidden_dim=hidden_dim)
+        check_min(hidden_dim=hidden_dim)
         self.layers = _two_layers(len(modalities) * width, hidden_dim, out_dim)
 
     def forward(self, tokens: Mapping[str, Tokens]) -> FusionOutput:
@@ -45,23 +39,19 @@ class Concat(nn.Module):
         return FusionOutput.of_vector(self.layers(torch.cat(means(tokens), dim=1)))
 
     def flops(self, lengths: Mapping[str, int]) -> int:
-        """Of one row; the number of tokens does not matter after the mean."""
+        """FLOPs of one row; the number of tokens does not matter after the mean."""
         return cost.linear(self)
 
 
 @FUSIONS.register("weighted")
 class Weighted(nn.Module):
-    """Weighted average of what each modality says by itself: y = sum_m softmax(s)_m MLP_m(x_m).
+    """Weighted average of unimodal outputs: y = sum_m softmax(s)_m MLP_m(x_m).
 
-    One learned number s_m for each modality, as ELMo mixes layers (arXiv:1802.05365, equation 1). This is
-    late averaging: a linear reading of y is a sum of functions of one modality each, so that nothing which
-    depends on two at once, such as XOR, can be read from it.
+    s_m is one learned scalar for each modality, as ELMo mixes layers (arXiv:1802.05365, equation 1). This is
+    late averaging without interactions: a linear classifier on y cannot represent XOR of two modalities.
 
     Args:
-        modalities: Their names.
-        width: Of x_m.
-        out_dim: Of y.
-        hidden_dim: Inner width of each MLP; default `width`.
+        hidden_dim: Hidden width of each MLP; default `width`.
     """
 
     def __init__(
@@ -69,19 +59,19 @@ class Weighted(nn.Module):
     ) -> None:
         super().__init__()
         hidden_dim = width if hidden_dim is None else hidden_dim
-        check_least(hidden_dim=hidden_dim)
+        check_min(hidden_dim=hidden_dim)
         self.layers = nn.ModuleDict({name: _two_layers(width, hidden_dim, out_dim) for name in modalities})
         self.scores = nn.Parameter(torch.zeros(len(modalities)), requires_grad=len(modalities) > 1)
 
     def forward(self, tokens: Mapping[str, Tokens]) -> FusionOutput:
         """Fuse."""
-        said = [layers(x) for layers, x in zip(self.layers.values(), means(tokens), strict=True)]
+        outputs = [layers(x) for layers, x in zip(self.layers.values(), means(tokens), strict=True)]
         weights = self.scores.softmax(dim=0)
-        pooled = (weights[:, None, None] * torch.stack(said)).sum(dim=0)
+        pooled = (weights[:, None, None] * torch.stack(outputs)).sum(dim=0)
         return FusionOutput.of_vector(pooled, weights.expand(len(pooled), -1))
 
     def flops(self, lengths: Mapping[str, int]) -> int:
-        """Of one row."""
+        """FLOPs of one row."""
         return cost.linear(self)
 
 
@@ -89,14 +79,9 @@ class Weighted(nn.Module):
 class Gated(nn.Module):
     """Gated multimodal unit: y = sum_m g_m * tanh(W_m x_m), g_m = sigmoid(V_m [x_1; ...; x_M]).
 
-    Each gate sees all modalities and opens or shuts each coordinate of one (GMU, arXiv:1702.01992,
-    section 3; for two modalities the paper ties g_2 = 1 - g_1, here they are free as there for more).
-    `weights` are the gates' means, divided by their sum.
-
-    Args:
-        modalities: Their names.
-        width: Of x_m.
-        out_dim: Of y, whose coordinates lie between -M and M.
+    The gates of each modality depend on all modalities (GMU, arXiv:1702.01992, section 3; for two modalities
+    the paper sets g_2 = 1 - g_1, here gates are independent). Coordinates of y lie between -M and M.
+    `weights` are the means of the gates, normalised to sum 1.
     """
 
     def __init__(self, modalities: Sequence[str], width: int, out_dim: int) -> None:
@@ -108,14 +93,15 @@ class Gated(nn.Module):
     def forward(self, tokens: Mapping[str, Tokens]) -> FusionOutput:
         """Fuse."""
         vectors = means(tokens)
-        everything = torch.cat(vectors, dim=1)
-        gates = torch.stack([gate(everything).sigmoid() for gate in self.gates.values()], dim=1)
-        said = torch.stack([say(x).tanh() for say, x in zip(self.says.values(), vectors, strict=True)], dim=1)
-        opened = gates.mean(dim=2)
-        return FusionOutput.of_vector((gates * said).sum(dim=1), opened / opened.sum(dim=1, keepdim=True))
+        joined = torch.cat(vectors, dim=1)
+        gates = torch.stack([gate(joined).sigmoid() for gate in self.gates.values()], dim=1)
+        outputs = [layer(x).tanh() for layer, x in zip(self.says.values(), vectors, strict=True)]
+        weights = gates.mean(dim=2)
+        pooled = (gates * torch.stack(outputs, dim=1)).sum(dim=1)
+        return FusionOutput.of_vector(pooled, weights / weights.sum(dim=1, keepdim=True))
 
     def flops(self, lengths: Mapping[str, int]) -> int:
-        """Of one row."""
+        """FLOPs of one row."""
         return cost.linear(self)
 
 

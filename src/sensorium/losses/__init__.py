@@ -1,4 +1,4 @@
-"""Losses: they see tensors, never models.
+"""Loss functions of tensors: contrastive, next-token, image, spectral.
 
 >>> import torch
 >>> from sensorium.losses import info_nce
@@ -8,8 +8,8 @@ torch.Size([])
 """
 
 from sensorium.losses.contrastive import LOSSES, info_nce, sigmoid
+from sensorium.losses.cross_batch import cross_batch_info_nce
 from sensorium.losses.generative import IGNORED, next_id_loss
 from sensorium.losses.late_interaction import filip
-from sensorium.losses.remembered import remembered_info_nce
 
-__all__ = ["IGNORED", "LOSSES", "filip", "info_nce", "next_id_loss", "remembered_info_nce", "sigmoid"]
+__all__ = ["IGNORED", "LOSSES", "cross_batch_info_nce", "filip", "info_nce", "next_id_loss", "sigmoid"]

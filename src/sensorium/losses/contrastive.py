@@ -1,9 +1,8 @@
 """Contrastive losses between two batches of unit vectors: InfoNCE and sigmoid.
 
-In: rows of a and b where row i of both describe one sample, a logit scale, and which rows are positives of
-each other. Out: a scalar. Papers: CLIP (arXiv 2103.00020), SupCon (2004.11362), SigLIP (2303.15343). The B x
-B matrix of logits is never held: see `softmax_tiles` and `sigmoid_tiles`. Nothing here knows modalities,
-models or where rows came from.
+Input: rows of a and b (row i of both describes one sample), a logit scale, and which rows are positives of
+each other. Output: a scalar. The B x B matrix of logits is never whole in memory; see `softmax_tiles` and
+`sigmoid_tiles`. Papers: CLIP (arXiv 2103.00020), SupCon (2004.11362), SigLIP (2303.15343).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from sensorium.losses.softmax_tiles import TiledInfoNCE
 from sensorium.losses.tiles import TILE, WHOLE_UP_TO
 
 LOSSES: Registry[Tensor] = Registry("loss")
-"""Losses by the name a recipe uses."""
+"""Losses by their names in recipes."""
 
 
 @LOSSES.register("info_nce")
@@ -38,33 +37,31 @@ def info_nce(
 
         L = (1/N) sum_i [-log softmax_j(s a_i·b_j)[i] - log softmax_j(s b_i·a_j)[i]].
 
-    This is a sum over the two directions, so it is exactly twice the half-sum of CLIP and of open_clip's
-    `ClipLoss`: halve it, or the learning rate, to compare.
+    The two directions are summed, so the value is twice that of CLIP and of open_clip's `ClipLoss`, which
+    average them. Halve it, or the learning rate, to compare.
 
-    With several positives P(i) the term of anchor i is the *mean over positives of -log p*,
-    -(1/|P(i)|) sum_{p in P(i)} log softmax(...)[p] (SupCon's L_out), not -log of the summed p (L_in): the
-    mean asks every positive to be near, whereas the sum is content with the nearest one; SupCon (section
-    3.2.2) measured 78.7 against 67.4 % ImageNet top-1. An anchor without positives is left out, and N counts
-    the others.
+    With several positives P(i) the term of anchor i is -(1/|P(i)|) sum_{p in P(i)} log softmax(...)[p]
+    (SupCon's L_out, section 3.2.2: 78.7 against 67.4 % ImageNet top-1 for L_in). An anchor without positives
+    is skipped; N counts the others.
 
-    Values are computed in float32 (float64 for float64 rows) also under autocast, and differ from the plain
-    form only by rounding. The gradient is exact for a, b and the scale; it cannot be differentiated again.
+    Values are computed in float32 (float64 for float64 rows), also under autocast. They differ from the
+    untiled form only by rounding. Gradients of a, b and the scale are exact; there is no second derivative.
 
     Args:
         a: Unit rows of one modality.
         b: Unit rows of the other; row i belongs to row i of `a`.
         logit_scale: Multiplies the cosines (1 / temperature), not its logarithm.
-        positives: Group numbers: rows with equal numbers are positives of each other. A pair of them gives
-            the groups of `a` and of `b` apart. None: only row i with row i.
-        tile: Side of the square of logits that is alive at one time, >= 1. None: a batch of up to 4,096 rows
-            is one tile, which is kept from forward to backward; a larger one has tiles of 2,048.
+        positives: Group numbers; rows with equal numbers are positives of each other. A pair gives the groups
+            of `a` and of `b` separately. None: only row i with row i.
+        tile: Side of the square of logits in memory at one time, >= 1. None: a batch of up to 4,096 rows is
+            one tile, kept from forward to backward; a larger batch uses tiles of 2,048.
 
     Raises:
         UsageError: If the shapes disagree or `tile` is below 1.
 
     Example:
         >>> rows = torch.eye(3)
-        >>> round(info_nce(rows, rows, 0.0).item(), 4)  # 2 log 3: nothing is told apart
+        >>> round(info_nce(rows, rows, 0.0).item(), 4)  # 2 log 3: uniform
         2.1972
         >>> round(info_nce(rows, rows, 5.0).item(), 4)  # 2 log(1 + 2 e^-5)
         0.0268
@@ -86,7 +83,7 @@ def sigmoid(
     positives: GroupIds | None = None,
     tile: int = TILE,
 ) -> Float[Tensor, ""]:
-    """SigLIP's loss: each pair is a yes-or-no question of its own.
+    """Sigmoid loss of SigLIP: binary classification of every pair.
 
     L = -(1/B) sum_ij log sigmoid(z_ij (s a_i·b_j + bias)), z_ij = +1 for positives and -1 for all others.
 
@@ -94,9 +91,9 @@ def sigmoid(
         a: Unit rows of one modality.
         b: Unit rows of the other; row i belongs to row i of `a`.
         logit_scale: Multiplies the cosines; SigLIP starts at 10.
-        bias: Added to the logits; SigLIP starts at -10, so that the many negatives do not swamp the start.
+        bias: Added to the logits; SigLIP starts at -10 because most pairs are negatives.
         positives: As for `info_nce`.
-        tile: Side of the square of logits that is alive at one time, >= 1.
+        tile: Side of the square of logits in memory at one time, >= 1.
 
     Raises:
         UsageError: If the shapes disagree or `tile` is below 1.

@@ -1,8 +1,7 @@
-"""Which rows of two batches belong together, and the sums over them.
+"""Positive pairs of two batches: how many positives each row has, and the sum of its positives.
 
-In: group numbers for the rows of a and of b; equal numbers are positives of each other. Out: how many
-positives each row has, and the sum of a row's positives. All pairs of a group are positives, so these sums
-cost O(B E) and no mask of B x B is ever made. It does not know which loss asks.
+Input: group numbers for the rows of a and of b; rows with equal numbers are positives of each other. All
+pairs of a group are positives, so the sums cost O(B E) and need no B x B mask.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ GroupIds = Int64[Tensor, " B"] | tuple[Int64[Tensor, " B"], Int64[Tensor, " B"]]
 
 
 class Positives:
-    """The positives of each row; without groups, those are row i of a and row i of b.
+    """Positives of each row. Without groups, row i of a and row i of b are positives of each other.
 
     Attributes:
-        is_one_to_one: Whether row i has row i alone, as no groups were given.
+        is_one_to_one: Whether no groups were given.
         num_for_a: How many rows of b are positives of each row of a, (B,) int64.
         num_for_b: How many rows of a are positives of each row of b, (B,) int64.
-        peers_of_a: How many rows of a share the group of each row of a, itself included, (B,) int64.
+        peers_of_a: How many rows of a have the group of each row of a, itself included, (B,) int64.
         peers_of_b: The same within b, (B,) int64.
     """
 

@@ -1,7 +1,7 @@
-"""Walking a B x B matrix of logits tile by tile through one reused buffer.
+"""Iterates over a B x B matrix of logits tile by tile, in one reused buffer.
 
-In: rows a and b, the logit scale and a tile size. Out: for each tile its rows, its columns and its logits,
-which live in a buffer that the next tile overwrites. It does not know which loss is being computed.
+Input: rows a and b, the logit scale and a tile size. Output: the rows, columns and logits of each tile. The
+next tile overwrites the logits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 TILE = 2048
 """Default side of a tile: two buffers of 16 MiB in float32, and full matrix-product speed on two cores."""
 WHOLE_UP_TO = 4096
-"""A batch up to this size is a single tile by default, where a loss would make its tiles twice: 64 MiB."""
+"""Up to this batch size, a loss that needs its tiles twice keeps a single tile by default: 64 MiB."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Tile:
     Attributes:
         rows: Its rows of a.
         columns: Its rows of b.
-        logits: scale a[rows] b[columns]^T, to be used before the next tile and free to be overwritten.
-        spare: A buffer of the same shape with no meaning yet.
+        logits: scale a[rows] b[columns]^T; valid until the next tile, and may be overwritten.
+        spare: An uninitialised buffer of the same shape.
     """
 
     rows: slice
@@ -36,14 +36,7 @@ class Tile:
 
 
 def tiles(a: Tensor, b: Tensor, scale: Tensor, side: int) -> Iterator[Tile]:
-    """Yield the tiles of scale a b^T, row by row; the last of each row and column may be smaller.
-
-    Args:
-        a: (B, E).
-        b: (B, E).
-        scale: Scalar.
-        side: Rows and columns of a tile, >= 1.
-    """
+    """Yield the tiles of scale a b^T in row-major order; `side` >= 1 is their number of rows and columns."""
     size = min(side, len(a)) * min(side, len(b))
     buffer, spare = a.new_empty(size), a.new_empty(size)
     for top in range(0, len(a), side):
@@ -58,17 +51,17 @@ def tiles(a: Tensor, b: Tensor, scale: Tensor, side: int) -> Iterator[Tile]:
 
 
 def inner(x: Tensor, y: Tensor, side: int) -> Tensor:
-    """Sum of x * y, without a temporary of their size."""
+    """Sum of x * y, without a temporary of full size."""
     return torch.stack(
         [total(x[top : top + side] * y[top : top + side]) for top in range(0, len(x), side)]
     ).sum()
 
 
 def total(matrix: Tensor) -> Tensor:
-    """Sum of a matrix, its rows first: a `sum` in another type would copy the whole matrix into that type."""
+    """Sum of a matrix in float64: rows first, since `sum(dtype=...)` would convert the whole matrix."""
     return matrix.sum(1).sum(dtype=wide(matrix))
 
 
 def wide(like: Tensor) -> torch.dtype:
-    """Type of long sums: float64 where the device has it."""
+    """Number format of long sums: float64 where the device supports it."""
     return torch.float32 if like.device.type == "mps" else torch.float64

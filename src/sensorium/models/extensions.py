@@ -41,6 +41,8 @@ class PromptTransform(Protocol):
 
 
 EXTENSIONS: Registry[Extension] = Registry("extension")
+_IN_CHECKOUT = {"composed-world": "contrib/composed_world"}
+"""Folder in a checkout of packages that are in no registry."""
 
 
 def build(name: str, options: Mapping[str, JsonValue], sources: Mapping[str, Encoder]) -> nn.Module:
@@ -57,5 +59,8 @@ def find(name: str, options: Mapping[str, JsonValue]) -> Callable[..., Extension
     try:
         return EXTENSIONS.get(name)
     except NotFoundError as error:
-        package = options.get("package") or "the package that brings it"
-        raise NotFoundError(f"the model has an extension '{name}'; to use it, install {package}") from error
+        package = str(options.get("package") or "NAME")
+        command = f"pip install {_IN_CHECKOUT.get(package, package)}"
+        raise NotFoundError(
+            f"the model needs the extension '{name}' of a plug-in package; run: {command}"
+        ) from error

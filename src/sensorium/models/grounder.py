@@ -52,11 +52,11 @@ class GrounderConfig(Config):
         dim: Width D in which places and words meet.
         depth: Blocks in which they attend to each other, trained with boxes; 0: they meet in a contrastive
             loss alone, trained without boxes, and relations stay unresolved.
-        contrast: At depth 0, what finds its images: each of the `words` by itself (`losses.word_presence`;
-            a product is the logit of a word at a place), or `captions` as wholes (`losses.late_interaction`;
-            a product is a cosine).
-        names: Trained with boxes: whether places learn words before they meet (`losses.word_presence`, each
-            thing for an image). Choosing a place among those of one image teaches kinds far later.
+        contrast: At depth 0, what finds its images: each of the `words` by itself
+            (`losses.multiple_instance`; a product is the logit of a word at a place), or `captions` as wholes
+            (`losses.late_interaction`; a product is a cosine).
+        names: Trained with boxes: whether places learn words before they meet (`losses.multiple_instance`,
+            each thing for an image). Choosing a place among those of one image teaches kinds far later.
         num_heads: Of these blocks.
         dropout: In these blocks.
     """

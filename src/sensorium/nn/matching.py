@@ -68,7 +68,7 @@ def place_log_probs(
 ) -> Float[Tensor, "P M"]:
     """Log-probability that each patch shows what a phrase names: h_m = mean_n log sigmoid <place_m, word_n>.
 
-    Each word is scored independently, as in training (`losses.word_presence`). The mean makes phrases of
+    Each word is scored independently, as in training (`losses.multiple_instance`). The mean makes phrases of
     different length comparable.
 
     Args:

@@ -7,10 +7,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sensorium.search.pool import Hit as Hit
+    from sensorium.search.query import Hit as Hit
     from sensorium.search.searcher import Searcher as Searcher
 
-_HOME = {"Hit": "pool", "Searcher": "searcher"}
+_HOME = {"Hit": "query", "Searcher": "searcher"}
 
 __all__ = sorted(_HOME)
 

@@ -1,7 +1,8 @@
-"""Sort files into classes that are given as words, without training (zero-shot).
+"""Zero-shot classification of files by class names.
 
-In: files, class names, prompts. Out: for each file the most probable classes, softmax(logit_scale *
-cosine) over all of them. Reference: Radford et al., arXiv 2103.00020, §3.1.
+Input: files, class names, prompt templates. Output: the most probable classes of each file; probabilities are
+softmax(logit_scale * cosine) over all classes. Reference: Radford et al. (CLIP), arXiv 2103.00020, section
+3.1.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from sensorium.models.joint_embedding import JointEmbedding
 
 
 @dataclass(frozen=True)
-class Guess:
-    """What a file is taken for.
+class Classified:
+    """Classes of one file.
 
     Attributes:
         path: The file.
-        labels: Class and probability, the most probable first; empty where the file cannot be read.
+        labels: Class and probability, the most probable first; empty if the file cannot be read.
         error: Why it cannot be read.
     """
 
@@ -45,50 +46,50 @@ def classify(
     templates: Sequence[str] = PHOTO,
     k: int = 5,
     progress: Progress = quiet,
-) -> list[Guess]:
+) -> list[Classified]:
     """Classify files of any modality that the model embeds.
 
     Args:
         files: Media files.
         labels: At least two class names.
-        model: With a text tower.
-        templates: Prompts; `{c}` stands for the name. Their vectors are averaged.
-        k: Classes to give for each file.
-        progress: Told after each file.
+        model: A model with a text tower.
+        templates: Prompts, with `{c}` for the name; their vectors are averaged.
+        k: Number of classes to return for each file.
+        progress: Called after each file.
 
     Raises:
-        UsageError: If there are fewer than two classes, one comes twice, or the model embeds no text.
-        NotFoundError: If a file is not there.
+        UsageError: If there are fewer than two classes, a class is repeated, or the model embeds no text.
+        NotFoundError: If a file does not exist.
     """
     _check(files, labels, k)
     classes = class_vectors(
         labels, lambda texts: model.embed([Text(one) for one in texts]).vectors, templates
     )
     scale = float(model.logit_scale.detach())
-    guesses = []
+    results = []
     for done, path in enumerate(files, start=1):
         try:
             vector = model.embed([path]).vectors[0]
         except SensoriumError as error:
-            guesses.append(Guess(path, (), str(error)))
+            results.append(Classified(path, (), str(error)))
         else:
-            guesses.append(Guess(path, _best(scale * (classes @ vector), labels, k)))
+            results.append(Classified(path, _best(scale * (classes @ vector), labels, k)))
         progress(done, len(files), "classifying")
-    return guesses
+    return results
 
 
 def read_labels(path: Path) -> list[str]:
-    """Class names from a file, one a line; empty lines and those that begin with # are left out.
+    """Read class names from a text file, one per line; empty lines and lines that begin with # are skipped.
 
     Raises:
         NotFoundError: If there is no such file.
-        MediaError: If it is not a text.
+        UsageError: If it is not a text.
     """
     if not path.is_file():
         raise NotFoundError(f"no file {path}; give a text file with one class a line")
     found = open_media(path)
     if not isinstance(found, Text):
-        raise UsageError(f"{path} is no text; give a text file with one class a line")
+        raise UsageError(f"{path} is not a text; give a text file with one class a line")
     lines = (line.strip() for line in found.text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 

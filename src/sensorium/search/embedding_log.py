@@ -1,8 +1,7 @@
-"""Which model embedded a table, and how: a small file in the table's folder.
+"""Records which models have embedded a table, and in which languages (JSON in the table's folder).
 
-In: a fingerprint, the model's folder and the languages that were embedded. Out: the same, for a search
-that names no model. The vectors themselves are the table's; this file may be lost: then the model must be
-named.
+A search without a named model uses the latest entry. The vectors themselves are stored in the table; if this
+file is lost, searches must name the model.
 """
 
 from __future__ import annotations
@@ -11,30 +10,32 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.files import write_atomic
-from sensorium.data.table.table import Table
-from sensorium.search.pool import no_vectors
+
+if TYPE_CHECKING:
+    from sensorium.data.table.table import Table
 
 NAME = "models.json"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One model that embedded the table.
+    """One model that has embedded the table.
 
     Attributes:
-        path: Folder of the model, absolute.
-        languages: Of the texts and spoken captions that were embedded; empty: all.
+        path: Absolute path of the model's folder.
+        languages: Languages of the texts and spoken captions that were embedded; empty: all.
     """
 
     path: str
     languages: Sequence[str] = ()
 
 
-def read_ledger(table: Table) -> dict[str, Entry]:
-    """Entries by fingerprint, the latest last; those whose vectors are gone are left out."""
+def read_log(table: Table) -> dict[str, Entry]:
+    """Entries by fingerprint, the latest last; entries without vectors in the table are left out."""
     path = table.path / NAME
     if not path.is_file():
         return {}
@@ -50,12 +51,12 @@ def read_ledger(table: Table) -> dict[str, Entry]:
 
 
 def check_languages(table: Table, fingerprint: str, languages: Sequence[str]) -> None:
-    """Refuse to mix languages: vectors of one model in one table are all of the same ones.
+    """Check that all vectors of one model in one table are of the same languages.
 
     Raises:
-        UsageError: If the model embedded other languages before.
+        UsageError: If the model has embedded other languages before.
     """
-    entry = read_ledger(table).get(fingerprint)
+    entry = read_log(table).get(fingerprint)
     if entry is not None and sorted(entry.languages) != sorted(languages):
         before, now = (", ".join(names) or "all languages" for names in (entry.languages, languages))
         raise UsageError(
@@ -63,9 +64,9 @@ def check_languages(table: Table, fingerprint: str, languages: Sequence[str]) ->
         )
 
 
-def note_model(table: Table, fingerprint: str, path: Path, languages: Sequence[str]) -> None:
-    """Write down which model embeds the table, as the latest."""
-    entries = read_ledger(table)
+def log_model(table: Table, fingerprint: str, path: Path, languages: Sequence[str]) -> None:
+    """Record a model as the latest that embeds the table."""
+    entries = read_log(table)
     entries.pop(fingerprint, None)
     entries[fingerprint] = Entry(str(path.resolve()), tuple(languages))
     text = json.dumps({name: asdict(entry) for name, entry in entries.items()}, indent=1, ensure_ascii=False)
@@ -76,9 +77,9 @@ def latest_model(table: Table) -> Path:
     """Folder of the model that embedded the table last.
 
     Raises:
-        NotFoundError: If none did, or its folder is gone.
+        NotFoundError: If no model has, or its folder is missing.
     """
-    entries = list(read_ledger(table).values())
+    entries = list(read_log(table).values())
     if not entries:
         raise no_vectors(table)
     path = Path(entries[-1].path)
@@ -87,6 +88,28 @@ def latest_model(table: Table) -> Path:
             f"the model that embedded {table.path} was {path}, which is gone; give --model RUN"
         )
     return path
+
+
+def latest_fingerprint(table: Table) -> str:
+    """Fingerprint of the model that embedded the table last.
+
+    Raises:
+        NotFoundError: If no model has.
+    """
+    known = list(read_log(table)) or list(table.fields_embedded())
+    if not known:
+        raise no_vectors(table)
+    return known[-1]
+
+
+def no_vectors(table: Table, what: str = "no vectors") -> NotFoundError:
+    """The error for a table without vectors; it says to fill the table first if it is empty."""
+    if not len(table):
+        return NotFoundError(
+            f"{table.path} has no rows; fill it: sensorium data prepare SRC -o {table.path}, "
+            "then: sensorium embed"
+        )
+    return NotFoundError(f"{table.path} has {what}; run: sensorium embed {table.path} --model RUN")
 
 
 def _texts(values: object) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""What was found, as a contact sheet (PNG) and as a page (HTML).
+"""Draws search results as a contact sheet (PNG) and as a page (HTML).
 
-In: queries with their hits. Out: files. Rows are read from the table, the query's own media from its
-terms.
+Input: queries with their hits. Output: files. Media of hits are read from the table, those of a query from
+its terms.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from sensorium.display.contact_sheet import Strip, draw_sheet
 from sensorium.display.html_page import draw_page
 from sensorium.media.encoding import PICTURE_FORMATS, check_target, write_medium
 from sensorium.media.types import Image
-from sensorium.search.parse import Term, describe
-from sensorium.search.pool import Hit
+from sensorium.search.query import Hit, Term, describe
 
 
 def write_gallery(
@@ -30,21 +29,26 @@ def write_gallery(
     sheet: Path | None = None,
     page: Path | None = None,
 ) -> None:
-    """Draw searches and write them.
+    """Write a contact sheet, an HTML page, or both.
 
     Args:
-        table: That was searched.
-        searches: Terms and hits of each.
+        table: The table that was searched.
+        searches: Terms and hits of each query.
         title: Heading.
-        sheet: Where the picture goes; its ending names the format.
-        page: Where the HTML page goes.
+        sheet: Path of the contact sheet; its suffix selects the image format.
+        page: Path of the HTML page.
 
     Raises:
-        UsageError: If the ending of `sheet` is none of a picture.
+        UsageError: If the suffix of `sheet` is not that of an image format.
     """
     if sheet is not None:
         check_target(sheet, PICTURE_FORMATS)
-    strips = [_strip(table, terms, hits) for terms, hits in searches]
+    strips = []
+    for terms, hits in searches:
+        samples = table.rows([hit.row for hit in hits])
+        pairs = zip(samples, hits, strict=True)
+        cards = [sample_card(sample, score=hit.score, shown=hit.field) for sample, hit in pairs]
+        strips.append(Strip(_query_card(table, terms), cards))
     footer = f"{table.path.name} · {len(table):,} rows · sensorium"
     if sheet is not None:
         write_medium(Image(np.asarray(draw_sheet(strips, title=title, footer=footer).convert("RGB"))), sheet)
@@ -52,17 +56,8 @@ def write_gallery(
         write_atomic(page, draw_page(strips, title=title, footer=footer))
 
 
-def _strip(table: Table, terms: Sequence[Term], hits: Sequence[Hit]) -> Strip:
-    samples = table.rows([hit.row for hit in hits])
-    cards = [
-        sample_card(sample, score=hit.score, shown=hit.field)
-        for sample, hit in zip(samples, hits, strict=True)
-    ]
-    return Strip(_query_card(table, terms), cards)
-
-
 def _query_card(table: Table, terms: Sequence[Term]) -> Card:
-    """One file or one row is shown as it is, a sum by its words."""
+    """A single file or row as it is, a sum of terms as text."""
     if len(terms) != 1:
         return query_card(None, describe(terms))
     item = terms[0].item

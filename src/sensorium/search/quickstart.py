@@ -1,9 +1,8 @@
-"""From nothing to a measured, searchable model: stamps with captions, sounds and spoken captions.
+"""Quickstart: trains, evaluates and searches a joint embedding of stamps with captions, sounds and speech.
 
-In: a folder for the results. Out: a run, a contact sheet of six queries, and figures beside chance. Every
-part is kept and used again: packages and features in the user's cache, the run in the folder. A killed
-quickstart goes on where it stopped. Queries by sound, speech and picture are taken from rows that were
-held out of training.
+Input: a folder for the results. Output: a run, metrics beside chance, and a contact sheet of six queries.
+Data and features are cached for the user, the run in the folder; an interrupted quickstart resumes. Queries
+by sound, speech and image come from held-out rows.
 """
 
 from __future__ import annotations
@@ -24,11 +23,10 @@ from sensorium.data.table.table import Table
 from sensorium.models.checkpoint import WEIGHTS, load
 from sensorium.models.embed import embed_table
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.search.embedding_log import note_model
+from sensorium.search.embedding_log import log_model
 from sensorium.search.gallery import write_gallery
-from sensorium.search.parse import Term
-from sensorium.search.pool import Hit
-from sensorium.search.search import SearchRequest, find
+from sensorium.search.query import Hit, Term
+from sensorium.search.searcher import SearchRequest, find
 from sensorium.training.evaluate import Report, evaluate_run, held_out
 from sensorium.training.runs import trained_languages
 from sensorium.training.state import STATE
@@ -45,7 +43,7 @@ CHANGES = (
     "train.epochs=48",
     "train.eval_every=0",
 )
-"""The recipe with the stamps alone, spoken in one language: all of it would take minutes more."""
+"""Changes of the recipe: stamps only, speech in one language, to save some minutes."""
 
 TEXTS = ("a red fruit", "an animal that can fly")
 FINISHED = "quickstart-trained"
@@ -53,47 +51,41 @@ HITS = 5
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One query of the quickstart and its answer.
-
-    Attributes:
-        terms: What was asked.
-        words: The same in words.
-        found: The answer.
-    """
+class Answered:
+    """One query of the quickstart, its description, and its hits."""
 
     terms: Sequence[Term]
     words: str
-    found: Sequence[Hit]
+    hits: Sequence[Hit]
 
 
 @dataclass(frozen=True)
 class Quickstart:
-    """What came of it.
+    """Result of `quickstart`.
 
     Attributes:
         table: The media table.
         run: Folder of the trained model.
         report: Recall on the held-out rows.
-        asked: The queries and what was found.
-        sheet: The contact sheet.
-        page: The same as a page that can be played.
+        searches: The queries and their hits.
+        sheet: Path of the contact sheet.
+        page: Path of the HTML page.
     """
 
     table: Table
     run: Path
     report: Report
-    asked: Sequence[Asked]
+    searches: Sequence[Answered]
     sheet: Path
     page: Path
 
 
 def quickstart(out: Path, *, progress: Progress = quiet) -> Quickstart:
-    """Fetch, train, measure, search and draw.
+    """Fetch the data, train, evaluate, search and draw.
 
     Args:
-        out: Folder for the run, the queries and the sheet; made if missing.
-        progress: Told of every long part.
+        out: Folder for the run, the queries and the sheet; created if missing.
+        progress: Called during every long step.
 
     Raises:
         FetchError: If a package cannot be fetched.
@@ -106,24 +98,24 @@ def quickstart(out: Path, *, progress: Progress = quiet) -> Quickstart:
     model = load(run, JointEmbedding)
     report = evaluate_run(run, progress=progress)
     languages = trained_languages(run)
-    note_model(table, model.fingerprint, run, languages)
+    log_model(table, model.fingerprint, run, languages)
     embed_table(table, model, languages=languages, progress=progress)
-    asked = _ask(table, model, held_out(run, None).rows, out / "queries")
+    searches = _search(table, model, held_out(run, None).rows, out / "queries")
     sheet, page = out / "quickstart.png", out / "quickstart.html"
-    searches = [(one.terms, one.found) for one in asked]
-    write_gallery(
-        table, searches, title="One space for text, sound, speech and pictures", sheet=sheet, page=page
-    )
-    return Quickstart(table, run, report, asked, sheet, page)
+    title = "One space for text, sound, speech and pictures"
+    write_gallery(table, [(one.terms, one.hits) for one in searches], title=title, sheet=sheet, page=page)
+    return Quickstart(table, run, report, searches, sheet, page)
 
 
 def is_finished(out: Path) -> bool:
-    """Whether an earlier quickstart trained the model in `out`."""
+    """Whether `out` holds the model of an earlier quickstart."""
     return (out / "run" / FINISHED).is_file() and (out / "run" / WEIGHTS).is_file()
 
 
-def _ask(table: Table, model: JointEmbedding, held: Int64[np.ndarray, " n"], folder: Path) -> list[Asked]:
-    """Two texts, two sounds, two pictures; what is heard and shown was held out."""
+def _search(
+    table: Table, model: JointEmbedding, held: Int64[np.ndarray, " n"], folder: Path
+) -> list[Answered]:
+    """Search by two texts, a held-out sound, a held-out spoken caption, and two held-out images."""
     queries = [(Term(text), f'text "{text}"') for text in TEXTS]
     for name, row in (("audio", _pick(table, held, "audio")), ("speech", _pick(table, held, "speech"))):
         sample = table.rows([row])[0]
@@ -135,13 +127,13 @@ def _ask(table: Table, model: JointEmbedding, held: Int64[np.ndarray, " n"], fol
         row = _pick(table, held, "image", category)
         queries.append((Term(row), f"picture like {_caption(table.rows([row])[0])}"))
     return [
-        Asked([term], words, find(table, SearchRequest([term], k=HITS, fields=["image"]), model))
+        Answered([term], words, find(table, SearchRequest([term], k=HITS, fields=["image"]), model))
         for term, words in queries
     ]
 
 
 def _pick(table: Table, held: Int64[np.ndarray, " n"], field: str, category: str = "animals") -> int:
-    """The held-out row with the field that comes first by name, of the category where it has one."""
+    """First held-out row by uri with the field, if possible of the category."""
     rows = np.intersect1d(held, table.rows_with(field))
     if field == "speech":
         samples = zip(rows.tolist(), table.rows(rows, columns=["speech"]), strict=True)

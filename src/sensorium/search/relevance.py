@@ -1,11 +1,10 @@
-"""How relevant a hit is, on one scale for every query: the share of background queries that it beats.
+"""Relevance of hits on a scale that is comparable between queries, for `min_score`.
 
-In: a query's scores over a table and a background of other queries. Out: a number in 0..1 for each score.
-A cosine means different things for different queries (long texts, other modalities), so a flat threshold
-finds everything for one and nothing for another. Here a score becomes z = (score - mean) / deviation over
-the rows, as its query sees them, and is compared with the best *wrong* answer of each background query: a
-caption of the table, its own group left out. A relevance of 0.95 is reached by one wrong answer in twenty
-queries at most.
+Input: a query's scores over a table, and background queries. Output: a relevance in 0..1 for each hit.
+Cosines of different queries (long texts, other modalities) are not comparable, so a fixed threshold does not
+work. Each score is standardised over the rows, z = (score - mean) / deviation. The relevance is the share of
+background queries whose best *wrong* answer has a lower z. Background queries are captions of the table; rows
+of their own group are right answers. A wrong answer reaches a relevance of 0.95 in at most 1 of 20 queries.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from jaxtyping import Bool, Float32, Int64
 
 from sensorium.core.errors import UsageError
 from sensorium.core.types import Embedder
-from sensorium.search.pool import Hit, Pool
+from sensorium.search.exact import Pool
+from sensorium.search.query import Hit
 
 if TYPE_CHECKING:
     from sensorium.data.table.table import Table
@@ -60,35 +60,27 @@ _PHRASES = (
 
 @dataclass(frozen=True)
 class Background:
-    """The best wrong answers of other queries.
-
-    Attributes:
-        best: z of each background query's best wrong answer, ascending, (m,).
-    """
+    """Best wrong answers of background queries: their z, ascending, (m,)."""
 
     best: Float32[np.ndarray, " m"]
 
     def relevance(
         self, scores: Float32[np.ndarray, " k"], all_scores: Float32[np.ndarray, " n"]
     ) -> Float32[np.ndarray, " k"]:
-        """Share of the background that each of `scores` beats.
+        """Share of the background below each of `scores`.
 
         Args:
             scores: Cosines of hits.
-            all_scores: The same query's cosines with every vector of the table.
+            all_scores: Cosines of the same query with every vector of the table.
         """
         places = np.searchsorted(self.best, _standardise(scores, all_scores), side="left")
         return np.asarray(places / len(self.best), dtype=np.float32)
 
 
-def check_share(min_score: float | None) -> None:
-    """Refuse a least relevance that is none.
-
-    Raises:
-        UsageError: If it is not in 0..1.
-    """
+def check_min_score(min_score: float | None) -> None:
+    """Raise UsageError if a minimum relevance is not in 0..1."""
     if min_score is not None and not 0 <= min_score <= 1:
-        raise UsageError(f"min_score={min_score} is a relevance between 0 and 1, as in 0.9")
+        raise UsageError(f"min_score={min_score}; expected a relevance between 0 and 1, such as 0.9")
 
 
 def keep_relevant(
@@ -98,35 +90,34 @@ def keep_relevant(
     background: Background,
     min_score: float,
 ) -> list[Hit]:
-    """Give each hit its relevance and keep those that reach `min_score`.
+    """Set the relevance of each hit, and keep hits of at least `min_score`, 0..1.
 
     Args:
         query: Unit vector.
-        hits: What was found, best first.
+        hits: Hits of the query.
         pool: The vectors that were searched.
-        background: Of that pool.
-        min_score: Least relevance, 0..1.
+        background: Background of that pool.
+        min_score: Minimum relevance.
     """
     scores = np.array([hit.score for hit in hits], dtype=np.float32)
-    shares = background.relevance(scores, pool.sample @ query).tolist()
-    judged = [
-        replace(hit, relevance=1.0 if hit.is_quote else share)
-        for hit, share in zip(hits, shares, strict=True)
-    ]
-    return [hit for hit in judged if hit.relevance is not None and hit.relevance >= min_score]
+    kept = []
+    for hit, share in zip(hits, background.relevance(scores, pool.sample @ query).tolist(), strict=True):
+        relevance = 1.0 if hit.is_phrase_match else share
+        if relevance >= min_score:
+            kept.append(replace(hit, relevance=relevance))
+    return kept
 
 
 def build_background(
     table: Table, pool: Pool | ApproximatePool, model: Embedder, *, seed: int = 0
 ) -> Background:
-    """Ask a table other questions and keep the best wrong answer to each.
+    """Search a table by background queries and keep the best wrong answer of each.
 
     Args:
-        table: Whose captions are the background, where the model embedded them; else plain phrases are.
-        pool: The vectors that are searched; of an approximate one, the index is asked and a sample stands for
-            all.
-        model: Embeds the phrases.
-        seed: Draws the captions.
+        table: Its captions are the background queries if the model embedded them; else built-in phrases.
+        pool: The vectors that are searched; statistics of an approximate pool use its random sample.
+        model: Embeds the built-in phrases.
+        seed: Seed for drawing captions.
 
     Raises:
         UsageError: If there are too few rows.
@@ -142,7 +133,7 @@ def build_background(
         if len(wrong):
             best.append(_standardise(wrong, scores)[0])
     if not best:
-        raise UsageError("too few rows to tell what is relevant; leave --min-score out")
+        raise UsageError("too few rows to compute a relevance; search without --min-score")
     return Background(np.sort(np.asarray(best, dtype=np.float32)))
 
 
@@ -152,7 +143,7 @@ def _best_wrong(
     scores: Float32[np.ndarray, " s"],
     is_wrong: Bool[np.ndarray, " n"],
 ) -> Float32[np.ndarray, " one"]:
-    """Score of the best of the wrong vectors; nothing where all are right."""
+    """Score of the best wrong vector; empty if there is none."""
     if not is_wrong.any():
         return np.zeros(0, np.float32)
     if isinstance(pool, Pool):
@@ -170,7 +161,7 @@ def _best_wrong(
 def _background_queries(
     table: Table, model: Embedder, seed: int
 ) -> tuple[Float32[np.ndarray, "m E"], Int64[np.ndarray, " m"]]:
-    """Unit vectors, and the row that each describes (-1: none)."""
+    """Unit vectors, and the row that each describes (-1: no row)."""
     if "text" in table.fields_embedded().get(model.fingerprint, []):
         rows, vectors = table.draw_vectors("text", model.fingerprint, NUM_BACKGROUND, seed=seed)
         return vectors, rows

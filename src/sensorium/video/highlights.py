@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from sensorium.core.errors import UsageError
-from sensorium.evals.ranks import ranks
+from sensorium.evals.rank_correlation import ranks
 from sensorium.video.features import VideoFeatures
 from sensorium.video.knapsack import knapsack
 

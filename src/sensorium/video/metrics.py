@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Float64, Int64, Num
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.runtime import require
-from sensorium.evals.ranks import kendall, spearman
+from sensorium.evals.rank_correlation import kendall, spearman
 from sensorium.video.knapsack import knapsack
 
 Rule = Literal["max", "avg"]

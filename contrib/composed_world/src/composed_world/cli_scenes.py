@@ -12,7 +12,7 @@ from sensorium.cli.plugins import when_interrupted
 from sensorium.core.errors import UsageError
 
 
-@when_interrupted("remove the --out table, which is not whole, then")
+@when_interrupted("remove the --out table, which is incomplete, then run")
 def scenes(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="TABLE", help="The media table to make.")],
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="Training scenes.")] = 20_000,

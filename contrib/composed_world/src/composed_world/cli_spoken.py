@@ -11,7 +11,7 @@ from sensorium.cli.output import PARTLY_FAILED, JsonOption, TerminalProgress, em
 from sensorium.cli.plugins import when_interrupted
 
 
-@when_interrupted("what is done is kept, and this goes on")
+@when_interrupted("what is done is kept; to continue, run")
 def spoken(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="TABLE", help="The media table; made if it is not there.")

@@ -2,7 +2,7 @@
 
 In: a table whose rows have questions (`sensorium data scenes`). Out: for each source of rows and each type of
 question how many there are, and the share that two readers answer right who learned from the questions of the
-first source and see no picture (`evals.text_only`).
+first source and see no picture (`evals.question_only`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sensorium.core.runtime import Progress, quiet, track
 from sensorium.data.questions import Question, questions_of
 from sensorium.data.table.table import Table
 from sensorium.evals.bootstrap import Interval
-from sensorium.evals.text_only import Asked, bag_of_words, commonest_answers
+from sensorium.evals.question_only import Questions, bag_of_words, majority_answers
 from sensorium.evals.vqa import by_type
 
 ALL = "all"
@@ -107,7 +107,7 @@ def _some(asked: list[Question], rng: np.random.Generator) -> list[Question]:
 def _measure(train: list[Question], rest: dict[str, list[Question]], seed: int) -> list[Bias]:
     """Let both readers learn once, and divide what they answered by source."""
     seen, held_out = _asked(train), _asked([one for asked in rest.values() for one in asked])
-    commonest, words = commonest_answers(seen, held_out), bag_of_words(seen, held_out, seed=seed)
+    commonest, words = majority_answers(seen, held_out), bag_of_words(seen, held_out, seed=seed)
     found, start = [], 0
     for source, asked in rest.items():
         part, start = slice(start, start + len(asked)), start + len(asked)
@@ -128,7 +128,7 @@ def _of_source(
     ]
 
 
-def _asked(questions: list[Question]) -> Asked:
+def _asked(questions: list[Question]) -> Questions:
     hidden = masks([*KINDS, *HELD_OUT_KINDS, *DIGITS], PALETTE)
     texts = [one.question for one in questions]
-    return Asked(texts, [one.answer for one in questions], [form_of(text, hidden) for text in texts])
+    return Questions(texts, [one.answer for one in questions], [form_of(text, hidden) for text in texts])

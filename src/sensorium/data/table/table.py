@@ -29,7 +29,7 @@ from sensorium.data.table.store import Store, one_error
 from sensorium.data.table.vectors import Ragged, VectorFolder, by_row
 
 if TYPE_CHECKING:
-    from sensorium.search.pool import Hit, Query
+    from sensorium.search.query import Hit, Query
     from sensorium.search.searcher import Searcher
 
 ROWS = "rows.lance"
@@ -362,11 +362,14 @@ class Table:
         """
         searcher = self._searchers.get(model.fingerprint)
         if searcher is None:
-            searcher = self._searchers[model.fingerprint] = SEARCHERS.build(
-                "default", table=self, model=model
-            )
-        searcher.model = model  # another object with the same weights, or with none
-        return searcher.search(query, k, where, min_score, ann, fields=fields)
+            if "default" not in SEARCHERS:
+                raise NotFoundError(
+                    "Table.search is not registered, since the metadata of the package is missing; "
+                    "reinstall the package, or use sensorium.search.Searcher(table, model)"
+                )
+            made = SEARCHERS.build("default", table=self, model=model)
+            searcher = self._searchers.setdefault(model.fingerprint, made)
+        return searcher.with_model(model).search(query, k, where, min_score, ann, fields=fields)
 
     def _vector_name(self, field: str, fingerprint: str) -> str:
         if field not in FIELDS:

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sensorium.codecs.contract import Reconstructed, Signals
-from sensorium.losses.pictures import pyramid_l1
-from sensorium.losses.sound import sound_terms
+from sensorium.losses.laplacian import pyramid_l1
+from sensorium.losses.spectral import spectral_losses
 from sensorium.training.codec.recipe import CodecLoss
 from sensorium.training.criterion import Objective
 
@@ -61,7 +61,7 @@ class AudioReconstruction:
 
     def __call__(self, model: object, outputs: Reconstructed, batch: Signals) -> Objective:
         """Compare the reconstruction with the sound."""
-        terms = sound_terms(batch.targets, outputs.values.float())
+        terms = spectral_losses(batch.targets, outputs.values.float())
         named = {"convergence": terms.convergence, "magnitude": terms.magnitude, "mel": terms.mel}
         return weighted(self.weights, named)
 

@@ -122,7 +122,7 @@ def _with_memory(
         raise UsageError("loss.memory and loss.smoothing need groups, because a row is not its own negative")
     rows = {f"{name}.a": a.float(), f"{name}.b": b.float(), f"{name}.groups": groups}
     known = {key: memory.get(key, new[:0]).detach().to(new.device) for key, new in rows.items()}
-    loss = losses.remembered_info_nce(
+    loss = losses.cross_batch_info_nce(
         a, b, model.logit_scale, groups, *known.values(), smoothing=config.smoothing
     )
     for key, new in rows.items():

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sensorium.evals.text_only import Asked, commonest_answers
+from sensorium.evals.question_only import Questions, majority_answers
 from sensorium.losses import next_id_loss
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.sequences import Lesson
@@ -86,8 +86,8 @@ def _guessed(data: TaskData, rows: np.ndarray) -> dict[str, float]:
     for some in (data.train[:_ROWS_READ], rows):
         found = [one for sample in data.read(some, text_only=True) for one in data.examples(sample)]
         texts = [one.instruction for one in found]
-        asked.append(Asked(texts, [str(one.answer) for one in found], [one.type for one in found]))
-    return {"without media": float(np.mean(commonest_answers(*asked)))} if asked[1].questions else {}
+        asked.append(Questions(texts, [str(one.answer) for one in found], [one.type for one in found]))
+    return {"without media": float(np.mean(majority_answers(*asked)))} if asked[1].questions else {}
 
 
 @torch.no_grad()

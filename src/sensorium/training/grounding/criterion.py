@@ -21,7 +21,7 @@ from torch.nn import functional
 from sensorium.core.config import Config
 from sensorium.core.types import Tokens
 from sensorium.losses.late_interaction import filip
-from sensorium.losses.word_presence import distinct_words, word_presence
+from sensorium.losses.multiple_instance import multiple_instance_bce, unique_words
 from sensorium.models.grounder import Found, Grounder, GrounderConfig, PhraseBatch, centres
 from sensorium.nn.boxes import generalised_iou
 from sensorium.training.criterion import Objective
@@ -122,8 +122,8 @@ class Grounding:
         if model.scale is not None:
             loss = filip(places.values, words.values, places.mask, words.mask, model.scale())
             return Objective(loss, {"filip": loss})
-        where, said = distinct_words(batch.texts.values, batch.texts.mask)
-        loss = word_presence(places.values, words.values.flatten(0, 1)[where], said, places.mask)
+        where, said = unique_words(batch.texts.values, batch.texts.mask)
+        loss = multiple_instance_bce(places.values, words.values.flatten(0, 1)[where], said, places.mask)
         return Objective(loss, {"words": loss})
 
     def log_values(self, model: Grounder) -> Mapping[str, float]:
@@ -185,13 +185,13 @@ def names_loss(
     image = batch.image_of_text[batch.text_of_phrase[phrase]]
     which_box = torch.cat([image[:, None].float(), batch.boxes[phrase, number]], dim=1)
     things, thing = which_box.unique(dim=0, return_inverse=True)
-    first, said = distinct_words(batch.texts.values[batch.text_of_phrase], batch.spans)
+    first, said = unique_words(batch.texts.values[batch.text_of_phrase], batch.spans)
     vectors = words[batch.text_of_phrase].flatten(0, 1)[first]
     of_thing = said.new_zeros(len(things), said.shape[1], dtype=torch.float32)
     lies = of_thing.new_zeros(len(things), places.shape[1])
     of_thing.index_add_(0, thing, said[phrase].float())
     lies.index_add_(0, thing, where[phrase, number].float())
-    return word_presence(places[things[:, 0].long()], vectors, of_thing > 0, lies > 0)
+    return multiple_instance_bce(places[things[:, 0].long()], vectors, of_thing > 0, lies > 0)
 
 
 def box_loss(

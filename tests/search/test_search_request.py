@@ -4,16 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from word_model import THINGS, WordModel
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.data.table.sample import Caption, Sample
 from sensorium.data.table.table import Table
-from sensorium.search.embedding_log import check_languages, latest_model, note_model, read_ledger
+from sensorium.search.embedding_log import check_languages, latest_model, log_model, read_log
 from sensorium.search.gallery import write_gallery
-from sensorium.search.parse import Term, parse_terms
+from sensorium.search.query import Term, parse_terms
 from sensorium.search.relevance import Background
-from sensorium.search.search import SearchRequest, Space, find
+from sensorium.search.searcher import SearchRequest, UnloadedModel, find
+from word_model import THINGS, WordModel
 
 
 def names(found: object) -> list[str]:
@@ -30,7 +30,7 @@ def test_the_nearest_row_comes_first_and_scores_fall(things: Table, word_model: 
 
 
 def test_rows_like_a_row_leave_the_row_itself_out(things: Table, word_model: WordModel) -> None:
-    found = find(things, SearchRequest([Term(0)], k=2), Space(word_model.fingerprint))
+    found = find(things, SearchRequest([Term(0)], k=2), UnloadedModel(word_model.fingerprint))
     assert len(found) == 2
     assert "red apple" not in names(found)
     assert set(names(found)) == {"green apple", "red car"}
@@ -43,12 +43,12 @@ def test_a_filter_is_honoured(things: Table, word_model: WordModel) -> None:
 
 def test_texts_without_a_model_are_refused_with_the_remedy(things: Table, word_model: WordModel) -> None:
     with pytest.raises(UsageError, match="--model RUN"):
-        find(things, SearchRequest([Term("red")]), Space(word_model.fingerprint))
+        find(things, SearchRequest([Term("red")]), UnloadedModel(word_model.fingerprint))
 
 
 def test_a_table_that_this_model_did_not_embed_is_refused(things: Table) -> None:
     with pytest.raises(NotFoundError, match="sensorium embed"):
-        find(things, SearchRequest([Term(1)]), Space("another"))
+        find(things, SearchRequest([Term(1)]), UnloadedModel("another"))
 
 
 @pytest.mark.parametrize(("k", "min_score"), [(0, None), (5, 1.5), (5, -0.1)])
@@ -77,9 +77,9 @@ def test_wrong_answers_reach_a_relevance_as_often_as_it_says(tmp_path: Path) -> 
     for name, values in (("image", vectors), ("text", noisy)):
         table.set_vectors(name, "f", np.arange(199), values / np.linalg.norm(values, axis=1, keepdims=True))
     request = SearchRequest([Term(vectors[7])], min_score=0.9, fields=["image"])
-    assert [hit.row for hit in find(table, request, Space("f"))] == [7]
+    assert [hit.row for hit in find(table, request, UnloadedModel("f"))] == [7]
     strangers = [SearchRequest([Term(rng.standard_normal(37))], 1, None, 0.9, ["image"]) for _ in range(60)]
-    passed = sum(len(find(table, request, Space("f"))) for request in strangers)
+    passed = sum(len(find(table, request, UnloadedModel("f"))) for request in strangers)
     assert passed <= 15
 
 
@@ -95,24 +95,24 @@ def test_relevance_does_not_change_when_scores_are_scaled_or_shifted() -> None:
     assert np.all(np.diff(plain) >= 0)
 
 
-def test_the_ledger_names_the_latest_model_and_guards_languages(things: Table, tmp_path: Path) -> None:
+def test_the_log_names_the_latest_model_and_guards_languages(things: Table, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no vectors"):
         latest_model(things)
-    note_model(things, "words-0001", tmp_path, ["en"])
+    log_model(things, "words-0001", tmp_path, ["en"])
     assert latest_model(things) == tmp_path
     check_languages(things, "words-0001", ["en"])
     check_languages(things, "another", ["de"])
     with pytest.raises(UsageError, match="in en, now asked: all languages"):
         check_languages(things, "words-0001", [])
-    note_model(things, "words-0001", tmp_path / "gone", ["en"])
+    log_model(things, "words-0001", tmp_path / "gone", ["en"])
     with pytest.raises(NotFoundError, match="is gone"):
         latest_model(things)
 
 
-def test_a_damaged_ledger_is_as_good_as_none(things: Table) -> None:
+def test_a_damaged_log_is_as_good_as_none(things: Table) -> None:
     for content in ("", "[]", '{"words-0001": 3}', '{"words-0001": {"path": "x"}}'):
         (things.path / "models.json").write_text(content)
-        assert read_ledger(things) == {}
+        assert read_log(things) == {}
 
 
 def test_a_sheet_and_a_page_show_what_was_found(things: Table, word_model: WordModel, tmp_path: Path) -> None:
@@ -134,8 +134,8 @@ def test_a_sheet_and_a_page_show_what_was_found(things: Table, word_model: WordM
         write_gallery(things, [(terms, [])], title="", sheet=tmp_path / "out.bmp")
 
 
-def test_ledger_entries_are_plain_json(things: Table, tmp_path: Path) -> None:
-    note_model(things, "words-0001", tmp_path, [])
+def test_log_entries_are_plain_json(things: Table, tmp_path: Path) -> None:
+    log_model(things, "words-0001", tmp_path, [])
     assert json.loads((things.path / "models.json").read_text()) == {
         "words-0001": {"path": str(tmp_path), "languages": []}
     }

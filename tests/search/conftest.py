@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from word_model import THINGS, WordModel, png
 
 from sensorium.data.table.sample import Caption, Sample
 from sensorium.data.table.table import Table
+from word_model import THINGS, WordModel, png
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ def captioned(tmp_path: Path) -> Table:
 )
 def test_rows_that_a_text_quotes_come_first(captioned: Table, query: str, rows: list[int]) -> None:
     hits = captioned.search(query, model=MODEL, k=8)
-    assert [hit.row for hit in hits if hit.is_quote] == rows
+    assert [hit.row for hit in hits if hit.is_phrase_match] == rows
     assert [hit.row for hit in hits[: len(rows)]] == rows
     assert sorted(hit.row for hit in hits) == list(range(8))
     by_vector = captioned.search(MODEL.embed([query]).vectors[0], model=MODEL, k=8)
@@ -155,7 +155,7 @@ def test_quotes_are_filtered_cut_and_found_in_new_rows(captioned: Table) -> None
     query = "green frog sits"
     assert [hit.row for hit in captioned.search(query, model=MODEL, k=1)] == [6]
     assert captioned.search(query, model=MODEL, where="row < 5")[0].row == 0
-    assert not any(hit.is_quote for hit in captioned.search(query, model=MODEL, fields=["image"]))
+    assert not any(hit.is_phrase_match for hit in captioned.search(query, model=MODEL, fields=["image"]))
     assert [hit.row for hit in captioned.search(query, model=MODEL, min_score=1.0)[:2]] == [6, 0]
     captioned.add(
         [Sample("new", image=b"new", texts=[Caption("fr", "x"), Caption("en", "Green frog, sits")])]

@@ -1,14 +1,13 @@
-"""Where features enter a fusion: unequal widths and lengths in, tokens of one width with no gap out.
+"""Projects the features of all modalities to one width and replaces absent modalities by learned tokens.
 
     x_m = LayerNorm(W_m f_m + b_m)      where the row has modality m
     x_m = a_m                           one learned absent token where it has not
 
-Absent is a modality that the mapping lacks, that `present` denies, or that has no real token. The norm comes
-after the projection, for encoders differ by orders of magnitude in scale; its bias tells the modalities
-apart. Masked and absent features are replaced by zeros before anything is computed, so that not even a NaN
-in them is seen. In training each modality of each row is dropped with the same chance, independently
-(ModDrop, arXiv:1501.00102): the absent tokens learn from that, and a row that loses all teaches the output
-for a row with nothing. The order of tokens is not known here: encoders put positions into their tokens.
+A modality is absent if the mapping lacks it, if `present` is False, or if it has no real token. LayerNorm
+follows the projection because encoders differ by orders of magnitude in scale; its bias also serves as
+modality embedding. Masked and absent features are replaced by zeros first, so that even NaN is ignored.
+Training drops each modality of each row independently (ModDrop, arXiv:1501.00102), which trains the absent
+tokens. Positions of tokens are not encoded here; encoders do that.
 """
 
 from __future__ import annotations
@@ -23,13 +22,14 @@ from sensorium.core.errors import ConfigError, UsageError
 from sensorium.core.types import Tokens
 
 
-class Intake(nn.Module):
-    """Project each modality to one width and fill in what is absent.
+class InputProjection(nn.Module):
+    """Projects each modality to one width and fills in absent modalities.
 
     Args:
-        dims: Width of each modality's features; its order is that of the columns of `present`.
-        width: Width of the tokens that leave.
-        dropout: Chance for each modality of each row to be treated as absent in training, 0 <= dropout < 1.
+        dims: Width of each modality's features, in the order of the columns of `present`.
+        width: Width of the output tokens.
+        dropout: Probability of dropping each modality of each row in training, 0 <= dropout < 1.
+        normed: Whether LayerNorm follows the projection.
 
     Raises:
         ConfigError: If there is no modality, a name cannot be used or a number is out of range.
@@ -53,54 +53,54 @@ class Intake(nn.Module):
         )
         self.absent = nn.ParameterDict(
             {name: nn.Parameter(torch.randn(width)) for name in self.modalities}
-        )  # of the size that the norm gives to real tokens
+        )  # of the norm of real tokens
 
     def forward(
         self, features: Mapping[str, Tokens], present: Bool[Tensor, "B M"] | None = None
     ) -> dict[str, Tokens]:
-        """Return tokens of every modality, sorted by name, at least one of them real in each row.
+        """Return tokens of every modality, sorted by name; each row has a real token of each.
 
         Raises:
             UsageError: If features and `present` do not fit each other or `dims`.
         """
         num_rows = self._check_inputs(features, present)
-        here = {name: self._here(name, features, present, num_rows) for name in self.modalities}
+        has = {name: self._present(name, features, present, num_rows) for name in self.modalities}
         return {
-            name: self._enter(name, features[name], here[name])
+            name: self._project(name, features[name], has[name])
             if name in features and features[name].mask.shape[1]
-            else self._all_absent(name, num_rows)
+            else self._absent(name, num_rows)
             for name in self.modalities
         }
 
-    def _enter(self, name: str, given: Tokens, here: Bool[Tensor, " B"]) -> Tokens:
-        real = given.mask & here[:, None]
+    def _project(self, name: str, given: Tokens, has: Bool[Tensor, " B"]) -> Tokens:
+        real = given.mask & has[:, None]
         clean = torch.where(real[..., None], given.values, 0)
-        values = torch.where(here[:, None, None], self.project[name](clean), self.absent[name])
+        values = torch.where(has[:, None, None], self.project[name](clean), self.absent[name])
         first = torch.arange(real.shape[1], device=real.device) == 0
-        return Tokens(values, torch.where(here[:, None], real, first))
+        return Tokens(values, torch.where(has[:, None], real, first))
 
-    def _all_absent(self, name: str, num_rows: int) -> Tokens:
+    def _absent(self, name: str, num_rows: int) -> Tokens:
         absent = self.absent[name]
         mask = torch.ones(num_rows, 1, dtype=torch.bool, device=absent.device)
         return Tokens(absent.expand(num_rows, 1, -1), mask)
 
-    def _here(
+    def _present(
         self,
         name: str,
         features: Mapping[str, Tokens],
         present: Bool[Tensor, "B M"] | None,
         num_rows: int,
     ) -> Bool[Tensor, " B"]:
-        """Which rows have the modality, after dropout in training."""
+        """Mask of the rows that have the modality, after dropout in training."""
         device = self.absent[name].device
-        here = torch.zeros(num_rows, dtype=torch.bool, device=device)
+        has = torch.zeros(num_rows, dtype=torch.bool, device=device)
         if name in features:
-            here = features[name].mask.any(dim=1)
+            has = features[name].mask.any(dim=1)
         if present is not None:
-            here = here & present[:, self.columns[name]]
+            has = has & present[:, self.columns[name]]
         if self.training and self.dropout:
-            here = here & (torch.rand(num_rows, device=device) >= self.dropout)
-        return here
+            has = has & (torch.rand(num_rows, device=device) >= self.dropout)
+        return has
 
     def _check_inputs(self, features: Mapping[str, Tokens], present: Tensor | None) -> int:
         if not features:

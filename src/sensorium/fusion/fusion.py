@@ -1,8 +1,7 @@
-"""A fusion as a whole: features of any subset of modalities in, one vector and one sequence out.
+"""Complete fusion module: an input projection, then a fusion of the registry.
 
-In: `Tokens` of each modality, of any width and length, and which rows have which. Out: a `FusionOutput`.
-`build` puts an `Intake` before a mixer of the registry; all that concerns absent modalities is in the first,
-all that concerns their meeting in the second. It knows neither encoders nor what the vector is for.
+Input: `Tokens` of any subset of modalities, of any width and length, and which rows have which. Output: a
+`FusionOutput`. `InputProjection` handles unequal widths and absent modalities; the mixer fuses them.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from sensorium.core.errors import ConfigError, UsageError
 from sensorium.core.types import Tokens
 from sensorium.fusion import cost
-from sensorium.fusion.intake import Intake
+from sensorium.fusion.projection import InputProjection
 from sensorium.fusion.registry import FUSIONS, FusionOutput, Mixer
 
 _WIDTH_STEP = 32
@@ -37,14 +36,13 @@ def build(
     Args:
         name: Of `FUSIONS`: concat, weighted, gated, tensor, lowrank, cross_attention, mult, bottleneck,
             transformer.
-        dims: Width of each modality's features, by its name; any number of modalities.
-        out_dim: Width E of what comes out.
-        width: Width within; default `out_dim`, rounded up to a multiple of 32.
-        modality_dropout: Chance for each modality of each row to be hidden in training; without any, what a
-            fusion gives for an absent modality is not learned unless rows of the data lack it.
-        normed: Bring tokens of all modalities to one size; without, where they stand and what they are may
-            weigh differently (False where these come from a model that was trained so).
-        options: The fusion's own; see its class.
+        dims: Width of each modality's features, by name; any number of modalities.
+        out_dim: Width E of the output.
+        width: Inner width; default `out_dim`, rounded up to a multiple of 32.
+        modality_dropout: Probability of dropping each modality of each row in training. With 0, absent tokens
+            are learned only if rows of the data lack a modality.
+        normed: Apply LayerNorm to the projected tokens. False if weights come from a model without it.
+        options: Options of the fusion; see its class.
 
     Raises:
         NotFoundError: If there is no such fusion.
@@ -55,34 +53,34 @@ def build(
         >>> import torch
         >>> fuse = build("transformer", {"image": 1280, "text": 384}, out_dim=64).eval()
         >>> words = Tokens(torch.randn(2, 5, 384), torch.ones(2, 5, dtype=torch.bool))
-        >>> fuse({"text": words}).pooled.shape  # no picture: its absent token stands in
+        >>> fuse({"text": words}).pooled.shape  # no image: its absent token is used
         torch.Size([2, 64])
     """
     if out_dim < 1:
         raise ConfigError(f"out_dim={out_dim}; expected at least 1")
     width = -(-out_dim // _WIDTH_STEP) * _WIDTH_STEP if width is None else width
-    intake = Intake(dims, width, modality_dropout, normed)
-    mixer = FUSIONS.build(name, modalities=intake.modalities, width=width, out_dim=out_dim, **options)
-    return Fusion(name, intake, mixer, out_dim)
+    projection = InputProjection(dims, width, modality_dropout, normed)
+    mixer = FUSIONS.build(name, modalities=projection.modalities, width=width, out_dim=out_dim, **options)
+    return Fusion(name, projection, mixer, out_dim)
 
 
 class Fusion(nn.Module):
-    """Intake and mixer; made by `build`.
+    """Input projection and mixer; made by `build`.
 
     Attributes:
-        name: Under which the mixer is registered.
-        modalities: In the order of `dims`: the columns of `present` and of `weights`.
+        name: Name of the mixer in `FUSIONS`.
+        modalities: In the order of `dims`, which is that of the columns of `present` and of `weights`.
         dims: Width of each modality's features.
-        out_dim: Width E of what comes out.
+        out_dim: Width E of the output.
     """
 
-    def __init__(self, name: str, intake: Intake, mixer: Mixer, out_dim: int) -> None:
+    def __init__(self, name: str, projection: InputProjection, mixer: Mixer, out_dim: int) -> None:
         super().__init__()
         self.name = name
-        self.intake = intake
+        self.intake = projection  # the name in checkpoints
         self.mixer = mixer
-        self.modalities = tuple(intake.dims)
-        self.dims = intake.dims
+        self.modalities = tuple(projection.dims)
+        self.dims = projection.dims
         self.out_dim = out_dim
 
     def forward(
@@ -90,13 +88,12 @@ class Fusion(nn.Module):
     ) -> FusionOutput:
         """Fuse the modalities of each row.
 
-        A row without any modality is fused from the absent tokens alone: it gives the same learned vector as
-        every other such row, what the fusion expects when it knows nothing.
+        A row without any modality is fused from the absent tokens alone; all such rows have the same output.
 
         Args:
-            features: Tokens (B, N_m, D_m) of each modality, in any order; one that no row has may be missing.
-            present: Which rows have which modality, columns as `modalities`; None = all that have a real
-                token. What an absent modality holds is never seen.
+            features: Tokens (B, N_m, D_m) by modality; modalities that no row has may be missing.
+            present: True = the row has the modality, columns as `modalities`. None: it has those modalities
+                with a real token. Values of absent modalities are ignored.
 
         Raises:
             UsageError: If shapes or names do not fit.
@@ -109,14 +106,14 @@ class Fusion(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers are learned."""
+        """Number of learned parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def flops(self, lengths: Mapping[str, int]) -> int:
         """Floating-point operations of one forward pass of one row (a multiply-add is two; see `cost`).
 
         Args:
-            lengths: Tokens of each modality; one that is left out or 0 is absent and costs its absent token.
+            lengths: Tokens of each modality; a modality with 0 or no entry costs its absent token.
 
         Raises:
             UsageError: If a name is not one of the fusion.
@@ -125,5 +122,5 @@ class Fusion(nn.Module):
         if unknown:
             raise UsageError(f"length of '{unknown[0]}', but the fusion has {', '.join(self.modalities)}")
         given = {name: lengths.get(name, 0) for name in self.intake.modalities}
-        entering = sum(cost.linear(self.intake.project[name], num) for name, num in given.items())
-        return entering + self.mixer.flops({name: max(1, num) for name, num in given.items()})
+        projection = sum(cost.linear(self.intake.project[name], num) for name, num in given.items())
+        return projection + self.mixer.flops({name: max(1, num) for name, num in given.items()})

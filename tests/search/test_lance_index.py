@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sensorium.core.errors import TableError
-from sensorium.search import ann
+from sensorium.search import approximate
 from sensorium.search.exact import ExactIndex
 
 
@@ -17,31 +17,33 @@ def units(num: int, seed: int, width: int = 32) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["IVF_PQ", "IVF_HNSW_SQ"])
-def test_recall_against_exact(kind: ann.Kind, tmp_path: Path) -> None:
+def test_recall_against_exact(kind: approximate.Kind, tmp_path: Path) -> None:
     vectors, queries = units(2003, 1), units(101, 2)
-    dataset = ann.build(ann.write(tmp_path / "v.lance", vectors, np.arange(2003) * 7), kind=kind)
-    scores, rows = ann.search(dataset, queries, 10)
+    dataset = approximate.build_index(
+        approximate.write_dataset(tmp_path / "v.lance", vectors, np.arange(2003) * 7), kind=kind
+    )
+    scores, rows = approximate.search_index(dataset, queries, 10)
     exact_scores, exact = ExactIndex(vectors).search(queries, 10)
-    assert ann.recall(rows, exact * 7) > 0.9
+    assert approximate.recall(rows, exact * 7) > 0.9
     assert np.all(scores <= exact_scores + 1e-5)
 
 
 def test_without_an_index_it_is_exact(tmp_path: Path) -> None:
     vectors, queries = units(307, 1), units(3, 2)
-    dataset = ann.write(tmp_path / "v.lance", vectors, np.arange(307))
-    scores, rows = ann.search(dataset, queries, 5)
+    dataset = approximate.write_dataset(tmp_path / "v.lance", vectors, np.arange(307))
+    scores, rows = approximate.search_index(dataset, queries, 5)
     exact_scores, exact = ExactIndex(vectors).search(queries, 5)
-    assert ann.recall(rows, exact) == 1
+    assert approximate.recall(rows, exact) == 1
     np.testing.assert_allclose(scores, exact_scores, atol=1e-5)
-    _, few = ann.search(dataset, queries, 5, where="row < 3")
+    _, few = approximate.search_index(dataset, queries, 5, where="row < 3")
     assert sorted(few[0].tolist()) == [-1, -1, 0, 1, 2]
 
 
 def test_wrong_calls_are_refused(tmp_path: Path) -> None:
-    dataset = ann.write(tmp_path / "v.lance", units(307, 1), np.arange(307))
+    dataset = approximate.write_dataset(tmp_path / "v.lance", units(307, 1), np.arange(307))
     with pytest.raises(TableError, match="307 vectors are too few"):
-        ann.build(dataset)
+        approximate.build_index(dataset)
     with pytest.raises(TableError, match="no column 'image'"):
-        ann.build(dataset, "image")
+        approximate.build_index(dataset, "image")
     with pytest.raises(TableError, match="fixed-size lists"):
-        ann.build(dataset, "row")
+        approximate.build_index(dataset, "row")

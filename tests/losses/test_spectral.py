@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium.losses.sound import sound_terms
+from sensorium.losses.spectral import spectral_losses
 from sensorium.media.logmel import mel_filters
 
 
@@ -14,12 +14,12 @@ def noise(seed: int = 3) -> torch.Tensor:
 
 def test_a_sound_is_no_distance_from_itself_nor_from_its_negative() -> None:
     for other in (noise(), -noise()):
-        terms = sound_terms(noise(), other)
+        terms = spectral_losses(noise(), other)
         assert float(terms.convergence) == float(terms.magnitude) == float(terms.mel) == 0
 
 
 def test_a_gain_is_its_logarithm() -> None:
-    terms = sound_terms(noise(), 3 * noise())
+    terms = spectral_losses(noise(), 3 * noise())
     assert float(terms.magnitude) == pytest.approx(np.log(3), rel=1e-4)
     assert float(terms.mel) == pytest.approx(np.log(3), rel=1e-4)
     assert float(terms.convergence) == pytest.approx(2, rel=1e-4)
@@ -33,7 +33,7 @@ def test_one_resolution_is_the_formula() -> None:
         padded = np.pad(samples, 32, mode="reflect")
         frames = np.lib.stride_tricks.sliding_window_view(padded, 64)[::16] * window
         parts.append(np.sqrt(np.abs(np.fft.rfft(frames)) ** 2 + 1e-6))
-    terms = sound_terms(a[None], b[None], windows=[64], num_mels=[7])
+    terms = spectral_losses(a[None], b[None], windows=[64], num_mels=[7])
     heard = [part @ mel_filters(7, 16_000, 64).T for part in parts]
     norm = np.linalg.norm
     assert float(terms.convergence) == pytest.approx(norm(parts[0] - parts[1]) / norm(parts[0]))
@@ -44,9 +44,9 @@ def test_one_resolution_is_the_formula() -> None:
 
 def test_silence_has_a_finite_gradient() -> None:
     given = torch.zeros(1, 4_001, requires_grad=True)
-    terms = sound_terms(noise()[:1].float(), given)
+    terms = spectral_losses(noise()[:1].float(), given)
     (terms.convergence + terms.magnitude + terms.mel).backward()
     assert given.grad is not None
     assert given.grad.isfinite().all()
-    silent = sound_terms(torch.zeros(1, 4_001), torch.zeros(1, 4_001))
+    silent = spectral_losses(torch.zeros(1, 4_001), torch.zeros(1, 4_001))
     assert float(silent.convergence) == float(silent.mel) == 0

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from sensorium.losses import info_nce, remembered_info_nce
+from sensorium.losses import cross_batch_info_nce, info_nce
 
 
 def unit(num: int, seed: int) -> Tensor:
@@ -23,7 +23,7 @@ def test_without_known_rows_it_is_info_nce() -> None:
         torch.tensor(9.0, requires_grad=True),
     )
     nothing = unit(5, 2)[:0]
-    ours = remembered_info_nce(a, b, scale, GROUPS, nothing, nothing, GROUPS[:0])
+    ours = cross_batch_info_nce(a, b, scale, GROUPS, nothing, nothing, GROUPS[:0])
     plain = info_nce(a, b, scale, positives=GROUPS)
     torch.testing.assert_close(ours, plain)
     for one, other in zip(*(torch.autograd.grad(loss, [a, b, scale]) for loss in (ours, plain)), strict=True):
@@ -33,7 +33,7 @@ def test_without_known_rows_it_is_info_nce() -> None:
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_it_is_the_cross_entropy_over_all_candidates(smoothing: float) -> None:
     a, b, known_a, known_b = unit(5, 0), unit(5, 1), unit(11, 2), unit(11, 3)
-    ours = remembered_info_nce(a, b, 9.0, GROUPS, known_a, known_b, KNOWN_GROUPS, smoothing=smoothing)
+    ours = cross_batch_info_nce(a, b, 9.0, GROUPS, known_a, known_b, KNOWN_GROUPS, smoothing=smoothing)
     found = (GROUPS[:, None] == torch.cat([GROUPS, KNOWN_GROUPS])).float()
     target = found / found.sum(1, keepdim=True)
     expected = sum(
@@ -45,7 +45,7 @@ def test_it_is_the_cross_entropy_over_all_candidates(smoothing: float) -> None:
 
 def test_it_runs_in_float32_whatever_comes() -> None:
     a, b, known = unit(5, 0).bfloat16(), unit(5, 1).bfloat16(), unit(11, 2)
-    loss = remembered_info_nce(a, b, 9.0, GROUPS, known, known, KNOWN_GROUPS)
+    loss = cross_batch_info_nce(a, b, 9.0, GROUPS, known, known, KNOWN_GROUPS)
     torch.testing.assert_close(
-        loss, remembered_info_nce(a.float(), b.float(), 9.0, GROUPS, known, known, KNOWN_GROUPS)
+        loss, cross_batch_info_nce(a.float(), b.float(), 9.0, GROUPS, known, known, KNOWN_GROUPS)
     )

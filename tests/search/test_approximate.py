@@ -9,10 +9,9 @@ from sensorium.core.errors import NotFoundError, TableError, UsageError
 from sensorium.core.types import Embeddings
 from sensorium.data.table.sample import Caption, Sample
 from sensorium.data.table.table import Table
-from sensorium.search import ann
+from sensorium.search import approximate
 from sensorium.search.approximate import ApproximateIndex, build_approximate, measure_recall, open_approximate
-from sensorium.search.exact import inner_products
-from sensorium.search.pool import gather
+from sensorium.search.exact import gather, inner_products
 
 WIDTH = 23
 
@@ -70,7 +69,7 @@ def check(index: ApproximateIndex, table: Table, queries: np.ndarray, k: int, al
         np.testing.assert_array_equal(found, inner_products(exact.vectors[places], query).astype(np.float32))
     assert len(queries) == 0 or np.all(np.diff(scores, axis=1) <= 0)
     assert np.all(scores <= exact_scores)
-    assert ann.recall(positions, exact_positions) >= 0.9 or scores.size == 0
+    assert approximate.recall(positions, exact_positions) >= 0.9 or scores.size == 0
 
 
 def test_with_all_probes_it_is_nearly_the_exact_search(indexed: Table) -> None:
@@ -152,7 +151,7 @@ def test_neighbours_are_asked_where_there_are_no_captions(tmp_path: Path) -> Non
 
 
 def test_partitions_grow_with_the_root() -> None:
-    assert [ann.num_partitions(num) for num in (1, 709, 10_000, 1_000_000)] == [1, 2, 39, 500]
+    assert [approximate.num_partitions(num) for num in (1, 709, 10_000, 1_000_000)] == [1, 2, 39, 500]
 
 
 def test_relevance_through_the_index_loads_no_vectors_and_asks_its_background_once(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from sensorium.core.errors import UsageError
-from sensorium.losses.word_presence import distinct_words, word_presence
+from sensorium.losses.multiple_instance import multiple_instance_bce, unique_words
 
 
 def inputs() -> tuple[torch.Tensor, ...]:
@@ -25,15 +25,15 @@ def test_the_loss_is_its_closed_form() -> None:
     for i, u in itertools.product(range(3), range(11)):
         odds = np.mean([math.exp(float(place @ words[u])) for place in places[i, mask[i]]])
         expected -= math.log(odds / (1 + odds) if said[i, u] else 1 / (1 + odds)) / 3
-    assert word_presence(places, words, said, mask).item() == pytest.approx(expected, rel=1e-5)
+    assert multiple_instance_bce(places, words, said, mask).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("junk", [99.0, float("nan"), float("-inf")])
 def test_masked_places_change_nothing(junk: float) -> None:
     places, words, said, mask = inputs()
     spoiled = places.masked_fill(~mask[..., None], junk).requires_grad_()
-    loss = word_presence(spoiled, words, said, mask)
-    assert torch.equal(loss, word_presence(places, words, said, mask))
+    loss = multiple_instance_bce(spoiled, words, said, mask)
+    assert torch.equal(loss, multiple_instance_bce(places, words, said, mask))
     loss.backward()
     assert not spoiled.grad[~mask].any()
 
@@ -43,21 +43,21 @@ def test_a_word_learns_the_same_whatever_others_are_said() -> None:
     gradients = []
     for kept in (slice(0, 11), slice(0, 2)):
         own = words[kept].clone().requires_grad_()
-        word_presence(places, own, said[:, kept], mask).backward()
+        multiple_instance_bce(places, own, said[:, kept], mask).backward()
         gradients.append(own.grad[:2])
     assert torch.allclose(*gradients, atol=1e-6)
 
 
 def test_an_image_of_padding_alone_is_refused() -> None:
     places, words, said, mask = inputs()
-    with pytest.raises(UsageError, match="no real place"):
-        word_presence(places, words, said, mask & (torch.arange(3) != 1)[:, None])
+    with pytest.raises(UsageError, match="no real patch"):
+        multiple_instance_bce(places, words, said, mask & (torch.arange(3) != 1)[:, None])
 
 
 def test_distinct_words_stand_where_they_are_said() -> None:
     ids = torch.randint(5, 17, (7, 11), generator=torch.Generator().manual_seed(5))
     mask = torch.arange(11) < torch.tensor([11, 2, 7, 5, 3, 1, 10])[:, None]
-    where, said = distinct_words(ids.masked_fill(~mask, -1), mask)
+    where, said = unique_words(ids.masked_fill(~mask, -1), mask)
     kinds = ids.flatten()[where].tolist()
     assert kinds == sorted({kind for row, real in zip(ids, mask, strict=True) for kind in row[real].tolist()})
     for text, column in itertools.product(range(7), range(len(kinds))):
@@ -79,7 +79,7 @@ def test_each_word_finds_its_places_from_what_is_said_of_whole_images() -> None:
     for _ in range(100):
         seen = places @ weight + torch.eye(11)[10]
         optimizer.zero_grad()
-        word_presence(seen, words, said, real).backward()
+        multiple_instance_bce(seen, words, said, real).backward()
         optimizer.step()
     best = torch.einsum("bme,bke->bkm", seen, words[texts]).argmax(dim=2)
     fits = [own[at, text] for own, at, text in zip(places, best, texts, strict=True)]

@@ -1,9 +1,8 @@
-"""What questions give away: readers who see no picture.
+"""Question-only baselines of visual question answering: they measure the language prior of a test set.
 
-In: questions and answers to learn from and to be measured on. Out: which of the latter each reader answers
-right. Two readers: the commonest answer of a question's form, and a linear classifier over its words and
-pairs of neighbouring words. What a model that sees scores above them, it owes to what it saw (Goyal et al.,
-arXiv:1612.00837). Knows no model that sees, and no file.
+Input: training and test questions with answers. Output: which test questions each baseline answers correctly.
+Baselines: the majority answer of the question's template, and a linear classifier over words and word
+bigrams. A model's accuracy above them is due to the image (Goyal et al., arXiv:1612.00837).
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Questions as a reader without eyes meets them.
+class Questions:
+    """Questions with answers, without images.
 
     Attributes:
         questions: Texts.
         answers: One for each.
-        forms: What the questions have in common ("What colour is the KIND?"), one for each.
+        forms: Template of each question ("What colour is the KIND?").
     """
 
     questions: Sequence[str]
@@ -45,35 +44,34 @@ class Asked:
             )
 
 
-def commonest_answers(train: Asked, test: Asked) -> Bool[np.ndarray, " n"]:
-    """Which test questions are answered right by the commonest training answer of their form.
+def majority_answers(train: Questions, test: Questions) -> Bool[np.ndarray, " n"]:
+    """Which test questions the most frequent training answer of their template answers correctly.
 
-    A form that training does not have gets the commonest answer of all; of equally common ones the first in
-    the alphabet.
+    A template without training questions gets the most frequent answer of all. Ties go to the first answer in
+    alphabetical order.
 
     Example:
-        >>> seen = Asked(["a?", "b?", "c?"], ["no", "no", "yes"], ["X?", "X?", "X?"])
-        >>> commonest_answers(seen, Asked(["d?", "e?"], ["no", "yes"], ["X?", "Y?"])).tolist()
+        >>> train = Questions(["a?", "b?", "c?"], ["no", "no", "yes"], ["X?", "X?", "X?"])
+        >>> majority_answers(train, Questions(["d?", "e?"], ["no", "yes"], ["X?", "Y?"])).tolist()
         [True, False]
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for form, answer in zip(train.forms, train.answers, strict=True):
         counts[form][answer] += 1
-    overall = _commonest(Counter(train.answers))
-    best = {form: _commonest(counter) for form, counter in counts.items()}
+    overall = _majority(Counter(train.answers))
+    best = {form: _majority(counter) for form, counter in counts.items()}
     pairs = zip(test.forms, test.answers, strict=True)
     return np.array([best.get(form, overall) == answer for form, answer in pairs], dtype=bool)
 
 
-def bag_of_words(train: Asked, test: Asked, *, seed: int = 0) -> Bool[np.ndarray, " n"]:
-    """Which test questions a linear classifier (see `evals.probe`) over words and word pairs answers right.
+def bag_of_words(train: Questions, test: Questions, *, seed: int = 0) -> Bool[np.ndarray, " n"]:
+    """Which test questions a linear classifier (`evals.probe`) over words and bigrams answers correctly.
 
     Raises:
-        UsageError: If there is nothing to learn from.
+        UsageError: If there is no training question.
     """
-    terms = {
-        term: place for place, term in enumerate(sorted({t for q in train.questions for t in _terms(q)}))
-    }
+    vocabulary = sorted({term for question in train.questions for term in _terms(question)})
+    terms = {term: place for place, term in enumerate(vocabulary)}
     classes = {answer: place for place, answer in enumerate(sorted(set(train.answers)))}
     labels = np.array([classes[answer] for answer in train.answers], dtype=np.int64)
     scores = probe_scores(
@@ -87,7 +85,7 @@ def bag_of_words(train: Asked, test: Asked, *, seed: int = 0) -> Bool[np.ndarray
     return right
 
 
-def _commonest(counts: Counter[str]) -> str:
+def _majority(counts: Counter[str]) -> str:
     return min(counts, key=lambda answer: (-counts[answer], answer), default="")
 
 

@@ -1,8 +1,7 @@
-"""What a search asks for: one vector from a text, a file, a row, an array, or from several by `a + b - c`.
+"""Queries and hits: parses a query, computes its vector, and defines what a search returns.
 
-In: terms with signs. Out: a unit vector. The sum is over unit vectors, each with weight 1 or -1, as in
-Mikolov et al. (king - man + woman), arXiv 1301.3781. Does not know how the vector is compared with a
-table.
+A query is a text, a file, a row, a vector, or a sum of these ("a + b - c"). Its vector is the normalised sum
+of unit vectors with weights 1 and -1, as in Mikolov et al. (king - man + woman), arXiv 1301.3781.
 """
 
 from __future__ import annotations
@@ -10,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import Embedder
-from sensorium.data.table.table import Table
-from sensorium.media import Text
-from sensorium.media.path_or_text import as_words, file_or_text
+from sensorium.media import Audio, Image, Text, Video
+from sensorium.media.path_or_text import as_words, file_or_text, refuse_file_name
+
+if TYPE_CHECKING:
+    from sensorium.data.table.table import Table
+
+Query = str | Path | bytes | Image | Audio | Video | Text | np.ndarray
 
 OPERATORS = {"+": 1.0, "-": -1.0}
 _MIN_ID_LENGTH = 4
@@ -26,11 +30,37 @@ _MIN_LENGTH = 1e-6
 
 
 @dataclass(frozen=True)
+class Hit:
+    """A row that a search found.
+
+    Attributes:
+        id: Content id.
+        row: Row number.
+        score: Greatest cosine between the query and the searched vectors of the row.
+        uri: Where the medium came from.
+        texts: First caption in each language.
+        field: Field of the best vector.
+        relevance: Share of background queries whose best wrong answer scores lower; 1 for a phrase match;
+            None if the search has no `min_score`.
+        is_phrase_match: Whether a caption contains the query word for word. Phrase matches rank first.
+    """
+
+    id: str
+    row: int
+    score: float
+    uri: str
+    texts: dict[str, str]
+    field: str
+    relevance: float | None = None
+    is_phrase_match: bool = False
+
+
+@dataclass(frozen=True)
 class Term:
     """One operand of a query.
 
     Attributes:
-        item: A text, the path of a media file, the number of a row, or a vector (E,).
+        item: A text, the path of a media file, a row number, or a vector (E,).
         weight: 1 or -1.
     """
 
@@ -39,7 +69,7 @@ class Term:
 
     @property
     def label(self) -> str:
-        """How the term is shown."""
+        """The term as text."""
         if isinstance(self.item, np.ndarray):
             return "vector"
         if isinstance(self.item, Path):
@@ -48,18 +78,18 @@ class Term:
 
 
 def parse_terms(words: Sequence[str], *, is_text: bool = False) -> list[Term]:
-    """Read a query as a shell hands it over: a lone `+` or `-` is an operator, words between belong together.
+    """Parse command-line arguments: an argument `+` or `-` is an operator, the words between form one term.
 
-    A term that is the path of an existing file is that file; what only looks like a path is refused, the rest
-    is text. A `+` within a word stays.
+    A term that is the path of an existing file is that file; other terms are text. A `+` within an argument
+    is text.
 
     Args:
         words: Arguments of the command.
         is_text: Never read a term as a path.
 
     Raises:
-        UsageError: If an operator has nothing to work on, or a term looks like the path of a file that is not
-            there (see `media.path_or_text`).
+        UsageError: If an operator has no operand, or a term looks like the path of a file that does not exist
+            (see `media.path_or_text`).
 
     Example:
         >>> [(term.weight, term.item) for term in parse_terms(["a", "frog", "-", "green"])]
@@ -84,7 +114,7 @@ def parse_terms(words: Sequence[str], *, is_text: bool = False) -> list[Term]:
 
 
 def describe(terms: Sequence[Term]) -> str:
-    """The query in words, for headings.
+    """The query as text, for headings.
 
     Example:
         >>> describe([Term("a frog"), Term("green", -1.0)])
@@ -97,20 +127,17 @@ def describe(terms: Sequence[Term]) -> str:
 def query_vector(
     terms: Sequence[Term], model: Embedder | None, table: Table, *, field: str, fingerprint: str
 ) -> Float32[np.ndarray, " E"]:
-    """Add the terms up in the joint space.
+    """Unit vector of a sum of terms.
 
     Args:
         terms: At least one.
-        model: Embeds texts and files; may be None where there are only rows and vectors.
-        table: Where the vectors of rows are.
-        field: Field whose vector stands for a row, where the row has it.
-        fingerprint: Of the model that embedded the table.
-
-    Returns:
-        A unit vector.
+        model: Embeds texts and files; may be None if there are only rows and vectors.
+        table: Holds the vectors of rows.
+        field: Field whose vectors represent a row, if the row has it.
+        fingerprint: Fingerprint of the model that embedded the table.
 
     Raises:
-        UsageError: If the terms cancel out, or a vector is not of the space's width.
+        UsageError: If the terms cancel out, or vectors differ in width.
     """
     embedded = _embed_items([term.item for term in terms if isinstance(term.item, str | Path)], model)
     total: np.ndarray | None = None
@@ -120,7 +147,7 @@ def query_vector(
         elif isinstance(term.item, int):
             vector = row_vector(table, term.item, field=field, fingerprint=fingerprint)
         else:
-            vector = _unit(np.asarray(term.item, dtype=np.float32), term.label)
+            vector = unit(np.asarray(term.item, dtype=np.float32), term.label)
         if total is not None and total.shape != vector.shape:
             raise UsageError(
                 f"{term.label} has {vector.size} numbers, the others {total.size}; embed them by one model"
@@ -128,37 +155,34 @@ def query_vector(
         total = term.weight * vector if total is None else total + term.weight * vector
     if total is None:
         raise UsageError("nothing to search for; give a text, a file, --like ROW or --vector FILE")
-    return _unit(total, describe(terms))
+    return unit(total, describe(terms))
 
 
 def row_vector(table: Table, row: int, *, field: str, fingerprint: str) -> Float32[np.ndarray, " E"]:
-    """Mean direction of a row's vectors of `field`, or of the first other field that it has.
+    """Normalised mean of a row's vectors of `field`, or of the first other field that it has.
 
     Raises:
-        NotFoundError: If the row was not embedded.
+        NotFoundError: If the row has no vector.
     """
     fields = table.fields_embedded().get(fingerprint, [])
     for name in sorted(fields, key=lambda name: name != field):
         vectors = table.row_vectors(name, fingerprint, row)
         if len(vectors):
-            return _unit(vectors.mean(axis=0), f"row {row}")
+            return unit(vectors.mean(axis=0), f"row {row}")
     raise NotFoundError(f"row {row} has no vector; run: sensorium embed {table.path}")
 
 
 def find_row(table: Table, like: str) -> int:
-    """Number of the row that `like` names: a number, or (the beginning of) an id.
+    """Row number of `like`, which is a row number or a prefix of an id.
 
     Raises:
-        NotFoundError: If there is none.
-        UsageError: If several ids begin like that.
+        NotFoundError: If there is no such row.
+        UsageError: If several ids have this prefix.
     """
     if like.isdecimal() and int(like) < len(table):
         return int(like)
-    found = (
-        [row for row, name in enumerate(table.ids) if name.startswith(like)]
-        if len(like) >= _MIN_ID_LENGTH
-        else []
-    )
+    is_prefix = len(like) >= _MIN_ID_LENGTH
+    found = [row for row, name in enumerate(table.ids) if name.startswith(like)] if is_prefix else []
     if len(found) > 1:
         raise UsageError(f"{len(found)} ids begin with '{like}'; give more of it")
     if not found:
@@ -172,7 +196,7 @@ def read_vector(path: Path) -> Float32[np.ndarray, " E"]:
 
     Raises:
         NotFoundError: If there is no such file.
-        UsageError: If it is not one vector of numbers.
+        UsageError: If it does not contain one vector of numbers.
     """
     if not path.is_file():
         raise NotFoundError(f"no file {path}; give a .npy file with one vector")
@@ -194,7 +218,28 @@ def _embed_items(items: Sequence[str | Path], model: Embedder | None) -> Iterato
     return iter(model.embed(words).vectors)
 
 
-def _unit(vector: np.ndarray, label: str) -> Float32[np.ndarray, " E"]:
+def embed_query(query: Query, model: Embedder) -> Float32[np.ndarray, " E"]:
+    """Unit vector of a query that is not a sum of terms.
+
+    Raises:
+        UsageError: If a vector is not of shape (E,), or has no direction, or a `str` names a file.
+    """
+    if isinstance(query, str):
+        refuse_file_name(query)
+    if not isinstance(query, np.ndarray):
+        embedded: Float32[np.ndarray, " E"] = model.embed([query]).vectors[0]
+        return embedded
+    if query.ndim != 1:
+        raise UsageError(f"a query vector has shape (E,), got {query.shape}")
+    return unit(np.asarray(query, dtype=np.float32), "query")
+
+
+def unit(vector: np.ndarray, label: str) -> Float32[np.ndarray, " E"]:
+    """Normalise a vector to length 1; `label` names it in errors.
+
+    Raises:
+        UsageError: If it is near 0 or not finite.
+    """
     length = float(np.linalg.norm(vector))
     if not np.isfinite(length) or length < _MIN_LENGTH:
         raise UsageError(f"{label}: the vector has length {length:.3g}; expected a direction")

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from word_model import THINGS, WordModel
 
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import Embedder
 from sensorium.data.table.table import Table
-from sensorium.search.parse import Term, describe, find_row, parse_terms, query_vector, read_vector
+from sensorium.search.query import Term, describe, find_row, parse_terms, query_vector, read_vector
+from word_model import THINGS, WordModel
 
 
 def vector_of(words: list[str], model: Embedder | None, table: Table) -> np.ndarray:
