@@ -1,7 +1,7 @@
 """Compiles a chat template as transformers does, in a sandbox.
 
 In: the Jinja text that came with a model. Out: a template through which texts of people go as `TaintedStr`
-(`codecs.tainted`). Limits: the time and the memory that a template takes are not bounded.
+(`codecs.escaped_text`). Limits: the time and the memory that a template takes are not bounded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from sensorium.codecs.tainted import joined
+from sensorium.codecs.escaped_text import joined
 from sensorium.core.errors import CheckpointError
 
 

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from sensorium.core.errors import UsageError
 from sensorium.generation.decoder import Decoder
-from sensorium.generation.job import Job
+from sensorium.generation.detokenizer import Decode
 from sensorium.generation.request import Completion, Piece, Request
-from sensorium.generation.text import Decode
+from sensorium.generation.request_state import Job
 
 CHUNK = 256
 """Tokens of a prompt that are taken in at a step, so that a long prompt does not hold up the others."""

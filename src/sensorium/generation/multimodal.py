@@ -14,12 +14,12 @@ import torch
 from sensorium.core.runtime import Progress, quiet
 from sensorium.core.types import MediaBatch, Tokens
 from sensorium.generation.decoder import Memory
+from sensorium.generation.detokenizer import Decode
 from sensorium.generation.engine import Engine, Stream
 from sensorium.generation.fastest import Precision, fastest_decoder
 from sensorium.generation.guided import GuidedDecoder
 from sensorium.generation.request import Completion, Piece, Request, Rule
 from sensorium.generation.sampling import GREEDY, Sampling
-from sensorium.generation.text import Decode
 from sensorium.models.multimodal_lm import MultimodalLM
 
 ROOM = 1024

@@ -20,8 +20,8 @@ from sensorium.core.config import Config
 from sensorium.core.runtime import Progress, quiet
 from sensorium.generation import Completion, Engine, Memory, Request, Sampling
 from sensorium.generation.fastest import Precision, fastest_decoder
-from sensorium.generation.timed_text import TimedIds, TimedText
 from sensorium.models.pretrained.whisper import Whisper
+from sensorium.speech.timestamp_rules import TimedIds, TimedText
 
 
 class DecodingConfig(Config):

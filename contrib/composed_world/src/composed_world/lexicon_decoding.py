@@ -22,8 +22,8 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from composed_world.lexicon import END, START, Lexicon
+from sensorium.generation.detokenizer import Decode
 from sensorium.generation.request import Choice, Completion
-from sensorium.generation.text import Decode
 
 NUM_ALTERNATIVES = 8
 PAUSE = " "

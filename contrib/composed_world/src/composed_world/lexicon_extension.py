@@ -23,7 +23,7 @@ from sensorium.data.collections import espeak
 from sensorium.data.collections.words import words
 from sensorium.data.table.sample import is_asked
 from sensorium.encoders import Encoder
-from sensorium.generation.text import Decode
+from sensorium.generation.detokenizer import Decode
 from sensorium.models.extensions import Options
 
 if TYPE_CHECKING:  # training is not loaded where a model is only used

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from sensorium.codecs.tainted import Masks, TaintedStr, plain, taint
+from sensorium.codecs.escaped_text import Masks, TaintedStr, plain, taint
 from sensorium.codecs.template import compile_template
 
 HIDE = {ord(one): chr(0xF0000 + place) for place, one in enumerate("<|>/think ẞ")}

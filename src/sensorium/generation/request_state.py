@@ -16,10 +16,10 @@ from torch import Tensor
 
 from sensorium.core.runtime import generator
 from sensorium.generation.decoder import Feed
+from sensorium.generation.detokenizer import Decode, TextStream
 from sensorium.generation.lookup import guesses
 from sensorium.generation.request import Choice, Completion, Piece, Reason, Request
 from sensorium.generation.sampling import choose, log_normaliser
-from sensorium.generation.text import Decode, TextStream
 
 
 class Job:

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sensorium.generation.detokenizer import TextStream
 from sensorium.generation.lookup import guesses
-from sensorium.generation.text import TextStream
 
 
 def of_bytes(ids: list[int]) -> str:

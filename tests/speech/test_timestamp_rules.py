@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sensorium.generation.timed_text import TimedIds, TimedText
+from sensorium.speech.timestamp_rules import TimedIds, TimedText
 
 END, NO_SPEECH, NO_TIMES, FIRST, V = 17, 21, 22, 23, 47
 IDS = TimedIds(V, END, NO_SPEECH, NO_TIMES, FIRST, suppressed=(3, 19), first_suppressed=(5,))
