@@ -6,7 +6,7 @@ special tokens by name, `raise_exception`, `strftime_now`, `tojson`, loop contro
 Two things hold for any template and any text:
 
 - What people write never becomes a special token. Before a template sees a text, the characters of all
-  special tokens are masked: exchanged for others that occur nowhere (`codecs.escaped_text`). A special token in
+  special tokens are exchanged for others that occur nowhere (`codecs.escaped_text`). A special token in
   the result was therefore written by the template; then the characters are put back.
 - No text can stand for a medium: a medium's place is held by a character that is in no text.
 

@@ -139,7 +139,7 @@ class KnnCaptions(nn.Module):
             )
         self.remember(torch.from_numpy(np.stack(vectors)).float(), texts)
 
-    def rules(
+    def logits_processors(
         self, model: MultimodalLM, to: str, media: MediaBatch, instructions: Sequence[str]
     ) -> Sequence[KnnMixture | None]:
         """How the caption of each row follows those of the nearest images; None for other answers."""
