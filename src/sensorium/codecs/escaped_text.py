@@ -1,10 +1,10 @@
-"""Text of people within a chat template: it behaves as the text it is, and never reads as a special token.
+"""A `str` that escapes the characters of special tokens, for untrusted text in chat templates.
 
-In: a text, and masks: for each character of a special token another one that occurs nowhere. Out: a `str` of
-which those characters are masked, so that what a template writes and what people wrote can be told apart to
-the end (taint tracking). Its methods work on the text without masks: a template finds `</think>` in it, and
-strips and splits as if there were none. An operation that is not known here gives a plain `str`, which is
-masked all the same.
+Input: a text, and a table that maps each character of a special token to a character that occurs nowhere.
+Output: an `EscapedStr`. It stores the escaped text, so that a rendered template contains a special token only
+where the template itself wrote one (taint tracking). Its methods work as on the original text: a template can
+find `</think>` in it, strip it and split it. Methods that are not overridden return a plain `str`, which is
+still escaped.
 """
 
 from __future__ import annotations
@@ -15,62 +15,62 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Masks:
-    """Characters to masks and back, as `str.translate` takes them."""
+class EscapeTable:
+    """Tables for `str.translate`: characters to their escapes, and back."""
 
-    hide: Mapping[int, str]
-    show: Mapping[int, str]
-
-
-_NONE = Masks({}, {})
+    escape: Mapping[int, str]
+    unescape: Mapping[int, str]
 
 
-class TaintedStr(str):
-    """A masked text.
+_EMPTY = EscapeTable({}, {})
+
+
+class EscapedStr(str):
+    """An escaped text that behaves like the original.
 
     Args:
-        value: The text, masked.
-        masks: How it was masked.
+        value: The escaped text.
+        table: The table that escaped it.
 
     Example:
-        >>> masks = Masks({ord("<"): "{"}, {ord("{"): "<"})
-        >>> text = taint("a<b", masks)
+        >>> table = EscapeTable({ord("<"): "{"}, {ord("{"): "<"})
+        >>> text = escape("a<b", table)
         >>> "<" in text, str.__str__(text), [str.__str__(one) for one in text.split("<")]
         (True, 'a{b', ['a', 'b'])
         >>> str.__str__("<" + text)
         '<a{b'
     """
 
-    _masks: Masks
+    _table: EscapeTable
 
-    def __new__(cls, value: str, masks: Masks = _NONE) -> TaintedStr:
-        """Keep the masks beside the text."""
+    def __new__(cls, value: str, table: EscapeTable = _EMPTY) -> EscapedStr:
+        """Attach the table to the string."""
         made = super().__new__(cls, value)
-        made._masks = masks
+        made._table = table
         return made
 
     def __str__(self) -> str:
         return self
 
     def __contains__(self, part: object) -> bool:
-        return isinstance(part, str) and plain(part) in plain(self)
+        return isinstance(part, str) and unescape(part) in unescape(self)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and plain(self) == plain(other)
+        return isinstance(other, str) and unescape(self) == unescape(other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     def __hash__(self) -> int:
-        return hash(plain(self))
+        return hash(unescape(self))
 
-    def __add__(self, other: str) -> TaintedStr:
+    def __add__(self, other: str) -> EscapedStr:
         return self._like(_raw(self) + _raw(other)) if isinstance(other, str) else NotImplemented
 
-    def __radd__(self, other: str) -> TaintedStr:
+    def __radd__(self, other: str) -> EscapedStr:
         return self._like(_raw(other) + _raw(self)) if isinstance(other, str) else NotImplemented
 
-    def __getitem__(self, place: Any) -> TaintedStr:
+    def __getitem__(self, place: Any) -> EscapedStr:
         return self._like(_raw(self)[place])
 
     def __iter__(self) -> Iterator[str]:
@@ -78,65 +78,65 @@ class TaintedStr(str):
 
     def split(self, sep: str | None = None, maxsplit: Any = -1) -> list[str]:
         """As `str.split`."""
-        return self._parts(plain(self).split(_arg(sep), maxsplit), sep)
+        return self._parts(unescape(self).split(_arg(sep), maxsplit), sep)
 
     def rsplit(self, sep: str | None = None, maxsplit: Any = -1) -> list[str]:
         """As `str.rsplit`."""
-        return self._parts(plain(self).rsplit(_arg(sep), maxsplit), sep)
+        return self._parts(unescape(self).rsplit(_arg(sep), maxsplit), sep)
 
     def splitlines(self, keepends: bool = False) -> list[str]:
         """As `str.splitlines`."""
-        whole = self._parts(plain(self).splitlines(keepends=True), "")
-        bare = plain(self).splitlines(keepends)
+        whole = self._parts(unescape(self).splitlines(keepends=True), "")
+        bare = unescape(self).splitlines(keepends)
         return [one[: len(line)] for one, line in zip(whole, bare, strict=True)]
 
     def partition(self, sep: str) -> tuple[str, str, str]:
         """As `str.partition`."""
-        first, middle, last = self._parts(plain(self).partition(plain(sep)), "")
+        first, middle, last = self._parts(unescape(self).partition(unescape(sep)), "")
         return first, middle, last
 
     def rpartition(self, sep: str) -> tuple[str, str, str]:
         """As `str.rpartition`."""
-        first, middle, last = self._parts(plain(self).rpartition(plain(sep)), "")
+        first, middle, last = self._parts(unescape(self).rpartition(unescape(sep)), "")
         return first, middle, last
 
-    def strip(self, chars: str | None = None) -> TaintedStr:
+    def strip(self, chars: str | None = None) -> EscapedStr:
         """As `str.strip`."""
         return self.rstrip(chars).lstrip(chars)
 
-    def lstrip(self, chars: str | None = None) -> TaintedStr:
+    def lstrip(self, chars: str | None = None) -> EscapedStr:
         """As `str.lstrip`."""
-        return self[len(self) - len(plain(self).lstrip(_arg(chars))) :]
+        return self[len(self) - len(unescape(self).lstrip(_arg(chars))) :]
 
-    def rstrip(self, chars: str | None = None) -> TaintedStr:
+    def rstrip(self, chars: str | None = None) -> EscapedStr:
         """As `str.rstrip`."""
-        return self[: len(plain(self).rstrip(_arg(chars)))]
+        return self[: len(unescape(self).rstrip(_arg(chars)))]
 
-    def removeprefix(self, prefix: str) -> TaintedStr:
+    def removeprefix(self, prefix: str) -> EscapedStr:
         """As `str.removeprefix`."""
-        return self[len(self) - len(plain(self).removeprefix(plain(prefix))) :]
+        return self[len(self) - len(unescape(self).removeprefix(unescape(prefix))) :]
 
-    def removesuffix(self, suffix: str) -> TaintedStr:
+    def removesuffix(self, suffix: str) -> EscapedStr:
         """As `str.removesuffix`."""
-        return self[: len(plain(self).removesuffix(plain(suffix)))]
+        return self[: len(unescape(self).removesuffix(unescape(suffix)))]
 
-    def replace(self, old: str, new: str, count: Any = -1) -> TaintedStr:
-        """As `str.replace`; `new` stays as it is."""
+    def replace(self, old: str, new: str, count: Any = -1) -> EscapedStr:
+        """As `str.replace`; `new` is not escaped."""
         if not old:
-            return self._like(plain(self).replace(old, plain(new), count).translate(self._masks.hide))
+            return self._like(unescape(self).replace(old, unescape(new), count).translate(self._table.escape))
         return self._like(_raw(new).join(self.split(old, count)))
 
-    def join(self, parts: Iterable[str]) -> TaintedStr:
+    def join(self, parts: Iterable[str]) -> EscapedStr:
         """As `str.join`."""
         return self._like(_raw(self).join(parts))
 
-    def _like(self, value: str) -> TaintedStr:
-        return TaintedStr(value, self._masks)
+    def _like(self, value: str) -> EscapedStr:
+        return EscapedStr(value, self._table)
 
     def _parts(self, parts: Iterable[str], sep: str | None) -> list[str]:
-        """Parts of the text, `sep` apart or, without one, with whitespace between."""
+        """Slice the text at `parts`, which `sep` separates; None: whitespace."""
         found: list[str] = []
-        text, start = plain(self), 0
+        text, start = unescape(self), 0
         for part in parts:
             start = text.index(part, start) if sep is None else start
             found.append(self[start : start + len(part)])
@@ -144,22 +144,22 @@ class TaintedStr(str):
         return found
 
 
-def taint(text: str, masks: Masks) -> TaintedStr:
-    """Mask a text."""
-    return TaintedStr(text.translate(masks.hide), masks)
+def escape(text: str, table: EscapeTable) -> EscapedStr:
+    """Escape a text."""
+    return EscapedStr(text.translate(table.escape), table)
 
 
-def plain(text: str) -> str:
-    """The text without masks; one that has none as it is."""
-    return _raw(text).translate(text._masks.show) if isinstance(text, TaintedStr) else text
+def unescape(text: str) -> str:
+    """Return the original text; other strings are returned as they are."""
+    return _raw(text).translate(text._table.unescape) if isinstance(text, EscapedStr) else text
 
 
-def joined(parts: Iterable[str]) -> str:
-    """Join parts; the result is masked as the first one that is."""
+def concatenate(parts: Iterable[str]) -> str:
+    """Concatenate parts; if one is escaped, the result is an `EscapedStr` with its table."""
     found = list(parts)
-    masks = next((one._masks for one in found if isinstance(one, TaintedStr)), None)
+    table = next((one._table for one in found if isinstance(one, EscapedStr)), None)
     text = "".join(found)
-    return text if masks is None else TaintedStr(text, masks)
+    return text if table is None else EscapedStr(text, table)
 
 
 def _raw(text: str) -> str:
@@ -167,27 +167,27 @@ def _raw(text: str) -> str:
 
 
 def _arg(value: Any) -> Any:
-    """An argument of a method of `str`, without masks."""
+    """Unescape an argument of a `str` method."""
     if isinstance(value, tuple):
         return tuple(map(_arg, value))
-    return plain(value) if isinstance(value, str) else value
+    return unescape(value) if isinstance(value, str) else value
 
 
-def _asked(name: str) -> Callable[..., Any]:
-    """A method that answers by the text without masks."""
+def _query(name: str) -> Callable[..., Any]:
+    """Make a method that returns the result for the original text."""
 
-    def method(self: TaintedStr, *args: Any) -> Any:
-        return getattr(plain(self), name)(*map(_arg, args))
+    def method(self: EscapedStr, *args: Any) -> Any:
+        return getattr(unescape(self), name)(*map(_arg, args))
 
     return method
 
 
-def _changed(name: str) -> Callable[..., TaintedStr]:
-    """A method that gives another text: all of it is masked."""
+def _transform(name: str) -> Callable[..., EscapedStr]:
+    """Make a method that transforms the original text and escapes the result."""
 
-    def method(self: TaintedStr, *args: Any) -> TaintedStr:
-        changed: str = getattr(plain(self), name)(*map(_arg, args))
-        return taint(changed, self._masks)
+    def method(self: EscapedStr, *args: Any) -> EscapedStr:
+        changed: str = getattr(unescape(self), name)(*map(_arg, args))
+        return escape(changed, self._table)
 
     return method
 
@@ -197,8 +197,8 @@ for _name in (
     *("__gt__", "__ge__", "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower"),
     *("isnumeric", "isprintable", "isspace", "istitle", "isupper"),
 ):
-    setattr(TaintedStr, _name, _asked(_name))
+    setattr(EscapedStr, _name, _query(_name))
 for _name in (
     *("lower", "upper", "title", "capitalize", "casefold", "swapcase", "expandtabs", "translate", "__repr__"),
 ):
-    setattr(TaintedStr, _name, _changed(_name))
+    setattr(EscapedStr, _name, _transform(_name))

@@ -17,8 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from sensorium.codecs.bpe import Bpe
-from sensorium.codecs.chat import Chat, Message
-from sensorium.codecs.pieces import ids_of
+from sensorium.codecs.chat import Chat, Message, ids_of
 from sensorium.core.config import Config
 from sensorium.core.errors import UsageError
 from sensorium.models.adapters import adapter_names, add_low_rank, with_memory

@@ -17,7 +17,7 @@ from sensorium.generation.cpu import attention, matmul, pointwise
 from sensorium.generation.cpu.barrier import await_count, claim
 from sensorium.generation.cpu.program import ATTEND, CACHE_KV, CROSS_ATTEND, MULTIPLY, NORM, QUANTISE
 
-BF16, INT8, INT4 = range(3)
+BF16, INT8 = range(2)
 LINE = 128
 """Bytes between counters: two cache lines, so that threads do not share lines (false sharing)."""
 PIECE_BYTES = 65536
@@ -38,50 +38,22 @@ def _quantise(kind, source, target, padded):
 
 
 @inlined
-def _multiply_block(kind, count, unit, steps, x, x_bytes, out, out_bytes, adds, bias):
-    """Multiply a unit of rows with 1, 4 or 8 tokens; results after the last token are not used."""
-    if kind == BF16:
-        if count == 1:
-            matmul.bf16_1(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
-        elif count <= 4:
-            matmul.bf16_4(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
-        else:
-            matmul.bf16_8(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
-    elif kind == INT8:
-        if count == 1:
-            matmul.int8_1(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
-        elif count <= 4:
-            matmul.int8_4(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
-        else:
-            matmul.int8_8(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
-    elif count == 1:
-        matmul.int4_1(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
-    elif count <= 4:
-        matmul.int4_4(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
-    else:
-        matmul.int4_8(unit, steps, x, x_bytes, out, out_bytes, adds, bias)
-
-
-@inlined
 def _multiply(op, count, first, last):
     """Multiply units `first` to `last - 1` of rows with all tokens."""
     kind, weights, unit_bytes, _, unit_rows, steps, x, x_bytes, out, out_bytes, adds, bias = to_fixed_tuple(
         op[1:13], 12
     )
     for unit in range(first, last):
+        here, biases = weights + unit * unit_bytes, bias + unit * unit_rows * 4
         for token in range(0, count, 8):
-            _multiply_block(
-                kind,
-                count - token,
-                weights + unit * unit_bytes,
-                steps,
-                x + token * x_bytes,
-                x_bytes,
-                out + token * out_bytes + unit * unit_rows * 4,
-                out_bytes,
-                adds,
-                bias + unit * unit_rows * 4,
-            )
+            num, source = count - token, x + token * x_bytes
+            target = out + token * out_bytes + unit * unit_rows * 4
+            if kind == BF16:
+                matmul.bf16(num, here, steps, source, x_bytes, target, out_bytes, adds, biases)
+            elif kind == INT8:
+                matmul.int8(num, here, steps, source, x_bytes, target, out_bytes, adds, biases)
+            else:
+                matmul.int4(num, here, steps, source, x_bytes, target, out_bytes, adds, biases)
 
 
 @inlined

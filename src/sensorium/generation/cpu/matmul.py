@@ -1,12 +1,12 @@
 """Matrix multiplication kernels: packed bfloat16, int8 or int4 weights (`weights`) times a few tokens.
 
-A unit of rows is loaded once for all tokens. The order of each sum does not depend on the number of tokens, so
-the result of a token is bit-equal in any batch.
+A unit of rows is loaded once for all tokens. The order of each sum does not depend on the number of tokens,
+so the result of a token is bit-equal in any batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -20,18 +20,16 @@ TOKEN_GROUP_BYTES = 48
 """Quantised activations: 32 bytes s, scale d (float32), d sum(s) (float32), -128 sum(s) (int32), 4 unused."""
 
 
-def _dot(num_tokens: int, num_registers: int, step: Callable[..., None]) -> Any:
-    """Build an intrinsic that multiplies a unit of 16 `num_registers` rows with `num_tokens` tokens.
+def _dot(num_registers: int, step: Callable[..., None]) -> Any:
+    """Build an intrinsic that multiplies a unit of 16 `num_registers` rows with tokens.
 
-    Its arguments are: address of the unit, number of steps over its columns, address and stride of the tokens,
-    address and stride of the results, whether to add to the results, address of the biases.
+    Its arguments are: number of tokens, address of the unit, number of steps over its columns, address and
+    stride of the tokens, address and stride of the results, whether to add to the results, address of the
+    biases. It computes 1, 4 or 8 tokens; results after the last token are not used.
     """
 
-    @kernel(*[int64] * 8)
-    def dot(
-        v: Simd, unit: Any, steps: Any, x: Any, x_bytes: Any, out: Any, out_bytes: Any, adds: Any, bias: Any
-    ) -> None:
-        b = v.builder
+    def emit(num_tokens: int, v: Simd, arguments: Sequence[Any]) -> None:
+        b, (unit, steps, x, x_bytes, out, out_bytes, adds, bias) = v.builder, arguments
         slots = v.variables([v.floats(0.0)] * (num_tokens * num_registers))
         xs = [v.offset(x, x_bytes, token) for token in range(num_tokens)]
         v.loop(steps, lambda number: step(v, unit, number, xs, slots))
@@ -43,6 +41,18 @@ def _dot(num_tokens: int, num_registers: int, step: Callable[..., None]) -> Any:
                 total = b.load(slots[token * num_registers + register])
                 total = b.fadd(total, v.load(bias, 64 * register, FLOATS))
                 v.store(b.fadd(base, total), row, 64 * register)
+
+    @kernel(*[int64] * 9)
+    def dot(v, count, unit, steps, x, x_bytes, out, out_bytes, adds, bias):  # type: ignore[no-untyped-def]
+        b, arguments = v.builder, (unit, steps, x, x_bytes, out, out_bytes, adds, bias)
+        with b.if_else(b.icmp_signed("==", count, I64(1))) as (one, several):
+            with one:
+                emit(1, v, arguments)
+            with several, b.if_else(b.icmp_signed("<=", count, I64(4))) as (few, many):
+                with few:
+                    emit(4, v, arguments)
+                with many:
+                    emit(8, v, arguments)
 
     return dot
 
@@ -93,6 +103,4 @@ def _add_group(v: Simd, columns: list[Any], scale: Any, group: Any, slot: Any, s
     b.store(v.fma(factor, b.sitofp(start, ir.VectorType(F32, 16)), b.load(slot)), slot)
 
 
-bf16_1, bf16_4, bf16_8 = (_dot(count, 2, _bf16) for count in (1, 4, 8))
-int8_1, int8_4, int8_8 = (_dot(count, 1, _int8) for count in (1, 4, 8))
-int4_1, int4_4, int4_8 = (_dot(count, 1, _int4) for count in (1, 4, 8))
+bf16, int8, int4 = _dot(2, _bf16), _dot(1, _int8), _dot(1, _int4)

@@ -94,7 +94,7 @@ class Program:
     """The program of a model, with its weights and buffers.
 
     Args:
-        model: Pre-norm and causal, with rotary or learned positions, and a head dimension of a multiple of 16.
+        model: Pre-norm, causal, with rotary or learned positions and a head dimension of a multiple of 16.
         limits: Sizes of the buffers.
         kind: Format of the blocks' weights.
         head_kind: Format of the output matrix.
@@ -131,7 +131,7 @@ class Program:
         self.reserve_scores(limits.capacity)
 
     def reserve_scores(self, num_keys: int) -> None:
-        """Enlarge the score buffers to `num_keys`, a multiple of 16: a memory may be longer than the cache."""
+        """Enlarge the score buffers to `num_keys` (a multiple of 16): a memory may exceed the cache."""
         if num_keys <= self._max_keys:
             return
         self._scores, self._max_keys = zeros(4 * num_keys * self._limits.num_threads), num_keys

@@ -176,7 +176,7 @@ class Simd:
 
 
 def kernel(*arguments: Any) -> Callable[[Callable[..., None]], Any]:
-    """Make a numba intrinsic of a function that emits instructions and returns nothing: `emit(v, *arguments)`.
+    """Make a numba intrinsic of a function `emit(v, *arguments)` that emits instructions and returns None.
 
     Args:
         arguments: numba types of the arguments after `v`.
