@@ -81,7 +81,7 @@ def test_a_table_without_sounds_is_refused(tmp_path: Path) -> None:
     course = open_course(recipe.data.tasks[0], 0)
     model, _ = build_multimodal(recipe, [course])
     (sample,) = course.read(course.train[:1])
-    with pytest.raises(ConfigError, match=r"t\.lance has no sounds.*sensorium data spoken"):
+    with pytest.raises(ConfigError, match=r"t\.lance has no phonemes.*sensorium data spoken"):
         Teacher(model).lesson(course, [0], [course.exercises(sample)])
 
 
