@@ -143,7 +143,7 @@ def test_of_several_pictures_the_one_is_kept_that_a_judge_tells_best(
     chosen = [*draw, "--best-of", "4", "--judge", str(judge), "-o", str(tmp_path / "best.png")]
     assert main(chosen) == 0
     assert np.array_equal(media.open(tmp_path / "best.png").pixels, pictures[best].pixels)
-    for name, message in (("blind", "looks at no pictures"), ("mute", "for a model that describes media")):
+    for name, message in (("blind", "reads no images"), ("mute", "for a model that describes media")):
         text = {"text": config().model_dump()["sources"]["text"]}
         tasks = {"ask": ["en"]} | ({"caption": ["en"]} if name == "blind" else {})
         write_run(tmp_path / name, tasks, **({"sources": text} if name == "blind" else {}))

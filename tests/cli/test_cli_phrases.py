@@ -81,7 +81,7 @@ def test_a_range_that_is_none_is_refused(things: str, tmp_path: Path, capsys) ->
 
 def test_unknown_pictures_are_named(tmp_path: Path, capsys) -> None:
     assert main(["data", "scenes", "-o", str(tmp_path / "t.lance"), "--pictures", "photos"]) == 2
-    assert "no pictures from 'photos'; known: emoji, stamps, digits" in capsys.readouterr().err
+    assert "no images from 'photos'; known: emoji, stamps, digits" in capsys.readouterr().err
 
 
 @pytest.mark.network

@@ -105,7 +105,7 @@ def test_the_sound_of_a_video_is_encoded() -> None:
 
 def test_what_cannot_be_is_refused_in_one_line() -> None:
     model = codec()
-    with pytest.raises(UsageError, match="a sound of no samples; give at least one"):
+    with pytest.raises(UsageError, match="a sound without samples; give at least one"):
         model.encode(Audio(np.zeros((0, 1), np.float32), 16_000))
     with pytest.raises(UsageError, match="got Image; give an Audio"):
         model.encode(Image(np.zeros((1, 1, 3), np.uint8)))

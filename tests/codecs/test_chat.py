@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 
 from sensorium.codecs import Bpe, Chat, Medium, Message, train_bpe
-from sensorium.codecs.pieces import ids_of, num_tokens, truncate
+from sensorium.codecs.chat import ids_of, num_tokens
 from sensorium.core.errors import CheckpointError, UsageError
 
 MARKS = ["<|im_start|>", "<|im_end|>", "<think>", "[INST]", "<|a", "a|>"]
@@ -90,38 +90,6 @@ def test_media_stand_where_their_message_has_them(before: str, after: str) -> No
     assert BPE.decode(pieces[0]).endswith(before)
     assert BPE.decode(pieces[2]) == after
     assert num_tokens(pieces) == len(ids_of(pieces)) + 10
-
-
-@settings(deadline=None)
-@given(
-    pieces=st.lists(
-        st.one_of(
-            st.lists(st.integers(0, 99), max_size=5).map(tuple),
-            st.builds(Medium, st.just(0), st.integers(0, 6)),
-        )
-    ),
-    most=st.integers(0, 20),
-    keep=st.sampled_from(["start", "end"]),
-)
-def test_truncation_leaves_one_end_whole(pieces: list, most: int, keep: str) -> None:
-    kept = truncate(pieces, most, keep=keep)
-    flat, whole = flatten(kept), flatten(pieces)
-    assert num_tokens(kept) <= most
-    assert flat == (whole[: len(flat)] if keep == "start" else whole[len(whole) - len(flat) :])
-    assert all(piece in pieces for piece in kept if isinstance(piece, Medium))
-    if num_tokens(pieces) <= most:
-        assert kept == pieces
-
-
-def flatten(pieces: list) -> list[object]:
-    """Ids, and each token of a medium by itself: half a medium would show."""
-    return [
-        one
-        for piece in pieces
-        for one in (
-            [("medium", n, piece.size) for n in range(piece.size)] if isinstance(piece, Medium) else piece
-        )
-    ]
 
 
 def test_the_oldest_exchanges_are_left_out() -> None:

@@ -42,7 +42,7 @@ def test_every_parameter_gets_a_gradient_through_the_quantiser() -> None:
 def test_a_number_of_ids_that_is_no_picture_is_refused() -> None:
     codec = ImageFsq(ImageFsqConfig(size_px=24, **SMALL))
     for num in (0, 8, 10):
-        with pytest.raises(UsageError, match=f"{num} ids for a picture; expected 9, 3 rows of 3"):
+        with pytest.raises(UsageError, match=f"{num} ids for an image; expected 9, 3 rows of 3"):
             codec.decode(np.zeros(num, np.int64))
 
 

@@ -98,9 +98,9 @@ def test_what_is_no_id_is_refused_in_one_line(codec: Codec[Any], wrong: int | No
         UsageError, match=rf"id {ids[2]} is not a code; expected 0 to {codec.vocab_size - 1}$"
     ):
         codec.decode(ids)
-    with pytest.raises(UsageError, match="expected one row of whole numbers"):
+    with pytest.raises(UsageError, match="expected a 1-D sequence of integers"):
         codec.decode(np.zeros((2, 3)))
-    with pytest.raises(UsageError, match="expected one row of whole numbers"):
+    with pytest.raises(UsageError, match="expected a 1-D sequence of integers"):
         codec.decode(np.full(int(codec.rate or 5), 0.5))
 
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sensorium.codecs import Bpe, Chat, Message, train_bpe
-from sensorium.codecs.pieces import ids_of
+from sensorium.codecs.chat import ids_of
 from sensorium.models.pretrained import turns
 
 EXAMPLES = int(os.environ.get("SENSORIUM_FUZZ_EXAMPLES", "25"))

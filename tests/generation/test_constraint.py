@@ -86,9 +86,9 @@ def test_ids_beyond_the_tokenizer_are_never_allowed(grammars: Grammars) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda grammars: grammars.regex("(a"), "cannot follow this grammar"),
+        (lambda grammars: grammars.regex("(a"), "not a supported grammar"),
         (lambda grammars: grammars.json_schema({"type": "colour"}), "colour"),
-        (lambda grammars: grammars.json_schema("{"), "not a JSON schema"),
+        (lambda grammars: grammars.json_schema("{"), "not a supported JSON schema"),
         (lambda grammars: grammars.choice([]), "a choice needs strings"),
         (lambda grammars: Grammars(BPE.json, V, []), "needs an id to end with"),
     ],

@@ -129,7 +129,7 @@ def test_guesses_change_nothing_but_the_number_of_steps(sampling: Sampling) -> N
     guessed = Engine(tiny_decoder(rows=2)).run([dataclasses.replace(one, lookup=5) for one in requests])
     assert [one.ids for one in plain] == [one.ids for one in guessed]
     if sampling.temperature == 0:
-        assert sum(one.num_guessed for one in guessed) > 5
+        assert sum(one.num_accepted for one in guessed) > 5
 
 
 def test_cancelling_frees_the_row_and_leaves_the_others_alone() -> None:
@@ -236,7 +236,9 @@ def test_a_rule_sees_scores_and_what_was_written() -> None:
         return scores.index_fill(0, torch.tensor(written), -torch.inf)
 
     model = tiny_model()
-    [found] = Engine(PlainDecoder(model, 2, 31)).run([Request([3, 1, 4], max_tokens=11, rule=rule)])
+    [found] = Engine(PlainDecoder(model, 2, 31)).run(
+        [Request([3, 1, 4], max_tokens=11, logits_processor=rule)]
+    )
     assert seen == [found.ids[:count] for count in range(11)]
     assert len(set(found.ids)) == 11
     assert found.ids[0] == int(model.logits(model(model.embed(torch.tensor([[3, 1, 4]]))))[0, -1].argmin())

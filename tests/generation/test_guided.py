@@ -7,8 +7,7 @@ from tiny_decoders import memory_of, tiny_decoder, tiny_model
 from multimodal_world import build, config, media
 from sensorium.core.errors import UsageError
 from sensorium.core.types import MediaBatch
-from sensorium.generation import Completion, Engine, Feed, PlainDecoder, Request, Sampling
-from sensorium.generation.guided import GuidedDecoder
+from sensorium.generation import Completion, Engine, Feed, GuidedDecoder, PlainDecoder, Request, Sampling
 from sensorium.generation.multimodal import engine_of, requests
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.sequences import Lesson, Sequel, padded

@@ -138,7 +138,7 @@ def test_scores_that_are_no_numbers_are_refused(sampling: Sampling) -> None:
             choose(logits, sampling, (), torch.Generator())
         with pytest.raises(CheckpointError, match="expected a number"):
             log_normaliser(logits)
-    with pytest.raises(UsageError, match="no id may come next"):
+    with pytest.raises(UsageError, match="all next ids are excluded"):
         choose(torch.full((3,), -torch.inf), sampling, (), torch.Generator())
 
 

@@ -23,8 +23,7 @@ from gguf_files import (
     write_model,
 )
 from sensorium.codecs.bpe import Bpe
-from sensorium.codecs.chat import Message
-from sensorium.codecs.pieces import ids_of
+from sensorium.codecs.chat import Message, ids_of
 from sensorium.core.errors import CheckpointError, NotFoundError
 from sensorium.models.pretrained import gguf_llama
 from sensorium.models.pretrained.gguf import read_gguf

@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from sensorium.codecs import Bpe, Chat, Message, train_bpe
-from sensorium.codecs.pieces import ids_of
+from sensorium.codecs.chat import ids_of
 from sensorium.core.errors import UsageError
 
 NAMED = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}

@@ -19,8 +19,7 @@ from transformers import (
 )
 
 from sensorium.codecs.bpe import train_bpe
-from sensorium.codecs.chat import Message
-from sensorium.codecs.pieces import ids_of
+from sensorium.codecs.chat import Message, ids_of
 from sensorium.models.language_model import LanguageModel
 from sensorium.models.pretrained.text_model import load_folder
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sensorium.codecs.chat import Message
-from sensorium.codecs.pieces import ids_of
+from sensorium.codecs.chat import Message, ids_of
 from sensorium.data.collections.packages import weights
 from sensorium.generation import Engine, PlainDecoder, Request
 from sensorium.models.pretrained.text_model import TextModel, load_gguf

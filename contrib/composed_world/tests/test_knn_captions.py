@@ -41,7 +41,7 @@ def remembering(share: float = 0.999) -> MultimodalLM:
     sources["image"]["frozen"] = True
     model = build(sources=sources, extensions={"knn_captions": {"share": share}})
     own = model.looked_at(media()).tokens["image"].values.detach().mean(1)
-    remembered(model).remember(own, TEXTS)
+    remembered(model).store(own, TEXTS)
     model.keep_extensions()
     return model
 
@@ -71,7 +71,7 @@ def test_weights_are_those_of_the_formula() -> None:
     generator = torch.Generator().manual_seed(2)
     vectors, seen = torch.randn(5, 7, generator=generator) + 3, torch.randn(7, generator=generator) + 3
     memory = of_width(7)
-    memory.remember(vectors, list("abcde"))
+    memory.store(vectors, list("abcde"))
     keys = (vectors - vectors.mean(0)).numpy()
     query = (seen - vectors.mean(0)).numpy()
     cosines = keys @ query / np.linalg.norm(keys, axis=1) / np.linalg.norm(query)
@@ -93,7 +93,7 @@ class _Named(nn.Module):
 
 def test_what_the_encoder_can_name_comes_to_mind_too() -> None:
     memory = of_width(2, names="A {name}.")
-    memory.remember(torch.tensor([[3.0, 0.0], [0.0, 2.0]]), ["A frog.", "A key."])
+    memory.store(torch.tensor([[3.0, 0.0], [0.0, 2.0]]), ["A frog.", "A key."])
     found = dict(memory(torch.tensor([9.0, 0.0]), _Named()))
     assert found == pytest.approx(
         {"A frog.": 1 / 1.85, "A koala.": 0.6375 / 1.85, "An ant.": 0.2125 / 1.85}, rel=1e-5

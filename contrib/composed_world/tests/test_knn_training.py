@@ -37,7 +37,7 @@ def test_training_pictures_are_remembered_and_held_out_ones_are_not(tmp_path: Pa
     values["data"]["tasks"][0]["extensions"] = []
     with pytest.raises(
         ConfigError,
-        match="has nothing to remember; set extensions = ",
+        match="has no captions to store; set extensions = ",
     ):
         train(GenerativeRecipe.model_validate(values), tmp_path / "other")
     values["data"]["tasks"][1]["extensions"] = ["knn_captions"]

@@ -81,7 +81,7 @@ def test_a_table_without_sounds_is_refused(tmp_path: Path) -> None:
     data = open_task(recipe.data.tasks[0], 0)
     model, _ = build_multimodal(recipe, [data])
     (sample,) = data.read(data.train[:1])
-    with pytest.raises(ConfigError, match=r"t\.lance has no sounds.*sensorium data spoken"):
+    with pytest.raises(ConfigError, match=r"t\.lance has no phonemes.*sensorium data spoken"):
         Collator(model).batch(data, [0], [data.examples(sample)])
 
 

@@ -128,7 +128,7 @@ def test_a_text_to_translate_is_drafted_in_use_as_in_training(tmp_path: Path) ->
 
 
 def test_what_does_not_fit_drafts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="drafts are for texts to translate"):
+    with pytest.raises(ValueError, match="drafts are for translation tasks"):
         GenerativeRecipe.model_validate(drafting([task(tmp_path / "t.lance", "ask", extensions=DRAFTS)]))
     some = [
         task(tmp_path / "t.lance", "translate", languages=["fr"], extensions=extensions)

@@ -174,7 +174,7 @@ def test_equal_seeds_give_equal_rows_and_parts_are_sources(rows: list[Sample], t
 
 
 def test_unknown_sources_of_pictures_are_refused() -> None:
-    with pytest.raises(UsageError, match="no pictures from 'photos'"):
+    with pytest.raises(UsageError, match="no images from 'photos'"):
         load_pictures(["emoji", "photos"])
 
 

@@ -23,7 +23,7 @@ from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.generation import Engine, Guide, Precision
 from sensorium.generation.multimodal import (
-    ROOM,
+    CONTEXT,
     DecodedStream,
     TextDecoder,
     engine_of,
@@ -68,7 +68,7 @@ class MultimodalAssistant:
         codecs: Mapping[str, Codec[Any]],
         *,
         capabilities: Capabilities | None = None,
-        context: int = ROOM,
+        context: int = CONTEXT,
         precision: Precision = "bf16",
     ) -> None:
         self.model, self.name = model, name
@@ -136,7 +136,7 @@ class MultimodalAssistant:
             raise UsageError(f"what stops a text or gives it a form has no meaning for {to}; leave it out")
         length = int(codec.rate) if to == "image" and codec.rate is not None else None
         rule = CodesOnly(codec.vocab_size, length is not None)
-        request = replace(request, rule=rule, max_tokens=room if length is None else length)
+        request = replace(request, logits_processor=rule, max_tokens=room if length is None else length)
         return Generation(self.prepare(to).submit(request), codec)
 
     def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:

@@ -22,8 +22,7 @@ from sensorium.assistants.assistant import (
     opened,
 )
 from sensorium.assistants.capabilities import Capabilities
-from sensorium.codecs.chat import Message
-from sensorium.codecs.pieces import ids_of
+from sensorium.codecs.chat import Message, ids_of
 from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.generation import Engine, Guide, Precision, Request, fastest_decoder

@@ -1,11 +1,10 @@
-"""Media to ids and back: byte-pair text, conversations of it, pictures and sounds by scalar quantisation."""
+"""Media to ids and back: byte-pair text with chat templates, and FSQ autoencoders of images and speech."""
 
 from sensorium.codecs.audio_fsq import AudioFsq, AudioFsqConfig
 from sensorium.codecs.bpe import Bpe, train_bpe
-from sensorium.codecs.chat import Chat, Message
+from sensorium.codecs.chat import Chat, Medium, Message, Piece
 from sensorium.codecs.contract import CODECS, Codec
 from sensorium.codecs.image_fsq import ImageFsq, ImageFsqConfig
-from sensorium.codecs.pieces import Medium, Piece
 
 __all__ = [
     "CODECS",

@@ -1,9 +1,9 @@
-"""Speech as ids: log-mel frames through finite scalar quantisation, and a vocoder that makes samples of ids.
+"""Speech codec: an autoencoder over log-mel frames with finite scalar quantisation (FSQ), and a vocoder.
 
-In: an `Audio` of any rate. Out: 50 ids a second, one codebook; and back to mono sound at 16 kHz. Both halves
-are ConvNeXt blocks over frames; the last layer tells magnitude and phase of a short-time spectrum, whose
-inverse is the sound (Vocos, arXiv:2306.00814), so no layer runs at the rate of samples. Sound can be decoded
-while ids still come: a piece needs `lookahead` ids beyond it, and pieces are what the whole would be.
+Input: an `Audio` of any rate. Output: 50 ids a second from one codebook, and back to mono sound at 16 kHz.
+Encoder and decoder are ConvNeXt blocks over frames. The last layer predicts magnitude and phase of a
+short-time spectrum, and an inverse STFT makes the samples (Vocos, arXiv:2306.00814). Streaming: a piece of
+sound needs `lookahead` ids after it; concatenated, the pieces equal the whole.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from sensorium.nn.quantise import Fsq, Quantised
 RATE_HZ = 16_000
 HOP = 160
 FLOOR = -7.0
-"""Of log10 mel energies: what lies below is as good as silence."""
+"""Lower limit of log10 mel energies: below is silence."""
 _MEAN, _STD = -3.0, 2.0
-_LOUDEST = 5.0
-"""Greatest logarithm of a magnitude: keeps an untrained head finite."""
+_MAX_LOG_MAGNITUDE = 5.0
+"""Keeps the output of an untrained model finite."""
 
 
 class AudioFsqConfig(Config):
-    """An audio codec.
+    """Options of the audio codec.
 
     Attributes:
-        num_mels: Bands of the frames, of which there are 100 a second.
-        stride: Frames that one id stands for: 2 gives 50 ids a second, 4 gives 25.
-        encoder_dim: Width before the quantiser.
-        encoder_depth: Blocks there.
-        decoder_dim: Width after it.
-        decoder_depths: Blocks at the rate of ids, and at the rate of frames.
-        kernel: Frames that a convolution sees, odd.
+        num_mels: Mel bands of the frames, of which there are 100 a second.
+        stride: Frames of one id: 2 gives 50 ids a second, 4 gives 25.
+        encoder_dim: Width of the encoder.
+        encoder_depth: Blocks of the encoder.
+        decoder_dim: Width of the decoder.
+        decoder_depths: Blocks of the decoder at the rate of ids, and at the rate of frames.
+        kernel: Kernel size of the convolutions in frames, odd.
         widen: Hidden width of a block's MLP over its width.
-        window: Samples of the output's short-time spectrum, 160 apart.
+        window: Window of the output's STFT in samples; the hop is 160.
         levels: Of the quantiser; their product is the number of ids.
     """
 
@@ -67,15 +67,15 @@ class AudioFsqConfig(Config):
 
 
 class AudioFsq(nn.Module):
-    """The autoencoder; by `CODECS.build("audio-fsq")`, trained by `sensorium.load`.
+    """The audio codec. `CODECS.build("audio-fsq")` builds an untrained one, `sensorium.load` a trained one.
 
     Args:
-        config: Its form.
-        pretrained: There are no public weights: nothing is loaded here either way.
+        config: Options.
+        pretrained: Not used: there are no public weights.
 
     Attributes:
         rate: Ids of a second.
-        lookahead: Ids beyond a piece, before and after it, that its sound depends on.
+        lookahead: Number of ids before and after a piece that its sound depends on.
 
     Example:
         >>> codec = AudioFsq(AudioFsqConfig(encoder_dim=8, decoder_dim=8))
@@ -108,32 +108,32 @@ class AudioFsq(nn.Module):
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are."""
+        """Number of ids."""
         return self.quantiser.size
 
     def forward(self, batch: Signals) -> Reconstructed:
-        """Encode log-mel frames and decode samples; frames are a multiple of the stride."""
+        """Encode log-mel frames and decode samples; the number of frames is a multiple of the stride."""
         found = self._quantise(batch.inputs)
-        return Reconstructed(self._speak(found.codes), found.ids)
+        return Reconstructed(self._synthesize(found.codes), found.ids)
 
     def frames(self, samples: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, "T M"]:
-        """Log-mel frames of samples at 16 kHz, padded with silence to whole ids.
+        """Return log-mel frames of samples at 16 kHz, padded with silence to a multiple of an id.
 
         Raises:
             UsageError: If there are no samples.
         """
         if len(samples) == 0:
-            raise UsageError("a sound of no samples; give at least one")
+            raise UsageError("a sound without samples; give at least one")
         padded = np.pad(samples, (0, -len(samples) % self.samples_per_id))
         return log_mel(padded, num_mels=self.config.num_mels, rate_hz=RATE_HZ)
 
     def encode_frames(self, frames: Float[Tensor, "B T M"]) -> Int64[Tensor, "B N"]:
-        """Ids of log-mel frames."""
+        """Encode log-mel frames."""
         return self._quantise(frames).ids
 
     def decode_ids(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B S"]:
-        """Samples of ids."""
-        return self._speak(self.quantiser.to_codes(ids))
+        """Decode ids to samples."""
+        return self._synthesize(self.quantiser.to_codes(ids))
 
     def _quantise(self, frames: Float[Tensor, "B T M"]) -> Quantised:
         scaled = (frames.clamp_min(FLOOR) - _MEAN) / _STD
@@ -141,20 +141,20 @@ class AudioFsq(nn.Module):
         found: Quantised = self.quantiser(self.inward(self.listen(pairs)))
         return found
 
-    def _speak(self, codes: Float[Tensor, "B N d"]) -> Float[Tensor, "B S"]:
+    def _synthesize(self, codes: Float[Tensor, "B N d"]) -> Float[Tensor, "B S"]:
         slow = self.unfold(self.plan(codes))
         fast = self.voice(rearrange(slow, "b n (s d) -> b (n s) d", s=self.config.stride))
-        size, phase = self.spectrum(self.norm(fast)).float().chunk(2, dim=-1)
-        spectra = torch.polar(size.clamp_max(_LOUDEST).exp(), phase)
+        log_magnitude, phase = self.spectrum(self.norm(fast)).float().chunk(2, dim=-1)
+        spectra = torch.polar(log_magnitude.clamp_max(_MAX_LOG_MAGNITUDE).exp(), phase)
         samples: Tensor = self.inverse(spectra)
         return samples
 
     @torch.inference_mode()
     def encode(self, media: Media | str, /) -> Int64[np.ndarray, " N"]:
-        """Return the ids of a sound, or of a video's; the last may stand for some silence after it.
+        """Encode a sound, or that of a video; it is padded with silence to a multiple of an id.
 
         Raises:
-            UsageError: If there is no sound, or not one sample of it.
+            UsageError: If there is no sound, or it has no samples.
         """
         frames = torch.from_numpy(self.frames(audio_of(media).mono(RATE_HZ)))[None]
         ids: np.ndarray = self.encode_frames(frames.to(self.norm.weight.device))[0].cpu().numpy()
@@ -162,10 +162,10 @@ class AudioFsq(nn.Module):
 
     @torch.inference_mode()
     def decode(self, ids: Ids, /) -> Audio:
-        """Make the sound of some ids, at 16 kHz.
+        """Decode ids to sound at 16 kHz.
 
         Raises:
-            UsageError: If there are none, or one is no id.
+            UsageError: If there are none, or one is not in the vocabulary.
         """
         array = check_ids(ids, self.vocab_size)
         if len(array) == 0:
@@ -174,20 +174,20 @@ class AudioFsq(nn.Module):
         return Audio(samples[0].cpu().numpy()[:, None], RATE_HZ)
 
     def decode_stream(self, ids: Iterable[int], *, ids_at_once: int = 25) -> Iterator[Audio]:
-        """Make sound while ids still come; joined, the pieces are what `decode` gives.
+        """Decode a stream of ids; concatenated, the pieces are what `decode` returns.
 
         Args:
             ids: One by one.
-            ids_at_once: Of a piece; the last is shorter. A piece comes when `lookahead` ids beyond it are
+            ids_at_once: Ids of a piece; the last is shorter. It is yielded once `lookahead` ids after it are
                 known.
 
         Raises:
-            UsageError: If there are none, or one is no id.
+            UsageError: If there are none, or one is not in the vocabulary.
         """
         if ids_at_once < 1:
             raise UsageError(f"ids_at_once={ids_at_once}; give at least 1")
         near: list[int] = []
-        start = 0  # of the next piece within `near`
+        start = 0  # of the next piece in `near`
         for number in ids:
             near.append(number)
             if len(near) >= start + ids_at_once + self.lookahead:
@@ -204,9 +204,9 @@ class AudioFsq(nn.Module):
 
 @CODECS.register("audio-fsq")
 def audio_fsq(**options: object) -> AudioFsq:
-    """Build an audio codec with random weights from the options of `AudioFsqConfig`.
+    """Build an untrained audio codec from the options of `AudioFsqConfig`.
 
     Raises:
-        ConfigError: If they do not fit.
+        ConfigError: If an option is invalid.
     """
     return AudioFsq(parse(AudioFsqConfig, options, "codec 'audio-fsq'"))

@@ -1,9 +1,8 @@
-"""Byte-pair encoding: text to ids and back without loss, trained on the texts at hand.
+"""Byte-level byte-pair encoding (BPE): training, encoding and decoding of text without loss.
 
-In: any Unicode text. Out: ids whose decoding is that text (or its lower-case form, if so trained). Bytes are
-the alphabet, so no character of any script is unknown (GPT-2, section 2.2; merges: arXiv:1508.07909). Special
-tokens are added by the codec, never by what a user types. It knows no model: the JSON text is the whole
-tokenizer.
+Input: any Unicode text. Output: ids that decode to the same text, or to its lower case if trained so. The
+alphabet is all bytes, so no character is unknown (GPT-2, section 2.2; merges: arXiv:1508.07909). Text that
+spells a special token is not encoded as one. A tokenizer is saved as the JSON of the `tokenizers` package.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ _ALPHABET = 256
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int, *, lowercase: bool = False, min_count: int = 2) -> str:
-    """Learn which neighbouring pieces to merge, the most frequent pair first.
+    """Train a tokenizer: merge the most frequent pair of neighbouring tokens, again and again.
 
     Args:
-        texts: What to learn from; equal texts in equal order give the equal tokenizer.
-        vocab_size: Most ids, with 256 bytes and 3 special tokens among them; few texts give fewer.
-        lowercase: Whether texts are made lower-case first (then decoding gives lower case).
-        min_count: Pairs seen less often are not merged.
+        texts: Training texts; equal texts in equal order give an equal tokenizer.
+        vocab_size: Maximum number of ids, with 256 bytes and 3 special tokens.
+        lowercase: Whether to convert texts to lower case.
+        min_count: Rarer pairs are not merged.
 
     Returns:
-        The tokenizer as JSON: ids of `<start>` text `<end>`; 0 is `<pad>`.
+        The tokenizer as JSON. It encodes a text as `<start>` text `<end>`; id 0 is `<pad>`.
 
     Raises:
         UsageError: If the bytes do not fit in `vocab_size`.
@@ -82,19 +81,24 @@ def train_bpe(texts: Iterable[str], vocab_size: int, *, lowercase: bool = False,
 
 @CODECS.register("bpe")
 class Bpe:
-    """A byte-level byte-pair codec: trained here, or published with a language model.
+    """A byte-level BPE codec, trained by `train_bpe` or published with a language model.
 
-    What a user types never becomes a special token, nor any other added piece but plain spaces (a published
-    tokenizer marks `<think>` as ordinary text): it is spelt out in the pieces of ordinary text.
+    Text never becomes a special token or another added token, except for spaces: it is encoded with ordinary
+    tokens. This holds also for added tokens that are not marked as special, such as `<think>`.
 
     Args:
         tokenizer_json: From `train_bpe`, or any byte-level tokenizer of the `tokenizers` package.
-        num_ids: Ids of the model that goes with it, where they are more than the tokenizer's: output matrices
-            are padded. Ids without a piece decode to nothing.
-        special: Pieces of the vocabulary that are special too, though the JSON text does not list them.
+        num_ids: Vocabulary size of the model, if its output matrix is padded. Ids beyond the tokenizer's
+            decode to nothing.
+        special: Further special tokens, which the JSON does not declare.
 
     Raises:
         CheckpointError: If it is not a tokenizer, or not byte-level.
+
+    Attributes:
+        json: The tokenizer as JSON.
+        special_ids: Ids of the special and added tokens by their text.
+        added: How each of these tokens matches in a text.
     """
 
     modality = "text"
@@ -104,50 +108,47 @@ class Bpe:
         self._tokenizer = read_tokenizer(tokenizer_json)
         if "ByteLevel" not in str(self._tokenizer.decoder):
             raise CheckpointError(
-                "not a byte-level tokenizer; expected one of the kind of GPT-2, Llama 3 or Qwen"
+                "not a byte-level tokenizer; expected one like that of GPT-2, Llama 3 or Qwen"
             )
         self.json = _with_special(self._tokenizer, special) or tokenizer_json
-        """The tokenizer as JSON text, as it was given."""
         self._tokenizer.encode_special_tokens = True
         added = self._tokenizer.get_added_tokens_decoder()
-        self._silent = frozenset(number for number, token in added.items() if token.special)
-        guarded = {token.content: number for number, token in added.items() if token.content.strip()}
-        self.special_ids: Mapping[str, int] = MappingProxyType(guarded)
-        """Ids of the pieces that only a program may write, by their text."""
+        self._special = frozenset(number for number, token in added.items() if token.special)
+        named = {token.content: number for number, token in added.items() if token.content.strip()}
+        self.special_ids: Mapping[str, int] = MappingProxyType(named)
         self.added: Mapping[str, AddedToken] = MappingProxyType(
             {token.content: token for token in added.values() if token.content.strip()}
         )
-        """How each of these pieces is matched in a text."""
         self._tokenizer.add_special_tokens(
-            [AddedToken(text, special=True, normalized=False) for text in guarded]
+            [AddedToken(text, special=True, normalized=False) for text in named]
         )
         self._num_ids, self._num_own = num_ids, _num_ids(self._tokenizer)
         unknown = getattr(self._tokenizer.model, "unk_token", None)
         self._forbidden = frozenset(
-            number for text, number in guarded.items() if len(text) > 1 and text != unknown
+            number for text, number in named.items() if len(text) > 1 and text != unknown
         )
-        self._cuts = re.compile("|".join(map(re.escape, sorted(guarded, key=len, reverse=True))) or "(?!)")
+        self._pattern = re.compile("|".join(map(re.escape, sorted(named, key=len, reverse=True))) or "(?!)")
 
     def __reduce__(self) -> tuple[type[Bpe], tuple[str, int]]:
         return Bpe, (self.json, self._num_ids)
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are: 0 to vocab_size - 1."""
+        """Number of ids: 0 to vocab_size - 1."""
         return max(self._num_own, self._num_ids)
 
-    def is_silent(self, number: int) -> bool:
-        """Whether an id is a special token, which decoding leaves out."""
-        return number in self._silent
+    def is_special(self, number: int) -> bool:
+        """Whether an id is a special token, which `decode` leaves out."""
+        return number in self._special
 
     def encode(self, text: str, *, with_special: bool = True) -> list[int]:
-        """Return the ids of a text, with the special tokens at its ends or without.
+        """Encode a text, with or without the special tokens at its ends.
 
         Raises:
-            UsageError: If the text holds half a surrogate pair, or spells a special token as its only piece.
-            CheckpointError: If the tokenizer fails over the text.
+            UsageError: If the text has half a surrogate pair, or a special token is its only encoding.
+            CheckpointError: If the tokenizer fails.
         """
-        with tokenizer_errors("the tokenizer fails over a text"):
+        with tokenizer_errors("the tokenizer fails to encode a text"):
             try:
                 found = self._tokenizer.encode(text, add_special_tokens=with_special)
             except TypeError as error:
@@ -158,43 +159,40 @@ class Bpe:
         places = [place for place, is_added in enumerate(found.special_tokens_mask) if not is_added]
         if self._forbidden.isdisjoint(ids[place] for place in places):
             return ids
-        return [*ids[: places[0]], *self._spelt(text), *ids[places[-1] + 1 :]]
+        return [*ids[: places[0]], *self._encode_split(text), *ids[places[-1] + 1 :]]
 
-    def _spelt(self, text: str) -> list[int]:
-        """Ids of a text in which a special token is an ordinary piece too: cut within, it is several."""
-        for parts in (self._cut(text), text):
+    def _encode_split(self, text: str) -> list[int]:
+        """Encode a text that spells special tokens: split within them, they become several tokens."""
+        for parts in (self._split(text), text):
             ids = [
                 one for part in parts for one in self._tokenizer.encode(part, add_special_tokens=False).ids
             ]
             if self._forbidden.isdisjoint(ids):
                 return ids
-        raise UsageError(f"the tokenizer reads a special token in the text {text[:40]!a}; leave it out")
+        raise UsageError(f"the tokenizer encodes {text[:40]!a} as a special token; leave it out")
 
-    def _cut(self, text: str) -> Iterator[str]:
-        """The text in parts, cut after the first character of all that looks like a special token."""
+    def _split(self, text: str) -> Iterator[str]:
+        """Split a text after the first character of each special token that it spells."""
         done = 0
-        for match in self._cuts.finditer(text):
+        for match in self._pattern.finditer(text):
             yield text[done : match.start() + 1]
             done = match.start() + 1
         yield text[done:]
 
     def decode(self, ids: Ids) -> str:
-        """Return the text of ids, special tokens left out; bytes that are no character become U+FFFD.
+        """Decode ids without special tokens; invalid UTF-8 becomes U+FFFD.
 
         Raises:
-            UsageError: If one is no id.
+            UsageError: If an id is not in the vocabulary.
         """
-        spoken = [
-            number
-            for number in check_ids(ids, self.vocab_size).tolist()
-            if number not in self._silent and number < self._num_own
-        ]
-        with tokenizer_errors("the tokenizer fails over ids"):
-            text: str = self._tokenizer.decode(spoken, skip_special_tokens=False)
+        known = check_ids(ids, self.vocab_size).tolist()
+        shown = [one for one in known if one not in self._special and one < self._num_own]
+        with tokenizer_errors("the tokenizer fails to decode ids"):
+            text: str = self._tokenizer.decode(shown, skip_special_tokens=False)
         return text
 
     def save(self, path: Path) -> None:
-        """Write the JSON file, whole or not at all."""
+        """Write the JSON file; it is complete or absent."""
         write_atomic(path, self.json)
 
     @classmethod
@@ -202,7 +200,7 @@ class Bpe:
         """Read a JSON file.
 
         Raises:
-            CheckpointError: If it is not there or not a tokenizer.
+            CheckpointError: If there is no such file, or it is not a tokenizer.
         """
         text = read_tokenizer_file(path)
         try:
@@ -212,14 +210,14 @@ class Bpe:
 
 
 def _with_special(tokenizer: Tokenizer, special: Collection[str]) -> str:
-    """Declare pieces of the vocabulary special; return the new JSON text, or none if nothing changed."""
+    """Declare tokens of the vocabulary special; return the new JSON, or "" if nothing changed."""
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     new = [
         one
         for one in special
         if one not in known
         and (number := tokenizer.token_to_id(one)) is not None
-        and tokenizer.encode(one, add_special_tokens=False).ids != [number]  # an ordinary text would read so
+        and tokenizer.encode(one, add_special_tokens=False).ids != [number]  # else text encodes to it
     ]
     if not new:
         return ""

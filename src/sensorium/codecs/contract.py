@@ -1,7 +1,6 @@
-"""What a codec is, and the names under which codecs are found.
+"""The `Codec` interface, which converts a medium to ids and ids to a medium, and the registry of codecs.
 
-In: one medium. Out: ids, and from ids a medium again. What a model writes are ids; a codec makes pictures,
-sounds and texts of them. It knows nothing of the model.
+Generative models generate ids; a codec decodes them to text, an image or sound.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from sensorium.core.registry import Registry
 M = TypeVar("M")
 M_co = TypeVar("M_co", covariant=True)
 Ids = Sequence[int] | np.ndarray
-"""(N,) whole numbers; `check_ids` looks at what users give."""
+"""Integers (N,); `check_ids` validates them."""
 
 
 @runtime_checkable
 class Codec(Protocol[M]):
-    """Media of one modality to ids and back.
+    """Converts media of one modality to ids and back.
 
-    What every entry of the registry must hold, and is tested for: ids are among 0 to vocab_size - 1, equal
-    media give equal ids, all ids decode, wrong ids are refused in one line.
+    The contract tests check each registered codec: ids are in 0 to vocab_size - 1, equal media give equal
+    ids, all ids decode, and invalid ids are refused.
 
     Attributes:
         modality: "image", "text" or "audio".
-        vocab_size: How many ids there are.
-        rate: Ids of a second of sound, or of a picture; None where content decides (text).
+        vocab_size: Number of ids.
+        rate: Ids of a second of sound, or of an image; None where it depends on the content (text).
     """
 
     modality: str
@@ -42,31 +41,31 @@ class Codec(Protocol[M]):
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are: 0 to vocab_size - 1."""
+        """Number of ids: 0 to vocab_size - 1."""
 
     def encode(self, media: M, /) -> Ids:
-        """Return the ids of one medium."""
+        """Encode a medium."""
 
     def decode(self, ids: Ids, /) -> M:
-        """Return the medium of some ids."""
+        """Decode ids."""
 
 
 @runtime_checkable
 class StreamingCodec(Protocol[M_co]):
-    """A codec that decodes while ids still come."""
+    """A codec that decodes a stream of ids."""
 
     def decode_stream(self, ids: Iterable[int]) -> Iterator[M_co]:
-        """Make pieces of the medium, each as soon as its ids are known; joined, they are the whole."""
+        """Yield pieces of the medium; concatenated, they are what `decode` returns."""
 
 
 @dataclass(frozen=True)
 class Signals:
-    """What an autoencoder is trained on.
+    """A training batch of an autoencoder.
 
     Attributes:
         rows: Row numbers.
-        inputs: What it encodes: normalised pixels (B, 3, H, W), or log-mel frames (B, T, M).
-        targets: What it shall give back: the pixels, or the samples (B, S) from which the frames were made.
+        inputs: Normalised pixels (B, 3, H, W), or log-mel frames (B, T, M).
+        targets: What to reconstruct: the pixels, or the samples (B, S) of the frames.
     """
 
     rows: Int64[Tensor, " B"]
@@ -80,11 +79,11 @@ class Signals:
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """What an autoencoder makes of them.
+    """Output of an autoencoder.
 
     Attributes:
-        values: Of the targets' shape.
-        ids: Through which they went.
+        values: Reconstruction, in the shape of the targets.
+        ids: Quantised codes.
     """
 
     values: Float[Tensor, "B ..."]
@@ -92,14 +91,14 @@ class Reconstructed:
 
 
 CODECS: Registry[Codec[object]] = Registry("codec")
-"""Every codec by name: `CODECS.build("image-fsq", size_px=128)`."""
+"""Codecs by name: `CODECS.build("image-fsq", size_px=128)`."""
 
 
 def check_ids(ids: Ids, vocab_size: int) -> Int64[np.ndarray, " N"]:
-    """Ids as an array.
+    """Convert ids to an array and validate them.
 
     Raises:
-        UsageError: If they are not whole numbers in one row, or one is not among 0 to vocab_size - 1.
+        UsageError: If they are not a 1-D sequence of integers, or one is not in 0 to vocab_size - 1.
 
     Example:
         >>> check_ids([3, 1], 7)
@@ -108,7 +107,7 @@ def check_ids(ids: Ids, vocab_size: int) -> Int64[np.ndarray, " N"]:
     array = np.asarray(ids)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise UsageError(
-            f"ids of shape {array.shape} and type {array.dtype}; expected one row of whole numbers"
+            f"ids of shape {array.shape} and type {array.dtype}; expected a 1-D sequence of integers"
         )
     array = array.astype(np.int64)
     wrong = array[(array < 0) | (array >= vocab_size)]

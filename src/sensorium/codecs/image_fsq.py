@@ -1,10 +1,9 @@
-"""Pictures as ids: a convolutional autoencoder with finite scalar quantisation between its halves.
+"""Image codec: a convolutional autoencoder with finite scalar quantisation (FSQ).
 
-In: an `Image` of any size. Out: one id for each patch of 8 x 8 pixels of the square that the picture is
-fitted into (64 px: 64 ids, 128 px: 256), in reading order; and back. Reconstruction as in VQ-VAE
-(arXiv:1711.00937) with FSQ (arXiv:2309.15505) in place of a learned codebook; residual blocks, pixel shuffle
-(arXiv:1609.05158) on the way up. What is quantised has mean 0 and variance 1 over a batch: without that, some
-coordinates never leave their middle level. What it is trained to keep is the criterion's choice.
+Input: an `Image` of any size, padded to a square. Output: one id for each patch of 8 x 8 pixels (64 px: 64
+ids, 128 px: 256) in reading order, and back. A VQ-VAE (arXiv:1711.00937) with FSQ (arXiv:2309.15505) instead
+of a learned codebook; the decoder upsamples by pixel shuffle (arXiv:1609.05158). A batch norm before the
+quantiser keeps all levels in use: without it, some dimensions never leave their middle level.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from sensorium.nn.quantise import Fsq, Quantised
 
 
 class ImageFsqConfig(Config):
-    """An image codec.
+    """Options of the image codec.
 
     Attributes:
         size_px: Side of the square; a multiple of a patch.
-        stem_px: Side of the patches that the first convolution takes in and the last gives out.
-        widths: Channels after it and after each halving; one halving of patches of 4 px makes 8 px.
-        encoder_depths: Residual blocks at each, on the way down.
-        decoder_depths: Residual blocks at each, on the way up.
+        stem_px: Patch side of the first and the last convolution.
+        widths: Channels of each stage; each further stage halves the resolution (two stages of 4 px: 8 px).
+        encoder_depths: Residual blocks of each stage in the encoder.
+        decoder_depths: Residual blocks of each stage in the decoder.
         levels: Of the quantiser; their product is the number of ids.
     """
 
@@ -59,21 +58,21 @@ class ImageFsqConfig(Config):
 
     @property
     def patch_px(self) -> int:
-        """Side of the patch that one id stands for."""
+        """Side of the patch of one id."""
         return int(self.stem_px * 2 ** (len(self.widths) - 1))
 
 
 class ImageFsq(nn.Module):
-    """The autoencoder; by `CODECS.build("image-fsq", size_px=128)`, trained by `sensorium.load`.
+    """The image codec. `CODECS.build("image-fsq")` builds an untrained one, `sensorium.load` a trained one.
 
     Args:
-        config: Its form.
-        pretrained: There are no public weights: nothing is loaded here either way.
+        config: Options.
+        pretrained: Not used: there are no public weights.
 
     Attributes:
         grid: Rows and columns of ids.
-        rate: Ids of a picture.
-        input: Fits pictures into the square, white around them, -1 to 1.
+        rate: Ids of an image.
+        input: Scales images into the square with white padding, pixels -1 to 1.
 
     Example:
         >>> codec = ImageFsq(ImageFsqConfig(size_px=16, widths=(4, 8)))
@@ -92,30 +91,30 @@ class ImageFsq(nn.Module):
         self.rate = float(side * side)
         self.input = ImageInput(size_px=config.size_px, mode="pad")
         self.quantiser = Fsq(config.levels)
-        self.down = nn.ModuleList(_way_down(config))
+        self.down = nn.ModuleList(_encoder_layers(config))
         self.inward = nn.Conv2d(config.widths[-1], len(config.levels), 1)
         self.spread = nn.BatchNorm2d(len(config.levels), affine=False)
         self.outward = nn.Conv2d(len(config.levels), config.widths[-1], 1)
-        self.up = nn.ModuleList(_way_up(config))
+        self.up = nn.ModuleList(_decoder_layers(config))
         self.last = nn.Conv2d(config.widths[0], 3 * config.stem_px**2, 3, padding=1)
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are."""
+        """Number of ids."""
         return self.quantiser.size
 
     def forward(self, batch: Signals) -> Reconstructed:
         """Encode and decode normalised pixels; sides are multiples of a patch."""
         found = self._quantise(batch.inputs)
-        return Reconstructed(self._paint(found.codes), found.ids)
+        return Reconstructed(self._reconstruct(found.codes), found.ids)
 
     def encode_pixels(self, pixels: Float[Tensor, "B 3 H W"]) -> Int64[Tensor, "B h w"]:
-        """Grids of ids of normalised pixels."""
+        """Encode normalised pixels to grids of ids."""
         return self._quantise(pixels).ids
 
     def decode_ids(self, ids: Int64[Tensor, "B h w"]) -> Float[Tensor, "B 3 H W"]:
-        """Normalised pixels of grids of ids; differentiable in the weights alone."""
-        return self._paint(self.quantiser.to_codes(ids))
+        """Decode grids of ids to normalised pixels; differentiable in the weights only."""
+        return self._reconstruct(self.quantiser.to_codes(ids))
 
     def _quantise(self, pixels: Float[Tensor, "B 3 H W"]) -> Quantised:
         x = pixels.contiguous(memory_format=torch.channels_last)
@@ -124,7 +123,7 @@ class ImageFsq(nn.Module):
         spread = self.spread(self.inward(x).float())
         return self.quantiser(rearrange(spread, "b d h w -> b h w d"))  # type: ignore[no-any-return]
 
-    def _paint(self, codes: Float[Tensor, "B h w d"]) -> Float[Tensor, "B 3 H W"]:
+    def _reconstruct(self, codes: Float[Tensor, "B h w d"]) -> Float[Tensor, "B 3 H W"]:
         x = self.outward(rearrange(codes, "b h w d -> b d h w").contiguous(memory_format=torch.channels_last))
         for layer in self.up:
             x = layer(x)
@@ -132,10 +131,10 @@ class ImageFsq(nn.Module):
 
     @torch.inference_mode()
     def encode(self, media: Media | str, /) -> Int64[np.ndarray, " N"]:
-        """Return the ids of a picture, in reading order.
+        """Encode an image; ids in reading order.
 
         Raises:
-            UsageError: If `media` has no picture.
+            UsageError: If `media` has no image.
         """
         pixels = torch.from_numpy(self.input(media))[None].to(self.last.weight.device)
         ids: np.ndarray = self.encode_pixels(pixels).flatten().cpu().numpy()
@@ -143,15 +142,15 @@ class ImageFsq(nn.Module):
 
     @torch.inference_mode()
     def decode(self, ids: Ids, /) -> Image:
-        """Paint the picture of some ids.
+        """Decode ids to an image.
 
         Raises:
-            UsageError: If they are not as many as the grid has places, or one is no id.
+            UsageError: If their number is not that of the grid, or one is not in the vocabulary.
         """
         array = check_ids(ids, self.vocab_size)
         if len(array) != self.rate:
             raise UsageError(
-                f"{len(array)} ids for a picture; expected {self.rate:.0f}, "
+                f"{len(array)} ids for an image; expected {self.rate:.0f}, "
                 f"{self.grid[0]} rows of {self.grid[1]}"
             )
         side = isqrt(len(array))
@@ -160,12 +159,12 @@ class ImageFsq(nn.Module):
 
 
 def to_bytes(pixels: Float[Tensor, "B 3 H W"]) -> np.ndarray:
-    """Pixels of -1 to 1 as bytes (B, H, W, 3)."""
+    """Convert pixels of -1 to 1 to bytes (B, H, W, 3)."""
     scaled = ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return rearrange(scaled, "b c h w -> b h w c").cpu().numpy()
 
 
-def _way_down(config: ImageFsqConfig) -> list[nn.Module]:
+def _encoder_layers(config: ImageFsqConfig) -> list[nn.Module]:
     side, channels = config.stem_px, config.widths[0]
     layers: list[nn.Module] = [nn.Conv2d(3, channels, side + 2, side, padding=1), nn.ReLU()]
     for number, (width, depth) in enumerate(zip(config.widths, config.encoder_depths, strict=True)):
@@ -176,7 +175,7 @@ def _way_down(config: ImageFsqConfig) -> list[nn.Module]:
     return layers
 
 
-def _way_up(config: ImageFsqConfig) -> list[nn.Module]:
+def _decoder_layers(config: ImageFsqConfig) -> list[nn.Module]:
     layers: list[nn.Module] = []
     stages = list(zip(config.widths, config.decoder_depths, strict=True))[::-1]
     for number, (width, depth) in enumerate(stages):
@@ -188,9 +187,9 @@ def _way_up(config: ImageFsqConfig) -> list[nn.Module]:
 
 @CODECS.register("image-fsq")
 def image_fsq(**options: object) -> ImageFsq:
-    """Build an image codec with random weights from the options of `ImageFsqConfig`.
+    """Build an untrained image codec from the options of `ImageFsqConfig`.
 
     Raises:
-        ConfigError: If they do not fit.
+        ConfigError: If an option is invalid.
     """
     return ImageFsq(parse(ImageFsqConfig, options, "codec 'image-fsq'"))

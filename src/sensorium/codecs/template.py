@@ -1,7 +1,7 @@
-"""Compiles a chat template as transformers does, in a sandbox.
+"""Compiles chat templates as transformers does, in a Jinja sandbox.
 
-In: the Jinja text that came with a model. Out: a template through which texts of people go as `TaintedStr`
-(`codecs.tainted`). Limits: the time and the memory that a template takes are not bounded.
+The template concatenates `EscapedStr` (`codecs.escaped_text`) without loss of its type. Time and memory of a
+template are not limited.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from sensorium.codecs.tainted import joined
+from sensorium.codecs.escaped_text import concatenate
 from sensorium.core.errors import CheckpointError
 
 
@@ -34,13 +34,13 @@ def compile_template(source: str) -> Template:
     environment.globals |= {"raise_exception": _refuse, "strftime_now": _now}
     try:
         return environment.from_string(source)
-    except Exception as error:  # of the parser, of Python's compiler, or of a constant that is worked out
+    except Exception as error:  # of the parser, of Python's compiler, or while a constant is folded
         told = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"the model's chat template does not parse: {told}") from error
 
 
 class _Generation(Extension):
-    """`{% generation %}`: what the assistant writes, marked for training; its content as it stands."""
+    """`{% generation %}`: marks answers for training; here its content is rendered unchanged."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -54,7 +54,7 @@ class _Generation(Extension):
 
 
 class _Code(CodeGenerator):
-    """Joins by the environment for `~` too."""
+    """Makes the operator `~` use the environment's `concat`."""
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
         self.write("environment.concat(map(str, (")
@@ -66,7 +66,7 @@ class _Code(CodeGenerator):
 
 class _Sandbox(ImmutableSandboxedEnvironment):
     code_generator_class = _Code
-    concat = staticmethod(joined)
+    concat = staticmethod(concatenate)
 
 
 def _to_json(
@@ -76,7 +76,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON without escapes for HTML; masks are never escaped."""
+    """JSON without HTML escapes; private-use characters, by which texts are escaped, are kept."""
     text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
     if not ensure_ascii:
         return text

@@ -1,13 +1,12 @@
-"""Writing: a decoder and requests in, ids and text out, many at a time.
+"""Autoregressive generation: requests to ids and text, in batches, streaming, with a key-value cache.
 
-`Engine(PlainDecoder(model)).submit(Request(ids))` streams pieces; `.run([...])` returns completions.
-Knows ids and scores; no files, no tasks.
+`Engine(fastest_decoder(model, 8, 1024)).submit(Request(ids))` streams pieces; `.run([...])` returns
+completions. The package knows ids and logits, not files or tasks.
 """
 
-from sensorium.generation.decoder import Decoder, Feed, Memory, PlainDecoder
-from sensorium.generation.engine import Engine, Stream
-from sensorium.generation.fastest import Precision, fastest_decoder
-from sensorium.generation.request import Choice, Completion, Guide, Piece, Request, Rule
+from sensorium.generation.decoder import Decoder, Feed, GuidedDecoder, Memory, PlainDecoder
+from sensorium.generation.engine import Engine, Precision, Stream, fastest_decoder
+from sensorium.generation.request import Choice, Completion, Guide, LogitsProcessor, Piece, Request
 from sensorium.generation.sampling import GREEDY, Sampling
 
 __all__ = [
@@ -18,12 +17,13 @@ __all__ = [
     "Engine",
     "Feed",
     "Guide",
+    "GuidedDecoder",
+    "LogitsProcessor",
     "Memory",
     "Piece",
     "PlainDecoder",
     "Precision",
     "Request",
-    "Rule",
     "Sampling",
     "Stream",
     "fastest_decoder",

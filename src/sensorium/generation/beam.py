@@ -1,11 +1,11 @@
-"""The likeliest sequences, as far as a beam of some width finds them.
+"""Beam search: the most likely sequences that a beam of some width finds.
 
-In: a decoder with as many rows, and a prompt. Out: hypotheses, the best first, by
+Input: a decoder with as many rows as the beam, and a prompt. Output: hypotheses, best first, by
 
     score = sum_t log p(y_t | y_<t) / length^a      a = `length_power`; a stop id counts
 
-A beam as wide as all the beginnings is exact. The search ends when nothing that is still being written can
-come to be better than the worst of those kept: a sum of logarithms only falls. Does not know text.
+The search ends when no live hypothesis can exceed the worst of the kept ones: a sum of log-probabilities only
+decreases.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from torch import Tensor
 
 from sensorium.core.errors import UsageError
 from sensorium.generation.decoder import Decoder, Feed, Memory
-from sensorium.generation.sampling import greatest
+from sensorium.generation.sampling import check_max
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One sequence that was found.
+    """A sequence of the beam.
 
     Attributes:
-        ids: Without the stop id.
+        ids: Generated ids, without the stop id.
         score: Higher is better.
         is_stopped: Whether it ended by a stop id, not by its length.
     """
@@ -54,26 +54,27 @@ def beam_search(
     length_power: float = 1.0,
     memory: Memory | None = None,
 ) -> list[Hypothesis]:
-    """Search with `width` sequences at a time.
+    """Generate with beam search.
 
     Args:
-        decoder: Idle, with `width` rows or more.
-        prompt: Ids, or vectors (N, D).
-        width: Hypotheses that are kept.
-        max_tokens: Most new ids.
+        decoder: Not in use, with `width` rows or more.
+        prompt: Ids, or embeddings (N, D).
+        width: Beam width.
+        max_tokens: Maximum number of new ids.
         stop_ids: Ids that end a sequence.
-        length_power: 0: the sum; 1: the mean.
-        memory: What cross-attention sees.
+        length_power: 0: the sum of log-probabilities; 1: their mean.
+        memory: Cross-attention keys and values.
 
     Raises:
-        UsageError: If the decoder has too few rows or too little room.
-        CheckpointError: If a score is NaN or infinite.
+        UsageError: If the decoder has too few rows or too small a capacity.
+        CheckpointError: If a logit is NaN or infinite.
     """
     if not 1 <= width <= decoder.num_rows:
         raise UsageError(f"width={width}, but the decoder has {decoder.num_rows} rows")
     if len(prompt) < 1 or max_tokens < 1 or len(prompt) + max_tokens > decoder.capacity:
         raise UsageError(
-            f"a prompt of {len(prompt)} tokens and {max_tokens} new ones do not fit {decoder.capacity}"
+            f"a prompt of {len(prompt)} tokens and {max_tokens} new ones do not fit a capacity of "
+            f"{decoder.capacity}; shorten the prompt or lower max_tokens"
         )
     for row in range(width):
         decoder.clear(row, memory)
@@ -81,7 +82,7 @@ def beam_search(
     live, done = [_Live((), 0.0)], list[Hypothesis]()
     for length in range(1, max_tokens + 1):
         last = torch.stack([one[-1] for one in scores]).double()
-        greatest(last.max())
+        check_max(last.max())
         logprobs = last.log_softmax(-1)
         done = _best([*done, *_stopped(live, logprobs, stop_ids, length_power)], width)
         sources, live = _grow(live, logprobs, stop_ids, width)
@@ -97,7 +98,7 @@ def beam_search(
 def _stopped(
     live: Sequence[_Live], logprobs: Float[Tensor, "L V"], stop_ids: Collection[int], power: float
 ) -> list[Hypothesis]:
-    """Every live sequence, ended here."""
+    """End each live sequence with each stop id."""
     return [
         Hypothesis(one.ids, (one.logprob + float(logprobs[row, stop])) / (len(one.ids) + 1) ** power, True)
         for row, one in enumerate(live)
@@ -108,7 +109,7 @@ def _stopped(
 def _grow(
     live: Sequence[_Live], logprobs: Float[Tensor, "L V"], stop_ids: Collection[int], width: int
 ) -> tuple[list[int], list[_Live]]:
-    """The `width` best continuations, with the row that each goes on from."""
+    """Return the `width` best continuations, and the row that each continues."""
     sums = logprobs + torch.tensor(
         [[one.logprob] for one in live], dtype=logprobs.dtype, device=logprobs.device
     )
@@ -125,7 +126,7 @@ def _grow(
 def _is_settled(
     done: Sequence[Hypothesis], live: Sequence[_Live], width: int, max_tokens: int, power: float
 ) -> bool:
-    """Whether no live sequence can still enter the kept ones: none loses less than nothing from here on."""
+    """Whether no live sequence can still enter the kept ones."""
     if len(done) < width:
         return False
     longest = max_tokens if power > 0 else len(live[0].ids)

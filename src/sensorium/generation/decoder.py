@@ -1,26 +1,27 @@
-"""What the engine drives: rows of sequences that grow by some tokens at a time and answer with scores.
+"""The `Decoder` interface: a batch of token sequences with key-value caches; new tokens in, logits out.
 
-In: for each row that goes on, new tokens (ids, or vectors of media) and where they stand. Out: the scores of
-what comes next. `PlainDecoder` runs a `LanguageModel` as it is, in PyTorch on any device: the reference that
-others are measured against. Does not know requests, sampling or text.
+`PlainDecoder` runs a `LanguageModel` in PyTorch on any device. It is the reference for other implementations
+(`cpu.decoder`). `GuidedDecoder` adds classifier-free guidance. Decoders do not sample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sensorium.core.errors import UsageError
 from sensorium.models.language_model import LanguageModel
 from sensorium.nn.attention import KeyValues
 
 Memory: TypeAlias = Sequence[KeyValues | None]
-"""What the cross-attention of one sequence sees: `LanguageModel.memory_key_values` of a batch of one."""
+"""Cross-attention keys and values of one sequence: `LanguageModel.memory_key_values` of a batch of one."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class Feed:
     """New tokens of one row.
 
     Attributes:
-        row: Which.
-        start: Position of the first new token; what stood there and after it is forgotten.
-        tokens: Ids, or vectors (N, D) as `LanguageModel.embed` gives them.
-        num_scored: For how many of the last tokens scores are wanted.
+        row: Row of the decoder.
+        start: Position of the first new token. Cached tokens at this and later positions are overwritten.
+        tokens: Ids, or embeddings (N, D) from `LanguageModel.embed`.
+        num_scored: Number of last tokens whose logits are returned.
     """
 
     row: int
@@ -42,112 +43,88 @@ class Feed:
 
 @runtime_checkable
 class Decoder(Protocol):
-    """Rows of sequences."""
+    """Sequences that grow, one in each row.
 
-    @property
-    def vocab_size(self) -> int:
-        """Number V of ids."""
+    Attributes:
+        vocab_size: Number V of ids.
+        num_rows: Maximum number of sequences.
+        capacity: Maximum number of tokens of a sequence.
+    """
 
-    @property
-    def num_rows(self) -> int:
-        """Most sequences at a time."""
-
-    @property
-    def capacity(self) -> int:
-        """Most tokens of a sequence."""
+    vocab_size: int
+    num_rows: int
+    capacity: int
 
     def clear(self, row: int, memory: Memory | None = None) -> None:
-        """Make a row empty, for a sequence that attends to `memory`."""
+        """Empty a row for a new sequence that attends to `memory`."""
 
     def copy(self, sources: Sequence[int]) -> None:
-        """Put what is in row sources[i] into row i, for all i at once; memories stay."""
+        """Copy the cache of row sources[i] to row i, for all i at once; memories are not copied."""
 
     def advance(self, feeds: Sequence[Feed]) -> list[Float[Tensor, "P V"]]:
-        """Take in new tokens, at most one feed a row; return each feed's scores (num_scored, V)."""
+        """Append tokens, at most one feed for each row; return the logits (num_scored, V) of each feed."""
 
 
 class PlainDecoder:
-    """A language model's own forward, over static caches.
+    """Runs a language model's forward pass over static caches, on the model's device and in its precision.
 
     Args:
-        model: Where it is and in which precision; put into evaluation by the caller.
-        num_rows: Most sequences at a time.
-        capacity: Most tokens of a sequence.
+        model: In evaluation mode.
+        num_rows: Maximum number of sequences.
+        capacity: Maximum number of tokens of a sequence.
     """
 
     def __init__(self, model: LanguageModel, num_rows: int = 8, capacity: int = 1024) -> None:
         learned = model.config.num_positions
         if learned and capacity > learned:
-            raise UsageError(f"capacity={capacity}, but the model learned {learned} positions; ask for those")
-        self._model = model
-        self._num_rows, self._capacity = num_rows, capacity
+            raise UsageError(f"capacity={capacity}, but the model has {learned} positions; ask for those")
+        self._model, self.vocab_size = model, model.config.vocab_size
+        self.num_rows, self.capacity = num_rows, capacity
         self._caches = model.new_caches(num_rows, capacity)
         self._memories: list[Memory | None] = [None] * num_rows
         self._stacked: dict[tuple[int, int], Memory] = {}
 
-    @property
-    def vocab_size(self) -> int:
-        """Number V of ids."""
-        return self._model.config.vocab_size
-
-    @property
-    def num_rows(self) -> int:
-        """Most sequences at a time."""
-        return self._num_rows
-
-    @property
-    def capacity(self) -> int:
-        """Most tokens of a sequence."""
-        return self._capacity
-
     def clear(self, row: int, memory: Memory | None = None) -> None:
-        """Make a row empty, for a sequence that attends to `memory`."""
+        """Empty a row; see `Decoder.clear`."""
         for cache in self._caches:
             cache.clear([row])
         self._memories[row] = memory
         self._stacked.clear()
 
     def copy(self, sources: Sequence[int]) -> None:
-        """Put what is in row sources[i] into row i, for all i at once; memories stay."""
-        order = torch.arange(self._num_rows, device=self._device)
+        """Copy rows; see `Decoder.copy`."""
+        order = torch.arange(self.num_rows, device=self._device)
         order[: len(sources)] = torch.tensor(sources, device=self._device)
         for cache in self._caches:
             cache.select(order)
 
     @torch.inference_mode()
     def advance(self, feeds: Sequence[Feed]) -> list[Float[Tensor, "P V"]]:
-        """Take in new tokens, at most one feed a row; return each feed's scores (num_scored, V)."""
-        scores: dict[int, Tensor] = {}
-        for run in self._runs(sorted(feeds, key=lambda feed: feed.row)):
-            hidden = self._forward(run)
-            for feed, of_row in zip(run, hidden, strict=True):
-                scores[feed.row] = self._model.logits(of_row[None, len(of_row) - feed.num_scored :])[0]
-        return [scores[feed.row] for feed in feeds]
+        """Append tokens, return logits; see `Decoder.advance`."""
+        logits: dict[int, Tensor] = {}
+        for batch in self._batches(sorted(feeds, key=lambda feed: feed.row)):
+            for feed, hidden in zip(batch, self._forward(batch), strict=True):
+                logits[feed.row] = self._model.logits(hidden[None, len(hidden) - feed.num_scored :])[0]
+        return [logits[feed.row] for feed in feeds]
 
-    def _runs(self, feeds: Sequence[Feed]) -> Iterator[list[Feed]]:
-        """Neighbouring rows with equally many tokens, all of them with a memory or none."""
-        run: list[Feed] = []
-        for feed in feeds:
-            if run and not self._goes_on(run[-1], feed):
-                yield run
-                run = []
-            run.append(feed)
-        if run:
-            yield run
+    def _batches(self, feeds: Sequence[Feed]) -> Iterator[list[Feed]]:
+        """Group consecutive rows with equal numbers of tokens, either all or none of them with a memory."""
 
-    def _goes_on(self, last: Feed, feed: Feed) -> bool:
-        has_memory = [self._memories[row] is not None for row in (last.row, feed.row)]
-        is_alike = len(last.tokens) == len(feed.tokens) and has_memory[0] == has_memory[1]
-        return is_alike and feed.row == last.row + 1
+        def group(place: int) -> tuple[int, int, bool]:
+            feed = feeds[place]
+            return feed.row - place, len(feed.tokens), self._memories[feed.row] is not None
 
-    def _forward(self, run: Sequence[Feed]) -> Float[Tensor, "B N D"]:
-        rows = slice(run[0].row, run[-1].row + 1)
-        places = torch.arange(len(run[0].tokens), device=self._device)
-        positions = places + torch.tensor([[feed.start] for feed in run], device=self._device)
-        x = torch.cat([self._embed(feed, positions[[place]]) for place, feed in enumerate(run)])
+        for _, places in groupby(range(len(feeds)), group):
+            yield [feeds[place] for place in places]
+
+    def _forward(self, batch: Sequence[Feed]) -> Float[Tensor, "B N D"]:
+        rows = slice(batch[0].row, batch[-1].row + 1)
+        offsets = torch.arange(len(batch[0].tokens), device=self._device)
+        positions = offsets + torch.tensor([[feed.start] for feed in batch], device=self._device)
+        x = torch.cat([self._embed(feed, positions[[place]]) for place, feed in enumerate(batch)])
         caches = [cache.rows(rows) for cache in self._caches]
         for cache in caches:
-            cache.limit = max(feed.start + len(feed.tokens) for feed in run)
+            cache.limit = max(feed.start + len(feed.tokens) for feed in batch)
         hidden: Tensor = self._model(x, positions=positions, memory=self._memory(rows), caches=caches)
         return hidden
 
@@ -158,7 +135,7 @@ class PlainDecoder:
         return self._model.embed(torch.tensor([list(feed.tokens)], device=self._device), positions)
 
     def _memory(self, rows: slice) -> Memory | None:
-        """The memories of some rows as one batch, padded and masked."""
+        """Memories of some rows as one padded batch."""
         memories = self._memories[rows]
         if memories[0] is None:
             return None
@@ -173,22 +150,62 @@ class PlainDecoder:
 
 
 def _stack(parts: Sequence[KeyValues | None]) -> KeyValues | None:
-    """One block's memories of several rows, padded to the longest; a single one as it is."""
+    """Pad one block's memories of several rows to the longest; a single memory is returned as it is."""
     given = [part for part in parts if part is not None]
-    if not given:
-        return None
-    if len(given) == 1:
-        return given[0]
+    if len(given) < 2:
+        return given[0] if given else None
     longest = max(part.keys.shape[2] for part in given)
-    keys, values = (
-        torch.cat([torch.nn.functional.pad(x, (0, 0, 0, longest - x.shape[2])) for x in tensors])
-        for tensors in ([part.keys for part in given], [part.values for part in given])
-    )
+
+    def stacked(tensors: Sequence[Tensor]) -> Tensor:
+        return torch.cat([pad(x, (0, 0, 0, longest - x.shape[2])) for x in tensors])
+
     masks = [
-        torch.ones(part.keys.shape[0], part.keys.shape[2], dtype=torch.bool, device=keys.device)
-        if part.mask is None
-        else part.mask
+        part.keys.new_ones(part.keys.shape[::2], dtype=torch.bool) if part.mask is None else part.mask
         for part in given
     ]
-    padded = [torch.nn.functional.pad(mask, (0, longest - mask.shape[1])) for mask in masks]
-    return KeyValues(keys, values, torch.cat(padded))
+    mask = torch.cat([pad(mask, (0, longest - mask.shape[1])) for mask in masks])
+    return KeyValues(stacked([part.keys for part in given]), stacked([part.values for part in given]), mask)
+
+
+class GuidedDecoder:
+    """Applies classifier-free guidance to a decoder that was trained with memory dropout.
+
+    Each sequence takes two rows: one attends to its memory, the other does not. The logits are
+
+        l = l_without + s (l_with - l_without)
+
+    With s = 1 they are unchanged. Larger s makes tokens likelier that the memory makes likelier.
+
+    Args:
+        decoder: With an even number of rows; the second half are the rows without memory.
+        empty_memory: Memory of a sequence whose media and instruction are hidden.
+        scale: s.
+
+    Raises:
+        UsageError: If the number of rows is odd.
+
+    Reference: arXiv:2207.12598, section 3.2; for image tokens arXiv:2203.13131, section 3.3.
+    """
+
+    def __init__(self, decoder: Decoder, empty_memory: Memory | None, scale: float) -> None:
+        if decoder.num_rows % 2:
+            raise UsageError(f"{decoder.num_rows} rows; expected an even number, half of them for guidance")
+        self._decoder, self._empty_memory, self._scale = decoder, empty_memory, scale
+        self.vocab_size, self.capacity = decoder.vocab_size, decoder.capacity
+        self.num_rows = decoder.num_rows // 2
+
+    def clear(self, row: int, memory: Memory | None = None) -> None:
+        """Empty a row; see `Decoder.clear`."""
+        self._decoder.clear(row, memory)
+        self._decoder.clear(row + self.num_rows, self._empty_memory)
+
+    def copy(self, sources: Sequence[int]) -> None:
+        """Copy rows; see `Decoder.copy`."""
+        self._decoder.copy([*sources, *(source + self.num_rows for source in sources)])
+
+    def advance(self, feeds: Sequence[Feed]) -> list[Float[Tensor, "P V"]]:
+        """Append tokens, return guided logits; see `Decoder.advance`."""
+        twins = [replace(feed, row=feed.row + self.num_rows) for feed in feeds]
+        logits = self._decoder.advance([*feeds, *twins])
+        with_memory, without = logits[: len(feeds)], logits[len(feeds) :]
+        return [b + self._scale * (a - b) for a, b in zip(with_memory, without, strict=True)]

@@ -1,12 +1,9 @@
-"""Many requests at once over one decoder: rows come and go, every step feeds all that are there.
+"""Continuous batching: an engine runs many requests over one decoder, and each step feeds all active rows.
 
-In: requests, at any time and from any thread. Out: a stream of pieces for each, or the finished completions.
-There is no thread of its own: whoever waits for a piece drives the engine, one step at a time, and finds the
-pieces of others delivered to them. So nothing runs when nobody waits, and nothing waits for nobody.
-
-Each request has its row, its random stream and its guide; what it writes does not depend on who is there
-beside it. Does not know files, tasks or what ids stand for; `decode` is only called to look for stop strings
-and to hand text out.
+Requests may be submitted at any time and from any thread. The engine has no thread of its own: reading a
+`Stream` takes steps until this stream has a new piece, and pieces of other requests are queued for their
+streams. The result of a request does not depend on the other requests. The engine knows ids, not media or
+tasks; it calls `decode` only to find stop strings and to return text.
 """
 
 from __future__ import annotations
@@ -15,26 +12,73 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor
 
 from sensorium.core.errors import UsageError
-from sensorium.generation.decoder import Decoder
-from sensorium.generation.job import Job
+from sensorium.core.jit import usable
+from sensorium.core.runtime import Progress, quiet
+from sensorium.generation.cpu.decoder import CompiledDecoder
+from sensorium.generation.decoder import Decoder, PlainDecoder
+from sensorium.generation.detokenizer import Decode
 from sensorium.generation.request import Completion, Piece, Request
-from sensorium.generation.text import Decode
+from sensorium.generation.request_state import RequestState
+from sensorium.models.language_model import LanguageModel
 
 CHUNK = 256
-"""Tokens of a prompt that are taken in at a step, so that a long prompt does not hold up the others."""
+"""Prompt tokens of one step (chunked prefill): a long prompt does not delay the other requests."""
+Precision: TypeAlias = Literal["fp32", "bf16", "int8", "int4"]
+"""Of the decoder's weights. On CPUs all but fp32 use the compiled decoder."""
+
+
+def fastest_decoder(
+    model: LanguageModel,
+    num_rows: int,
+    capacity: int,
+    precision: Precision = "bf16",
+    *,
+    progress: Progress = quiet,
+) -> Decoder:
+    """Build the fastest decoder that supports a model on its device: compiled, or else in PyTorch.
+
+    Args:
+        model: In evaluation mode.
+        num_rows: Maximum number of sequences.
+        capacity: Maximum number of tokens of a sequence.
+        precision: "fp32": PyTorch, in the model's own type; "bf16": compiled, or PyTorch where that is not
+            supported; "int8", "int4": compiled only.
+        progress: Told while kernels are compiled, once on a machine.
+
+    Raises:
+        UsageError: If int8 or int4 is not supported here.
+    """
+    if precision == "fp32":
+        return PlainDecoder(model, num_rows, capacity)
+    failure = "numba does not work here"
+    if model.embedding.weight.device.type != "cpu":
+        failure = f"the model is on {model.embedding.weight.device}"
+    elif usable():
+        threads = min(torch.get_num_threads(), 8)
+        try:
+            return CompiledDecoder(
+                model, num_rows, capacity, weights=precision, num_threads=threads, progress=progress
+            )
+        except UsageError as error:
+            failure = str(error)
+    if precision != "bf16":
+        raise UsageError(f"{precision} needs the compiled decoder on a CPU, but {failure}; use bf16")
+    return PlainDecoder(model, num_rows, capacity)
 
 
 class Engine:
-    """Continuous batching.
+    """Runs requests in the rows of a decoder.
 
     Args:
-        decoder: Its rows are the engine's alone.
-        decode: Ids to text; without it completions have no text, and stop strings are refused.
-        chunk: Most tokens of one prompt that a step takes in.
+        decoder: Used by this engine only.
+        decode: Ids to text; None: completions have no text, and stop strings are refused.
+        chunk: Maximum number of prompt tokens of one request in a step.
 
     Example:
         >>> import torch
@@ -51,50 +95,50 @@ class Engine:
     def __init__(self, decoder: Decoder, decode: Decode | None = None, *, chunk: int = CHUNK) -> None:
         self.decoder = decoder
         self._decode, self._chunk = decode, chunk
-        self._rows: list[Job | None] = [None] * decoder.num_rows
-        self._waiting: deque[Job] = deque()
+        self._rows: list[RequestState | None] = [None] * decoder.num_rows
+        self._waiting: deque[RequestState] = deque()
         self._lock = threading.Lock()
 
     @property
     def num_active(self) -> int:
         """Rows in use."""
-        return sum(job is not None for job in self._rows)
+        return sum(state is not None for state in self._rows)
 
     @property
     def num_waiting(self) -> int:
         """Requests without a row yet."""
-        return sum(not job.is_done for job in tuple(self._waiting))
+        return sum(not state.is_done for state in tuple(self._waiting))
 
     def submit(self, request: Request) -> Stream:
-        """Accept a request; it is worked on while somebody waits for this stream or another.
+        """Queue a request; it runs while any stream of the engine is read.
 
         Raises:
-            UsageError: If the request cannot be honoured.
+            UsageError: If the request is invalid.
         """
         _check(request, self.decoder, self._decode is not None)
-        job = Job(request, self.decoder.capacity, self._chunk, self._decode)
-        self._waiting.append(job)
-        return Stream(self, job)
+        state = RequestState(request, self.decoder.capacity, self._chunk, self._decode)
+        self._waiting.append(state)
+        return Stream(self, state)
 
     def run(self, requests: Sequence[Request]) -> list[Completion]:
-        """Finish all of them, as many at a time as there are rows.
+        """Run requests to their end.
 
         Raises:
-            UsageError: If one of them cannot be honoured; then none is worked on.
+            UsageError: If one of them is invalid; then none is run.
         """
         for request in requests:
             _check(request, self.decoder, self._decode is not None)
         streams = [self.submit(request) for request in requests]
         return [stream.result() for stream in streams]
 
-    def advance(self, job: Job) -> None:
-        """Take steps until `job` has something new, unless another thread's step has brought it already."""
+    def advance(self, state: RequestState) -> None:
+        """Take steps until a request has a new piece or has ended."""
         with self._lock:
-            while not job.pieces and not job.is_done:
+            while not state.pieces and not state.is_done:
                 self._step()
 
     def sweep(self) -> None:
-        """Free the rows of cancelled requests, now if no step is running, else when it ends."""
+        """Free the rows of cancelled requests: now, or at the end of a running step."""
         if self._lock.acquire(blocking=False):
             try:
                 self._release()
@@ -104,64 +148,64 @@ class Engine:
     def _step(self) -> None:
         self._release()
         self._admit()
-        active = [(row, job) for row, job in enumerate(self._rows) if job is not None]
+        active = [(row, state) for row, state in enumerate(self._rows) if state is not None]
         if not active:
             return
         try:
-            feeds = [job.feed(row) for row, job in active]
+            feeds = [state.feed(row) for row, state in active]
             scores = self.decoder.advance(feeds)
         except Exception as error:
-            self._fail([job for _, job in active], error)
+            self._fail([state for _, state in active], error)
             raise
-        for (_, job), feed, of_row in zip(active, feeds, scores, strict=True):
+        for (_, state), feed, of_row in zip(active, feeds, scores, strict=True):
             try:
-                job.take(of_row, len(feed.tokens))
-            except Exception as error:  # a guide's or a tokenizer's: the others go on
-                self._fail([job], error)
+                state.take(of_row, len(feed.tokens))
+            except Exception as error:  # of a guide or tokenizer: the other requests continue
+                self._fail([state], error)
         self._release()
 
     def _admit(self) -> None:
         for row, current in enumerate(self._rows):
             while current is None and self._waiting:
-                job = self._waiting.popleft()
-                if not job.is_done:
-                    self.decoder.clear(row, job.request.memory)
-                    self._rows[row] = current = job
+                state = self._waiting.popleft()
+                if not state.is_done:
+                    self.decoder.clear(row, state.request.memory)
+                    self._rows[row] = current = state
 
     def _release(self) -> None:
-        for job in (*self._rows, *self._waiting):
-            if job is not None and job.is_cancelled:
-                job.cancel()
-        self._rows = [None if job is None or job.is_done else job for job in self._rows]
+        for state in (*self._rows, *self._waiting):
+            if state is not None and state.is_cancelled:
+                state.cancel()
+        self._rows = [None if state is None or state.is_done else state for state in self._rows]
 
-    def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
-        for job in jobs:
-            job.error = error
+    def _fail(self, states: Sequence[RequestState], error: Exception) -> None:
+        for state in states:
+            state.error = error
         self._release()
 
 
 class Stream:
-    """The pieces of one request, as they come; iterate from one thread.
+    """Pieces of one request, in order; iterate from one thread.
 
-    Dropping the stream, or leaving its `with`, cancels what is not finished.
+    Leaving its `with` block, or deleting the stream, cancels an unfinished request.
     """
 
-    def __init__(self, engine: Engine, job: Job) -> None:
-        self._engine, self._job = engine, job
-        self._forget = weakref.finalize(self, _cancel, engine, job)
-        self._forget.atexit = False
+    def __init__(self, engine: Engine, state: RequestState) -> None:
+        self._engine, self._state = engine, state
+        self._finalizer = weakref.finalize(self, _cancel, engine, state)
+        self._finalizer.atexit = False
 
     def __iter__(self) -> Iterator[Piece]:
         return self
 
     def __next__(self) -> Piece:
-        job = self._job
-        if not job.pieces and not job.is_done:
-            self._engine.advance(job)
-        if job.pieces:
-            return job.pieces.popleft()
-        if job.error is not None:
-            raise job.error
+        state = self._state
+        if not state.pieces and not state.is_done:
+            self._engine.advance(state)
+        if state.pieces:
+            return state.pieces.popleft()
+        if state.error is not None:
+            raise state.error
         raise StopIteration
 
     def __enter__(self) -> Stream:
@@ -171,24 +215,24 @@ class Stream:
         self.cancel()
 
     def cancel(self) -> None:
-        """End the request and free its row; does nothing where it is finished."""
-        _cancel(self._engine, self._job)
+        """End the request and free its row; a finished one is left as it is."""
+        _cancel(self._engine, self._state)
 
     def result(self) -> Completion:
-        """Wait for the end and return all of it, what was iterated over before too."""
+        """Wait for the end; return the whole result, also pieces that were iterated over before."""
         for _ in self:
             pass
-        return self._job.completion()
+        return self._state.completion()
 
 
-def _cancel(engine: Engine, job: Job) -> None:
-    if not job.is_done:
-        job.is_cancelled = True
+def _cancel(engine: Engine, state: RequestState) -> None:
+    if not state.is_done:
+        state.is_cancelled = True
         engine.sweep()
 
 
 def _check(request: Request, decoder: Decoder, has_text: bool) -> None:
-    """Refuse what cannot be honoured."""
+    """Refuse an invalid request."""
     num_prompt, capacity = len(request.prompt), decoder.capacity
     num_new = 1 if request.max_tokens is None else request.max_tokens
     if num_prompt == 0 or num_new < 1:
@@ -199,7 +243,7 @@ def _check(request: Request, decoder: Decoder, has_text: bool) -> None:
             "shorten the prompt, lower max_tokens or build the decoder with a larger capacity"
         )
     if request.stops and not has_text:
-        raise UsageError("stop strings need text, but the engine has no decode; pass it or give stop_ids")
+        raise UsageError("stop strings need text, but the engine has no decode; pass it, or give stop_ids")
     if not isinstance(request.prompt, Tensor):
         wrong = [token for token in request.prompt if not 0 <= token < decoder.vocab_size]
         if wrong:

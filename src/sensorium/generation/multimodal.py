@@ -1,7 +1,8 @@
-"""What a multimodal model is to write, as requests to the engine: media are encoded once, at first.
+"""Engines and requests for a `MultimodalLM`; its extensions may change logits and detokenization.
 
-In: a model, media with their instructions, and the kind of output. Out: one request a row, with the memory
-that its writer attends to, or with the memory before its prompt in prefix mode. Knows no files or tasks.
+Input: a model, a batch of media with instructions, and the output modality. Output: one `Request` for each
+row. The media are encoded once. The decoder attends to their tokens by cross-attention, or in prefix mode has
+them before its prompt.
 """
 
 from __future__ import annotations
@@ -13,59 +14,57 @@ import torch
 
 from sensorium.core.runtime import Progress, quiet
 from sensorium.core.types import MediaBatch, Tokens
-from sensorium.generation.decoder import Memory
-from sensorium.generation.engine import Engine, Stream
-from sensorium.generation.fastest import Precision, fastest_decoder
-from sensorium.generation.guided import GuidedDecoder
-from sensorium.generation.request import Completion, Piece, Request, Rule
+from sensorium.generation.decoder import GuidedDecoder, Memory
+from sensorium.generation.detokenizer import Decode
+from sensorium.generation.engine import Engine, Precision, Stream, fastest_decoder
+from sensorium.generation.request import Completion, LogitsProcessor, Piece, Request
 from sensorium.generation.sampling import GREEDY, Sampling
-from sensorium.generation.text import Decode
 from sensorium.models.multimodal_lm import MultimodalLM
 
-ROOM = 1024
-"""Ids that a sequence may have, prompt and prefix included."""
+CONTEXT = 1024
+"""Maximum number of tokens of a sequence, with prompt and prefix."""
 
 
 @runtime_checkable
-class LogitsProcessor(Protocol):
-    """An extension that changes the scores of next ids."""
+class ProcessesLogits(Protocol):
+    """An extension that changes the logits of next ids."""
 
-    def rules(
+    def logits_processors(
         self, model: MultimodalLM, to: str, media: MediaBatch, instructions: Sequence[str]
-    ) -> Sequence[Rule | None]:
-        """The rule of each row of a batch; None where its answer is left as it is.
+    ) -> Sequence[LogitsProcessor | None]:
+        """Return a logits processor for each row; None where the logits stay unchanged.
 
         Args:
-            model: Whose extension this is.
-            to: Kind of output.
-            media: Tokens of the encoders.
-            instructions: What is asked of each row.
+            model: The model with this extension.
+            to: Output modality.
+            media: Encoder outputs of the rows.
+            instructions: Instruction of each row.
         """
 
 
 class TextDecoder(Protocol):
-    """Finds the text of what was written."""
+    """Makes the text of a completion from its ids."""
 
     def __call__(self, completion: Completion) -> Completion:
-        """The same completion with its text."""
+        """Return the completion with its text."""
 
 
 @runtime_checkable
 class DecodesText(Protocol):
-    """An extension that finds the text of an answer when all of it is written.
+    """An extension that makes the text of an answer once all its ids are generated.
 
     Attributes:
-        num_alternatives: Likeliest other ids that it needs at each place.
+        num_alternatives: Number of likeliest ids that it needs for each position.
     """
 
     num_alternatives: int
 
     def text_decoder(self, decode: Decode) -> TextDecoder:
-        """What finds texts, given the tokenizer's decoder."""
+        """Build the text decoder; `decode` is that of the tokenizer."""
 
 
 class DecodedStream:
-    """A stream whose text is found at its end; it can be waited for and cancelled like any other."""
+    """A stream whose text comes as its last piece, from a `TextDecoder`."""
 
     def __init__(self, stream: Stream, text_decoder: TextDecoder) -> None:
         self._stream, self._text_decoder = stream, text_decoder
@@ -76,11 +75,11 @@ class DecodedStream:
         return self._pieces
 
     def cancel(self) -> None:
-        """Stop; the text of what was written so far is found."""
+        """Stop; the ids so far are decoded."""
         self._stream.cancel()
 
     def result(self) -> Completion:
-        """Wait for the end and return all of it."""
+        """Wait for the end; return the whole result."""
         if self._completion is None:
             self._completion = self._text_decoder(self._stream.result())
         return self._completion
@@ -96,33 +95,32 @@ def engine_of(
     to: str,
     *,
     num_rows: int = 8,
-    capacity: int = ROOM,
+    capacity: int = CONTEXT,
     precision: Precision = "fp32",
     progress: Progress = quiet,
 ) -> Engine:
-    """An engine over the writer of one kind of output.
+    """Build an engine for one output modality.
 
     Args:
         model: In evaluation mode.
-        to: Kind of output.
-        num_rows: Most answers that are written at a time.
-        capacity: Most ids of a sequence, where the writer has not learned fewer places.
-        precision: Of the writer's weights; see `fastest_decoder`.
-        progress: Told while machine code is compiled.
+        to: Output modality.
+        num_rows: Maximum batch size.
+        capacity: Maximum number of tokens of a sequence; fewer if the decoder has fewer positions.
+        precision: Of the decoder's weights; see `fastest_decoder`.
+        progress: Told while kernels are compiled.
     """
-    writer = model.decoder(to)
-    decode = None if writer.tokenizer is None else writer.tokenizer.decode
-    room = min(capacity, writer.model.config.num_positions or capacity)
-    scale = writer.config.guidance
+    own = model.decoder(to)
+    capacity = min(capacity, own.model.config.num_positions or capacity)
+    scale = own.config.guidance
     rows = num_rows if scale == 1 else 2 * num_rows
-    decoder = fastest_decoder(writer.model, rows, room, precision, progress=progress)
+    decoder = fastest_decoder(own.model, rows, capacity, precision, progress=progress)
     if scale != 1:
-        decoder = GuidedDecoder(decoder, _nothing(model, to), scale)
-    return Engine(decoder, decode)
+        decoder = GuidedDecoder(decoder, _empty_memory(model, to), scale)
+    return Engine(decoder, None if own.tokenizer is None else own.tokenizer.decode)
 
 
 def text_decoder_of(model: MultimodalLM) -> TextDecoder | None:
-    """What finds the text of a model's answers at their end; None where the tokenizer alone does."""
+    """Build the text decoder of a model's extension; None if the tokenizer alone makes the text."""
     found, tokenizer = _decodes_text(model), model.decoder("text").tokenizer
     return None if found is None or tokenizer is None else found.text_decoder(tokenizer.decode)
 
@@ -132,8 +130,8 @@ def _decodes_text(model: MultimodalLM) -> DecodesText | None:
 
 
 @torch.inference_mode()
-def _nothing(model: MultimodalLM, to: str) -> Memory | None:
-    """What a writer attends to whose media and instruction are hidden."""
+def _empty_memory(model: MultimodalLM, to: str) -> Memory | None:
+    """The memory of a sequence without media and instruction."""
     return model.context(to, model.encode(MediaBatch(torch.zeros(1, dtype=torch.int64), {}))).memory
 
 
@@ -147,51 +145,50 @@ def requests(
     sampling: Sampling = GREEDY,
     max_tokens: int = 64,
 ) -> list[Request]:
-    """Encode a batch, and ask for an answer to each of its rows.
+    """Encode a batch of media and build a request for each row.
 
     Args:
         model: In evaluation mode.
-        to: Kind of output.
-        media: Its rows have these instructions, in their order.
-        instructions: What is asked of each row.
-        sampling: How ids are chosen.
-        max_tokens: Most ids of an answer.
+        to: Output modality.
+        media: One row for each instruction.
+        instructions: Instruction of each row.
+        sampling: Sampling options.
+        max_tokens: Maximum number of ids of an answer.
     """
-    writer = model.decoder(to)
-    rules: Sequence[Rule | None] = [None] * len(instructions)
+    decoder = model.decoder(to)
+    processors: Sequence[LogitsProcessor | None] = [None] * len(instructions)
     for one in model.extensions.values():
-        if isinstance(one, LogitsProcessor):
+        if isinstance(one, ProcessesLogits):
             media = model.looked_at(media)
-            rules = [
-                _both(*each) for each in zip(rules, one.rules(model, to, media, instructions), strict=True)
-            ]
+            new = one.logits_processors(model, to, media, instructions)
+            processors = [_chain(*both) for both in zip(processors, new, strict=True)]
     decodes = _decodes_text(model) if to == "text" else None
     memory = model.encode(media)
     found = []
     for row, text in enumerate(instructions):
         own = memory.mask[row]
         real = Tokens(memory.values[row : row + 1, own], own[own][None])
-        context, prompt = model.context(to, real), writer.prompt_ids(text)
+        context, prompt = model.context(to, real), decoder.prompt_ids(text)
         given: Sequence[int] | torch.Tensor = prompt
         if context.prefix is not None:
             ids = torch.tensor([prompt], device=model.device)
-            given = torch.cat([context.prefix.values[0], writer.model.embed(ids)[0]])
+            given = torch.cat([context.prefix.values[0], decoder.model.embed(ids)[0]])
         found.append(
             Request(
                 given,
                 sampling=sampling,
                 max_tokens=max_tokens,
-                stop_ids=frozenset(writer.end_ids),
+                stop_ids=frozenset(decoder.end_ids),
                 memory=context.memory,
-                rule=rules[row],
+                logits_processor=processors[row],
                 num_alternatives=0 if decodes is None else decodes.num_alternatives,
             )
         )
     return found
 
 
-def _both(first: Rule | None, second: Rule | None) -> Rule | None:
-    """One rule after another."""
+def _chain(first: LogitsProcessor | None, second: LogitsProcessor | None) -> LogitsProcessor | None:
+    """Apply one processor after another."""
     if first is None or second is None:
         return first or second
     return lambda scores, written: second(first(scores, written), written)

@@ -1,4 +1,4 @@
-"""What is asked of the engine, and what it gives back."""
+"""A request to the engine, and its results: pieces while it runs, a completion at the end."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from sensorium.generation.decoder import Memory
 from sensorium.generation.sampling import GREEDY, Sampling
 
 Reason: TypeAlias = Literal["stop", "length", "cancelled"]
-"""Why a sequence ended: a stop id, stop string or finished guide; its room; its client."""
+"""Why a sequence ended: by a stop id, stop string or finished grammar; by its length; by `cancel`."""
 
 
 @runtime_checkable
 class Guide(Protocol):
-    """Which ids may come next; one object for one request (see `constraint`)."""
+    """A constraint on the next id, such as a grammar (`constraint`); one object for each request."""
 
     def allowed(self) -> Bool[Tensor, " V"]:
-        """True for ids that may come next."""
+        """Return the mask of allowed next ids (True: allowed)."""
 
     def accept(self, chosen: int) -> None:
-        """Take note of the id that came."""
+        """Advance the state by the chosen id."""
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing can come any more."""
+        """Whether no id may follow."""
 
 
 @runtime_checkable
-class Rule(Protocol):
-    """Changes scores by what they are and by what was written; one object for one request."""
+class LogitsProcessor(Protocol):
+    """Changes the logits before an id is chosen; one object for each request."""
 
     def __call__(self, scores: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
-        """Return the scores to choose by; `written` are the new ids so far, the prompt is not among them."""
+        """Return changed logits; `written` are the ids generated so far, without the prompt."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One sequence to be written.
+    """A sequence to generate.
 
     Attributes:
-        prompt: Ids, or vectors (N, D) of ids and media mixed (`LanguageModel.embed` makes those of ids).
-        sampling: How ids are chosen, with the seed.
-        max_tokens: Most new ids; None: as many as there is room for.
-        stop_ids: Ids that end the sequence; they are not part of it.
-        stops: Strings that end the text; they are not part of it. Their ids are.
-        memory: What cross-attention sees, from `LanguageModel.memory_key_values`; whoever asks about the
-            same media again keeps it.
-        guide: Rules ids out, as a grammar does.
-        rule: Changes the scores that the guide left, as the marks for times in a transcript do.
-        lookup: Most ids to be guessed at once from what was written before; the result is the same, sooner
-            where the text repeats its prompt.
-        num_alternatives: How many of the likeliest ids are reported at each place.
+        prompt: Ids, or embeddings (N, D) of ids and media (`LanguageModel.embed` embeds ids).
+        sampling: Sampling options and seed.
+        max_tokens: Maximum number of new ids; None: up to the decoder's capacity.
+        stop_ids: Ids that end the sequence; they are not part of the result.
+        stops: Strings that end the text. They are not part of the text, but their ids are part of the ids.
+        memory: Cross-attention keys and values, from `LanguageModel.memory_key_values`. Requests about the
+            same media can share it.
+        guide: Constraint on the ids.
+        logits_processor: Applied after the constraint.
+        lookup: Maximum number of draft ids of a step (prompt lookup decoding). The result is the same. It is
+            faster where the text repeats its prompt.
+        num_alternatives: Number of likeliest ids to report for each position.
     """
 
     prompt: Sequence[int] | Tensor
@@ -65,19 +65,19 @@ class Request:
     stops: Sequence[str] = ()
     memory: Memory | None = None
     guide: Guide | None = None
-    rule: Rule | None = None
+    logits_processor: LogitsProcessor | None = None
     lookup: int = 0
     num_alternatives: int = 0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One id that was written.
+    """A generated id.
 
     Attributes:
         id: The id.
-        logprob: Logarithm of the probability that the model itself gave it.
-        alternatives: The likeliest ids there with theirs, the likeliest first.
+        logprob: Its log-probability by the unchanged logits of the model.
+        alternatives: Likeliest ids of this position with their log-probabilities, best first.
     """
 
     id: int
@@ -87,7 +87,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Piece:
-    """What a step added: ids, and the text that became certain, which may lag behind."""
+    """Result of one step: new ids, and the text that became final, which may lag behind the ids."""
 
     choices: tuple[Choice, ...]
     text: str = ""
@@ -103,22 +103,22 @@ class Completion:
     """A finished sequence.
 
     Attributes:
-        choices: What was written, without the stop id.
-        text: Of these ids, up to the stop string; empty if the engine has no decoder of ids.
+        choices: Generated ids, without the stop id.
+        text: Their text, up to the stop string; empty if the engine has no tokenizer.
         reason: Why it ended.
-        num_prompt: Length of the prompt.
-        num_guessed: How many ids were guessed right by `lookup`.
+        num_prompt: Number of prompt tokens.
+        num_accepted: Number of draft ids that were accepted; see `Request.lookup`.
     """
 
     choices: tuple[Choice, ...]
     text: str
     reason: Reason
     num_prompt: int
-    num_guessed: int = field(default=0, compare=False)
+    num_accepted: int = field(default=0, compare=False)
 
     @property
     def ids(self) -> list[int]:
-        """What was written."""
+        """The generated ids."""
         return [choice.id for choice in self.choices]
 
     @property

@@ -17,8 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from sensorium.codecs.bpe import Bpe
-from sensorium.codecs.chat import Chat, Message
-from sensorium.codecs.pieces import ids_of
+from sensorium.codecs.chat import Chat, Message, ids_of
 from sensorium.core.config import Config
 from sensorium.core.errors import UsageError
 from sensorium.models.adapters import adapter_names, add_low_rank, with_memory
@@ -58,7 +57,7 @@ class WriterConfig(Config):
             section 3.1). Of each picture another share, up to this: a place is told from the text alone, or
             from more or less of what stands before it too.
         guidance: How much more than it learned to it follows the memory when it writes; 1: as it learned. See
-            `generation.guided`. Needs training in which memories are hidden (`modality_dropout`).
+            `generation.GuidedDecoder`. Needs training in which memories are hidden (`modality_dropout`).
         num_places: Ids whose places are learned, beside rotary positions: the start's and those of a
             picture's codes, so that "at the top" is somewhere. 0: those of texts and sounds.
         gated: Whether its cross-attention passes a gate that starts at 0; a finished model's always does.

@@ -18,10 +18,9 @@ from pydantic import Field
 
 from sensorium.core.config import Config
 from sensorium.core.runtime import Progress, quiet
-from sensorium.generation import Completion, Engine, Memory, Request, Sampling
-from sensorium.generation.fastest import Precision, fastest_decoder
-from sensorium.generation.timed_text import TimedIds, TimedText
+from sensorium.generation import Completion, Engine, Memory, Precision, Request, Sampling, fastest_decoder
 from sensorium.models.pretrained.whisper import Whisper
+from sensorium.speech.timestamp_rules import TimestampRules
 
 
 class DecodingConfig(Config):
@@ -84,16 +83,6 @@ class WindowDecoder:
         self._engine = Engine(
             fastest_decoder(whisper.model.decoder, num_rows, self._most_ids, precision, progress=progress)
         )
-        words = self._vocabulary
-        self._timed = TimedIds(
-            words.vocab_size,
-            words.end,
-            words.no_speech,
-            words.no_times,
-            words.first_time,
-            words.suppressed,
-            words.first_suppressed,
-        )
 
     def decode(self, memory: Memory, language: str = "", previous: Sequence[int] = ()) -> Hypothesis:
         """Decode a window.
@@ -130,7 +119,7 @@ class WindowDecoder:
         prompt = self._prompt(previous)
         room = self._most_ids - len(prompt)
         seeds = range(self._config.seed, self._config.seed + (self._config.num_samples if temperature else 1))
-        rules = [TimedText(self._timed, opening) for _ in seeds]
+        rules = [TimestampRules(self._vocabulary, opening) for _ in seeds]
         requests = [
             Request(
                 prompt,
@@ -138,7 +127,7 @@ class WindowDecoder:
                 max_tokens=room,
                 stop_ids=(self._vocabulary.end,),
                 memory=memory,
-                rule=rule,
+                logits_processor=rule,
             )
             for seed, rule in zip(seeds, rules, strict=True)
         ]
@@ -150,15 +139,15 @@ class WindowDecoder:
         return max(found, key=lambda one: one.logprob)
 
     def _hypothesis(
-        self, written: Completion, rule: TimedText, num_marks: int, temperature: float
+        self, written: Completion, rules: TimestampRules, num_marks: int, temperature: float
     ) -> Hypothesis:
         ids = tuple(written.ids[num_marks:])
         codes = {number: code for code, number in self._vocabulary.languages.items()}
         return Hypothesis(
             ids=ids,
             language=codes[written.ids[0]] if num_marks else "en",
-            logprob=rule.finish(ids, written.reason == "stop"),
-            no_speech=rule.no_speech,
+            logprob=rules.finish(ids, written.reason == "stop"),
+            no_speech=rules.no_speech,
             compression=_compression(self._vocabulary.decode(ids).strip()),
             temperature=temperature,
             logprobs=tuple(written.logprobs[num_marks:]),

@@ -1,4 +1,4 @@
-"""`sensorium data questions`: what the questions of a table give away."""
+"""`sensorium data questions`: measures how well questions are answered without the image (question bias)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def questions(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choices.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Measure how far the questions of a table are answered without its pictures.
+    """Measure how well the questions of a table are answered without its images.
 
-    Two readers learn from the questions of the first source: one says the commonest answer of a question's
-    form, one is a linear classifier over its words. [low high]: 95%, by bootstrap.
+    Two baselines are trained on the questions of the first source: the commonest answer of a question's form,
+    and a linear classifier over its words. [low high]: 95% interval, by bootstrap.
     """
     from composed_world.question_bias import question_bias
     from sensorium.data.table.table import Table

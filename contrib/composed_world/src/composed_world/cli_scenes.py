@@ -36,11 +36,11 @@ def scenes(
     ] = "colour,size",
     json: JsonOption = False,
 ) -> None:
-    """Compose scenes of real pictures, with phrases and their boxes, and questions with their answers.
+    """Compose scenes of real images, with phrases and their boxes, and questions with their answers.
 
     The table holds training scenes (source `scenes`) and three held-out parts: `scenes-seen` (new scenes),
-    `scenes-combinations` (kinds in a colour they never had in training) and `scenes-objects` (kinds that no
-    training scene shows). Equal options give equal rows.
+    `scenes-combinations` (kinds in a colour that they do not have in training) and `scenes-objects` (kinds
+    that no training scene has). Equal options give equal rows.
     """
     from composed_world.scenes_table import Plan, make_scenes
 

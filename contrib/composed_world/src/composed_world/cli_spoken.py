@@ -1,4 +1,4 @@
-"""`sensorium data spoken`: sentences read aloud in many voices."""
+"""`sensorium data spoken`: makes a table of synthetic speech in many voices."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def spoken(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all choices.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Let espeak-ng read English sentences aloud, in 100 voices and at many paces, or in one voice.
+    """Synthesize English sentences with espeak-ng, in 100 voices and at many speeds, or in one voice.
 
     Sources of the rows: `spoken` (for training), `spoken-texts` (other texts), `spoken-voices` (other texts
-    in 12 other voices; none with --voice). The same command run again goes on where it was; more rows begin
-    with the fewer.
+    in 12 other voices; none with --voice). The same command resumes an interrupted run. A larger table begins
+    with the rows of a smaller one.
     """
     from composed_world.spoken_table import Plan, make_spoken
     from sensorium.data.ingest.errors import NAME

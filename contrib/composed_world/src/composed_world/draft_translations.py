@@ -1,7 +1,7 @@
-"""Extension `phrase_table`: puts a draft of the translation before each text that is to be translated.
+"""Extension `phrase_table`: puts a draft translation before each text to translate.
 
-The draft comes from a phrase table of the training texts. It comes first: so a decoder with a diagonal prior
-(`pace`) reads along it. In training some drafts are made as if their own pair were not known.
+The draft comes from a phrase table of the training texts. It stands first, so that a decoder with a diagonal
+prior (`pace`) follows it. In training, some drafts are made without their own pair.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sensorium.encoders import Encoder
 from sensorium.models.extensions import Options
 from sensorium.models.prompts import to_translate
 
-if TYPE_CHECKING:  # training is not loaded where a model is only used
+if TYPE_CHECKING:  # training is not imported for inference
     from sensorium.training.generative.batches import TaskData
     from sensorium.training.generative.examples import Example
     from sensorium.training.generative.recipe import GenerativeRecipe, TaskConfig
@@ -31,11 +31,11 @@ NAME = "phrase_table"
 
 
 class PhraseTableConfig(Config):
-    """Phrase tables of a model.
+    """Options of the extension.
 
     Attributes:
-        package: That brings the extension.
-        tables: By language that is translated into, in JSON; training fills it in.
+        package: Distribution that provides the extension.
+        tables: Phrase tables by target language, in JSON; set by training.
     """
 
     package: str = PACKAGE
@@ -43,14 +43,14 @@ class PhraseTableConfig(Config):
 
 
 class DraftTranslations(nn.Module):
-    """Drafts translations.
+    """Adds draft translations to instructions.
 
     Args:
         options: Of `PhraseTableConfig`.
-        sources: Not looked at.
+        sources: Not used.
 
     Attributes:
-        tables: By language that is translated into.
+        tables: Phrase tables by target language.
     """
 
     def __init__(self, options: Options, sources: Mapping[str, Encoder]) -> None:
@@ -60,33 +60,33 @@ class DraftTranslations(nn.Module):
 
     @staticmethod
     def check_recipe(options: Options, recipe: GenerativeRecipe) -> None:
-        """Refuse drafts of other tasks, and of some translations only: a model drafts all or none."""
+        """Refuse drafts for other tasks, or for only some of the translation tasks."""
         parse(PhraseTableConfig, options, f"extensions.{NAME}")
         others = [one.task for one in recipe.data.tasks if NAME in one.extensions and one.task != "translate"]
         if others:
-            raise ValueError(f"drafts are for texts to translate; leave {NAME} out of task '{others[0]}'")
+            raise ValueError(f"drafts are for translation tasks; leave {NAME} out of task '{others[0]}'")
         drafted = {NAME in one.extensions for one in recipe.data.tasks if one.task == "translate"}
         if drafted != {True}:
             raise ValueError(
-                "not all tasks to translate have drafts; "
+                "not all translation tasks have drafts; "
                 f'set extensions = ["{NAME}"] in all of them, or leave [model.extensions.{NAME}] out'
             )
 
     @property
     def options(self) -> Options:
-        """What builds it again."""
+        """Options that build an equal extension."""
         return self.config.model_dump(mode="json")
 
     def transform(self, to: str, instruction: str) -> str:
-        """An instruction to translate with its draft; any other as it is."""
+        """Add a draft to an instruction to translate; others are unchanged."""
         return drafted(instruction, self.tables)
 
     def example(self, example: Example, config: TaskConfig) -> Example:
-        """An example with the draft of its translation.
+        """Add a draft to a training example.
 
-        Three of four, told from the text, are drafted with their own pair known: so the model learns to copy
-        what is right. From the others alone it had not learned that after 1,000 steps; from half and half it
-        soon wrote German and Chinese of its own, worse than its drafts.
+        Three of four drafts, chosen by a hash of the text, use the example's own pair, so that the model
+        learns to copy correct drafts. Without them it had not learned to copy after 1,000 steps. With one
+        half of them its own German and Chinese were worse than the drafts.
         """
         text, answer = example.instruction, example.answer
         if not isinstance(answer, str):
@@ -95,7 +95,7 @@ class DraftTranslations(nn.Module):
         return replace(example, instruction=drafted(text, self.tables, "" if is_known else answer))
 
     def learn(self, tasks: Sequence[TaskData], progress: Progress = quiet) -> None:
-        """Learn the tables from the training texts of the tasks that name this extension."""
+        """Build the tables from the training texts of the tasks that name this extension."""
         pairs: dict[str, list[tuple[str, str]]] = {}
         for data in tasks:
             for sample in data.read(data.train) if NAME in data.config.extensions else ():
@@ -108,12 +108,12 @@ class DraftTranslations(nn.Module):
 
 
 def drafted(instruction: str, tables: Mapping[str, PhraseTable], without: str = "") -> str:
-    """An instruction to translate with the draft that a phrase table makes; any other as it is.
+    """Add a phrase table's draft to an instruction to translate; others are unchanged.
 
     Args:
         instruction: Of any task.
-        tables: By language translated into.
-        without: The translation to be learned: the draft is made as if it were not known (`PhraseTable`).
+        tables: Phrase tables by target language.
+        without: A translation that the draft must not use; see `PhraseTable`.
 
     Example:
         >>> known = {"fr": PhraseTable([("frog", "grenouille"), ("a frog", "une grenouille")])}

@@ -1,9 +1,10 @@
-"""Which word of one language stands for which of another, learned from translated texts alone.
+"""IBM Model 1: word translation probabilities, learned from pairs of texts.
 
-In: pairs of texts as lists of words. Out: how likely each word is to be translated by each of those that it
-met. IBM Model 1 (Brown et al. 1993, "The Mathematics of Statistical Machine Translation", section 4.1): every
-word of a translation comes from one word of the text, or from none, wherever that stands. Its likelihood has
-one maximum, which expectation maximisation climbs to from anywhere. Pure counting; it knows no order.
+Input: pairs of texts as lists of words. Output: t(f | e) for each pair of words that occur in a pair of
+texts. Each word of a translation comes from one word of the text at any position, or from none. The
+likelihood has one maximum, which expectation maximisation reaches from any start. Word order is ignored.
+
+Reference: Brown et al. 1993, "The Mathematics of Statistical Machine Translation", section 4.1.
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ W = TypeVar("W", bound=Hashable)
 def word_translations(
     texts: Sequence[Sequence[W]], translations: Sequence[Sequence[W]], *, num_rounds: int = 5
 ) -> dict[W, dict[W, float]]:
-    """Learn t(f | e), the odds that word e is translated by word f.
+    """Estimate t(f | e), the probability that word e is translated by word f.
 
         a(e | f, pair) = t(f | e) / sum_e' t(f | e'),
         t(f | e) = sum_pairs a(e | f, pair) / sum_f' sum_pairs a(e | f', pair)
 
-    with e' over the words of the pair's text and one empty word, to which goes what comes from none of them.
+    with e' over the words of the pair's text and one empty word, for words of the translation without a
+    source.
 
     Args:
         texts: Words of each text.
         translations: Words of each translation.
-        num_rounds: Of expectation and maximisation.
+        num_rounds: Number of EM iterations.
 
     Returns:
-        By word of the texts: each word of a translation that it met, with its odds.
+        For each word of the texts: the words of its translations with their probabilities.
 
     Raises:
-        UsageError: If there are not equally many texts and translations.
+        UsageError: If the numbers of texts and translations differ.
 
     Example:
         >>> french, english = [["la", "maison"], ["la", "fleur"]], [["the", "house"], ["the", "flower"]]
@@ -82,7 +84,7 @@ def _numbered(texts: Sequence[Sequence[W]]) -> dict[W, int]:
 def _meetings(
     text: Sequence[W], translation: Sequence[W], known: dict[W, int], told: dict[W, int]
 ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    """Each word of a text, and the empty one, with each of its translation, and the place of the latter."""
+    """Pair each word of a text, and the empty word, with each word of its translation, and its index."""
     one = np.array([*(known[word] for word in text), len(known)], np.int64)
     other = np.array([told[word] for word in translation], np.int64)
     places = np.arange(len(other), dtype=np.int64)

@@ -1,9 +1,9 @@
-"""Initialises a multimodal language model from a grounder: encoders, and the blocks that fuse them.
+"""Initialises a multimodal language model from a grounder: encoders and fusion blocks.
 
-In: a grounder trained with boxes, which has learned from them which words mean which places. Out: tensors
-under the names of a `MultimodalLM` whose fusion is a `transformer` of the same width, depth and places, not
-normed: its memory is then, to rounding, what the grounder's blocks give. Training on answers alone teaches
-this only very slowly (docs/guides/assistant.md). Plugs in as `sensorium.start`.
+Input: a grounder trained with boxes, which aligns words with places. Output: tensors under the names of a
+`MultimodalLM` whose fusion is a `transformer` of the same width, depth and places, without norm. Up to
+rounding, the memory of the model is then the output of the grounder's blocks. Training with answers only
+learns this alignment very slowly (docs/guides/assistant.md). Entry point `sensorium.start`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sensorium.training.generative.build import Start
 
 
 def start(grounder: Grounder) -> Start:
-    """What a run takes over that names a grounder as its start."""
+    """Initial tensors of a run with `start` set to a grounder."""
     return Start(from_grounder(grounder), str(grounder.config.text.options.get("tokenizer_json", "")))
 
 
 @torch.no_grad()
 def from_grounder(grounder: Grounder) -> Mapping[str, Tensor]:
-    """Tensors of a multimodal model, as far as a grounder has them."""
+    """Tensors of a multimodal model that a grounder has too."""
     given = grounder.state_dict()
     made = {f"sources.{name}": given[name] for name in given if name.startswith(("image.", "text."))}
     if grounder.meeting is None:
@@ -40,7 +40,7 @@ def from_grounder(grounder: Grounder) -> Mapping[str, Tensor]:
         made[f"fusion.mixer.{part}.bias"] = torch.zeros(grounder.config.dim)
     place, word = given["place.weight"], given["word.weight"]
     beside_place = place.new_zeros(len(place), POSITION_DIM)
-    # x and y of a place's middle, a grounder's, from row and column of -1 to 1, those of a multimodal model.
+    # A grounder has x and y of a place's centre; a multimodal model has row and column, from -1 to 1.
     step = (grounder.grid - 1) / grounder.grid
     beside_place[:, -2:] = step * given["meeting.coordinates.weight"].flip(1)
     made["fusion.intake.project.image.0.weight"] = torch.cat([place, beside_place], dim=1)

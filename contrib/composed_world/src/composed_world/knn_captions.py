@@ -1,15 +1,14 @@
-"""Extension `knn_captions`: captions of the nearest training images, and class names of the encoder.
+"""Extension `knn_captions`: retrieves captions of similar training images, and class names of the encoder.
 
-In: the mean token of a frozen encoder for each training image, and its text; then that of a new image.
-Out: texts with weights that sum to 1: of training texts by the similarity of the images,
+Input: for each training image its text and the mean token of a frozen encoder; then the mean token of a new
+image. Output: texts with weights that sum to 1. Captions are weighted by the similarity of the images,
 
-    w_i ~ exp(k_i . q / t)      k, q: mean tokens less the mean of all, of length 1;  t = .07
+    w_i ~ exp(k_i . q / t)      k, q: centred mean tokens of length 1;  t = .07
 
-and of the encoder's own classes, where it has a classifier and the configuration says how one is told, by
-their probabilities, in all .85 of the weight of the others. A decoder that learned from some hundred images
-knows few words; so the odds of its next ids are mixed with those of these texts (`knn_mixture`). Both
-constants were chosen on 629 training stamps, each told from the others: CIDEr-D .90, where the nearest one's
-caption has .61.
+Class names are added where the encoder has a classifier and `names` is set. Their weights are the class
+probabilities times .85. The probabilities of next ids are mixed with those of these texts (`knn_mixture`): a
+decoder trained on a few hundred images knows few words. Both constants were chosen on 629 training stamps by
+leave-one-out: CIDEr-D .90, against .61 of the nearest caption.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from sensorium.models.extensions import Options
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.prompts import TEMPLATES
 
-if TYPE_CHECKING:  # training is not loaded where a model is only used
+if TYPE_CHECKING:  # training is not imported for inference
     from sensorium.training.generative.batches import TaskData
     from sensorium.training.generative.recipe import GenerativeRecipe
 
@@ -46,29 +45,29 @@ NAME = "knn_captions"
 _TEMPERATURE = 0.07
 _WEIGHT_OF_NAMES = 0.85
 _LEAST = 1e-3
-"""Weight below which a text does not come to mind."""
+"""Texts of a smaller weight are left out."""
 
 
 @runtime_checkable
 class Names(Protocol):
-    """An encoder that comes with its own classifier."""
+    """An encoder with a classifier."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of each class; synonyms are separated by ", "."""
+        """Names of the classes; synonyms are separated by ", "."""
 
     def classify(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B classes"]:
-        """Logits of each class, of mean tokens."""
+        """Class logits of mean tokens."""
 
 
 class KnnCaptionsConfig(Config):
-    """How much captions follow those of the nearest images.
+    """Options of the extension.
 
     Attributes:
-        package: That brings the extension.
-        share: Of the odds of the next word that is not the writer's own.
-        names: How a class that the encoder can name is told, as "A {name}."; empty: not at all.
-        texts: What is remembered, in JSON; training fills it in.
+        package: Distribution that provides the extension.
+        share: Weight of the retrieved texts in the probability of the next id.
+        names: Template of a class name as a caption, such as "A {name}."; empty: classes are not used.
+        texts: Captions of the training images, in JSON; set by training.
     """
 
     package: str = PACKAGE
@@ -78,14 +77,14 @@ class KnnCaptionsConfig(Config):
 
 
 class KnnCaptions(nn.Module):
-    """Images and their texts.
+    """Stored training images and their captions.
 
     Args:
         options: Of `KnnCaptionsConfig`, with the texts.
-        sources: With the encoder of images, which must be frozen.
+        sources: Encoders; that of images must be frozen.
 
     Attributes:
-        texts: Those of the images.
+        texts: Captions of the images.
     """
 
     keys: Tensor
@@ -96,7 +95,7 @@ class KnnCaptions(nn.Module):
         self.config = parse(KnnCaptionsConfig, options, f"extensions.{NAME}")
         encoder = sources.get("image")
         if encoder is None or any(one.requires_grad for one in cast(nn.Module, encoder).parameters()):
-            raise ConfigError(f"{NAME} is of images as a frozen encoder sees them; set sources.image.frozen")
+            raise ConfigError(f"{NAME} needs a frozen image encoder; set sources.image.frozen")
         dim = encoder.dim
         self.texts: list[str] = json.loads(self.config.texts)
         self.register_buffer("keys", torch.zeros(len(self.texts), dim))
@@ -108,15 +107,15 @@ class KnnCaptions(nn.Module):
         parse(KnnCaptionsConfig, options, f"extensions.{NAME}")
         others = [one.task for one in recipe.data.tasks if NAME in one.extensions and one.task != "caption"]
         if others:
-            raise ValueError(f"{NAME} is for captions; leave it out of task '{others[0]}'")
+            raise ValueError(f"{NAME} is for caption tasks; leave it out of task '{others[0]}'")
 
     @property
     def options(self) -> Options:
-        """What builds it again."""
+        """Options that build an equal extension."""
         return self.config.model_dump(mode="json")
 
     def learn(self, tasks: Sequence[TaskData], progress: Progress = quiet) -> None:
-        """Remember the training images of the tasks that name this extension, with their captions.
+        """Store the training images of the tasks that name this extension, with their captions.
 
         Raises:
             ConfigError: If there are none.
@@ -134,15 +133,15 @@ class KnnCaptions(nn.Module):
                     texts.append(str(one.answer))
         if not texts:
             raise ConfigError(
-                f"[model.extensions.{NAME}] has nothing to remember; "
-                f'set extensions = ["{NAME}"] in a task of captions'
+                f"[model.extensions.{NAME}] has no captions to store; "
+                f'set extensions = ["{NAME}"] in a caption task'
             )
-        self.remember(torch.from_numpy(np.stack(vectors)).float(), texts)
+        self.store(torch.from_numpy(np.stack(vectors)).float(), texts)
 
-    def rules(
+    def logits_processors(
         self, model: MultimodalLM, to: str, media: MediaBatch, instructions: Sequence[str]
     ) -> Sequence[KnnMixture | None]:
-        """How the caption of each row follows those of the nearest images; None for other answers."""
+        """Return a mixture with retrieved captions for each row with a caption task; None for others."""
         if to != "text":
             return [None] * len(instructions)
         decoder = model.decoder("text")
@@ -154,8 +153,8 @@ class KnnCaptions(nn.Module):
         ]
 
     @torch.no_grad()
-    def remember(self, vectors: Float[Tensor, "n D"], texts: Sequence[str]) -> None:
-        """Remember these images, and no others."""
+    def store(self, vectors: Float[Tensor, "n D"], texts: Sequence[str]) -> None:
+        """Store these images instead of earlier ones."""
         self.mean = vectors.mean(0)
         self.keys, self.texts = functional.normalize(vectors - self.mean, dim=-1), list(texts)
         known = json.dumps(self.texts, ensure_ascii=False)
@@ -163,11 +162,11 @@ class KnnCaptions(nn.Module):
 
     @torch.no_grad()
     def forward(self, vector: Float[Tensor, " D"], encoder: nn.Module) -> list[tuple[str, float]]:
-        """Texts of the images most similar to one, with their weights, the largest first.
+        """Retrieve texts for an image, with their weights, largest first.
 
         Args:
-            vector: Its mean token.
-            encoder: That it is of.
+            vector: Mean token of the image.
+            encoder: The image encoder.
         """
         alike = self.keys @ functional.normalize(vector - self.mean, dim=-1)
         found = list(zip(self.texts, (alike / _TEMPERATURE).softmax(-1).tolist(), strict=True))
@@ -180,7 +179,7 @@ class KnnCaptions(nn.Module):
         return [(text, weight / whole) for text, weight in kept]
 
     def of_rows(self, media: MediaBatch, encoder: nn.Module) -> list[list[tuple[str, float]]]:
-        """The same for each row of a batch of tokens; nothing for rows without a picture."""
+        """Retrieve texts for each row of a batch of tokens; none for rows without an image."""
         found: list[list[tuple[str, float]]] = [[] for _ in media.rows]
         if "image" not in media.tokens:
             return found
@@ -194,5 +193,5 @@ class KnnCaptions(nn.Module):
 
 
 def _told(template: str, name: str) -> str:
-    """A class in the words of a caption; before a vowel "a" is "an"."""
+    """Make a caption of a class name; "a" becomes "an" before a vowel."""
     return re.sub(r"\b([Aa]) (?=[aeiouAEIOU])", r"\1n ", template.replace("{name}", name))

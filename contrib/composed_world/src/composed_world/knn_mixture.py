@@ -1,9 +1,11 @@
-"""Odds of the next id from texts that came to mind, beside the writer's own.
+"""Logits processor that mixes the decoder's distribution with retrieved texts (kNN-LM over whole texts).
 
-    p(y) = (1 - s) p_writer(y) + s  sum of w_i over texts that go on with y / sum of w_i over texts that go on
+    p(y) = (1 - s) p_decoder(y) + s  sum_{i continues with y} w_i / sum_{i continues} w_i
 
-where a text goes on that begins with what was written. Where none does the writer goes on alone. It is the
-mixture of kNN-LM (Khandelwal et al., arXiv:1911.00172, equation 3) over whole texts. Knows no pictures.
+A text continues if it begins with the generated ids and is longer. Where none does, the distribution is
+unchanged.
+
+Reference: arXiv:1911.00172, equation 3.
 """
 
 from __future__ import annotations
@@ -16,15 +18,15 @@ from torch import Tensor
 
 
 class KnnMixture:
-    """The rule of one request.
+    """The logits processor of one request.
 
     Args:
-        texts: Their ids, an end among them, each with its weight w.
+        texts: Ids of each text, with the end id, and its weight w.
         share: s, in (0, 1).
 
     Example:
-        >>> rule = KnnMixture([([0, 2], 0.7), ([1, 2], 0.3)], share=0.9)
-        >>> rule(torch.zeros(3), []).softmax(-1)
+        >>> processor = KnnMixture([([0, 2], 0.7), ([1, 2], 0.3)], share=0.9)
+        >>> processor(torch.zeros(3), []).softmax(-1)
         tensor([0.6633, 0.3033, 0.0333])
     """
 
@@ -33,17 +35,17 @@ class KnnMixture:
         self._share = share
 
     def __call__(self, scores: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
-        """Scores of the mixture."""
+        """Return the log-probabilities of the mixture."""
         place, before = len(written), list(written)
-        following = [(ids[place], weight) for ids, weight in self._texts if _goes_on(ids, before)]
+        following = [(ids[place], weight) for ids, weight in self._texts if _continues(ids, before)]
         if not following:
             return scores
-        recalled = torch.zeros_like(scores)
+        retrieved = torch.zeros_like(scores)
         for following_id, weight in following:
-            recalled[following_id] += weight
-        recalled /= recalled.sum()
-        return ((1 - self._share) * scores.softmax(-1) + self._share * recalled).log()
+            retrieved[following_id] += weight
+        retrieved /= retrieved.sum()
+        return ((1 - self._share) * scores.softmax(-1) + self._share * retrieved).log()
 
 
-def _goes_on(ids: Sequence[int], before: Sequence[int]) -> bool:
+def _continues(ids: Sequence[int], before: Sequence[int]) -> bool:
     return len(ids) > len(before) and list(ids[: len(before)]) == list(before)

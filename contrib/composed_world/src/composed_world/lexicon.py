@@ -1,14 +1,15 @@
-"""A lexicon: how words sound, and which word follows which.
+"""A pronunciation lexicon with a bigram language model: grapheme-to-phoneme conversion, and word scores.
 
-In: texts with their sounds (`data.espeak.sounds`), words with theirs. Out: for a text its sounds, for what a
-talker reads; for sounds the words that may stand for them, for `lexicon_decoding`. A small model that was
-taught some ten thousand sentences can learn the forty sounds of a language, but not how its words are spelt;
-so it writes and reads sounds, and words are looked up. The odds of a word after another are
+It is learned from texts and words with their phonemes (`data.collections.espeak.sounds`). It converts a
+text to phonemes (G2P), and holds the words that `lexicon_decoding` searches for given phonemes. A small
+model trained on ten thousand sentences learns the 40 phonemes of English, but not the spelling of its
+words. So the model works on phonemes. The probability of word b after word a is (Kneser-Ney)
 
     p(b | a) = max(n(a, b) - d, 0) / n(a) + d n_1(a) / n(a) p(b),    p(b) ~ number of words seen before b
 
-(Kneser and Ney, "Improved backing-off for m-gram language modeling", 1995, equations 2 and 3), d = .75,
-n_1(a) the number of words seen after a.
+with d = .75 and n_1(a) the number of different words seen after a.
+
+Reference: Kneser and Ney, "Improved backing-off for m-gram language modeling", 1995, equations 2 and 3.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ _DISCOUNT = 0.75
 
 
 class LexiconConfig(Config):
-    """How a model that transcribes or speaks goes from phonemes to words and back.
+    """Options of the lexicon extension.
 
     Attributes:
-        package: That brings the extension.
-        weight: Of the logarithm of a word's odds after the word before it, beside those of its sounds.
-        entries: What is known, in JSON; training fills it in.
+        package: Distribution that provides the extension.
+        weight: Weight of the word scores, relative to the phoneme scores.
+        entries: The lexicon in JSON; set by training.
     """
 
     package: str = PACKAGE
@@ -57,13 +58,13 @@ class LexiconConfig(Config):
 
 
 class Lexicon:
-    """Words, their sounds and their order.
+    """Words with their pronunciations and bigram counts.
 
     Args:
-        readings: How words sound.
-        pairs: By word how often each word came after it, `START` and `END` among them.
-        forms: How words are written where not in small letters.
-        asking: Words that sentences with a question mark begin with.
+        readings: Pronunciations.
+        pairs: Bigram counts: for each word the words after it, with `START` and `END`.
+        forms: Spelling of words that are not in lower case.
+        asking: First words of sentences with a question mark.
 
     Example:
         >>> spoken = [("The frog.", "D@ fr0g"), ("Of the frog, a frog.", "VvD@ fr0g | a# fr0g")]
@@ -83,7 +84,7 @@ class Lexicon:
     ) -> None:
         self._heard = readings or Readings()
         self.readings = self._heard.counts
-        """By phrase how often it sounded like what."""
+        """Counts of the pronunciations of each phrase."""
         self._pausing = frozenset(self._heard.pausing)
         self._pairs, self._forms, self._asking = pairs or {}, forms or {}, frozenset(asking)
         self._totals = {word: sum(after.values()) for word, after in self._pairs.items()}
@@ -99,12 +100,13 @@ class Lexicon:
         *,
         is_ordered: bool = True,
     ) -> Lexicon:
-        """Learn from texts with their sounds, and from words by themselves.
+        """Build a lexicon from texts and words with their phonemes.
 
         Args:
-            spoken: Texts and sounds; texts that come twice are counted once, their sounds each time.
-            words: More words and their sounds.
-            is_ordered: Learn also what follows what, and how it is written; what only speaks need not know.
+            spoken: Texts and phonemes. A repeated text counts once in the bigrams, and each time in the
+                pronunciations.
+            words: More words and their phonemes.
+            is_ordered: Whether to learn bigrams and spelling; text to speech needs neither.
         """
         alone = [(own[0], word, sound) for word, sound in words if len(own := words_of(word)) == 1]
         readings = learn_readings(
@@ -133,14 +135,14 @@ class Lexicon:
 
     @classmethod
     def from_json(cls, text: str) -> Lexicon:
-        """Read what `to_json` wrote; nothing is an empty lexicon."""
+        """Read the output of `to_json`; an empty string gives an empty lexicon."""
         if not text:
             return cls()
         values = json.loads(text)
         return cls(Readings(**values.pop("readings")), **values)
 
     def to_json(self) -> str:
-        """All that is known."""
+        """The lexicon as JSON."""
         values = {
             "readings": asdict(self._heard),
             "pairs": self._pairs,
@@ -150,10 +152,10 @@ class Lexicon:
         return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
     def sounds(self, text: str) -> str:
-        """How a text is pronounced: sounds without gaps, a space for each pause.
+        """Convert a text to phonemes, with a space for each pause.
 
-        What is unknown is taken apart into the longest known beginnings, in the end into letters; letters of
-        other scripts are left out. Numbers are read as words.
+        An unknown word is split into its longest known prefixes, or into letters; letters of other scripts
+        are left out. Numbers are read as words.
         """
         parts = (
             self._sounds_of(breath)
@@ -163,7 +165,7 @@ class Lexicon:
         return " ".join(filter(None, parts))
 
     def log_odds(self, before: str, word: str) -> float:
-        """Logarithm of the odds of a word after another."""
+        """Return log p(word | before)."""
         odds = (self._before.get(word, 0) or 0.5) / (self._num_pairs or 1)
         total = self._totals.get(before)
         if total:
@@ -173,14 +175,14 @@ class Lexicon:
         return math.log(odds)
 
     def sentence(self, words: Sequence[str]) -> str:
-        """Words as a sentence: in their usual forms, with a capital letter and a mark at the end."""
+        """Write words as a sentence: usual spelling, a capital letter, a full stop or question mark."""
         if not words:
             return ""
         text = " ".join(self._forms.get(word, word) for word in words)
         return text[0].upper() + text[1:] + ("?" if words[0] in self._asking else ".")
 
     def _breaths(self, words: Sequence[str]) -> list[list[str]]:
-        """Words between marks, divided where a speaker pauses all the same."""
+        """Split words at usual pauses that no punctuation marks."""
         found: list[list[str]] = [[]]
         for word in words:
             if word in self._pausing and found[-1]:
@@ -189,7 +191,7 @@ class Lexicon:
         return found
 
     def _sounds_of(self, words: Sequence[str]) -> str:
-        """Each phrase as it sounds before what follows, from the last to the first."""
+        """Pronounce each phrase by the sound after it, from last to first."""
         found = ""
         for phrase in reversed(self._phrases(words)):
             known = self._heard.linked.get(context_of(found), {}).get(phrase, self._usual.get(phrase))
@@ -197,7 +199,7 @@ class Lexicon:
         return found
 
     def _phrases(self, words: Sequence[str]) -> list[str]:
-        """The longest known phrase at each place; an unknown word is one."""
+        """Split words into the longest known phrases; an unknown word is a phrase."""
         found, place = list[str](), 0
         while place < len(words):
             sizes = range(min(MOST_WORDS, len(words) - place), 1, -1)
@@ -208,7 +210,7 @@ class Lexicon:
         return found
 
     def _spelt(self, word: str) -> str:
-        """An unknown word by the longest known words that it is made of; letters go without their accents."""
+        """Pronounce an unknown word by its longest known parts; accents of letters are removed."""
         found = ""
         word = "".join(one for one in unicodedata.normalize("NFKD", word) if not unicodedata.combining(one))
         while word:

@@ -1,16 +1,16 @@
-"""Words for sounds that a writer wrote, not all of them rightly.
+"""Lexicon-constrained decoding: finds the most likely words for generated phonemes, which may have errors.
 
-In: the letters of sounds, each with the likeliest others at its place, and a lexicon. Out: the words w whose
-sounds s may have been meant, and that are likely to follow one another:
+Input: phoneme letters, each with its likeliest alternatives, and a lexicon. Output: the words w, with
+pronunciations s, that maximise
 
-    argmax  sum_t log p(s_t) + weight sum_i (log p(w_i | w_i-1) + log p(s of w_i | w_i))
+    sum_t log p(s_t) + weight sum_i (log p(w_i | w_i-1) + log p(s of w_i | w_i))
 
-A letter that the words lack, or have beyond those that were written, costs as much as a very unlikely one.
-All beginnings are followed at once, place by place; of those that are at the same sound of a word after the
-same word the best is kept, and those far behind the best of all are given up. The odds of the likeliest word
-that they may still become count here (Young, Russell and Thornton, "Token passing: a simple conceptual model
-for connected speech recognition systems", 1989; Steinbiss, Tran and Ney, "Improvements in beam search",
-1994).
+An inserted or deleted letter costs as much as a very unlikely one. The search is token passing with beam
+pruning over a prefix tree of pronunciations. Of the hypotheses at the same node after the same word the
+best is kept. Pruning adds the score of the best word that a hypothesis can still become (look-ahead).
+
+Reference: Young, Russell and Thornton, "Token passing: a simple conceptual model for connected speech
+recognition systems", 1989; Steinbiss, Tran and Ney, "Improvements in beam search", 1994.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from composed_world.lexicon import END, START, Lexicon
+from sensorium.generation.detokenizer import Decode
 from sensorium.generation.request import Choice, Completion
-from sensorium.generation.text import Decode
 
 NUM_ALTERNATIVES = 8
 PAUSE = " "
@@ -33,19 +33,19 @@ _ROOT = 0
 _REMEMBERED = 100_000
 
 Odds: TypeAlias = Mapping[str, float]
-"""Letters that may be meant at a place, each with the logarithm of its odds."""
+"""Log-probabilities of the letters at one position."""
 _Words: TypeAlias = tuple[Any, ...]
-"""The last word and those before it, as a pair; nothing at the start."""
+"""Linked list of the words so far: the last word and those before it; empty at the start."""
 _Tokens: TypeAlias = dict[tuple[int, str], tuple[float, _Words]]
-"""By place in the tree of sounds and last word: the best score, and its words."""
+"""For each tree node and last word: the best score, and its words."""
 
 
 class LexiconDecoder:
-    """Finds words for sounds.
+    """Converts phonemes to words.
 
     Args:
-        lexicon: What is known.
-        weight: Of the odds of words.
+        lexicon: Words and pronunciations.
+        weight: Weight of the word scores.
 
     Example:
         >>> known = Lexicon.learned([("The fog.", "D@ f0g"), ("The frog.", "D@ fr0g")])
@@ -67,7 +67,7 @@ class LexiconDecoder:
         self._hope = self._hopes()
 
     def __call__(self, heard: Sequence[Odds]) -> list[str]:
-        """The likeliest words; none where no words come near."""
+        """Return the most likely words; none if no words are near."""
         tokens: _Tokens = {(_ROOT, START): (0.0, ())}
         for odds in heard:
             tokens = self._with_ends(self._passed(tokens, odds))
@@ -93,19 +93,19 @@ class LexiconDecoder:
         return place
 
     def _hopes(self) -> list[float]:
-        """For each place the score of the likeliest word that may end after it, whatever stood before."""
+        """For each tree node the unigram score of the best word below it (look-ahead)."""
         found = [
             max((self._weight * self._log_odds("", words[0]) for words, _ in ends), default=-math.inf)
             for ends in (self._ends.get(place, []) for place in range(len(self._next)))
         ]
-        for place in reversed(range(len(found))):  # what follows a place has a higher number
+        for place in reversed(range(len(found))):  # children have higher numbers
             found[place] = max(
                 found[place], *(found[after] for after in self._next[place].values()), -math.inf
             )
         return found
 
     def _passed(self, tokens: _Tokens, odds: Odds) -> _Tokens:
-        """Tokens after one more letter."""
+        """Advance all tokens by one letter."""
         found: _Tokens = {}
         enough = max(self._hope[place] + score for (place, _), (score, _) in tokens.items()) - _BEHIND
         pause = odds.get(PAUSE)
@@ -130,7 +130,7 @@ class LexiconDecoder:
         return dict(ranked[-_MOST:])
 
     def _with_ends(self, tokens: _Tokens) -> _Tokens:
-        """The same tokens, and those that they become where a word may end."""
+        """Add the tokens that end a word at their node."""
         for (place, last), (score, words) in list(tokens.items()):
             for phrase, odds in self._ends.get(place, ()):
                 before, whole, ended = last, score + odds, words
@@ -149,12 +149,12 @@ def _keep(tokens: _Tokens, key: tuple[int, str], score: float, words: _Words) ->
 
 @dataclass(frozen=True)
 class LexiconTextDecoder:
-    """How what a writer of sounds wrote becomes a text.
+    """A `TextDecoder`: converts generated phonemes to a text.
 
     Attributes:
-        speller: Finds the words.
-        lexicon: Writes them as a sentence.
-        decode: A letter for each id.
+        speller: Converts phonemes to words.
+        lexicon: Writes words as a sentence.
+        decode: Ids to phoneme letters.
     """
 
     speller: LexiconDecoder
@@ -162,7 +162,7 @@ class LexiconTextDecoder:
     decode: Decode
 
     def __call__(self, completion: Completion) -> Completion:
-        """The same completion with words for its text."""
+        """Return the completion with words as its text."""
         words = self.speller([self._odds(one) for one in completion.choices])
         return replace(completion, text=self.lexicon.sentence(words))
 

@@ -1,8 +1,8 @@
 """Extension `lexicon`: a model that transcribes or speaks works on phonemes; a lexicon gives the words.
 
-Texts to be spoken are turned into phonemes before the model reads them. Transcripts are learned as phonemes,
-and lexicon-constrained decoding finds their words. The lexicon is learned from the training rows and a list
-of words, which espeak-ng pronounces. English only.
+Texts to speak are converted to phonemes before the model reads them. Transcripts are generated as phonemes,
+and lexicon-constrained decoding converts them to words. The lexicon is learned from the training rows and a
+list of words, which espeak-ng pronounces. English only.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from sensorium.data.collections import espeak
 from sensorium.data.collections.words import words
 from sensorium.data.table.sample import is_asked
 from sensorium.encoders import Encoder
-from sensorium.generation.text import Decode
+from sensorium.generation.detokenizer import Decode
 from sensorium.models.extensions import Options
 
-if TYPE_CHECKING:  # training is not loaded where a model is only used
+if TYPE_CHECKING:  # training is not imported for inference
     from sensorium.training.generative.batches import TaskData
     from sensorium.training.generative.examples import Example
     from sensorium.training.generative.recipe import GenerativeRecipe, TaskConfig
 
 
 class LexiconExtension(nn.Module):
-    """Reads and writes phonemes.
+    """Converts text to phonemes and back.
 
     Args:
         options: Of `LexiconConfig`.
-        sources: Not looked at.
+        sources: Not used.
 
     Attributes:
-        lexicon: Words and their phonemes.
-        num_alternatives: Other ids that decoding needs at each place.
+        lexicon: Words and pronunciations.
+        num_alternatives: Number of likeliest ids that decoding needs for each position.
     """
 
     num_alternatives = NUM_ALTERNATIVES
@@ -53,7 +53,7 @@ class LexiconExtension(nn.Module):
 
     @staticmethod
     def check_recipe(options: Options, recipe: GenerativeRecipe) -> None:
-        """Refuse tasks without speech, and word pieces longer than a letter."""
+        """Refuse tasks without speech, and a vocabulary of more than letters."""
         from sensorium.training.generative.recipe import LETTERS
 
         parse(LexiconConfig, options, "extensions.lexicon")
@@ -64,24 +64,24 @@ class LexiconExtension(nn.Module):
                 f"leave out task '{min(others)}', or it"
             )
         if recipe.data.vocab_size != LETTERS:
-            raise ValueError(f"sounds are written letter by letter; set data.vocab_size = {LETTERS}")
+            raise ValueError(f"phonemes are generated letter by letter; set data.vocab_size = {LETTERS}")
 
     @property
     def options(self) -> Options:
-        """What builds it again."""
+        """Options that build an equal extension."""
         return self.config.model_dump(mode="json")
 
     def transform(self, to: str, instruction: str) -> str:
-        """A text to be spoken in phonemes; any other as it is."""
+        """Convert a text to speak to phonemes; others are unchanged."""
         return self.lexicon.sounds(instruction) if to == "audio" else instruction
 
     def example(self, example: Example, config: TaskConfig) -> Example:
-        """A text to be spoken, or a transcript, in the phonemes that the row holds."""
+        """Replace a text to speak, or a transcript, by the phonemes of the row."""
         if config.task != "speak" and not isinstance(example.answer, str):
             return example
         if not example.sounds:
             raise ConfigError(
-                f"{config.table} has no sounds, which a model with a lexicon learns from; make the table "
+                f"{config.table} has no phonemes, which a lexicon is learned from; make the table "
                 "with `sensorium data spoken`, or leave [model.extensions.lexicon] out"
             )
         sounds = unbroken(example.sounds)
@@ -90,21 +90,21 @@ class LexiconExtension(nn.Module):
         return replace(example, answer=sounds)
 
     def text_decoder(self, decode: Decode) -> LexiconTextDecoder:
-        """Lexicon-constrained decoding of what was written."""
+        """Build the lexicon-constrained decoder."""
         return LexiconTextDecoder(LexiconDecoder(self.lexicon, self.config.weight), self.lexicon, decode)
 
     def learn(self, tasks: Sequence[TaskData], progress: Progress = quiet) -> None:
-        """Learn the lexicon of the training rows, unless the options bring one."""
+        """Learn the lexicon from the training rows, unless the options have one."""
         if not self.config.entries:
             self.lexicon = learn_lexicon(tasks, progress)
             self.config = self.config.model_copy(update={"entries": self.lexicon.to_json()})
 
 
 def learn_lexicon(tasks: Sequence[TaskData], progress: Progress = quiet) -> Lexicon:
-    """Words and phonemes of what the training rows say, and those of a list of words, in the same voices.
+    """Learn a lexicon from the training rows and a list of words, pronounced in the same voices.
 
     Raises:
-        FetchError: If espeak-ng or the list is not to be had.
+        FetchError: If espeak-ng or the list cannot be fetched.
     """
     spoken: list[tuple[str, str]] = []
     varieties: set[str] = set()

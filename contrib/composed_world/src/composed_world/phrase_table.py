@@ -1,10 +1,9 @@
-"""A phrase table: texts and their translations, and the draft translation that looking them up gives.
+"""A phrase table: translates a text by looking up its phrases.
 
-In: pairs. Out: for a text, the longest known phrase at each place, the rest as it is; or word by word, where
-words were learned from the pairs (`ibm_model1`). There is a space between words, also where the text's
-language writes none, and none between words of a language that does not. It is a baseline of translations,
-and what a small translator starts from (`draft_translations`). A draft can be made as if one pair were not
-known, so that a model can train on the texts of the table.
+It replaces the longest known phrase at each position, then single words by IBM Model 1 (`ibm_model1`), and
+copies the rest. It puts spaces between words only where the target language does. It is a baseline of
+translation, and makes the drafts of `draft_translations`. A draft can exclude one pair, so that a model can
+be trained on the texts of the table.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ _UNSPACED = r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff
 _TOKEN = re.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED})\w)+(?:['’]\w+)*|[^\w\s]")
 _LONGEST = 8
 _LEAST_ODDS = 0.15
-"""Of a word's likeliest translation: below, it is left as it is."""
+"""A word is copied if its best translation has a lower probability."""
 
 
 class PhraseTable:
-    """Translates by looking up: the longest known phrase at each place; what is unknown is copied.
+    """Translates by lookup: the longest known phrase at each position; unknown words are copied.
 
     Args:
-        pairs: Texts and their translations, each a phrase to know; of several translations the commonest
-            (of equally common ones the first) is taken.
-        words: Translations of single words, for those that no phrase covers.
+        pairs: Phrases and their translations; of several translations the most frequent one is used, of
+            equally frequent ones the first.
+        words: Translations of single words that no phrase covers.
 
     Example:
         >>> known = PhraseTable([("a frog", "une grenouille"), ("red", "rouge"), ("frog", "grenouille")])
@@ -49,7 +48,7 @@ class PhraseTable:
 
     @classmethod
     def learned(cls, pairs: Sequence[tuple[str, str]]) -> PhraseTable:
-        """A table of pairs that knows the words of longer texts too, by their likeliest translation."""
+        """Build a table from pairs, with word translations from the longer ones."""
         texts, translations = ([_words(pair[side]) for pair in pairs] for side in (0, 1))
         likeliest = {}
         for word, odds in word_translations(texts, translations).items():
@@ -61,14 +60,14 @@ class PhraseTable:
 
     @classmethod
     def from_json(cls, text: str) -> PhraseTable:
-        """Read what `to_json` wrote."""
+        """Read the output of `to_json`."""
         values = json.loads(text)
         found = cls((), values["words"])
         found._known.update({key: Counter(counts) for key, counts in values["phrases"].items()})
         return found
 
     def to_json(self) -> str:
-        """Phrases, each with its translations and how often each was seen, and words."""
+        """Phrases with the counts of their translations, and words."""
         values = {"phrases": self._known, "words": self._words}
         return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
@@ -80,8 +79,7 @@ class PhraseTable:
 
         Args:
             text: Of any length.
-            without: A translation of the text as a whole; it counts once less, as if its pair had not been
-                given.
+            without: A translation of the whole text, whose count is lowered by one.
         """
         found = list(_TOKEN.finditer(text))
         keys = [match[0].lower() for match in found]
@@ -112,7 +110,7 @@ def _words(text: str) -> list[str]:
 
 
 def _joined(before: str, gap: str, after: str) -> str:
-    """Put spaces between words that were written without, and none between those that are to be."""
+    """Join words with or without a space, as the target language has it."""
     if not gap and before and after and before[-1].isalnum() and after[0].isalnum():
         return before + after if _is_unspaced(before[-1]) and _is_unspaced(after[0]) else f"{before} {after}"
     if gap.isspace() and before and after and _is_unspaced(before[-1]) and _is_unspaced(after[0]):

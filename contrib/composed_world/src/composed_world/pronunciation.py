@@ -1,8 +1,8 @@
-"""How words sound: learned from texts and their sounds, in which some words run together.
+"""Learns pronunciations by aligning texts with their phonemes, in which some words are joined.
 
-In: texts with their sounds (`data.espeak.sounds`), words with theirs. Out: by phrase (a word, or a few that
-are spoken as one) how often it sounded like what, how it sounds before a vowel, a consonant or a pause, and
-the words before which a speaker pauses without a mark. Does not know in what order words come.
+Input: texts and words with their phonemes (`data.collections.espeak.sounds`). Output: for each phrase (one
+word, or a few that are spoken as one) the counts of its pronunciations; pronunciations before a vowel, a
+consonant or a pause; and words with a pause before them that no punctuation marks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import product
 from typing import Literal, TypeAlias
 
 Context: TypeAlias = Literal["vowel", "consonant", "pause"]
-"""What follows."""
+"""The sound after a phrase."""
 
 MOST_WORDS = 3
 _PAUSE = "|"
@@ -23,22 +23,22 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _MARK = re.compile(r"[^\w\s'’-]")
 _VOWELS = frozenset("aeiouAEIOUV@03")
 _RARE = 0.005
-"""Share of the readings of a phrase below which one is taken for a slip of the alignment."""
+"""Pronunciations with a smaller share of a phrase's count are alignment errors."""
 _SEEN = 3
-"""Times that words must have been heard as one, or a word otherwise before a vowel, to be believed."""
+"""Minimum count of a joined phrase, or of a pronunciation by context."""
 _STEPS = ((1, 1), (2, 1), (MOST_WORDS, 1), (1, 2), (1, 3))
-"""How many words may be spoken as how many."""
+"""Allowed alignments: numbers of written and of spoken words."""
 _STEP, _NEAR = 0.5, 0.5
 
 
 @dataclass(frozen=True)
 class Readings:
-    """What is known of sounds.
+    """Pronunciations.
 
     Attributes:
-        counts: By phrase how often it sounded like what.
-        linked: By what follows the sounds of phrases that have others there than usually.
-        pausing: Words that a pause stands before more often than not, also without a mark.
+        counts: For each phrase the counts of its pronunciations.
+        linked: For each context the phrases with another pronunciation there.
+        pausing: Words that mostly have a pause before them, also without punctuation.
     """
 
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Readings:
 
 
 def words_of(text: str) -> list[str]:
-    """Words of a text in small letters, without marks.
+    """Split a text into words, in lower case and without punctuation.
 
     Example:
         >>> words_of("Ann’s well-known frog, 2!")
@@ -57,17 +57,17 @@ def words_of(text: str) -> list[str]:
 
 
 def forms_of(text: str) -> list[str]:
-    """The same words as they are written."""
+    """Split a text into words, with their spelling."""
     return _WORD.findall(text)
 
 
 def parts_of(text: str) -> list[list[str]]:
-    """The words between its marks."""
+    """Split a text at its punctuation into lists of words."""
     return [words for part in _MARK.split(text) if (words := words_of(part))]
 
 
 def unbroken(sounds: str) -> str:
-    """Sounds as they are heard: without gaps between words, a space at each pause.
+    """Remove the gaps between words; a space remains at each pause.
 
     Example:
         >>> unbroken("a# fr0g | VvD@ si:")
@@ -77,23 +77,23 @@ def unbroken(sounds: str) -> str:
 
 
 def context_of(following: str) -> Context:
-    """Before which sounds something stands; nothing is a pause."""
+    """Class of the following phonemes: vowel, consonant, or pause if there are none."""
     if not following:
         return "pause"
     return "vowel" if following[0] in _VOWELS else "consonant"
 
 
 def commonest(found: Mapping[str, int]) -> str:
-    """The key with the highest count, the first of several."""
+    """The key with the highest count; the first of equal ones."""
     return max(found, key=found.__getitem__)
 
 
 def learn_readings(spoken: Sequence[tuple[str, str]], alone: Sequence[tuple[str, str]]) -> Readings:
-    """Learn how words sound.
+    """Learn pronunciations.
 
     Args:
-        spoken: Texts and their sounds.
-        alone: Single words in small letters and their sounds without gaps; each counts once.
+        spoken: Texts and their phonemes.
+        alone: Single words in lower case and their phonemes without gaps; each counts once.
     """
     texts = [
         (text, sounds.replace(f" {_PAUSE}", _PAUSE).split(), count)
@@ -141,10 +141,10 @@ def learn_readings(spoken: Sequence[tuple[str, str]], alone: Sequence[tuple[str,
 def _aligned(
     words: Sequence[str], heard: Sequence[str], usual: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Phrases and what each sounds like, where a few words may be spoken as one, or one word as several.
+    """Align words with phonemes: a few words may be spoken as one, or one word as several.
 
-    Of all ways to divide both, that whose sounds are nearest to the usual ones of the words; where they are
-    far from them, nothing is learned.
+    Returns the alignment with the smallest edit distance to the usual pronunciations; nothing if it is too
+    large.
     """
     best: dict[tuple[int, int], tuple[float, tuple[int, int], bool]] = {(0, 0): (0.0, (0, 0), True)}
     for place, time in product(range(len(words) + 1), range(len(heard) + 1)):
@@ -166,7 +166,7 @@ def _aligned(
 
 
 def _distance(one: str, other: str) -> int:
-    """Letters to change, to add and to leave out."""
+    """Edit distance."""
     if one == other:
         return 0
     row = list(range(len(other) + 1))

@@ -1,8 +1,7 @@
-"""What the questions of a table give away: how well they are answered without the pictures.
+"""Question bias: how well the questions of a table are answered without the images.
 
-In: a table whose rows have questions (`sensorium data scenes`). Out: for each source of rows and each type of
-question how many there are, and the share that two readers answer right who learned from the questions of the
-first source and see no picture (`evals.question_only`).
+Input: a table with questions (`sensorium data scenes`). Output: for each source and type the number of
+questions, and the accuracy of two text-only baselines trained on the first source (`evals.text_only`).
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ from sensorium.evals.vqa import by_type
 ALL = "all"
 _CHUNK = 4096
 _MOST = 20_000
-"""Questions learned from and measured on, drawn at random where there are more."""
+"""Maximum number of questions for training and for evaluation; more are sampled."""
 
 
 @dataclass(frozen=True)
 class Bias:
-    """Questions of one source and type.
+    """Text-only accuracy on the questions of one source and type.
 
     Attributes:
         source: Source of the rows.
         type: Type of the questions; `all` = every type.
-        num_questions: How many were measured.
-        commonest: Share answered right by the commonest answer of the form.
-        bag_of_words: Share answered right from the words.
+        num_questions: Number of evaluated questions.
+        commonest: Accuracy of the commonest answer of the form.
+        bag_of_words: Accuracy of the linear classifier over words.
     """
 
     source: str
@@ -57,14 +56,14 @@ def question_bias(
     seed: int = 0,
     progress: Progress = quiet,
 ) -> list[Bias]:
-    """Measure how far questions are answered without what they are about.
+    """Measure how well questions are answered without the images.
 
     Args:
         table: Rows with questions.
-        train: Source to learn from; "" = that of the first row with a question. Where there is no other
-            source, its rows are halved.
-        num_rows: Measure on the questions of so many rows of each other source, the first; None: of all.
-        seed: Of the choices.
+        train: Training source; "" = that of the first row with a question. If it is the only source, half of
+            its rows are for evaluation.
+        num_rows: Number of rows of each other source to evaluate on, from the first; None: all.
+        seed: Of the sampling.
         progress: Told how many rows are read.
 
     Raises:
@@ -105,7 +104,7 @@ def _some(asked: list[Question], rng: np.random.Generator) -> list[Question]:
 
 
 def _measure(train: list[Question], rest: dict[str, list[Question]], seed: int) -> list[Bias]:
-    """Let both readers learn once, and divide what they answered by source."""
+    """Train both baselines once, and divide their answers by source."""
     seen, held_out = _asked(train), _asked([one for asked in rest.values() for one in asked])
     commonest, words = majority_answers(seen, held_out), bag_of_words(seen, held_out, seed=seed)
     found, start = [], 0

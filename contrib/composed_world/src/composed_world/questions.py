@@ -1,10 +1,9 @@
-"""Questions about scenes, with short answers, asked so that their words alone tell little of the answer.
+"""Generates questions about scenes with short answers, balanced so that the words alone say little.
 
-In: things with kind, colour, size and box. Out: questions, each right by what is known of the things, of six
-types: colour, kind, count, position, relation, presence. `Asker` chooses among them. A reader who sees no
-picture can guess the commonest answer of a form ("How many KIND are there?"), so the answers of each form
-are kept equally frequent, as CLEVR (arXiv:1612.06890, section 3.3) and GQA (arXiv:1902.09506, section 3.5)
-do by rejection. Knows neither pixels nor models; which questions a part of a table may ask is the caller's.
+Input: things with kind, colour, size and box. Output: questions of six types: colour, kind, count,
+position, relation, presence. `Asker` chooses among them. Without the image one can guess the commonest
+answer of a form ("How many KIND are there?"). So the answers of each form are kept equally frequent, as
+CLEVR (arXiv:1612.06890, section 3.3) and GQA (arXiv:1902.09506, section 3.5) do by rejection.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from composed_world.referring import (
 TYPES = ("colour", "kind", "count", "position", "relation", "presence")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 _COUNTED_UP_TO = 3
-"""Of one kind or colour: more of them are too rare to be as frequent as fewer."""
+"""Maximum count in counting questions: larger counts are too rare to balance."""
 _NUMBERS_OF_THINGS = ("three", "four", "five")
 _SLACK = 2
-"""By how much an answer may be ahead of the rarest of its form."""
+"""Maximum lead of an answer over the rarest one of its form."""
 _YES_NO = ("yes", "no")
 _HALVES = (("left", "right"), ("top", "bottom"))
 _QUARTERS = tuple(f"{vertical} {horizontal}" for vertical in _HALVES[1] for horizontal in _HALVES[0])
@@ -51,10 +50,10 @@ class Question:
         text: "What colour is the small frog?"
         answer: One or two words, lower case.
         type: One of `TYPES`.
-        form: The text without what it speaks of: "What colour is the SIZE KIND?"; answers of one form are
+        form: The text with placeholders: "What colour is the SIZE KIND?"; answers of one form are
             balanced.
-        answers: Those that have to be equally frequent in a form; empty: any.
-        about: Kind and colour of the things that it asks after, or says are not there ("": not said).
+        answers: Answers to balance in a form; empty: all.
+        about: Kind and colour of the things in question, also of missing ones ("": not said).
     """
 
     text: str
@@ -67,14 +66,14 @@ class Question:
 
 @dataclass(frozen=True)
 class View:
-    """What questions are asked of.
+    """A scene, with the words for questions.
 
     Attributes:
         things: The scene.
-        palette: All colours that there are.
-        kinds: Kinds that may be asked for though they are not there.
-        size_px: Side of the picture.
-        clear_px: A centre must be so far from a line to count as on one side of it.
+        palette: All colours.
+        kinds: Kinds that questions about missing things may name.
+        size_px: Side of the image.
+        clear_px: Minimum distance of a centre from a line to be on one side of it.
     """
 
     things: Sequence[Thing]
@@ -85,26 +84,26 @@ class View:
 
     @cached_property
     def masks(self) -> dict[str, str]:
-        """Words of these things and colours, for `form_of`."""
+        """Placeholders of these kinds and colours, for `form_of`."""
         return masks([*self.kinds, *(thing.kind for thing in self.things)], self.palette)
 
 
 @dataclass
 class Asker:
-    """Chooses questions and keeps the answers of each form balanced over all scenes it is shown.
+    """Chooses questions, and keeps the answers of each form balanced over all scenes so far.
 
     Attributes:
-        per_type: Most questions of each type about one scene.
+        per_type: Maximum number of questions of each type for one scene.
     """
 
     per_type: int = 2
     _asked: dict[str, Counter[str]] = field(default_factory=dict)
 
     def choose(self, found: Iterable[Question], rng: np.random.Generator) -> list[Question]:
-        """Choose among what can be asked of one scene: forms at random, then their rarest answer.
+        """Choose questions about one scene: forms at random, of each the question with the rarest answer.
 
-        A question whose answer is ahead of the others of its form is not asked: fewer are better than
-        such that can be guessed. The choice depends on the scenes before.
+        A question whose answer leads the others of its form by too much is left out. The choice depends on
+        earlier scenes.
         """
         by_type: dict[str, dict[str, list[Question]]] = {}
         for one in found:
@@ -131,7 +130,7 @@ class Asker:
 
 
 def questions(view: View) -> Iterator[Question]:
-    """Yield every question whose answer is sure: it is about one thing or a number, and no line is near."""
+    """Yield all unambiguous questions: about one thing or a count, with no centre near a dividing line."""
     for ask in (_colours, _kinds, _counts, _places, _relations, _presences):
         yield from ask(view)
 
@@ -170,7 +169,7 @@ def _counts(view: View) -> Iterator[Question]:
 
 
 def _places(view: View) -> Iterator[Question]:
-    """In which half a thing lies, in which quarter, and what lies in a quarter."""
+    """Half or quarter of the image that a thing is in, and the thing in a quarter."""
     middle = view.size_px / 2
     for one in _named(view):
         halves = _halves(view.things[one.places[0]], middle, view.clear_px)
@@ -195,8 +194,8 @@ def _what_lies_where(view: View, middle: float) -> Iterator[Question]:
 
 
 def _relations(view: View) -> Iterator[Question]:
-    """Whether one thing is left of another, which of left and right it is, and what is left of a thing."""
-    named = [one for one in _named(view) if one.type != "full"]  # no word more than needed
+    """Whether one thing is left of another, on which side it is, and what is left of a thing."""
+    named = [one for one in _named(view) if one.type != "full"]  # no redundant words
     for anchor in named:
         where, kind = anchor.places[0], view.things[anchor.places[0]].kind
         for relation, (axis, sign) in RELATIONS.items():
@@ -224,7 +223,7 @@ def _either(view: View, one: Expression, anchor: Expression, axis: int, is_first
 
 
 def _presences(view: View) -> Iterator[Question]:
-    """What is there, and what is not though its kind or its colour is."""
+    """Things that are there, and missing things whose kind or colour is there."""
     asked = {Description(thing.kind): None for thing in view.things}
     asked |= {Description(thing.kind, thing.colour): None for thing in view.things}
     asked |= {Description(colour=colour): None for colour in view.palette}
@@ -237,7 +236,7 @@ def _presences(view: View) -> Iterator[Question]:
 
 
 def _named(view: View) -> Iterator[Expression]:
-    """Noun phrases with a kind, each of one thing."""
+    """Noun phrases with a kind that denote one thing."""
     return (one for one in by_words(view.things) if one.description.kind)
 
 
@@ -250,7 +249,7 @@ def _question(
     places: Iterable[int],
     missing: Description | None = None,
 ) -> Question:
-    """A question about the things at `places`; where there are none, about what is `missing`."""
+    """Build a question about the things at `places`, or about what is `missing`."""
     about = {(view.things[place].kind, view.things[place].colour) for place in places}
     if not about and missing is not None:
         about = {(missing.kind, missing.colour)}
@@ -258,7 +257,7 @@ def _question(
 
 
 def form_of(text: str, masks: Mapping[str, str]) -> str:
-    """A question without what it speaks of.
+    """Replace kinds, colours and sizes in a question by placeholders.
 
     Example:
         >>> form_of("Is an orange key left of the small frog?", masks(["frog", "key"], ["orange"]))
@@ -268,7 +267,7 @@ def form_of(text: str, masks: Mapping[str, str]) -> str:
 
 
 def masks(kinds: Iterable[str], palette: Iterable[str]) -> dict[str, str]:
-    """What `form_of` puts for each word."""
+    """Placeholder of each word, for `form_of`."""
     named = [word for kind in kinds for word in (kind, plural(kind))]
     return dict.fromkeys(named, "KIND") | dict.fromkeys(palette, "COLOUR") | _OTHER_MASKS
 
@@ -282,7 +281,7 @@ def _article(said: Description) -> str:
 
 
 def _halves(thing: Thing, middle: float, clear_px: float) -> tuple[str, str]:
-    """Left or right, top or bottom; "" where it is too near the middle to tell."""
+    """Left or right, top or bottom; "" if the centre is too near the middle."""
     beyond = [value - middle for value in thing.centre]
     sides = [names[by > 0] if abs(by) >= clear_px else "" for names, by in zip(_HALVES, beyond, strict=True)]
     return sides[0], sides[1]
@@ -293,5 +292,5 @@ def _quarter(halves: tuple[str, str]) -> str:
 
 
 def _beyond(view: View, one: Expression, anchor: Expression, axis: int) -> float:
-    """By how much one thing's centre lies beyond another's along an axis, x to the right, y down."""
+    """Signed distance of two centres along an axis; x to the right, y down."""
     return view.things[one.places[0]].centre[axis] - view.things[anchor.places[0]].centre[axis]

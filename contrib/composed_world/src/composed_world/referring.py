@@ -1,10 +1,9 @@
-"""Words for things in a scene: descriptions, what they denote, and expressions that single things out.
+"""Referring expressions: phrases for things in a scene, and the things that they denote.
 
-In: things with kind, colour, size and box. Out: phrases that are true of some of them, or of none, each with
-the places of what it names. Which things a description denotes is decided by its meaning alone
-(`Description.denotes`), so that every phrase is checked against the scene that it is said of. A relation is
-used only where it is clear: no candidate may lie too near the line to tell. Knows neither pixels nor models.
-Questions about scenes can be made of the same parts.
+Input: things with kind, colour, size and box. Output: phrases that denote one thing, a group or nothing,
+each with the indices of the things. `Description.denotes` decides by meaning which things a phrase denotes,
+so each phrase is checked against its scene. Relations are used only if no centre is too near the dividing
+line.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ import numpy as np
 Box = tuple[float, float, float, float]
 COUNTS = ("no", "one", "two", "three", "four", "five", "six")
 RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
-"""Words to (axis, sign): a is left of b if its centre is smaller along axis 0."""
+"""Relation to (axis, sign): a is left of b if its centre is smaller along axis 0."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing of a scene: what it is, how it looks, and where, as (x0, y0, x1, y1) in pixels."""
+    """A thing of a scene: kind, colour, size, and box (x0, y0, x1, y1) in pixels."""
 
     kind: str
     colour: str
@@ -32,22 +31,22 @@ class Thing:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """Middle of the box, (x, y)."""
+        """Centre of the box, (x, y)."""
         x0, y0, x1, y1 = self.box
         return (x0 + x1) / 2, (y0 + y1) / 2
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a phrase says of the thing or things that it names.
+    """Meaning of a phrase.
 
     Attributes:
-        kind: What they are; "" = any thing.
+        kind: Kind of the things; "" = any.
         colour: "" = not said.
         size: "" = not said.
         relation: One of `RELATIONS`; "" = not said.
-        anchor: What the relation is to.
-        count: How many there are; 1 = "the frog", 2 = "the two frogs".
+        anchor: The thing that the relation refers to.
+        count: Number of things; 1 = "the frog", 2 = "the two frogs".
     """
 
     kind: str = ""
@@ -58,15 +57,15 @@ class Description:
     count: int = 1
 
     def denotes(self, things: Sequence[Thing], clear_px: float = 0.0) -> list[int] | None:
-        """Places of the things that this is true of.
+        """Find the things that this describes.
 
         Args:
             things: The scene.
-            clear_px: A centre must be so far beyond the anchor's to count as left, right, above or below.
+            clear_px: Minimum distance of two centres to count as left, right, above or below.
 
         Returns:
-            Their places, or None where it cannot be told: the anchor is not one thing, or a candidate
-            lies within `clear_px` of the line.
+            Their indices, or None if it is ambiguous: the anchor is not one thing, or a candidate is within
+            `clear_px` of the line.
         """
         fitting = [place for place, thing in enumerate(things) if self._fits(thing)]
         if not self.relation or self.anchor is None:
@@ -107,12 +106,12 @@ class Description:
 
 @dataclass(frozen=True)
 class Expression:
-    """A description and the places of what it names; none where nothing of the kind is there.
+    """A description and the things that it denotes.
 
     Attributes:
-        description: What is said.
-        places: Of the things.
-        type: name, full, colour, size, relation, count or absent: what has to be understood to find them.
+        description: The description.
+        places: Indices of the things; empty: nothing is denoted.
+        type: name, full, colour, size, relation, count or absent: what one must understand to find them.
     """
 
     description: Description
@@ -121,7 +120,7 @@ class Expression:
 
 
 def expressions(things: Sequence[Thing], clear_px: float) -> Iterator[Expression]:
-    """Yield every expression that singles out a thing or a group, mostly with no word more than it needs.
+    """Yield expressions that denote one thing or a group, mostly without redundant words.
 
     Args:
         things: The scene.
@@ -133,7 +132,7 @@ def expressions(things: Sequence[Thing], clear_px: float) -> Iterator[Expression
 
 
 def by_words(things: Sequence[Thing]) -> Iterator[Expression]:
-    """By kind, and by colour or size where the kind alone names several; by kind and colour in any case."""
+    """By kind, and by colour or size if the kind is ambiguous; always by kind and colour."""
     for place, thing in enumerate(things):
         name = Description(thing.kind)
         if name.denotes(things) == [place]:
@@ -150,7 +149,7 @@ def by_words(things: Sequence[Thing]) -> Iterator[Expression]:
 
 
 def near_misses(things: Sequence[Thing], palette: Sequence[str]) -> Iterator[Expression]:
-    """Yield descriptions of things that are not there, though their kind is, or things of their colour."""
+    """Yield descriptions of missing things whose kind or colour is in the scene."""
     kinds = list(dict.fromkeys(thing.kind for thing in things))
     for kind, colour in itertools.product(kinds, palette):
         missing = Description(kind, colour)
@@ -159,7 +158,7 @@ def near_misses(things: Sequence[Thing], palette: Sequence[str]) -> Iterator[Exp
 
 
 def plural(noun: str) -> str:
-    """More than one of it, by the regular rules and that of men.
+    """Plural by the regular rules, and for words in "man".
 
     Example:
         >>> [plural(noun) for noun in ("frog", "butterfly", "octopus", "key", "snowman")]
@@ -175,7 +174,7 @@ def plural(noun: str) -> str:
 
 
 def _by_relation(things: Sequence[Thing], clear_px: float) -> Iterator[Expression]:
-    """By where it is, where kind and colour name several things of which one is there."""
+    """By relation, if kind and colour denote several things of which one fulfils it."""
     anchors = [one for one in by_words(things) if one.type in ("name", "colour") and one.description.kind]
     heads = {Description(thing.kind) for thing in things} | {Description(t.kind, t.colour) for t in things}
     several = [
@@ -198,7 +197,7 @@ def _by_count(things: Sequence[Thing]) -> Iterator[Expression]:
 
 
 def choose(found: Sequence[Expression], rng: np.random.Generator, per_type: int = 1) -> list[Expression]:
-    """Choose evenly among the types, `per_type` of each where there are as many."""
+    """Choose up to `per_type` expressions of each type."""
     chosen: list[Expression] = []
     for type in sorted({one.type for one in found}):
         of_type = [one for one in found if one.type == type]

@@ -1,9 +1,8 @@
-"""Of several pictures drawn the one that shows their text best, as a model sees it that describes pictures.
+"""Reranks generated images by the likelihood of their text as a caption, log p(text | image).
 
-In: who draws, who describes, a text. Out: the picture under which the text is the likeliest caption, by
-log p(text | picture). Who draws knows p(picture | text), under which much is likely that shows something
-else; who describes was taught to tell such pictures apart. DALL-E chose so by CLIP (Ramesh et al.,
-arXiv:2102.12092, section 2.6).
+Input: a model that draws, a model that captions, and a text. Output: the image of several samples with the
+highest likelihood. Samples of p(image | text) often show something else, and a captioning model tells them
+apart. DALL-E reranks by CLIP in the same way (arXiv:2102.12092, section 2.6).
 """
 
 from __future__ import annotations
@@ -31,40 +30,40 @@ from sensorium.models.sequences import Lesson, Sequel, padded
 def draw_best(
     artist: Assistant, judge: Assistant, text: str, count: int, config: WriteConfig = PLAIN
 ) -> Generation:
-    """Draw a text several times, with one seed after another, and keep the picture that tells it best.
+    """Draw a text several times with consecutive seeds, and keep the best image.
 
     Args:
-        artist: Who draws.
-        judge: Who describes such pictures; of several models as one, who answers questions about them.
-        text: What they are to show.
-        count: How many.
-        config: How they are drawn; with the first seed.
+        artist: Model that draws.
+        judge: Model that captions such images; of a router, the member that answers questions about them.
+        text: Description of the image.
+        count: Number of samples.
+        config: Options of generation, with the first seed.
 
     Raises:
-        UsageError: If one of the two was not taught its part.
+        UsageError: If one of the models was not trained for its task.
     """
     judge = judge.member("ask") if isinstance(judge, AssistantRouter) else judge
     check_capability(judge.name, judge.capabilities, "caption")
     model = getattr(judge, "model", None)
     if not isinstance(model, MultimodalLM) or "image" not in model.sources:
-        raise UsageError(f"{judge.name} looks at no pictures; name one that captions such pictures")
+        raise UsageError(f"{judge.name} reads no images; give a judge that captions such images")
     drawn = []
     for number in range(count):
         sampling = config.sampling.model_copy(update={"seed": config.sampling.seed + number})
         own = config.model_copy(update={"sampling": sampling})
-        drawn.append(ask(artist, "draw", text=text, config=own))  # none is drawn before one is looked at
+        drawn.append(ask(artist, "draw", text=text, config=own))  # generation starts when the first is read
     pictures = [one.image for one in drawn if one.image is not None]
     return drawn[int(told_of(model, pictures, text.strip()).argmax())]
 
 
 @torch.inference_mode()
 def told_of(model: MultimodalLM, pictures: Sequence[Image], text: str) -> Float64[np.ndarray, " n"]:
-    """Log-probability of a text as the caption of each picture.
+    """Log-probability of a text as the caption of each image.
 
     Args:
-        model: In evaluation mode; it writes captions of pictures.
-        pictures: One or more.
-        text: The same for all.
+        model: In evaluation mode, trained to caption images.
+        pictures: Images.
+        text: The caption.
     """
     writer, asked = model.decoder("text"), instruction("caption")
     own = [prepare(model, {"image": one}) for one in pictures]

@@ -1,7 +1,7 @@
-"""Captions of scenes: what is there, of which colour and size, and where.
+"""Captions of scenes: the things with colour, size and place, and the spans of their phrases.
 
-In: things. Out: lists in words, with what each phrase names. What can be said of one thing among others, so
-that it is found: `align.referring`. Knows neither pixels nor models.
+Input: things of a scene. Output: a caption, and for each phrase the things that it names. For expressions
+that single out one thing, see `referring`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from dataclasses import replace
 from composed_world.referring import Description, Thing
 
 SAYINGS = ("colour", "size", "place")
-"""What a caption may say of things besides their kind: colour; colour and size; those and where each is."""
+"""Levels of detail of a caption: colour; colour and size; also the place of each thing."""
 Listed = list[tuple[Description, tuple[int, ...]]]
-"""Descriptions and the places of the things that they name."""
+"""Descriptions and the indices of the things that they name."""
 
 
 def inventory(things: Sequence[Thing], said: Sequence[str] = ("colour",)) -> Listed:
-    """What is in a scene; things of which the same is said are named together.
+    """List the things of a scene; things with equal descriptions are grouped.
 
     Args:
         things: The scene.
-        said: What is said of things besides their kind: colour, size.
+        said: Properties to name besides the kind: colour, size.
     """
     alike: dict[Description, list[int]] = {}
     for place, thing in enumerate(things):
@@ -32,10 +32,10 @@ def inventory(things: Sequence[Thing], said: Sequence[str] = ("colour",)) -> Lis
 
 
 def caption(listed: Listed) -> tuple[str, list[tuple[int, int, tuple[int, ...]]]]:
-    """Put a list into words: "a red frog, two blue keys and a green bell".
+    """Write a list as a caption: "a red frog, two blue keys and a green bell".
 
     Returns:
-        The text, and for each phrase its first character, the one after its last, and the things it names.
+        The text, and for each phrase its start, its end and the things that it names.
     """
     text, spans = "", []
     for number, (words, places) in enumerate(listed):
@@ -48,11 +48,11 @@ def caption(listed: Listed) -> tuple[str, list[tuple[int, int, tuple[int, ...]]]
 
 
 def whereabouts(things: Sequence[Thing], size_px: float) -> str:
-    """Each thing by all that can be said of it alone: "a small red frog at the top left and a large ...".
+    """Describe each thing with all properties: "a small red frog at the top left and a large ...".
 
     Args:
         things: The scene.
-        size_px: Side of the picture; its thirds are told apart.
+        size_px: Side of the image; places are thirds of it.
     """
     named = [Description(thing.kind, thing.colour, thing.size).head("a") for thing in things]
     phrases = [f"{name} {_where(thing, size_px)}" for name, thing in zip(named, things, strict=True)]
@@ -60,19 +60,19 @@ def whereabouts(things: Sequence[Thing], size_px: float) -> str:
 
 
 def _where(thing: Thing, size_px: float) -> str:
-    """The third of the picture, each way, that a thing's middle is in."""
+    """Thirds of the image, in both directions, that a thing's centre is in."""
     across, down = (min(int(3 * at / size_px), 2) for at in thing.centre)
     words = " ".join(word for word in (("top", "", "bottom")[down], ("left", "", "right")[across]) if word)
     return f"at the {words}" if words else "in the middle"
 
 
 def describe(things: Sequence[Thing], saying: str, size_px: float) -> str:
-    """The caption of a scene that says so much; see `SAYINGS`.
+    """Caption a scene.
 
     Args:
         things: The scene.
-        saying: One of them.
-        size_px: Side of the picture.
+        saying: Level of detail, one of `SAYINGS`.
+        size_px: Side of the image.
     """
     if saying == "place":
         return whereabouts(things, size_px)

@@ -1,10 +1,9 @@
-"""Scenes composed of real pictures: several things with known boxes, in chosen colours, sizes and places.
+"""Composes scenes from cut-out images: several things with known boxes, colours, sizes and places.
 
-In: cut-out pictures by kind (`cut_out` makes them from photographs and drawings on white), and a seed. Out:
-scenes, each a picture and its things. Colour is made by tinting: a picture's light and dark stay, its hue
-does not. Some kinds, and some colours of each other kind, are kept out of training scenes, so that it can be
-measured whether words learned apart are understood together. Scene i of a part depends on seed, part and i
-alone. What is said of a scene: `align.referring`. Reads no files and knows no table or model.
+Input: cut-out images by kind (`cut_out` makes them from images on white), and a seed. Output: scenes, each
+an image with its things. Tinting changes the hue of an image and keeps its lightness. Some kinds, and some
+colours of each other kind, are held out of training scenes, to measure generalisation to new kinds and to
+new combinations. Scene i of a part depends on seed, part and i only. Phrases for scenes: `referring`.
 """
 
 from __future__ import annotations
@@ -36,22 +35,22 @@ PALETTE: Mapping[str, tuple[int, int, int]] = {
 _WHITE_FROM = 238
 _TRIES = 60
 _MIDDLE = 0.55
-"""Lightness that becomes the colour itself."""
+"""Lightness at which a tinted pixel has the pure colour."""
 _FLAT = 24.0
-"""A picture of which light and dark differ by less is of one tone."""
+"""An image with a smaller range of lightness counts as one tone."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How scenes look.
+    """Layout of scenes.
 
     Attributes:
-        size_px: Side of the square picture.
-        num_things: Fewest and most things.
-        num_to_train_on: The same in training scenes; None: as everywhere.
-        small: Longer side of a small thing as a share of the picture, from and to.
-        large: The same of a large thing.
-        turn_deg: Things are turned by up to this angle.
+        size_px: Side of the square image.
+        num_things: Minimum and maximum number of things.
+        num_to_train_on: The same for training scenes; None: `num_things`.
+        small: Range of the longer side of a small thing, as a share of the image.
+        large: The same for a large thing.
+        turn_deg: Maximum rotation of things.
     """
 
     size_px: int = 96
@@ -64,11 +63,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and what is in it.
+    """An image and its things.
 
     Attributes:
         pixels: (H, W, 3).
-        things: With their boxes in these pixels.
+        things: With their boxes in pixels.
     """
 
     pixels: UInt8[np.ndarray, "H W 3"]
@@ -80,15 +79,15 @@ class Composer:
     """Composes scenes.
 
     Attributes:
-        pictures: By kind, cut-out pictures, RGBA.
-        held_out_kinds: Kinds that only the part `objects` shows.
-        held_out_share: Share of the colours of each other kind that only `combinations` and `objects` show.
+        pictures: Cut-out RGBA images by kind.
+        held_out_kinds: Kinds of the part `objects` only.
+        held_out_share: Share of the colours of each other kind that only `combinations` and `objects` have.
         palette: Colours by name.
-        layout: How scenes look.
-        seed: Of all choices.
+        layout: Layout of scenes.
+        seed: Of all random choices.
 
     Raises:
-        UsageError: If fewer than two kinds are left to train on, or a kind has no picture.
+        UsageError: If fewer than two kinds are left for training, or a kind has no image.
     """
 
     pictures: Mapping[str, Sequence[UInt8[np.ndarray, "_ _ 4"]]]
@@ -102,21 +101,19 @@ class Composer:
         missing = [kind for kind in self.held_out_kinds if kind not in self.pictures]
         empty = [kind for kind, pictures in self.pictures.items() if not pictures]
         if missing or empty:
-            raise UsageError(
-                f"no picture of {', '.join([*missing, *empty])}; give one, or leave the kind out"
-            )
+            raise UsageError(f"no image of {', '.join([*missing, *empty])}; give one, or leave the kind out")
         if len(self.known_kinds) < 2:
-            raise UsageError(f"{len(self.known_kinds)} kinds to train on; give pictures of at least two")
+            raise UsageError(f"{len(self.known_kinds)} kinds to train on; give images of at least two")
         self._tinted: dict[tuple[str, int, str], Image.Image] = {}
 
     @cached_property
     def known_kinds(self) -> list[str]:
-        """Kinds that training scenes show."""
+        """Kinds of training scenes."""
         return [kind for kind in self.pictures if kind not in self.held_out_kinds]
 
     @cached_property
     def held_out_pairs(self) -> frozenset[tuple[str, str]]:
-        """(kind, colour) pairs that no training scene shows; every colour is left to most kinds."""
+        """(kind, colour) pairs that no training scene has; most kinds keep each colour."""
         rng = np.random.default_rng([self.seed, 77])
         colours, num = list(self.palette), round(self.held_out_share * len(self.palette))
         pairs: set[tuple[str, str]] = set()
@@ -129,8 +126,8 @@ class Composer:
         """Compose scene `number` of a part: equal numbers of one part and seed give equal scenes.
 
         Args:
-            part: `train`; `seen`: new scenes of what training shows; `combinations`: with a kind in a colour
-                it never had in training; `objects`: with a kind never shown in training.
+            part: `train`; `seen`: new scenes of training kinds and colours; `combinations`: with a held-out
+                colour of a training kind; `objects`: with a held-out kind.
             number: From 0.
 
         Raises:
@@ -149,7 +146,7 @@ class Composer:
         return Scene(np.asarray(canvas), tuple(things))
 
     def _choose_things(self, part: Part, rng: np.random.Generator) -> list[tuple[str, str, str]]:
-        """Kind, colour and size of each thing; some kinds come twice or thrice, so that every word counts."""
+        """Kind, colour and size of each thing; some kinds are repeated, so that phrases need details."""
         asked = self.layout.num_to_train_on if part == "train" else None
         low, high = self.layout.num_things if asked is None else asked
         count = int(rng.integers(low, high + 1))
@@ -158,13 +155,13 @@ class Composer:
         while len(pairs) < count:
             same = rng.random() < 0.5
             kind, colour = pairs[int(rng.integers(len(pairs)))] if same else self._any_pair(part, rng)
-            if same and rng.random() < 0.6:  # same kind, another colour; else both alike
+            if same and rng.random() < 0.6:  # equal kind, another colour; else both equal
                 colour = self._colour_of(kind, part, rng)
             pairs.append((kind, colour))
         return [(kind, colour, str(rng.choice(["small", "large"]))) for kind, colour in pairs]
 
     def _first_pair(self, part: Part, rng: np.random.Generator) -> tuple[str, str]:
-        """The pair that a part is about."""
+        """The (kind, colour) pair that defines the part."""
         if part == "combinations":
             return _pick(sorted(self.held_out_pairs), "held_out_share", rng)
         if part == "objects":
@@ -177,7 +174,7 @@ class Composer:
         return kind, self._colour_of(kind, part, rng)
 
     def _colour_of(self, kind: str, part: Part, rng: np.random.Generator) -> str:
-        """A colour for a kind; only `combinations` may make a held-out pair, also as a rival."""
+        """A colour for a kind; only `combinations` may have held-out pairs."""
         allowed = [
             colour
             for colour in self.palette
@@ -186,7 +183,7 @@ class Composer:
         return str(rng.choice(allowed))
 
     def _picture(self, kind: str, colour: str, size: str, rng: np.random.Generator) -> Image.Image:
-        """A tinted picture, mirrored or not, turned a little, at its size."""
+        """A tinted image, mirrored or not, rotated a little and resized."""
         which = int(rng.integers(len(self.pictures[kind])))
         key = (kind, which, colour)
         if key not in self._tinted:
@@ -205,7 +202,7 @@ class Composer:
     def _free_place(
         self, size: tuple[int, int], taken: Sequence[Box], rng: np.random.Generator
     ) -> tuple[int, int] | None:
-        """A corner where nothing is covered, or None where none was found."""
+        """A corner without overlap, or None if none was found."""
         width, height = size
         for _ in range(_TRIES):
             x = int(rng.integers(1, max(2, self.layout.size_px - width)))
@@ -220,35 +217,34 @@ class Composer:
 
 
 def cut_out(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 4"]:
-    """Free what is drawn from the white around it, and crop to it.
+    """Remove the white background of a thing and crop to it.
 
-    White within the thing stays: only what can be reached from the edge is background.
+    White inside the thing is kept: background is white that is connected to the edge.
 
     Args:
-        pixels: A thing on white, as `media.open` lays pictures that are transparent.
+        pixels: A thing on white; `media.open` puts transparent images on white.
 
     Returns:
         RGBA; alpha is 0 outside the thing.
 
     Raises:
-        UsageError: If nothing stands out from white.
+        UsageError: If the image is all white.
     """
     is_white = (pixels.min(axis=-1) >= _WHITE_FROM).astype(np.uint8) * 255
-    framed = Image.fromarray(np.pad(is_white, 1, constant_values=255)).copy()  # fromarray gives a view
+    framed = Image.fromarray(np.pad(is_white, 1, constant_values=255)).copy()  # fromarray returns a view
     ImageDraw.floodfill(framed, (0, 0), 128)
     alpha = np.where(np.asarray(framed)[1:-1, 1:-1] == 128, 0, 255).astype(np.uint8)
     rows, columns = np.flatnonzero(alpha.any(axis=1)), np.flatnonzero(alpha.any(axis=0))
     if len(rows) == 0:
-        raise UsageError("the picture is white all over; give one with something on it")
+        raise UsageError("the image is all white; give one with a thing on it")
     inner = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     return np.dstack([pixels[inner], alpha[inner]])
 
 
 def tint(picture: UInt8[np.ndarray, "h w 4"], colour: tuple[int, int, int]) -> UInt8[np.ndarray, "h w 4"]:
-    """Draw a picture in one hue: its darkest places become nearly black, its lightest nearly white.
+    """Tint an image: its darkest pixels become nearly black, its lightest nearly white.
 
-    Light is stretched between the picture's own 2nd and 98th percentile, so that a pale picture takes the
-    colour as well as a dark one.
+    Lightness is stretched between its 2nd and 98th percentile, so that pale images take the colour too.
     """
     light = picture[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     inside = light[picture[..., 3] > 127]
@@ -267,7 +263,7 @@ def tint(picture: UInt8[np.ndarray, "h w 4"], colour: tuple[int, int, int]) -> U
 
 
 def _background(size: int, rng: np.random.Generator) -> Image.Image:
-    """Pale paper: a gentle gradient between two near-white hues, with a little grain."""
+    """A gradient between two near-white hues, with a little noise."""
     corners = rng.uniform(214, 250, (2, 2, 3)).astype(np.float32)
     corners = corners.mean(axis=-1, keepdims=True) * 0.75 + corners * 0.25
     small = Image.fromarray(corners.astype(np.uint8))

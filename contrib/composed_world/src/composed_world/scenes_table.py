@@ -1,10 +1,10 @@
-"""A media table of composed scenes: phrases with boxes, of pictures that the packages bring.
+"""Makes a media table of composed scenes, with captions, phrases with boxes, and questions.
 
-In: the stamps and emoji tables (and scikit-learn's digits where asked for), and a seed. Out: a table whose
-rows are scenes; their `source` is the part they belong to (`scenes`, `scenes-seen`, `scenes-combinations`,
-`scenes-objects`), so that a recipe holds out the last three. Each row has a caption, its regions, and in
-`meta` the type of each region, questions with their answers (`data.questions`) and the things themselves, for
-whoever wants to ask other questions.
+Input: images of the stamps and emoji packages (optionally scikit-learn's digits), and a seed. Output: a
+table whose rows are scenes. Their `source` is their part (`scenes`, `scenes-seen`, `scenes-combinations`,
+`scenes-objects`); recipes hold out the last three. Each row has a caption and its regions. Its `meta` has
+the type of each region, questions with answers (`data.questions`) and the things, from which other
+questions can be made.
 """
 
 from __future__ import annotations
@@ -46,29 +46,29 @@ HELD_OUT_KINDS = ("camel", "giraffe", "owl", "rabbit", "trumpet", "violin", "wha
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SOURCE_OF: dict[Part, str] = {part: "scenes" if part == "train" else f"scenes-{part}" for part in PARTS}
 VENDORS = ("google", "twitter", "microsoft")
-"""Emoji whose licences allow derived pictures."""
+"""Emoji whose licences allow derived images."""
 LICENCE = "GPL-2.0-only AND Apache-2.0 AND CC-BY-4.0 AND MIT"
 _CLEAR = 0.08
-"""Share of the picture by which a centre must lie beyond another to count as left, right, above, below."""
+"""Minimum distance of two centres to count as left, right, above or below, as a share of the image."""
 _MISSING = 0.25
-"""Share of the coloured captions of training scenes that also name what is not there."""
+"""Share of the captions with colours, in training scenes, that also name a missing thing."""
 _RELATIONS_TO_TRAIN_ON = 3
-"""Most of them in a training scene: they are the hardest to learn."""
+"""Maximum number of relation phrases in a training scene: they are the hardest to learn."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to make.
+    """Options of a scenes table.
 
     Attributes:
-        num_train: Training scenes.
-        num_test: Scenes of each held-out part.
-        size_px: Side of the pictures.
-        pictures: Where the things come from: emoji, stamps, digits.
-        num_things: Fewest and most things of a training scene; held-out scenes have 3 to 6.
-        seed: Of all choices.
-        num_questions: Most questions of each type about a scene.
-        captions: What the captions of a scene say, one of each; see `SAYINGS`.
+        num_train: Number of training scenes.
+        num_test: Number of scenes of each held-out part.
+        size_px: Side of the images.
+        pictures: Sources of the things: emoji, stamps, digits.
+        num_things: Minimum and maximum number of things of a training scene; held-out scenes have 3 to 6.
+        seed: Of all random choices.
+        num_questions: Maximum number of questions of each type for a scene.
+        captions: Levels of detail, one caption for each; see `SAYINGS`.
     """
 
     num_train: int = 20_000
@@ -82,18 +82,18 @@ class Plan:
 
 
 def make_scenes(path: str | Path, plan: Plan, progress: Progress = quiet) -> Table:
-    """Make a table of scenes; the same plan gives the same rows.
+    """Make a table of scenes; equal plans give equal rows.
 
     Args:
         path: The table, which must not exist.
-        plan: What to make.
+        plan: Options.
         progress: Told after each scene.
 
     Raises:
-        UsageError: If a source of pictures, or what captions are to say, is unknown.
+        UsageError: If a source of images or a level of detail is unknown.
         TableError: If `path` exists.
         FetchError: If a package cannot be fetched.
-        MissingExtraError: If digits are asked for and scikit-learn is not there.
+        MissingExtraError: If digits are asked for without scikit-learn.
     """
     unknown = [name for name in plan.captions if name not in SAYINGS]
     if unknown or not plan.captions:
@@ -126,10 +126,10 @@ def scene_samples(composer: Composer, plan: Plan, progress: Progress = quiet) ->
 
 
 def askable(scene: Scene, composer: Composer, part: Part) -> Iterator[asking.Question]:
-    """Questions that a part may ask about a scene.
+    """Yield the questions that a part may have about a scene.
 
-    Training scenes and those of the part `seen` are not asked about a kind in a colour that is held out, not
-    even whether it is there; the held-out parts are asked about nothing else.
+    Training scenes and the part `seen` have no questions about held-out kinds or (kind, colour) pairs, not
+    even about their presence. The held-out parts have no other questions.
     """
     size = composer.layout.size_px
     kinds = composer.held_out_kinds if part == "objects" else composer.known_kinds
@@ -145,7 +145,7 @@ def askable(scene: Scene, composer: Composer, part: Part) -> Iterator[asking.Que
 def load_pictures(
     sources: Sequence[str], progress: Progress = quiet
 ) -> dict[str, list[UInt8[np.ndarray, "_ _ 4"]]]:
-    """Cut-out pictures by kind; the same sources give the same pictures in the same order.
+    """Load cut-out images by kind; equal sources give equal images in equal order.
 
     Raises:
         UsageError: If a source is unknown.
@@ -153,7 +153,7 @@ def load_pictures(
     readers = {"emoji": _emoji, "stamps": _stamps, "digits": _digits}
     unknown = [name for name in sources if name not in readers]
     if unknown or not sources:
-        raise UsageError(f"no pictures from '{', '.join(unknown)}'; known: {', '.join(readers)}")
+        raise UsageError(f"no images from '{', '.join(unknown)}'; known: {', '.join(readers)}")
     found: dict[str, list[UInt8[np.ndarray, "_ _ 4"]]] = {}
     for name in sources:
         for kind, picture in readers[name](progress):
@@ -176,7 +176,7 @@ def _emoji(progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _stamps(progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
-    """Stamps that are called by one of the kinds alone: "A frog."."""
+    """Stamps whose caption is a kind only: "A frog."."""
     table = packages.get("stamps", progress=progress)
     wanted = {*KINDS, *HELD_OUT_KINDS}
     named = [re.fullmatch(r"an? (\w+)", normalise(texts[0].text)) for texts in table.column("texts")]
@@ -188,7 +188,7 @@ def _stamps(progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _digits(progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
-    """Handwritten digits, eight of each, dark on white."""
+    """Handwritten digits, eight of each, black on white."""
     datasets = require("sklearn.datasets", "digits")
     digits = datasets.load_digits()
     for value, name in enumerate(DIGITS):
@@ -251,9 +251,9 @@ def _caption_regions(listed: Listed, scene: Scene) -> list[tuple[Region, str]]:
 
 
 def _with_one_missing(listed: Listed, scene: Scene, composer: Composer, rng: np.random.Generator) -> Listed:
-    """Now and then put something that is not there among what is: a list is no proof.
+    """Sometimes add a missing thing to a list, so that a caption alone proves nothing.
 
-    Colours only: where kinds may be missing too, a grounder learns kinds far later.
+    Only with a wrong colour: with missing kinds too, a grounder learns kinds much later.
     """
     missing = [one for one in near_misses(scene.things, list(composer.palette)) if _is_known(one, composer)]
     place, which = int(rng.integers(len(listed) + 1)), int(rng.integers(max(1, len(missing))))
@@ -267,7 +267,7 @@ def _is_known(expression: Expression, composer: Composer) -> bool:
 
 
 def _chosen(scene: Scene, composer: Composer, part: Part, rng: np.random.Generator) -> list[Expression]:
-    """A few expressions of each type; in the held-out parts those that are about what was held out."""
+    """A few expressions of each type; in held-out parts those about what is held out."""
     found = list(expressions(scene.things, _CLEAR * composer.layout.size_px))
     absent = list(near_misses(scene.things, list(composer.palette)))
     if part == "combinations":
@@ -287,7 +287,7 @@ def _pair(expression: Expression) -> tuple[str, str]:
 
 
 def _expression_regions(scene: Scene, expression: Expression) -> list[tuple[Region, str]]:
-    """The whole expression, and within a relation its two noun phrases, each with what it names there."""
+    """Regions of the whole expression and, for a relation, of its two noun phrases."""
     said, boxes = expression.description, _boxes(scene, expression.places)
     whole = (Region(said.text, 0, len(said.text), boxes), expression.type)
     if said.anchor is None:

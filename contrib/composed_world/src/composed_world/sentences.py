@@ -1,7 +1,7 @@
-"""English sentences to be read aloud: about composed scenes, captions of stamps, prose, definitions.
+"""English sentences for speech synthesis: about composed scenes, captions of stamps, prose, definitions.
 
-In: names of sources and a seed. Out: for each source a list of texts, each once; a longer list begins with
-the shorter one. Sentences about scenes need no pictures: things at random places will do.
+Input: names of sources and a seed. Output: for each source a list of different texts; a longer list begins
+with the shorter one. Sentences about scenes use things at random places, without images.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _SIDE_PX, _CLEAR_PX, _THING_PX = 96, 8.0, 16.0
 
 @dataclass(frozen=True)
 class Source:
-    """Where sentences come from.
+    """A source of sentences.
 
     Attributes:
-        read: Gives at most so many texts, by a seed.
+        read: Returns at most a number of texts, by a seed.
         licence: Of the texts.
     """
 
@@ -40,7 +40,7 @@ class Source:
 
 
 def sentences(name: str, num: int, seed: int = 0, progress: Progress = quiet) -> Sequence[str]:
-    """At most `num` different texts of a source, in an order that depends on the seed.
+    """Return at most `num` different texts of a source, in an order that depends on the seed.
 
     Raises:
         UsageError: If there is no such source.
@@ -50,7 +50,7 @@ def sentences(name: str, num: int, seed: int = 0, progress: Progress = quiet) ->
 
 
 def source(name: str) -> Source:
-    """A source by name.
+    """Return a source by name.
 
     Raises:
         UsageError: If there is none.
@@ -70,7 +70,7 @@ def _scenes(num: int, seed: int, progress: Progress) -> list[str]:
 
 
 def _said_of_scenes(seed: int) -> Iterator[str]:
-    """Without end: of each scene two questions, their answers, and what is in it."""
+    """Yield sentences without end: for each scene two questions, their answers, and a caption."""
     asker, number = Asker(per_type=1), 0
     while True:
         rng = np.random.default_rng([seed, 23, number])
@@ -86,7 +86,7 @@ def _said_of_scenes(seed: int) -> Iterator[str]:
 
 
 def _things(rng: np.random.Generator) -> list[Thing]:
-    """Two to four things, two of a kind now and then."""
+    """Two to four things, sometimes two of one kind."""
     kinds = rng.choice([*KINDS, *HELD_OUT_KINDS], 3)
     corners = rng.uniform(0, _SIDE_PX - _THING_PX, (int(rng.integers(2, 5)), 2)).tolist()
     return [
@@ -125,4 +125,4 @@ SOURCES: dict[str, Source] = {
     "prose": Source(_prose, prose.LICENCE),
     "definitions": Source(_definitions, prose.LICENCE),
 }
-"""Everything that `sentences` knows."""
+"""Sources by name."""

@@ -1,11 +1,11 @@
-"""A media table of spoken sentences: text and speech, in many voices of espeak-ng.
+"""Makes a media table of synthetic speech: texts, speech and phonemes, in many voices of espeak-ng.
 
-In: sources of sentences and a seed. Out: a table whose rows have a text, its speech, and its sounds as that
-voice pronounces it (`data.espeak`); their `source` is the part they belong to: `spoken` (for training),
-`spoken-texts` (voices of training, texts that it has not), `spoken-voices` (voices that it has not either).
-Which texts are held out follows from the text alone, so that rows of one text never part; texts of one or two
-words ("Yes.") are for training always, there are too few. Row i of a part depends on seed, part and i alone,
-a longer table begins with the shorter one, and a run that was stopped goes on where it was.
+Input: sources of sentences and a seed. Output: a table whose rows have a text, its speech, and its phonemes
+in that voice (`data.collections.espeak`). Their `source` is their part: `spoken` (training), `spoken-texts`
+(held-out texts in training voices), `spoken-voices` (held-out texts in held-out voices). A hash of the text
+decides whether it is held out; texts of one or two words ("Yes.") are always for training. Row i of a part
+depends on seed, part and i only. A larger table begins with the rows of a smaller one, and an interrupted
+run can be resumed.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ SOURCE_OF: dict[Part, str] = {"train": "spoken", "texts": "spoken-texts", "voice
 FORMATS = tuple(sorted(ending.removeprefix(".") for ending in SOUND_FORMATS))
 
 Voice = tuple[str, str]
-"""espeak's variety of English and its variant."""
+"""Variety of English and voice variant of espeak-ng."""
 _VARIETIES = ("en-us", "en-us-nyc", "en-gb", "en-gb-x-rp", "en-029")
 _VARIANTS = (
     *("", "m1", "m2", "m3", "m5", "m7", "m8", "f1", "f2", "f4", "klatt", "klatt3", "klatt4"),
     *("Alex", "Andy", "belinda", "edward", "john", "linda", "steph"),
 )
 VOICES: tuple[Voice, ...] = tuple((variety, variant) for variety in _VARIETIES for variant in _VARIANTS)
-"""Of training."""
+"""For training."""
 HELD_OUT_VOICES: tuple[Voice, ...] = (
     *((variety, variant) for variety in ("en-us", "en-gb") for variant in ("m4", "m6", "f3", "f5", "klatt2")),
     ("en-gb-scotland", ""),
@@ -54,23 +54,23 @@ _HELD_OUT_SHARE = 0.15
 _SHORT_WORDS = 2
 _WPM, _PITCH = (130, 205), (35, 65)
 _PLAIN_WPM, _PLAIN_PITCH = 150, 50
-"""Of a single voice: what a talker learns from should sound the same each time."""
+"""For a single voice: training data of speech synthesis should be uniform."""
 _LONGEST_S = 30.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to make.
+    """Options of a table of speech.
 
     Attributes:
-        num_train: Rows to train on.
-        num_test: Rows of each held-out part.
+        num_train: Number of training rows.
+        num_test: Number of rows of each held-out part.
         sentences: Sources of texts, in equal shares.
-        voice: The one voice of all rows, at one pace and pitch: espeak's variety of English, and a variant
-            behind a plus. Empty: many voices at many paces, and others for `spoken-voices`.
-        rate_hz: Samples a second.
+        voice: One voice for all rows, at one speed and pitch: espeak-ng's variety of English, a plus and a
+            variant. Empty: many voices at many speeds, and others for `spoken-voices`.
+        rate_hz: Sample rate.
         format: flac, ogg (Vorbis; 0.4 of the size, ten times the time) or wav.
-        seed: Of all choices.
+        seed: Of all random choices.
     """
 
     num_train: int = 20_000
@@ -83,7 +83,7 @@ class Plan:
 
     @property
     def description(self) -> str:
-        """What the table says of itself; rows are added only to a table of the same description."""
+        """Description of the table; rows are only added to a table with an equal description."""
         names = ", ".join(self.sentences)
         told = f"{names}; voice {self.voice}" if self.voice else names
         return f"Sentences spoken by espeak-ng: {told}; {self.rate_hz} Hz {self.format}; seed {self.seed}"
@@ -91,7 +91,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Line:
-    """What is to be said in a row, and how."""
+    """Text and voice of a row."""
 
     uri: str
     part: Part
@@ -104,27 +104,27 @@ class Line:
 
 
 def make_spoken(path: str | Path, plan: Plan, progress: Progress = quiet) -> tuple[Table, int]:
-    """Make a table of spoken sentences, or go on with one.
+    """Make a table of speech, or resume one.
 
     Args:
-        path: The table; what is there already is not said again.
-        plan: What to make.
+        path: The table; existing rows are not made again.
+        plan: Options.
         progress: Told after each sentence.
 
     Returns:
-        The table, and how many sentences gave no row; `errors.jsonl` beside the table says why.
+        The table, and the number of failed sentences; the reasons are in `errors.jsonl` beside it.
 
     Raises:
         UsageError: If a source of sentences, the voice or a format is unknown.
-        TableError: If the table that is there was made by another plan.
-        FetchError: If espeak-ng or a package of texts is not to be had.
+        TableError: If the existing table has another plan.
+        FetchError: If espeak-ng or a package of texts cannot be fetched.
     """
     if plan.format not in FORMATS:
         raise UsageError(f"no format '{plan.format}'; known: {', '.join(FORMATS)}")
     espeak.prepare(progress)
     lines = list(script(plan, progress))
     if plan.voice and lines:
-        say(lines[0], plan.rate_hz)  # an unknown voice is refused before a table is made
+        say(lines[0], plan.rate_hz)  # refuses an unknown voice before the table is made
     table = _open(Path(path), plan)
     quarantine, known = Quarantine(table.path), set(table.column("uri"))
     left = [line for line in lines if line.uri not in known]
@@ -138,7 +138,7 @@ def make_spoken(path: str | Path, plan: Plan, progress: Progress = quiet) -> tup
 
 
 def script(plan: Plan, progress: Progress = quiet) -> Iterator[Line]:
-    """Say what is said in each row, part by part.
+    """Yield the texts and voices of all rows, part by part.
 
     Raises:
         UsageError: If no source is named or one is unknown.
@@ -156,11 +156,9 @@ def script(plan: Plan, progress: Progress = quiet) -> Iterator[Line]:
 
 
 def _divided(name: str, plan: Plan, progress: Progress) -> tuple[list[str], list[str]]:
-    """Texts to train on and texts that are held out."""
+    """Training texts and held-out texts."""
     wanted = plan.num_train / (1 - _HELD_OUT_SHARE) + plan.num_test / _HELD_OUT_SHARE
-    most = (
-        round(1.1 * wanted / len(plan.sentences)) + 9
-    )  # enough, so that no text comes twice before its time
+    most = round(1.1 * wanted / len(plan.sentences)) + 9  # enough that no text is repeated too early
     found = sentences(name, most, plan.seed, progress)
     long = [text for text in found if len(text.split()) > _SHORT_WORDS]
     held_out = split([normalise(text) for text in long], test=_HELD_OUT_SHARE, seed=plan.seed)["test"]
@@ -220,7 +218,7 @@ def _samples(lines: list[Line], plan: Plan, quarantine: Quarantine, progress: Pr
 
 
 def say(line: Line, rate_hz: int) -> Float32[np.ndarray, " T"]:
-    """Samples of a line, mono, -1 to 1."""
+    """Synthesize a line: mono samples, -1 to 1."""
     variety, variant = line.voice
     speech = espeak.speak(
         line.text, variety, variant=variant, words_per_minute=line.words_per_minute, pitch=line.pitch

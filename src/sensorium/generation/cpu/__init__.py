@@ -1,1 +1,1 @@
-"""Decoding in machine code: `decoder.CompiledDecoder` takes the place of `PlainDecoder` on a processor."""
+"""Decoder compiled to machine code with numba and LLVM for CPUs: `decoder.CompiledDecoder`."""

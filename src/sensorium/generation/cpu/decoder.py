@@ -1,9 +1,8 @@
-"""A decoder in machine code: the whole step of a model in one compiled function, on a few threads.
+"""A `Decoder` for CPUs: one compiled function runs a whole decoding step of a model, on a few threads.
 
-The same contract as `PlainDecoder`, for processors. Weights are bfloat16, 8 or 4 bits; activations enter
-products as bfloat16 or as bytes with a scale for each 32 of them; sums, norms and what runs between the
-blocks are float32; keys and values are kept as float16. Every sum has its own order, whoever else is there,
-however a prompt is cut: so equal requests give equal bits, alone or among others, guessed or not.
+Weights are bfloat16, int8 or int4. Activations enter matrix multiplications as bfloat16, or as int8 with a
+scale for each 32. Sums, norms and the residual stream are float32; keys and values are float16. The order of
+each sum is fixed, so equal requests give bit-equal logits in any batch, with any chunks of the prompt.
 """
 
 from __future__ import annotations
@@ -11,45 +10,46 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sensorium.core.errors import UsageError
 from sensorium.core.jit import compiled, usable
 from sensorium.core.runtime import Progress, quiet
-from sensorium.generation.cpu.program import Program, Room
-from sensorium.generation.cpu.weights import Format, whole, zeros
+from sensorium.generation.cpu.program import Limits, Program
+from sensorium.generation.cpu.weights import Format, padded_size, zeros
 from sensorium.generation.decoder import Feed, Memory
 from sensorium.models.language_model import LanguageModel
 from sensorium.nn.attention import KeyValues
 from sensorium.nn.block import Block
 
 NUM_TOKENS = 256
-"""Tokens that one run of the program takes; longer prompts run several times."""
+"""Maximum number of tokens of one run of the program; longer prompts take several runs."""
 _COUNTER = 16
-"""Numbers from one counter to the next: `kernels.LINE` bytes."""
+"""int64 numbers from one counter to the next: `kernels.LINE` bytes."""
 _HEAD_OUT = 9
-"""Column of the last operation in which the address of the scores stands."""
+"""Column of the last operation that holds the address of the logits."""
 
 
 class CompiledDecoder:
-    """A language model in machine code.
+    """Runs a language model with compiled kernels.
 
     Args:
-        model: Its weights are packed now; later changes are not seen.
-        num_rows: Most sequences at a time.
-        capacity: Most tokens of a sequence.
+        model: Its weights are copied; later changes have no effect.
+        num_rows: Maximum number of sequences.
+        capacity: Maximum number of tokens of a sequence.
         weights: Format of the blocks' matrices.
-        head_weights: Format of the output matrix; None: the same, but at least 8 bits.
-        num_threads: Most threads of a step; None: as many as the process may use processors, at most 8.
-        progress: Told while the kernels are compiled, which happens once on a machine.
+        head_weights: Format of the output matrix; None: the same, but at least int8.
+        num_threads: Maximum number of threads; None: the number of available processors, at most 8.
+        progress: Told while the kernels are compiled, once on a machine.
 
     Raises:
-        UsageError: If the model is of a kind that the kernels do not know, or numba does not work here.
+        UsageError: If the kernels do not support the model, or numba does not work here.
     """
 
     def __init__(
@@ -67,41 +67,29 @@ class CompiledDecoder:
             raise UsageError("numba does not work here; use PlainDecoder")
         learned = model.config.num_positions
         if learned and capacity > learned:
-            raise UsageError(f"capacity={capacity}, but the model learned {learned} positions; ask for those")
-        self._model, self._num_rows, self._capacity = model, num_rows, capacity
+            raise UsageError(f"capacity={capacity}, but the model has {learned} positions; ask for those")
+        self._model, self.vocab_size = model, model.config.vocab_size
+        self.num_rows, self.capacity = num_rows, capacity
         self._threads = self._most_threads = _num_processors() if num_threads is None else num_threads
-        room = Room(num_rows, -(-capacity // 16) * 16, NUM_TOKENS, self._threads)
+        limits = Limits(num_rows, -(-capacity // 16) * 16, NUM_TOKENS, self._threads)
         head = ("int8" if weights == "int4" else weights) if head_weights is None else head_weights
-        self._program = Program(model, room, weights, head)
-        self._step = _step_function(progress)
-        self._others = ThreadPoolExecutor(self._threads - 1, "decoder") if self._threads > 1 else None
+        self._program = Program(model, limits, weights, head)
+        from sensorium.generation.cpu.kernels import STEP, step  # needs numba
+
+        self._step = compiled(step, STEP, np.dtype(np.float32), progress=progress)
+        self._pool = ThreadPoolExecutor(self._threads - 1, "decoder") if self._threads > 1 else None
         shape = len(self._program.with_memory), _COUNTER * (self._threads + 1)
         self._counters = np.zeros(shape, np.int64)
         self._memories = np.zeros((model.config.depth, num_rows, 4), np.int64)
-        self._held: list[list[np.ndarray]] = [[] for _ in range(num_rows)]
+        self._memory_arrays: list[list[np.ndarray]] = [[] for _ in range(num_rows)]
         block = model.config.block
         self._eps = np.float32(block.norm_eps)
         norm = cast(Block, model.stack.blocks[0]).attention.query_norm
         self._head_eps = np.float32(1e-6 if norm is None or norm.eps is None else norm.eps)
 
     @property
-    def vocab_size(self) -> int:
-        """Number V of ids."""
-        return self._model.config.vocab_size
-
-    @property
-    def num_rows(self) -> int:
-        """Most sequences at a time."""
-        return self._num_rows
-
-    @property
-    def capacity(self) -> int:
-        """Most tokens of a sequence."""
-        return self._capacity
-
-    @property
     def num_threads(self) -> int:
-        """Threads of a step; may be lowered where the processors have other work."""
+        """Number of threads; can be set lower than at construction."""
         return self._threads
 
     @num_threads.setter
@@ -110,33 +98,28 @@ class CompiledDecoder:
             raise UsageError(f"num_threads={wanted}, but the decoder was built for 1 to {self._most_threads}")
         self._threads = wanted
 
-    @property
-    def weight_bytes(self) -> int:
-        """What a step reads of weights."""
-        return len(self._program.weights)
-
     def clear(self, row: int, memory: Memory | None = None) -> None:
-        """Make a row empty, for a sequence that attends to `memory`."""
-        self._held[row] = []
+        """Empty a row; see `Decoder.clear`."""
+        self._memory_arrays[row] = []
         self._memories[:, row] = 0
         for layer, part in enumerate(() if memory is None else memory):
             if part is not None:
                 self._memories[layer, row] = self._keep(row, part)
 
     def copy(self, sources: Sequence[int]) -> None:
-        """Put what is in row sources[i] into row i, for all i at once; memories stay."""
+        """Copy rows; see `Decoder.copy`."""
         caches = self._program.caches
         caches[:, :, : len(sources)] = caches[:, :, list(sources)]
 
     @torch.inference_mode()
     def advance(self, feeds: Sequence[Feed]) -> list[Float[Tensor, "P V"]]:
-        """Take in new tokens, at most one feed a row; return each feed's scores (num_scored, V)."""
+        """Append tokens, return logits; see `Decoder.advance`."""
         sizes, counts = [len(feed.tokens) for feed in feeds], [feed.num_scored for feed in feeds]
         vectors = self._vectors(feeds)
         rows = np.repeat([feed.row for feed in feeds], sizes)
         positions = np.concatenate([np.arange(feed.start, feed.start + len(feed.tokens)) for feed in feeds])
-        behind = np.concatenate([np.arange(size - 1, -1, -1) for size in sizes])
-        is_scored = behind < np.repeat(counts, sizes)
+        num_after = np.concatenate([np.arange(size - 1, -1, -1) for size in sizes])
+        is_scored = num_after < np.repeat(counts, sizes)
         found, places = [], []
         for tokens, has_memory in self._runs(rows):
             found.append(
@@ -147,7 +130,7 @@ class CompiledDecoder:
         return list(scores.split(counts))
 
     def _vectors(self, feeds: Sequence[Feed]) -> Float[np.ndarray, "N D"]:
-        """All new tokens embedded, one lookup for the ids of neighbours."""
+        """Embed all new tokens, with one lookup for consecutive feeds of ids."""
         parts: list[Tensor] = []
         ids: list[int] = []
         places: list[int] = []
@@ -166,8 +149,8 @@ class CompiledDecoder:
         return found
 
     def _runs(self, rows: Int64[np.ndarray, " N"]) -> Iterator[tuple[Int64[np.ndarray, " n"], bool]]:
-        """Places of tokens that run together, as many as the program takes; whether they have a memory."""
-        has_memory = np.array([bool(held) for held in self._held])[rows]
+        """Yield the places of the tokens of each run, and whether they have a memory."""
+        has_memory = np.array([bool(arrays) for arrays in self._memory_arrays])[rows]
         for wanted in (False, True):
             chosen = np.flatnonzero(has_memory == wanted)
             for first in range(0, len(chosen), NUM_TOKENS):
@@ -181,53 +164,47 @@ class CompiledDecoder:
         is_scored: Bool[np.ndarray, " n"],
         has_memory: bool,
     ) -> Float[Tensor, "p V"]:
-        """One run of the program; scores of the scored tokens."""
+        """Run the program once; return the logits of the scored tokens."""
         program = self._program
         table = program.with_memory if has_memory else program.without_memory
         program.x[: len(vectors), : vectors.shape[1]] = vectors
         scored = np.flatnonzero(is_scored)
-        scores = torch.empty(-(-len(scored) // 8) * 8, whole(self.vocab_size))
+        scores = torch.empty(-(-len(scored) // 8) * 8, padded_size(self.vocab_size))
         table[-1, _HEAD_OUT] = scores.data_ptr()
         self._counters[:] = 0
         inputs = table, program.floats, rows, positions, scored, self._memories
         arguments = *inputs, self._eps, self._head_eps, self._counters
-        others: list[Future[None]] = []
+        futures: list[Future[None]] = []
         try:
             for thread in range(1, self._threads):
-                others.append(self._submit(*arguments, thread, self._threads))
+                futures.append(self._submit(*arguments, thread, self._threads))
             self._step(*arguments, 0, self._threads)
-        finally:  # who did not begin is not needed; who did goes on to the end, if need be alone
-            for other in others:
-                if not other.cancel():
-                    other.result()
+        finally:  # threads that did not start are not needed; the others finish all of the work
+            for future in futures:
+                if not future.cancel():
+                    future.result()
         return scores[: len(scored), : self.vocab_size]
 
     def _submit(self, *arguments: object) -> Future[None]:
-        assert self._others is not None, "one thread needs no others"
-        return self._others.submit(self._step, *arguments)
+        assert self._pool is not None, "one thread needs no pool"
+        return self._pool.submit(self._step, *arguments)
 
     def _keep(self, row: int, part: KeyValues) -> tuple[int, int, int, int]:
-        """Lay a block's memory out for the kernels: addresses, how many keys there are, room for how many."""
+        """Reorder a block's memory for the kernels; return addresses, number of keys, that number padded."""
         seen = slice(None) if part.mask is None else part.mask[0]
         keys, values = (one[0][:, seen].detach().float().cpu() for one in (part.keys, part.values))
         count = keys.shape[1]
-        held = -(-max(count, 1) // 16) * 16
-        self._program.make_room_for(held)
-        padded = torch.nn.functional.pad(keys, (0, 0, 0, held - count)).unflatten(1, (-1, 16))
+        num_padded = -(-max(count, 1) // 16) * 16
+        self._program.reserve_scores(num_padded)
+        padded = pad(keys, (0, 0, 0, num_padded - count)).unflatten(1, (-1, 16))
         arrays = []
-        for one in (padded.transpose(2, 3), torch.nn.functional.pad(values, (0, 0, 0, held - count))):
+        for one in (padded.transpose(2, 3), pad(values, (0, 0, 0, num_padded - count))):
             halves = one.clamp(-65504, 65504).half().contiguous().numpy().view(np.uint8).reshape(-1)
             kept = zeros(halves.size)
             kept[:] = halves
             arrays.append(kept)
-        self._held[row] += arrays
-        return arrays[0].ctypes.data, arrays[1].ctypes.data, count, held
-
-
-def _step_function(progress: Progress) -> Any:
-    from sensorium.generation.cpu.kernels import STEP, step
-
-    return compiled(step, STEP, np.dtype(np.float32), progress=progress)
+        self._memory_arrays[row] += arrays
+        return arrays[0].ctypes.data, arrays[1].ctypes.data, count, num_padded
 
 
 def _num_processors() -> int:

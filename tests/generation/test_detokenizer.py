@@ -3,16 +3,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorium.generation.lookup import guesses
-from sensorium.generation.text import TextStream
+from sensorium.generation.detokenizer import Detokenizer
+from sensorium.generation.request_state import prompt_lookup
 
 
 def of_bytes(ids: list[int]) -> str:
     return bytes(ids).decode("utf-8", errors="replace")
 
 
-def pieces_of(ids: bytes, stops: list[str]) -> tuple[list[str], TextStream]:
-    stream, pieces = TextStream(of_bytes, stops), []
+def pieces_of(ids: bytes, stops: list[str]) -> tuple[list[str], Detokenizer]:
+    stream, pieces = Detokenizer(of_bytes, stops), []
     for one in ids:
         pieces.append(stream.push(one))
         if stream.stop is not None:
@@ -49,8 +49,8 @@ def test_the_beginning_of_a_stop_string_waits() -> None:
 
 
 @given(st.lists(st.integers(0, 3), max_size=29), st.integers(1, 5))
-def test_guesses_followed_the_same_ids_before(written: list[int], count: int) -> None:
-    found = guesses(written, count)
+def test_drafts_followed_the_same_ids_before(written: list[int], count: int) -> None:
+    found = prompt_lookup(written, count)
     assert len(found) <= count
     if found:
         pairs = [written[start : start + 2 + len(found)] for start in range(len(written) - 2)]

@@ -1,8 +1,8 @@
-"""Ids to text as they come: no half characters, no half stop strings.
+"""Incremental detokenizer: ids to text as they are generated.
 
-In: ids one after another, and how ids are decoded. Out: text that is certain. A character whose bytes are
-spread over several ids is held back until it is whole, and the beginning of a stop string until it is known
-that it is none. Joined together, the pieces are the text of all ids, up to the first stop string.
+Input: ids one by one. Output: text that no later id changes. A character whose bytes are split over several
+ids is held back until it is complete. A possible beginning of a stop string is held back until it turns out
+to be none. The concatenated pieces are the text of all ids, up to the first stop string.
 """
 
 from __future__ import annotations
@@ -11,39 +11,41 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 Decode: TypeAlias = Callable[[Sequence[int]], str]
-"""Ids to text; bytes that are no character become U+FFFD."""
+"""Ids to text; invalid UTF-8 becomes U+FFFD."""
 
-_UNFINISHED = "\ufffd"
+_INCOMPLETE = "\ufffd"
 
 
-class TextStream:
+class Detokenizer:
     """The text of one sequence.
 
     Args:
         decode: Ids to text.
-        stops: Strings that end the text; they are not part of it.
+        stops: Stop strings; they are not part of the text.
+
+    Attributes:
+        stop: The stop string that ended the text.
     """
 
     def __init__(self, decode: Decode, stops: Sequence[str] = ()) -> None:
         self._decode = decode
         self._stops = [stop for stop in stops if stop]
         self._ids: list[int] = []
-        self._context, self._read = 0, 0
+        self._context_start, self._num_read = 0, 0
         self._held = ""
         self.stop: str | None = None
-        """The stop string that was met."""
 
     def push(self, new_id: int) -> str:
-        """Take in an id; return what is certain now."""
+        """Add an id; return the text that became final."""
         self._ids.append(new_id)
         text = self._unread()
-        if not text or text.endswith(_UNFINISHED):
+        if not text or text.endswith(_INCOMPLETE):
             return ""
-        self._context, self._read = self._read, len(self._ids)
+        self._context_start, self._num_read = self._num_read, len(self._ids)
         return self._release(text)
 
     def finish(self) -> str:
-        """Return what was held back; no id comes after."""
+        """Return the text that was held back."""
         if self.stop is not None:
             return ""
         rest = self._release(self._unread()) + self._held
@@ -51,12 +53,12 @@ class TextStream:
         return rest
 
     def _unread(self) -> str:
-        """Text of the ids that were not read; some before them give the decoder its context."""
-        known = self._decode(self._ids[self._context : self._read])
-        return self._decode(self._ids[self._context :])[len(known) :]
+        """Text of the unread ids, decoded together with the ids before them, which some decoders need."""
+        known = self._decode(self._ids[self._context_start : self._num_read])
+        return self._decode(self._ids[self._context_start :])[len(known) :]
 
     def _release(self, text: str) -> str:
-        """Let go of held and new text, but for what may become a stop string."""
+        """Return held and new text; hold back what may begin a stop string."""
         text = self._held + text
         found = [(text.find(stop), stop) for stop in self._stops if stop in text]
         if found:
@@ -69,7 +71,7 @@ class TextStream:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that `stop` begins with.
+    """Length of the longest suffix of `text` that is a prefix of `stop`.
 
     Example:
         >>> _overlap("say EN", "END")

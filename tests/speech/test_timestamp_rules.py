@@ -1,14 +1,18 @@
 """Whisper's rules for times: what comes after what, and what the odds of a transcript are."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from sensorium.generation.timed_text import TimedIds, TimedText
+from sensorium.speech.timestamp_rules import TimestampRules
 
 END, NO_SPEECH, NO_TIMES, FIRST, V = 17, 21, 22, 23, 47
-IDS = TimedIds(V, END, NO_SPEECH, NO_TIMES, FIRST, suppressed=(3, 19), first_suppressed=(5,))
+IDS = SimpleNamespace(
+    vocab_size=V, end=END, no_speech=NO_SPEECH, no_times=NO_TIMES, first_time=FIRST, suppressed=(3, 19),
+    first_suppressed=(5,),
+)  # fmt: skip
 
 
 def flat() -> torch.Tensor:
@@ -19,7 +23,7 @@ def flat() -> torch.Tensor:
 
 
 def allowed(written: list[int], scores: torch.Tensor | None = None, **options: object) -> set[int]:
-    found = TimedText(IDS, **options)(flat() if scores is None else scores, written)
+    found = TimestampRules(IDS, **options)(flat() if scores is None else scores, written)
     return set(torch.isfinite(found).nonzero().flatten().tolist())
 
 
@@ -68,7 +72,7 @@ def test_what_never_comes_never_comes() -> None:
 
 
 def test_odds_are_those_among_what_was_allowed() -> None:
-    rule = TimedText(IDS, most_first=4)
+    rule = TimestampRules(IDS, most_first=4)
     scores = flat()
     text = [FIRST + 1, 4, FIRST + 9]
     expected = [-math.log(5)]

@@ -1,4 +1,4 @@
-"""A masked text answers as the text it is, and whatever is made of it stays masked."""
+"""An escaped text behaves like the original, and everything made from it stays escaped."""
 
 import json
 
@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from sensorium.codecs.tainted import Masks, TaintedStr, plain, taint
+from sensorium.codecs.escaped_text import EscapedStr, EscapeTable, escape, unescape
 from sensorium.codecs.template import compile_template
 
-HIDE = {ord(one): chr(0xF0000 + place) for place, one in enumerate("<|>/think ẞ")}
-MASKS = Masks(HIDE, {ord(mask): chr(one) for one, mask in HIDE.items()})
+ESCAPES = {ord(one): chr(0xF0000 + place) for place, one in enumerate("<|>/think ẞ")}
+TABLE = EscapeTable(ESCAPES, {ord(new): chr(one) for one, new in ESCAPES.items()})
 TEXTS = st.text(alphabet="<|>/think \n\taẞ{}%'\"", max_size=12)
 CALLS = [
     "t.split(a)", "t.split()", "t.split(a, 1)", "t.rsplit(a, 1)", "t.rsplit(None, 1)", "t.splitlines()",
@@ -26,9 +26,9 @@ CALLS = [
 
 
 def shown(value: object) -> object:
-    """A value without masks."""
+    """The original value."""
     if isinstance(value, str):
-        return str.__str__(value).translate(MASKS.show)
+        return str.__str__(value).translate(TABLE.unescape)
     return [shown(one) for one in value] if isinstance(value, list | tuple) else value
 
 
@@ -41,7 +41,7 @@ def pieces(value: object) -> list[str]:
 @settings(deadline=None, max_examples=25)
 @given(text=TEXTS, a=TEXTS, b=TEXTS)
 @pytest.mark.parametrize("call", CALLS)
-def test_methods_answer_as_those_of_the_text(call: str, text: str, a: str, b: str) -> None:
+def test_methods_behave_as_on_the_original(call: str, text: str, a: str, b: str) -> None:
     def outcome(t: str) -> object:
         try:
             value = eval(call, {"t": t, "a": a, "b": b})
@@ -49,16 +49,16 @@ def test_methods_answer_as_those_of_the_text(call: str, text: str, a: str, b: st
         except (ValueError, IndexError) as error:
             return type(error)
 
-    assert shown(outcome(taint(text, MASKS))) == outcome(text)
+    assert shown(outcome(escape(text, TABLE))) == outcome(text)
 
 
 @settings(deadline=None, max_examples=25)
 @given(text=TEXTS)
 @pytest.mark.parametrize("call", CALLS)
-def test_what_is_made_of_a_text_stays_masked(call: str, text: str) -> None:
+def test_results_stay_escaped(call: str, text: str) -> None:
     a, b = "-", "="
     try:
-        made = eval(call, {"t": taint(text, MASKS), "a": a, "b": b})
+        made = eval(call, {"t": escape(text, TABLE), "a": a, "b": b})
     except ValueError:
         return
     assert not any(set("<|>/think") & set(one) for one in pieces(made))
@@ -85,20 +85,20 @@ def test_templates_give_the_text_that_jinja_gives(template: str, text: str) -> N
         wanted = right.render(t=text)
     except Exception as error:
         with pytest.raises(type(error)):
-            compile_template(template).render(t=taint(text, MASKS))
+            compile_template(template).render(t=escape(text, TABLE))
         return
-    assert shown(compile_template(template).render(t=taint(text, MASKS))) == wanted
+    assert shown(compile_template(template).render(t=escape(text, TABLE))) == wanted
 
 
 @settings(deadline=None, max_examples=25)
 @given(text=TEXTS, is_ascii=st.booleans())
 def test_json_gives_the_text_back(text: str, is_ascii: bool) -> None:
     made = compile_template("{{ {'a': t} | tojson(ensure_ascii=b) }}").render(
-        t=taint(text + "é", MASKS), b=is_ascii
+        t=escape(text + "é", TABLE), b=is_ascii
     )
     assert json.loads(str(shown(made))) == {"a": text + "é"}
 
 
 def test_without_masks_it_is_a_text() -> None:
-    assert plain(TaintedStr("a<") + "b") == "a<b"
-    assert "{}<".format(TaintedStr("x")) == "x<"
+    assert unescape(EscapedStr("a<") + "b") == "a<b"
+    assert "{}<".format(EscapedStr("x")) == "x<"

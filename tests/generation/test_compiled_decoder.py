@@ -11,7 +11,7 @@ from sensorium.core.jit import usable
 from sensorium.generation import Engine, Feed, PlainDecoder, Request, Sampling
 from sensorium.generation.cpu import kernels
 from sensorium.generation.cpu.decoder import _COUNTER, CompiledDecoder
-from sensorium.generation.cpu.weights import Format, rounded
+from sensorium.generation.cpu.weights import Format, dequantised
 from sensorium.models.language_model import LanguageModel, LanguageModelConfig
 from sensorium.nn.block import BlockConfig
 
@@ -58,9 +58,9 @@ def with_rounded_weights(model: LanguageModel, kind: Format) -> LanguageModel:
     with torch.no_grad():
         for layer in twin.stack.modules():
             if isinstance(layer, torch.nn.Linear) and layer.in_features != M:
-                layer.weight.copy_(rounded(layer.weight, kind))
+                layer.weight.copy_(dequantised(layer.weight, kind))
         twin.head = torch.nn.Linear(twin.config.block.dim, V, bias=False)
-        twin.head.weight.copy_(rounded(model.output_matrix, kind))
+        twin.head.weight.copy_(dequantised(model.output_matrix, kind))
     return twin
 
 
@@ -191,9 +191,9 @@ def test_an_interrupt_leaves_no_thread_waiting_and_the_rows_as_they_were() -> No
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 def test_rounding_twice_is_rounding_once(kind: Format) -> None:
     weight = torch.randn(37, 101, generator=torch.Generator().manual_seed(1))
-    once = rounded(weight, kind)
+    once = dequantised(weight, kind)
     assert not torch.equal(once, weight)
-    torch.testing.assert_close(rounded(once, kind), once, atol=1e-6, rtol=0)
+    torch.testing.assert_close(dequantised(once, kind), once, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
