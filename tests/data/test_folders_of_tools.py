@@ -12,7 +12,7 @@ from sensorium.core.errors import SensoriumError
 from sensorium.data.ingest.prepare import Options, list_items
 from sensorium.data.ingest.sources import Failure, Item
 from sensorium.data.ingest.sources.folder import items
-from sensorium.data.ingest.sources.litter import pattern
+from sensorium.data.ingest.sources.ignored_files import pattern
 
 WHEN = {"timestamp": "1500000000", "formatted": "Jul 14, 2017"}
 

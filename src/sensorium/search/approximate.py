@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from sensorium.core.errors import NotFoundError, TableError, UsageError
 from sensorium.core.types import FIELDS
-from sensorium.data.table.store import Store, locked, one_error, remedy_of
+from sensorium.data.table.store import Store, locked, remedy_for, wrap_errors
 from sensorium.data.table.vectors import VectorFolder, dataset_path
 from sensorium.search import ann
 from sensorium.search.exact import inner_products
@@ -57,7 +57,7 @@ class ApproximateIndex:
     def __init__(self, dataset: lance.LanceDataset, num_probes: int = 32, refine: int = 10) -> None:
         self._dataset = dataset
         self._path = Path(dataset.uri)
-        with one_error(self._path):
+        with wrap_errors(self._path):
             self._size = int(dataset.count_rows())
             self.dim = int(dataset.schema.field("vector").type.list_size)
         self.num_probes = num_probes
@@ -109,7 +109,7 @@ class ApproximateIndex:
         if allowed is None or num_allowed > _READ_AT_MOST:
             probes, num_partitions = self.num_probes, ann.num_partitions(len(self))
             while wanted <= _READ_AT_MOST:
-                with one_error(self._path):
+                with wrap_errors(self._path):
                     _, labels = ann.search(
                         self._dataset,
                         query[None],
@@ -120,7 +120,7 @@ class ApproximateIndex:
                     )
                 found = np.unique(labels[labels >= 0])
                 if len(found) and found[-1] >= len(self):
-                    raise TableError(f"{self._path} holds places of no vector; {remedy_of(self._path)}")
+                    raise TableError(f"{self._path} holds places of no vector; {remedy_for(self._path)}")
                 found = found if allowed is None else found[allowed[found]]
                 if len(found) >= k:
                     return found
@@ -130,12 +130,12 @@ class ApproximateIndex:
         return np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
 
     def _read(self, positions: Int64[np.ndarray, " c"]) -> Float32[np.ndarray, "c E"]:
-        with one_error(self._path):
+        with wrap_errors(self._path):
             column = self._dataset.take(positions.tolist(), columns=["vector"])["vector"]
             flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
             rows: Float32[np.ndarray, "c E"] = flat.reshape(len(positions), self.dim)
         if not np.isfinite(rows).all():
-            raise TableError(f"{self._path} holds vectors that are not finite; {remedy_of(self._path)}")
+            raise TableError(f"{self._path} holds vectors that are not finite; {remedy_for(self._path)}")
         return rows
 
     @functools.cached_property
@@ -202,7 +202,7 @@ def build_approximate(table: Table, fingerprint: str, kind: ann.Kind = "IVF_PQ")
         )
     path = _path(table, fingerprint)
     partial = path.with_name(f".{path.name}.part")
-    with locked(path, 0.0, "is being built"), one_error(path, "cannot be written", "run the same again"):
+    with locked(path, 0.0, "is being built"), wrap_errors(path, "cannot be written", "run the same again"):
         try:
             shutil.rmtree(partial, ignore_errors=True)
             columns = {"place": np.arange(len(pool.rows)), "field": pool.fields}
@@ -230,7 +230,7 @@ def open_approximate(table: Table, fingerprint: str) -> ApproximatePool:
         raise NotFoundError(f"{table.path} has no approximate index for this model ({fingerprint}); {remedy}")
     store = Store.open(path)
     now = _entries(table, fingerprint)
-    with one_error(path):
+    with wrap_errors(path):
         before = dict(json.loads(store.metadata["sensorium.entries"]))
     if before != now:
         counts = ", ".join(
@@ -238,7 +238,7 @@ def open_approximate(table: Table, fingerprint: str) -> ApproximatePool:
         )
         raise TableError(f"the approximate index of {table.path} is stale ({counts} written); {remedy}")
     columns = store.scan(["row", "field", "place"])
-    with one_error(path):
+    with wrap_errors(path):
         rows, fields, places = (columns[name].to_numpy().astype(np.int64) for name in columns.column_names)
     is_sound = np.array_equal(places, np.arange(len(rows))) and store.metadata.get(_OF) == fingerprint
     if not is_sound or np.any((rows < 0) | (rows >= len(table)) | (fields < 0) | (fields >= len(FIELDS))):

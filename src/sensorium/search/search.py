@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sensorium.core.errors import UsageError, warn
 from sensorium.core.types import FIELDS, Embedder, Embeddings
-from sensorium.data.curation.language import surely_other
+from sensorium.data.curation.language import detect_foreign
 from sensorium.data.table.table import Table
 from sensorium.media.path_or_text import as_words
 from sensorium.search.parse import Term, query_vector
@@ -101,7 +101,7 @@ def _warn_of_language(request: SearchRequest, model: Embedder) -> None:
     """Warn of words that the model's text encoder surely does not know."""
     known = getattr(model, "text_languages", ())
     for term in request.terms:
-        found = surely_other(term.item, known) if isinstance(term.item, str) else ""
+        found = detect_foreign(term.item, known) if isinstance(term.item, str) else ""
         if found:
             language = "another language" if found == "und" else f"the language '{found}'"
             warn(

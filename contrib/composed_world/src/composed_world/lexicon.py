@@ -1,6 +1,6 @@
 """A lexicon: how words sound, and which word follows which.
 
-In: texts with their sounds (`data.espeak.sounds`), words with theirs. Out: for a text its sounds, for what a
+In: texts with their sounds (`espeak.phonemes`), words with theirs. Out: for a text its sounds, for what a
 talker reads; for sounds the words that may stand for them, for `lexicon_decoding`. A small model that was
 taught some ten thousand sentences can learn the forty sounds of a language, but not how its words are spelt;
 so it writes and reads sounds, and words are looked up. The odds of a word after another are

@@ -1,6 +1,6 @@
 """How words sound: learned from texts and their sounds, in which some words run together.
 
-In: texts with their sounds (`data.espeak.sounds`), words with theirs. Out: by phrase (a word, or a few that
+In: texts with their sounds (`espeak.phonemes`), words with theirs. Out: by phrase (a word, or a few that
 are spoken as one) how often it sounded like what, how it sounds before a vowel, a consonant or a pause, and
 the words before which a speaker pauses without a mark. Does not know in what order words come.
 """

@@ -134,7 +134,7 @@ def _script(char: str) -> str:
     return name if name in _SCRIPTS else ""
 
 
-def surely_other(text: str, known: Sequence[str]) -> str:
+def detect_foreign(text: str, known: Sequence[str]) -> str:
     """Return the language of `text` where it is surely none of `known`, "und" if one of several, else "".
 
     Of the Latin script it wants function words or letters that no known language has, at least one, and twice
@@ -146,7 +146,7 @@ def surely_other(text: str, known: Sequence[str]) -> str:
         known: Codes such as `en`, `en*` or `text:en`; none: all are known.
 
     Example:
-        >>> [surely_other(text, ["en"]) for text in ("une grenouille", "una rana", "红色的汽车", "a café")]
+        >>> [detect_foreign(text, ["en"]) for text in ("une grenouille", "una rana", "红色的汽车", "a café")]
         ['fr', 'und', 'zh', '']
     """
     codes = {code.rpartition(":")[2].rstrip("*").lower().split("-")[0] for code in known}

@@ -21,7 +21,7 @@ NAME = "errors.jsonl"
 _BEGIN = '{"path": "'
 
 
-class Quarantine:
+class ErrorLog:
     """The failures of one table.
 
     Args:
@@ -46,7 +46,7 @@ class Quarantine:
             self._written.add(failure)
             self._pending.append(failure)
 
-    def forgive(self, uris: Iterable[str]) -> None:
+    def forget(self, uris: Iterable[str]) -> None:
         """Forget earlier failures of inputs that are looked at again."""
         for uri in uris:
             self._known.pop(name_of(uri), None)

@@ -21,23 +21,23 @@ from pathlib import Path
 from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
 from sensorium.core.registry import Registry
 from sensorium.core.runtime import Progress, quiet
-from sensorium.data.ingest.errors import Quarantine
+from sensorium.data.ingest.errors import ErrorLog
 from sensorium.data.ingest.sources import (
     Failure,
     Item,
-    cells,
     coco,
     flickr30k_entities,
     folder,
     odvg,
     refcoco,
+    table_rows,
     tabular,
     webdataset,
 )
 from sensorium.data.ingest.sources.item import name_of, one_line
 from sensorium.data.ingest.sources.urls import Fetcher, Politeness
 from sensorium.data.ingest.validate import STAMP, Outcome
-from sensorium.data.ingest.workers import Crew
+from sensorium.data.ingest.workers import WorkerPool
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.schema import to_arrow
 from sensorium.data.table.table import Table
@@ -156,7 +156,7 @@ def _source(src: str | Path, options: Options) -> Iterator[Item | Failure]:
     boxed = next((read for is_one, read in _BOXED if is_one(path)), None)
     if boxed is not None and not options.columns:
         return boxed(path, root=options.root, source=options.source)
-    is_table = path.is_file() and path.suffix.lower() in cells.SUFFIXES
+    is_table = path.is_file() and path.suffix.lower() in table_rows.SUFFIXES
     if not is_table and (options.columns or options.root is not None):
         raise UsageError(f"--map and --root are for table files, and {src} is none; leave them out")
     if is_table:
@@ -173,7 +173,7 @@ def _source(src: str | Path, options: Options) -> Iterator[Item | Failure]:
         return webdataset.items(shards, source=options.source)
     if path.is_file():
         raise UsageError(
-            f"{src} is no source; expected a folder, {', '.join(sorted(cells.SUFFIXES))} or .tar"
+            f"{src} is no source; expected a folder, {', '.join(sorted(table_rows.SUFFIXES))} or .tar"
         )
     raise NotFoundError(f"nothing at {src}; give a folder, a table file or tars")
 
@@ -202,12 +202,12 @@ def fill(
     """Add to `table` what `stream` names; see the module for what is guaranteed."""
     run = _Run(table, options, progress)
     workers = min(os.cpu_count() or 1, 8) if options.num_workers is None else options.num_workers
-    crew = Crew(workers, options.limits, options.isolate)
+    pool = WorkerPool(workers, options.limits, options.isolate)
     fetcher = Fetcher(options.politeness, options.limits.file_bytes)
     with contextlib.ExitStack() as stack:
         stack.callback(run.close)
-        stack.enter_context(crew)
-        for outcome in crew.map(fetcher.fetch(run.unseen(stream))):
+        stack.enter_context(pool)
+        for outcome in pool.map(fetcher.fetch(run.unseen(stream))):
             run.take(outcome)
     return run.counts()
 
@@ -219,7 +219,7 @@ class _Run:
         self._table = table
         self._options = options
         self._progress = progress
-        self._quarantine = Quarantine(table.path)
+        self._error_log = ErrorLog(table.path)
         self._stamps = _stamps(table)
         self._ids = set(table.ids)
         self._batch: list[Sample] = []
@@ -233,7 +233,7 @@ class _Run:
             if isinstance(entry, Item):
                 item = self._named(entry)
                 if item.stamp in self._stamps:
-                    self._quarantine.forgive(item.uris)
+                    self._error_log.forget(item.uris)
                     self._duplicates += 1
                     self._report()
                     continue
@@ -242,11 +242,11 @@ class _Run:
                 yield entry
 
     def take(self, outcome: Outcome | Failure) -> None:
-        """Count an outcome; its rows join the batch, its failures the quarantine."""
+        """Count an outcome; its rows join the batch, its failures the error_log."""
         if isinstance(outcome, Failure):
             self._fail(outcome)
         else:
-            self._quarantine.forgive(outcome.item.uris)
+            self._error_log.forget(outcome.item.uris)
             for failure in outcome.failures:
                 self._fail(failure)
             for sample in outcome.samples:
@@ -261,14 +261,14 @@ class _Run:
             added = self._add(self._batch)
             self._added += added
             self._duplicates += len(self._batch) - added
-        self._quarantine.flush()
+        self._error_log.flush()
         self._batch, self._batch_bytes, self._batch_start = [], 0, time.monotonic()
         self._report()
 
     def close(self) -> None:
-        """Commit what is left, also after an interrupt, and leave the table and the quarantine tidy."""
+        """Commit what is left, also after an interrupt, and leave the table and the error_log tidy."""
         self.commit()
-        self._quarantine.close()
+        self._error_log.close()
         if self._added:
             self._table.optimize()
 
@@ -313,7 +313,7 @@ class _Run:
 
     def _fail(self, failure: Failure) -> None:
         self._failed += 1
-        self._quarantine.add(failure)
+        self._error_log.add(failure)
 
     def _is_full(self) -> bool:
         age = time.monotonic() - self._batch_start

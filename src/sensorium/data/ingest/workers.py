@@ -35,7 +35,7 @@ _GRACE_S = 2.0
 _COMMAND = [sys.executable, "-m", "sensorium.data.ingest.workers"]
 
 
-class Crew:
+class WorkerPool:
     """Workers that validate items; use as a context manager.
 
     Args:
@@ -48,11 +48,11 @@ class Crew:
         self.limits = limits
         self.isolate = isolate
         self.num_workers = num_workers
-        self._threads = ThreadPoolExecutor(max(num_workers, 1), thread_name_prefix="crew")
+        self._threads = ThreadPoolExecutor(max(num_workers, 1), thread_name_prefix="workers")
         self._local = threading.local()
         self._workers: list[_Worker] = []
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(

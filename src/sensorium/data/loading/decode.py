@@ -17,8 +17,8 @@ from jaxtyping import Int64
 from sensorium import media
 from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.types import FIELDS, Padded, pad
-from sensorium.data.loading.mixup import Blend, Partner
-from sensorium.data.loading.order import pick, stream
+from sensorium.data.loading.mixup import Mixup, Partner
+from sensorium.data.loading.order import pick, random_stream
 from sensorium.data.loading.row_cache import Candidate, Row, RowCache
 from sensorium.data.table.sample import COLUMN_OF, Sample, is_asked
 from sensorium.data.table.table import Table
@@ -58,7 +58,7 @@ class Decoder:
         languages: Captions and clips taken; empty takes all.
         captions: `random` draws one of a row's captions in each epoch, `first` takes the first.
         cache_bytes: What was read and opened is kept for the next epoch up to this size.
-        blend: Draws pictures over others of their group, where it is given and views are random.
+        mixup: Draws pictures over others of their group, where it is given and views are random.
     """
 
     tables: Sequence[Table]
@@ -68,7 +68,7 @@ class Decoder:
     languages: Sequence[str] = ()
     captions: Captions = "random"
     cache_bytes: int = 0
-    blend: Blend | None = None
+    mixup: Mixup | None = None
     starts: Int64[np.ndarray, " t"] = field(init=False, repr=False)
     cache: RowCache = field(init=False, repr=False)
 
@@ -99,9 +99,9 @@ class Decoder:
         return _stack(kept, arrays, failures)
 
     def _partners(self, rows: np.ndarray, epoch: int) -> dict[int, Partner]:
-        if self.blend is None or not self.augment:
+        if self.mixup is None or not self.augment:
             return {}
-        drawn = {number: self.blend.partner(self.seed, epoch, number) for number in rows.tolist()}
+        drawn = {number: self.mixup.partner(self.seed, epoch, number) for number in rows.tolist()}
         return {number: partner for number, partner in drawn.items() if partner is not None}
 
     def _read(self, numbers: Sequence[int]) -> dict[int, Row]:
@@ -141,7 +141,7 @@ class Decoder:
             place = self._choose(name, number, epoch, len(row[name]))
             try:
                 opened = self._opened(number, row, name, place)
-                rng = stream(self.seed, epoch, number, name) if self.augment else None
+                rng = random_stream(self.seed, epoch, number, name) if self.augment else None
                 arrays[name] = make(opened, rng)
             except MediaError as error:
                 raise type(error)(f"{name}: {error}") from error
@@ -150,7 +150,7 @@ class Decoder:
     def _draw_over(
         self, pixels: np.ndarray, number: int, partner: Partner, held: Mapping[int, Row], epoch: int
     ) -> None:
-        """Blend a row's picture with its partner's in the same view, unless that one cannot be read."""
+        """Mixup a row's picture with its partner's in the same view, unless that one cannot be read."""
         row = held[partner.row]
         if not row["image"]:
             return
@@ -158,7 +158,7 @@ class Decoder:
             opened = self._opened(partner.row, row, "image", 0)
         except MediaError:
             return
-        other = self.inputs["image"](opened, stream(self.seed, epoch, number, "image"))
+        other = self.inputs["image"](opened, random_stream(self.seed, epoch, number, "image"))
         pixels += np.float32(partner.share) * (other - pixels)
 
     def _opened(self, number: int, row: Row, name: str, place: int) -> Image | Audio | Video | Text:

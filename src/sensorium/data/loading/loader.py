@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from sensorium.core.errors import TrainingError, UsageError
 from sensorium.core.types import MediaBatch
 from sensorium.data.loading.decode import Captions, Decoded, Decoder
-from sensorium.data.loading.mixup import Blend
+from sensorium.data.loading.mixup import Mixup
 from sensorium.data.loading.order import Cursor, LoaderState, Order
 from sensorium.data.table.table import Table
 from sensorium.data.transforms import Input
@@ -48,7 +48,7 @@ class Loader:
         languages: Captions and clips taken; empty takes all.
         captions: Draw a `random` caption of a row in each epoch, or take the `first`.
         cache_mb: Megabytes of read and opened rows that each process keeps for the next epochs; 0 keeps none.
-        blend: Chance that a picture is blended with another of its group, where views are random.
+        mixup: Chance that a picture is mixed with another of its group, where views are random.
 
     Attributes:
         failures: Row number to the reason why it could not be read.
@@ -69,7 +69,7 @@ class Loader:
         languages: Sequence[str] = (),
         captions: Captions = "random",
         cache_mb: int = 0,
-        blend: float = 0.0,
+        mixup: float = 0.0,
     ) -> None:
         if not inputs:
             raise UsageError("no inputs; name at least one field, as in {'image': ImageInput()}")
@@ -86,7 +86,7 @@ class Loader:
             tuple(languages),
             captions,
             cache_bytes=cache_mb * 10**6,
-            blend=self._blend(blend, inputs, augment),
+            mixup=self._mixup(mixup, inputs, augment),
         )
         self._workers = workers
         self._pool: _Pool | None = None
@@ -132,12 +132,12 @@ class Loader:
         """End the workers; they start again when needed."""
         self._pool = None
 
-    def _blend(self, chance: float, inputs: Mapping[str, Input], augment: bool) -> Blend | None:
+    def _mixup(self, chance: float, inputs: Mapping[str, Input], augment: bool) -> Mixup | None:
         if chance == 0:
             return None
         if "image" not in inputs or not augment:
-            raise UsageError(f"blend={chance} needs pictures that are decoded at random views; set it to 0")
-        return Blend(chance, self._order.rows, self._codes)
+            raise UsageError(f"mixup={chance} needs pictures that are decoded at random views; set it to 0")
+        return Mixup(chance, self._order.rows, self._codes)
 
     def _batch(self, decoded: Decoded) -> MediaBatch:
         groups = torch.from_numpy(self._codes[decoded.rows.numpy()])

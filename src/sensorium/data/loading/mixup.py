@@ -1,6 +1,6 @@
 """Blending: a picture drawn over another of its group, so that what both show counts and no one's style.
 
-In: which rows belong together, and a place in training. Out: whether a row's picture is blended, with which
+In: which rows belong together, and a place in training. Out: whether a row's picture is mixed, with which
 row's and how far. Reference: mixup (arXiv:1710.09412), here among pictures of one meaning: the label stays.
 """
 
@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Int64
 
 from sensorium.core.errors import UsageError
-from sensorium.data.loading.order import stream
+from sensorium.data.loading.order import random_stream
 
 
 @dataclass(frozen=True)
 class Partner:
-    """Another row, and its share of the blended picture.
+    """Another row, and its share of the mixed picture.
 
     Attributes:
         row: Row number.
@@ -30,11 +30,11 @@ class Partner:
 
 
 @dataclass(frozen=True)
-class Blend:
-    """Who is blended with whom.
+class Mixup:
+    """Who is mixed with whom.
 
     Attributes:
-        chance: That a row's picture is blended, where its group has another row.
+        chance: That a row's picture is mixed, where its group has another row.
         rows: Rows that may be taken.
         codes: Group number of each row there is.
     """
@@ -46,7 +46,7 @@ class Blend:
 
     def __post_init__(self) -> None:
         if not 0 <= self.chance <= 1:
-            raise UsageError(f"blend={self.chance} is not a chance; give 0 to 1")
+            raise UsageError(f"mixup={self.chance} is not a chance; give 0 to 1")
         rows = np.unique(self.rows)
         ordered = rows[np.argsort(self.codes[rows], kind="stable")]
         bounds = np.flatnonzero(np.diff(self.codes[ordered])) + 1
@@ -57,7 +57,7 @@ class Blend:
         """The partner of a row in an epoch, or None where the picture stays as it is."""
         group = self._groups.get(int(self.codes[row]), self.rows[:0])
         others = group[group != row]
-        rng = stream(seed, epoch, row, "image", 1)
+        rng = random_stream(seed, epoch, row, "image", 1)
         if len(others) == 0 or rng.random() >= self.chance:
             return None
         return Partner(int(rng.choice(others)), float(rng.random()))

@@ -126,7 +126,7 @@ class Cursor:
         self._state = state
 
 
-def stream(seed: int, epoch: int, row: int, field: str, *more: int) -> np.random.Generator:
+def random_stream(seed: int, epoch: int, row: int, field: str, *more: int) -> np.random.Generator:
     """Random stream of one field of one row in one epoch; further numbers name further streams."""
     return np.random.default_rng(np.random.SeedSequence([seed, epoch, row, FIELDS.index(field), *more]))
 

@@ -1,4 +1,4 @@
-"""Videos to a few normalised frames, spread evenly over their length.
+"""Videos to a few normalised frames, frame_indices evenly over their length.
 
 In: a `Video`, or an `Image`, which is a video of one frame. Out: float32 (T, 3, size, size), 1 <= T <=
 num_frames. In training the frames' phase is random, and one random view is taken of all frames of a video.
@@ -38,7 +38,7 @@ class VideoInput:
         """
         frames = _frames_of(media)
         phase = 0.5 if rng is None else rng.random()
-        numbers = spread(len(frames), self.num_frames, phase)
+        numbers = frame_indices(len(frames), self.num_frames, phase)
         # One seed for all frames: every frame gets the same view.
         seed = None if rng is None else int(rng.integers(2**63))
         return np.stack(
@@ -49,13 +49,13 @@ class VideoInput:
         )
 
 
-def spread(total: int, count: int, phase: float) -> list[int]:
+def frame_indices(total: int, count: int, phase: float) -> list[int]:
     """Choose up to `count` of `total` numbers, one from each equal part, at `phase` in [0, 1) of the part.
 
     Example:
-        >>> spread(100, 4, 0.5)
+        >>> frame_indices(100, 4, 0.5)
         [12, 37, 62, 87]
-        >>> spread(3, 8, 0.5)
+        >>> frame_indices(3, 8, 0.5)
         [0, 1, 2]
     """
     count = min(count, total)

@@ -7,9 +7,10 @@ In: a folder. Out: an `Item` for each row, in the order of the names.
   of one kind makes a row of its own.
 - `captions.csv|tsv|jsonl|parquet` (or `metadata.*`) in any folder names files relative to itself, any
   number of times.
-- A text file beside no medium is a row of text. Hidden files, and what systems and photo libraries keep
-  beside media (see `litter`), are passed over; links that lead outside, pipes and devices are refused. Of
-  tars and other tables the failure names the command that reads them.
+- A text file without a medium of its name becomes a row of text.
+- Hidden files and files of the system or of photo libraries are skipped (see `ignored_files`).
+- Links that lead outside the folder, pipes and devices are refused.
+- Tars and other tables are not read: the failure names the command that reads them.
 
 Kinds are guessed from names only to form rows; the content decides later what a file is.
 """
@@ -24,7 +25,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sensorium.core.errors import MediaError, NotFoundError, SensoriumError
-from sensorium.data.ingest.sources import cells, litter, sidecars, tabular
+from sensorium.data.ingest.sources import sidecars, table_rows, tabular
+from sensorium.data.ingest.sources.ignored_files import (
+    companions,
+    is_album,
+    is_ignored,
+    is_ignored_folder,
+    pattern,
+)
 from sensorium.data.ingest.sources.item import Blob, Failure, Item, file_blob, inside, name_of, one_line
 from sensorium.data.ingest.sources.lines import parse_json
 from sensorium.data.ingest.sources.record import Record, merge
@@ -85,15 +93,15 @@ def items(root: Path, *, source: str = "") -> Iterator[Item | Failure]:
 
 
 def _walk(root: Path, closed: list[OSError]) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Folder, names of folders and of files in it; sorted, hidden ones and litter left out.
+    """Folder, names of folders and of files in it; sorted, hidden and ignored ones left out.
 
     Links are not followed. What cannot be entered is added to `closed`.
     """
     for place, folders, names in os.walk(root, onerror=closed.append):
         path = Path(place)
         visible = [name for name in folders if not name.startswith(".")]
-        folders[:] = sorted(name for name in visible if not litter.is_litter_folder(path, name, visible))
-        files = sorted(name for name in names if not name.startswith(".") and not litter.is_litter(name))
+        folders[:] = sorted(name for name in visible if not is_ignored_folder(path, name, visible))
+        files = sorted(name for name in names if not name.startswith(".") and not is_ignored(name))
         yield path, folders, files
 
 
@@ -109,7 +117,7 @@ def _escaping_links(place: Path, folders: list[str], root: Path) -> Iterator[Fai
 
 def _sort_files(place: Path, names: list[str], folders: list[str], root: Path) -> _Folder:
     content = _Folder()
-    known = litter.companions(names, folders)
+    known = companions(names, folders)
     for name in names:
         path = place / name
         suffix = path.suffix.lower()
@@ -126,12 +134,12 @@ def _sort_files(place: Path, names: list[str], folders: list[str], root: Path) -
             content.said.append(path)
         elif name.lower().endswith(TAR_SUFFIXES) and _is_tar(path):
             content.tars.append(name)
-        elif suffix in cells.SUFFIXES and _is_table(path):
+        elif suffix in table_rows.SUFFIXES and _is_table(path):
             content.failures.append(Failure(name_of(path), "read", f"a table, no medium; {_command(path)}"))
         else:
             content.media[path] = blob
     if content.tars:
-        shards = place / litter.pattern(content.tars)
+        shards = place / pattern(content.tars)
         content.failures.append(Failure(name_of(shards), "read", f"holds rows in tars; {_command(shards)}"))
     return content
 
@@ -212,7 +220,7 @@ def _kind(path: Path) -> str:
 def _read_captions(table: Path, root: Path, named: dict[Path, list[Record]]) -> Iterator[Failure]:
     """Gather into `named` what a caption table says of each file."""
     try:
-        for row in cells.read_rows(table):
+        for row in table_rows.read_rows(table):
             if isinstance(row, Failure):
                 yield row
                 continue
@@ -253,7 +261,7 @@ def _describes_an_album(path: Path) -> bool:
     try:
         if path.suffix.lower() != ".json" or path.stat().st_size > sidecars.MAX_SIDECAR_BYTES:
             return False
-        return litter.is_album(path, parse_json(path.read_bytes()))
+        return is_album(path, parse_json(path.read_bytes()))
     except (OSError, ValueError):
         return False
 

@@ -22,8 +22,8 @@ from sensorium.data.ingest.sources.annotation import (
     number,
     span,
 )
-from sensorium.data.ingest.sources.cells import read_rows
 from sensorium.data.ingest.sources.item import Failure, Item, name_of, one_line
+from sensorium.data.ingest.sources.table_rows import read_rows
 
 
 def is_odvg(path: Path) -> bool:

@@ -22,7 +22,6 @@ from pathlib import Path
 
 from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.types import FIELDS
-from sensorium.data.ingest.sources.cells import Row, read_rows
 from sensorium.data.ingest.sources.delimited import delimiter
 from sensorium.data.ingest.sources.item import Blob, Failure, Item, file_blob, inside, name_of, one_line
 from sensorium.data.ingest.sources.record import (
@@ -34,6 +33,7 @@ from sensorium.data.ingest.sources.record import (
     read_record,
     text_columns,
 )
+from sensorium.data.ingest.sources.table_rows import Row, read_rows
 
 FILE_NAMES = (
     "file_name filename file filepath file_path path image image_path img photo picture media".split()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
-from sensorium.data.ingest.sources import litter
+from sensorium.data.ingest.sources.ignored_files import companions, is_ignored
 from sensorium.data.ingest.sources.item import Blob, Failure, Item, name_of, one_line, signature
 from sensorium.data.ingest.sources.lines import decode
 from sensorium.data.ingest.sources.record import Record, is_language, merge
@@ -106,8 +106,8 @@ def shards_in(folder: Path) -> list[Path]:
         files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     except OSError as error:
         raise MediaError(f"cannot read the folder {folder}: {error.strerror or error}") from error
-    known = litter.companions({path.name for path in files})
-    shards = [path for path in files if path.name not in known and not litter.is_litter(path.name)]
+    known = companions({path.name for path in files})
+    shards = [path for path in files if path.name not in known and not is_ignored(path.name)]
     is_shards = bool(shards) and all(path.name.lower().endswith(SUFFIXES) for path in shards)
     return sorted(shards) if is_shards else []
 
@@ -162,7 +162,7 @@ def _key_and_ending(member: tarfile.TarInfo) -> tuple[str, str] | None:
     """Key and ending in lower case; None for what is hidden or no file."""
     folder, _, name = member.name.removeprefix("./").rpartition("/")
     stem, _, ending = name.partition(".")
-    if not member.isfile() or not stem or litter.is_litter(name) or folder.split("/")[0] == "__MACOSX":
+    if not member.isfile() or not stem or is_ignored(name) or folder.split("/")[0] == "__MACOSX":
         return None
     return (f"{folder}/{stem}" if folder else stem), ending.lower()
 

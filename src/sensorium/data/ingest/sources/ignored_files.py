@@ -32,7 +32,7 @@ _STATS = re.compile(r"\d+_stats\.json")
 _NUMBERED = re.compile(r"\d+\.parquet")
 
 
-def is_litter(name: str) -> bool:
+def is_ignored(name: str) -> bool:
     """Whether a file of this name is no medium and describes none."""
     lowered = name.lower()
     if lowered in _FILES or lowered.endswith(".aae"):
@@ -40,7 +40,7 @@ def is_litter(name: str) -> bool:
     return lowered.endswith("_stats.json") and _STATS.fullmatch(lowered) is not None
 
 
-def is_litter_folder(place: Path, name: str, siblings: Collection[str]) -> bool:
+def is_ignored_folder(place: Path, name: str, siblings: Collection[str]) -> bool:
     """Whether a folder holds copies and caches that a program made; `siblings` are the folders beside it."""
     if name.lower() in _FOLDERS:
         return True
