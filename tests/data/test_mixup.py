@@ -20,7 +20,7 @@ def test_partners_are_others_of_the_group_that_may_be_taken():
     mixup = Mixup(1.0, ROWS, CODES)
     drawn = [mixup.partner(7, epoch, 2) for epoch in range(101)]
     assert {one.row for one in drawn if one is not None} == {0, 6}
-    assert all(one is not None and 0 <= one.share < 1 for one in drawn)
+    assert all(one is not None and 0 <= one.weight < 1 for one in drawn)
     assert [mixup.partner(7, 0, row) for row in (1, 5)] == [None, None]
     assert mixup.partner(7, 3, 2) == Mixup(1.0, ROWS[::-1], CODES).partner(7, 3, 2)
 
@@ -47,7 +47,7 @@ def test_a_mixed_picture_is_the_weighted_mean_of_two_in_one_view(rich_table):
             assert torch.equal(after.inputs["image"].values[place], own)
             continue
         other = torch.from_numpy(make(media.open(sample.image), random_stream(3, 2, row, "image")))
-        expected = (1 - partner.share) * own + partner.share * other
+        expected = (1 - partner.weight) * own + partner.weight * other
         torch.testing.assert_close(after.inputs["image"].values[place], expected)
         assert not torch.equal(after.inputs["image"].values[place], own)
     assert torch.equal(after.inputs["text"].values, before.inputs["text"].values)
@@ -66,5 +66,5 @@ def test_it_is_refused_where_it_cannot_be_honoured(rich_table):
     assert len(next(iter(loader(rich_table, mixup=0.5))).rows) == 7
     with pytest.raises(UsageError, match="random views"):
         loader(rich_table, mixup=0.5, augment=False)
-    with pytest.raises(UsageError, match="not a chance"):
+    with pytest.raises(UsageError, match="not a probability"):
         Mixup(1.5, ROWS, CODES)
