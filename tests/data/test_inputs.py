@@ -187,7 +187,7 @@ def test_text_without_tokens_is_refused() -> None:
     from tokenizers.models import WordLevel
 
     bare = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
-    with pytest.raises(MediaError, match="holds no token"):
+    with pytest.raises(MediaError, match="has no token"):
         TextInput(bare.to_str())("")
 
 

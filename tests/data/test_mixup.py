@@ -64,7 +64,7 @@ def test_neighbours_in_the_batch_and_memory_change_nothing(rich_table):
 
 def test_it_is_refused_where_it_cannot_be_honoured(rich_table):
     assert len(next(iter(loader(rich_table, mixup=0.5))).rows) == 7
-    with pytest.raises(UsageError, match="random views"):
+    with pytest.raises(UsageError, match="needs an image input and augment=True"):
         loader(rich_table, mixup=0.5, augment=False)
     with pytest.raises(UsageError, match="not a probability"):
         Mixup(1.5, ROWS, CODES)
