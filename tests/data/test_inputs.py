@@ -244,7 +244,7 @@ def test_sound_of_a_video_is_its_audio() -> None:
     sound, frames = tone(0.5), np.zeros((2, 5, 5, 3), dtype=np.uint8)
     recipe = AudioInput()
     np.testing.assert_array_equal(recipe(Video(frames, np.arange(2.0), sound)), recipe(sound))
-    with pytest.raises(UsageError, match="a Video without sound"):
+    with pytest.raises(UsageError, match="a Video without audio"):
         recipe(Video(frames, np.arange(2.0)))
 
 

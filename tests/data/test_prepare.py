@@ -151,7 +151,7 @@ def test_kinds_are_told_by_content(tmp_path: Path) -> None:
     table = Table.open(tmp_path / "t.lance")
     held = {Path(row.uri).name: row.fields for row in table.rows(range(4))}
     assert held == {"a.png": ("audio",), "b": ("image",), "c.gif": ("image",), "c.png": ("image",)}
-    assert "needs the ending .txt" in read_failures(table.path)[0].reason
+    assert "rename a text file to .txt" in read_failures(table.path)[0].reason
 
 
 def test_tars_and_table_files_fill_the_same_table(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_wrong_sources_are_told(tmp_path: Path) -> None:
     out = tmp_path / "t.lance"
     with pytest.raises(NotFoundError, match="nothing at"):
         prepare(tmp_path / "none", out, HERE)
-    with pytest.raises(UsageError, match="no source"):
+    with pytest.raises(UsageError, match="is not a source"):
         prepare(tmp_path / "a.zip", out, HERE)
     with pytest.raises(UsageError, match="--map"):
         prepare(tmp_path / "src", out, Options(columns={"image": ["a"]}))

@@ -412,8 +412,7 @@ def batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
     size = 0
     for sample in samples:
         batch.append(sample)
-        size += sum(len(media or b"") for media in (sample.image, sample.audio, sample.video))
-        size += sum(len(clip.data) for clip in sample.speech)
+        size += sample.num_bytes
         if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
