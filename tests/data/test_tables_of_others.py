@@ -281,7 +281,7 @@ def test_latin_1_costs_the_rows_that_need_it(tmp_path: Path) -> None:
     found = cells_of(wrote(tmp_path / "t.csv", "caption,größe\nplain,1\ndéjà,2\nlast,3\n".encode("latin-1")))
     assert [isinstance(row, dict) and row["caption"] for row in found] == ["plain", False, "last"]
     assert "save the table as UTF-8" in str(found[1])
-    assert "within a character" in str(
+    assert "inside a character" in str(
         cells_of(wrote(tmp_path / "u.csv", "a\nb".encode("utf-16") + b"x"))[-1]
     )
 
