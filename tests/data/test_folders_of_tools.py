@@ -192,11 +192,11 @@ def test_what_img2dataset_writes(tmp_path: Path) -> None:
     files(root, "mine.png")
     (failure,) = listed(root)[1]
     assert failure.uri == str(root / "{00000..00001}.tar")
-    command = shlex.split(failure.reason.partition("read it by: ")[2])
+    command = shlex.split(failure.reason.partition("read it with: ")[2])
     assert command[:3] == ["sensorium", "data", "prepare"]
     assert len(list(list_items(command[3], Options()))) == 2
     root = files(tmp_path / "tables", "00000.parquet", "more.csv", content=b"PAR1")
-    assert ["read it by: sensorium data prepare" in failure.reason for failure in listed(root)[1]] == [
+    assert ["read it with: sensorium data prepare" in failure.reason for failure in listed(root)[1]] == [
         True,
         True,
     ]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
-from sensorium.data.ingest.sources.item import Scalar
+from sensorium.data.ingest.sources.item import Blob, Item, Scalar
 from sensorium.data.ingest.sources.lines import check_unicode
 
 TEXT_NAMES = (
@@ -138,6 +138,12 @@ def merge(records: Iterable[Record]) -> Record:
         group=next((record.group for record in parts if record.group is not None), None),
         meta={key: value for record in reversed(parts) for key, value in record.meta.items()},
     )
+
+
+def item_of(record: Record, blobs: tuple[Blob, ...], source: str, *, uri: str = "") -> Item:
+    """The item of some media and their record; named by its first medium, without media by `uri`."""
+    name = blobs[0].uri if blobs else uri
+    return Item(name, blobs, record.texts, record.group, source, record.licence, record.meta)
 
 
 def is_language(tag: str) -> bool:
