@@ -11,7 +11,7 @@ from sensorium.core.errors import FetchError, NotFoundError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.data import collections as packages
 from sensorium.data.collections import clipart, emoji, stamps
-from sensorium.data.collections.languages import bcp47
+from sensorium.data.collections.gettext import bcp47
 from sensorium.data.curation.measure import measure_rows
 from sensorium.data.table.sample import Caption, Clip, Sample
 from tiny_world import draw_shape

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sensorium.core.errors import UsageError
-from sensorium.data.collections.espeak import has_voice, prepare, sounds, speak
+from sensorium.data.collections.espeak import has_voice, phonemes, prepare, speak
 
 pytestmark = pytest.mark.network
 
@@ -54,21 +54,21 @@ def test_varieties_fall_back_to_their_language(language: str) -> None:
 
 
 def test_a_variety_is_not_its_sister() -> None:
-    said = {variety: sounds("water", variety) for variety in ("en-GB", "en-US", "en-029")}
+    said = {variety: phonemes("water", variety) for variety in ("en-GB", "en-US", "en-029")}
     assert len(set(said.values())) == 3
-    assert sounds("water", "en") == said["en-US"]
+    assert phonemes("water", "en") == said["en-US"]
 
 
 def test_sounds_are_letters_with_gaps_and_pauses() -> None:
     text = "Of the frog - and, if it may be, a vis-à-vis: 3!"
-    heard = sounds(text, "en-us")
+    heard = phonemes(text, "en-us")
     assert re.fullmatch(r"[A-Za-z@#:~?03]+( (\| )?[A-Za-z@#:~?03]+)*", heard)
     assert heard.startswith("VvD@ ")
     assert heard.count("|") >= 2
-    assert sounds("frog frog", "en-us") == " ".join([sounds("frog", "en-us")] * 2)
-    assert sounds("", "en") == sounds(" ... ", "en") == ""
+    assert phonemes("frog frog", "en-us") == " ".join([phonemes("frog", "en-us")] * 2)
+    assert phonemes("", "en") == phonemes(" ... ", "en") == ""
     with pytest.raises(UsageError, match="does not speak 'qq'"):
-        sounds("a", "qq")
+        phonemes("a", "qq")
 
 
 def test_what_it_cannot_do_is_told() -> None:

@@ -12,7 +12,7 @@ from sensorium.core.errors import SensoriumError
 from sensorium.data.ingest.prepare import Options, list_items
 from sensorium.data.ingest.sources import Failure, Item
 from sensorium.data.ingest.sources.folder import items
-from sensorium.data.ingest.sources.litter import pattern
+from sensorium.data.ingest.sources.ignored_files import pattern
 
 WHEN = {"timestamp": "1500000000", "formatted": "Jul 14, 2017"}
 
@@ -192,11 +192,11 @@ def test_what_img2dataset_writes(tmp_path: Path) -> None:
     files(root, "mine.png")
     (failure,) = listed(root)[1]
     assert failure.uri == str(root / "{00000..00001}.tar")
-    command = shlex.split(failure.reason.partition("read it by: ")[2])
+    command = shlex.split(failure.reason.partition("read it with: ")[2])
     assert command[:3] == ["sensorium", "data", "prepare"]
     assert len(list(list_items(command[3], Options()))) == 2
     root = files(tmp_path / "tables", "00000.parquet", "more.csv", content=b"PAR1")
-    assert ["read it by: sensorium data prepare" in failure.reason for failure in listed(root)[1]] == [
+    assert ["read it with: sensorium data prepare" in failure.reason for failure in listed(root)[1]] == [
         True,
         True,
     ]

@@ -13,7 +13,7 @@ from sensorium.codecs import Bpe, train_bpe
 from sensorium.core.errors import MediaError, UsageError
 from sensorium.data.transforms import AudioInput, ImageInput, TextInput, VideoInput
 from sensorium.data.transforms import image as image_module
-from sensorium.data.transforms.video import spread
+from sensorium.data.transforms.video import frame_indices
 from sensorium.media import Audio, Image, Text, Video
 
 TEXTS = ["a green frog sits by the pond", "two red apples", "the brown dog"] * 7
@@ -142,10 +142,10 @@ def test_an_image_encoder_takes_the_middle_frame_of_a_video() -> None:
 
 
 def test_frames_are_spread_evenly() -> None:
-    assert spread(100, 4, 0.5) == [12, 37, 62, 87]
-    assert spread(3, 8, 0.5) == [0, 1, 2]
-    assert spread(1, 1, 0.999999) == [0]
-    assert spread(10, 10, 0.0) == list(range(10))
+    assert frame_indices(100, 4, 0.5) == [12, 37, 62, 87]
+    assert frame_indices(3, 8, 0.5) == [0, 1, 2]
+    assert frame_indices(1, 1, 0.999999) == [0]
+    assert frame_indices(10, 10, 0.0) == list(range(10))
 
 
 def test_all_frames_of_a_video_get_the_same_view() -> None:
@@ -187,7 +187,7 @@ def test_text_without_tokens_is_refused() -> None:
     from tokenizers.models import WordLevel
 
     bare = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
-    with pytest.raises(MediaError, match="holds no token"):
+    with pytest.raises(MediaError, match="has no token"):
         TextInput(bare.to_str())("")
 
 
@@ -244,7 +244,7 @@ def test_sound_of_a_video_is_its_audio() -> None:
     sound, frames = tone(0.5), np.zeros((2, 5, 5, 3), dtype=np.uint8)
     recipe = AudioInput()
     np.testing.assert_array_equal(recipe(Video(frames, np.arange(2.0), sound)), recipe(sound))
-    with pytest.raises(UsageError, match="a Video without sound"):
+    with pytest.raises(UsageError, match="a Video without audio"):
         recipe(Video(frames, np.arange(2.0)))
 
 

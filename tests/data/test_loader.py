@@ -211,7 +211,7 @@ def test_a_dead_worker_is_an_error_within_seconds(rich_table: Table, tmp_path: P
     ]
     for process in workers:
         process.kill()
-    with pytest.raises(TrainingError, match="worker is gone"):
+    with pytest.raises(TrainingError, match="worker died"):
         list(stream)
     assert len(list(loads.epoch(0))) == 53
     loads.close()

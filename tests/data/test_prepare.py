@@ -14,12 +14,12 @@ from PIL import Image
 
 from sensorium.core.errors import NotFoundError, TableError, UsageError
 from sensorium.data.curation.phash import perceptual_hash
-from sensorium.data.ingest import workers as crew_module
-from sensorium.data.ingest.errors import Quarantine, read_failures
+from sensorium.data.ingest import workers as workers_module
+from sensorium.data.ingest.errors import ErrorLog, read_failures
 from sensorium.data.ingest.prepare import Counts, Options, fill, prepare
 from sensorium.data.ingest.sources import Blob, Failure, Item
 from sensorium.data.ingest.validate import Outcome, validate
-from sensorium.data.ingest.workers import Crew
+from sensorium.data.ingest.workers import WorkerPool
 from sensorium.data.table.sample import Region
 from sensorium.data.table.table import Table
 from sensorium.media import Limits
@@ -90,7 +90,7 @@ def test_a_rerun_adds_only_what_is_new_and_reads_only_what_changed(
         read.append(Path(item.uri).name)
         return validate(item, limits, isolate)
 
-    monkeypatch.setattr(crew_module, "validate", spying)
+    monkeypatch.setattr(workers_module, "validate", spying)
     assert prepare(src, out, HERE) == Counts(rows=3, added=0, failed=1, duplicates=3)
     assert read == ["broken.png"]
     (src / "3.png").write_bytes(png(3))
@@ -151,7 +151,7 @@ def test_kinds_are_told_by_content(tmp_path: Path) -> None:
     table = Table.open(tmp_path / "t.lance")
     held = {Path(row.uri).name: row.fields for row in table.rows(range(4))}
     assert held == {"a.png": ("audio",), "b": ("image",), "c.gif": ("image",), "c.png": ("image",)}
-    assert "needs the ending .txt" in read_failures(table.path)[0].reason
+    assert "rename a text file to .txt" in read_failures(table.path)[0].reason
 
 
 def test_tars_and_table_files_fill_the_same_table(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_wrong_sources_are_told(tmp_path: Path) -> None:
     out = tmp_path / "t.lance"
     with pytest.raises(NotFoundError, match="nothing at"):
         prepare(tmp_path / "none", out, HERE)
-    with pytest.raises(UsageError, match="no source"):
+    with pytest.raises(UsageError, match="is not a source"):
         prepare(tmp_path / "a.zip", out, HERE)
     with pytest.raises(UsageError, match="--map"):
         prepare(tmp_path / "src", out, Options(columns={"image": ["a"]}))
@@ -237,8 +237,8 @@ def test_a_worker_that_hangs_or_dies_costs_one_row(tmp_path: Path, monkeypatch: 
     broken = tmp_path / "stand_in.py"
     broken.write_text(
         "import os, signal, time\n"
-        "from sensorium.data.ingest import workers as crew\n"
-        "real = crew.validate\n"
+        "from sensorium.data.ingest import workers\n"
+        "real = workers.validate\n"
         "def validate(item, limits, isolate=False):\n"
         "    if item.uri == 'hang': time.sleep(60)\n"
         "    if item.uri == 'stuck': signal.signal(signal.SIGALRM, signal.SIG_IGN); time.sleep(60)\n"
@@ -247,15 +247,15 @@ def test_a_worker_that_hangs_or_dies_costs_one_row(tmp_path: Path, monkeypatch: 
         "    if item.uri == 'chatter': os.write(1, b'garbage on stdout'); print('more')\n"
         "    if item.uri == 'greedy': bytearray(1 << 34)\n"
         "    return real(item, limits, isolate)\n"
-        "crew.validate = validate\n"
-        "crew._serve()\n"
+        "workers.validate = validate\n"
+        "workers._serve()\n"
     )
-    monkeypatch.setattr(crew_module, "_GRACE_S", 0.3)
-    monkeypatch.setattr(crew_module, "_COMMAND", [sys.executable, str(broken)])
+    monkeypatch.setattr(workers_module, "_GRACE_S", 0.3)
+    monkeypatch.setattr(workers_module, "_COMMAND", [sys.executable, str(broken)])
     names = ["a", "hang", "b", "crash", "stuck", "c", "quit", "chatter", "greedy", "d"]
-    with Crew(2, Limits(timeout_s=5.0)) as crew:
+    with WorkerPool(2, Limits(timeout_s=5.0)) as pool:
         jobs = [Item(name, texts=(("", name),)) for name in names]
-        found = list(crew.map([*jobs, Failure("known", "read", "bad")]))
+        found = list(pool.map([*jobs, Failure("known", "read", "bad")]))
     reasons = {
         o.failures[0].uri: o.failures[0].reason for o in found if isinstance(o, Outcome) and o.failures
     }
@@ -310,19 +310,19 @@ def hostile_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
 
 def test_errors_survive_a_cut_line_and_other_tables(tmp_path: Path) -> None:
     path = tmp_path / "errors.jsonl"
-    first = Quarantine(tmp_path / "a.lance")
+    first = ErrorLog(tmp_path / "a.lance")
     first.add(Failure("x", "read", "one"))
     first.add(Failure("x", "read", "one"))
     first.flush()
     with path.open("a") as file:
         file.write('{"path": "y", "sta')
-    second = Quarantine(tmp_path / "b.lance")
+    second = ErrorLog(tmp_path / "b.lance")
     second.add(Failure("x", "decode", "two"))
     second.flush()
     assert [failure.reason for failure in read_failures(tmp_path / "a.lance")] == ["one"]
     assert [failure.reason for failure in read_failures(tmp_path / "b.lance")] == ["two"]
-    third = Quarantine(tmp_path / "a.lance")
-    third.forgive(["x"])
+    third = ErrorLog(tmp_path / "a.lance")
+    third.forget(["x"])
     third.close()
     assert read_failures(tmp_path / "a.lance") == []
     assert len(path.read_text().splitlines()) == 1
@@ -418,23 +418,23 @@ def test_a_source_that_is_refused_leaves_no_table(tmp_path: Path) -> None:
 def test_an_answer_that_cannot_be_read_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "stand_in.py"
     broken.write_text(
-        "from sensorium.data.ingest import workers as crew\n"
-        "real, write = crew.validate, crew._write\n"
+        "from sensorium.data.ingest import workers\n"
+        "real, write = workers.validate, workers._write\n"
         "def validate(item, limits, isolate=False):\n"
         "    if item.uri == 'raise': raise KeyError('odd')\n"
         "    if item.uri == 'local': return lambda: 0\n"
         "    return real(item, limits, isolate)\n"
         "def odd(stream, message):\n"
-        "    stream.write(crew._HEADER.pack(3) + b'abc') if getattr(message, 'samples', 0) and "
+        "    stream.write(workers._HEADER.pack(3) + b'abc') if getattr(message, 'samples', 0) and "
         "message.item.uri == 'garbage' else write(stream, message)\n"
         "    stream.flush()\n"
-        "crew.validate, crew._write = validate, odd\n"
-        "crew._serve()\n"
+        "workers.validate, workers._write = validate, odd\n"
+        "workers._serve()\n"
     )
-    monkeypatch.setattr(crew_module, "_COMMAND", [sys.executable, str(broken)])
+    monkeypatch.setattr(workers_module, "_COMMAND", [sys.executable, str(broken)])
     names = ["a", "raise", "local", "garbage", "b"]
-    with Crew(1, Limits(timeout_s=20.0)) as crew:
-        found = list(crew.map(Item(name, texts=(("", name),)) for name in names))
+    with WorkerPool(1, Limits(timeout_s=20.0)) as pool:
+        found = list(pool.map(Item(name, texts=(("", name),)) for name in names))
     assert [bool(o.samples) for o in found if isinstance(o, Outcome)] == [True, False, False, False, True]
 
 
@@ -447,11 +447,11 @@ def test_lines_of_others_stay_in_the_errors_file(tmp_path: Path) -> None:
         '{"path": [], "stage": 1, "reason": {}, "table": "t.lance"}',
     ]
     path.write_text("\n".join([*others, '{"path": "cut']))
-    quarantine = Quarantine(tmp_path / "t.lance")
-    quarantine.add(Failure("/a/caf\udce9.png", "read", "x\n\ud800"))
-    quarantine.flush()
-    quarantine.close()
+    error_log = ErrorLog(tmp_path / "t.lance")
+    error_log.add(Failure("/a/caf\udce9.png", "read", "x\n\ud800"))
+    error_log.flush()
+    error_log.close()
     lines = path.read_text().splitlines()
     assert lines[:-1] == others
     assert json.loads(lines[-1])["path"] == "file:///a/caf%E9.png"
-    assert Quarantine(tmp_path / "t.lance").path.read_text().isascii()
+    assert ErrorLog(tmp_path / "t.lance").path.read_text().isascii()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
 from sensorium.data.ingest.sources import Failure, Item
-from sensorium.data.ingest.sources.cells import read_rows
+from sensorium.data.ingest.sources.table_rows import read_rows
 from sensorium.data.ingest.sources.tabular import decode_data_uri, items
 
 

@@ -91,7 +91,7 @@ def test_patterns_name_tars(tmp_path: Path) -> None:
     assert len(shards_in(tmp_path)) == 3
     with pytest.raises(NotFoundError, match=r"s-11\.tar"):
         expand(f"{tmp_path}/s-{{08..11}}.tar")
-    with pytest.raises(UsageError, match="no range"):
+    with pytest.raises(UsageError, match="is not a range"):
         expand(f"{tmp_path}/s-{{10..08}}.tar")
     (tmp_path / "a.png").write_bytes(b"x")
     assert shards_in(tmp_path) == []

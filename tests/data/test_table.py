@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich_rows import rich_sample
 
 from sensorium.core.errors import NotFoundError, TableError, UsageError
-from sensorium.data.table import intake
+from sensorium.data.table import table as table_module
 from sensorium.data.table.sample import Caption, Clip, Sample, normalise
 from sensorium.data.table.store import Store
 from sensorium.data.table.table import Table
@@ -115,16 +115,16 @@ def test_a_reader_outlives_the_files_it_began_with(rich_table):
 
 
 def test_batches_are_bounded_in_rows_and_bytes(monkeypatch):
-    monkeypatch.setattr(intake, "BATCH_ROWS", 5)
-    monkeypatch.setattr(intake, "BATCH_BYTES", 100)
+    monkeypatch.setattr(table_module, "BATCH_ROWS", 5)
+    monkeypatch.setattr(table_module, "BATCH_BYTES", 100)
     small = [Sample(str(number)) for number in range(13)]
-    assert [len(batch) for batch in intake.batches(small)] == [5, 5, 3]
+    assert [len(batch) for batch in table_module.batches(small)] == [5, 5, 3]
     large = [Sample("a", image=bytes(60)), Sample("b", speech=[Clip("en", bytes(60))]), Sample("c")]
-    assert [len(batch) for batch in intake.batches(large)] == [2, 1]
+    assert [len(batch) for batch in table_module.batches(large)] == [2, 1]
 
 
 def test_progress_reports_rows_that_are_on_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(intake, "BATCH_ROWS", 5)
+    monkeypatch.setattr(table_module, "BATCH_ROWS", 5)
     table = Table.create(tmp_path / "t")
     seen = []
     table.add(
@@ -135,7 +135,7 @@ def test_progress_reports_rows_that_are_on_disk(tmp_path, monkeypatch):
 
 
 def test_a_failing_source_leaves_what_was_written_and_marks_nothing_as_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr(intake, "BATCH_ROWS", 5)
+    monkeypatch.setattr(table_module, "BATCH_ROWS", 5)
     table = Table.create(tmp_path / "t")
 
     def failing():

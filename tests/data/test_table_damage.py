@@ -14,7 +14,7 @@ from rich_rows import rich_sample
 
 from sensorium.core.errors import SensoriumError, StorageError, TableError
 from sensorium.core.files import storage_error, write_atomic
-from sensorium.data.ingest.errors import Quarantine
+from sensorium.data.ingest.errors import ErrorLog
 from sensorium.data.ingest.sources.item import Failure
 from sensorium.data.table.sample import Caption, Clip, Region, Sample
 from sensorium.data.table.table import Table
@@ -88,7 +88,7 @@ def test_vectors_that_lie_under_the_name_of_others_are_refused(table: Path) -> N
 def test_an_older_state_is_not_shown_as_the_newest(table: Path) -> None:
     newest = min((table / "rows.lance" / "_versions").glob("*.manifest"))
     newest.unlink()
-    with pytest.raises(TableError, match="lacks version 3, the newest"):
+    with pytest.raises(TableError, match="lacks its newest version 3"):
         Table.open(table)
 
 
@@ -179,10 +179,10 @@ def test_files_that_cannot_be_written_are_storage_errors(
         checkpoint.save(tiny_model, tmp_path / "run")
     assert not any((tmp_path / "run").iterdir())
     monkeypatch.setattr("os.fsync", full)
-    ledger = Quarantine(tmp_path / "t.lance")
-    ledger.add(Failure("a", "open", "r"))
+    error_log = ErrorLog(tmp_path / "t.lance")
+    error_log.add(Failure("a", "open", "r"))
     with pytest.raises(StorageError, match="the disk is full"):
-        ledger.flush()
+        error_log.flush()
 
 
 def test_weights_on_a_full_disk_are_a_storage_error(tmp_path: Path, tiny_run: Path) -> None:

@@ -15,12 +15,12 @@ from sensorium.data.table.table import Table
 SCRIPT = """
 import sys
 import numpy as np
-from sensorium.data.table import intake
+from sensorium.data.table import table as table_module
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 
 path, count = sys.argv[1], int(sys.argv[2])
-intake.BATCH_ROWS = 7
+table_module.BATCH_ROWS = 7
 table = Table.open(path)
 contents = (Sample(f"u{n}", image=n.to_bytes(4, "big") * 500) for n in range(count))
 table.add(contents, progress=lambda done, total, message: print("rows", len(table), flush=True))

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorium.core.errors import MediaError, SensoriumError, UsageError
-from sensorium.data.ingest.sources import Failure, Item, cells, delimited
+from sensorium.data.ingest.sources import Failure, Item, delimited, table_rows
 from sensorium.data.ingest.sources.arrow_values import plain_values
-from sensorium.data.ingest.sources.cells import Row, read_rows
+from sensorium.data.ingest.sources.table_rows import Row, read_rows
 from sensorium.data.ingest.sources.tabular import items
 
 
@@ -281,14 +281,14 @@ def test_latin_1_costs_the_rows_that_need_it(tmp_path: Path) -> None:
     found = cells_of(wrote(tmp_path / "t.csv", "caption,größe\nplain,1\ndéjà,2\nlast,3\n".encode("latin-1")))
     assert [isinstance(row, dict) and row["caption"] for row in found] == ["plain", False, "last"]
     assert "save the table as UTF-8" in str(found[1])
-    assert "within a character" in str(
+    assert "inside a character" in str(
         cells_of(wrote(tmp_path / "u.csv", "a\nb".encode("utf-16") + b"x"))[-1]
     )
 
 
 def test_endless_cells_and_lines_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delimited, "MAX_CELL_CHARS", 97)
-    monkeypatch.setattr(cells, "MAX_LINE_CHARS", 97)
+    monkeypatch.setattr(table_rows, "MAX_LINE_CHARS", 97)
     found = cells_of(wrote(tmp_path / "t.csv", f"t\na\n{'x' * 1009}\nb\n{'x' * 97}\n"))
     assert [row["t"][:1] if isinstance(row, dict) else row[:7] for row in found] == ["a", "not CSV", "b", "x"]  # type: ignore[index]
     found = cells_of(wrote(tmp_path / "t.jsonl", '{"t": 1}\n{"t": "' + "x" * 1009 + '"}\n{"t": 2}\n'))

@@ -93,7 +93,7 @@ def test_a_lexicon_is_learned_from_training_rows_and_a_list(
     data.table.add([replace(zebra, texts=[Caption("en", "a zebra")], meta={"sounds": "a# zi:br@"})])
     data = open_task(data.config, 0)
     monkeypatch.setattr(lexicon_extension, "words", lambda progress: ["red", "frogs"])
-    monkeypatch.setattr(lexicon_extension.espeak, "sounds", lambda word, variety: f"{variety}/{word}")
+    monkeypatch.setattr(lexicon_extension.espeak, "phonemes", lambda word, variety: f"{variety}/{word}")
     found = learn_lexicon([data])
     assert found.readings["frogs"] == {"en-us/frogs": 1}
     assert "en-us/red" in found.readings["red"]

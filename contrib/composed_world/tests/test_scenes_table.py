@@ -112,7 +112,7 @@ def test_rows_without_questions_have_none(rows: list[Sample]) -> None:
     meta = {key: value for key, value in rows[0].meta.items() if key != "questions"}
     assert questions_of(replace(rows[0], meta=meta)) == []
     assert replace(rows[0], meta=meta).id == rows[0].id
-    with pytest.raises(TableError, match="questions do not read"):
+    with pytest.raises(TableError, match="cannot read its questions"):
         questions_of(replace(rows[0], meta={"questions": '["what?"]'}))
 
 

@@ -12,7 +12,7 @@ from composed_world.spoken_table import HELD_OUT_VOICES, VOICES, Line, Plan, mak
 from sensorium import media
 from sensorium.cli import main
 from sensorium.core.errors import TableError, UsageError
-from sensorium.data.collections import prose
+from sensorium.data.collections import wordnet
 from sensorium.data.table.sample import normalise
 from sensorium.data.table.table import Table
 from sensorium.media.encoding import encode_sound
@@ -42,7 +42,7 @@ def hum(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(spoken, "say", say)
     monkeypatch.setattr(spoken.espeak, "prepare", lambda progress: None)
-    monkeypatch.setattr(spoken.espeak, "sounds", lambda text, variety: f"{variety}: {text}")
+    monkeypatch.setattr(spoken.espeak, "phonemes", lambda text, variety: f"{variety}: {text}")
     return said
 
 
@@ -137,7 +137,7 @@ def test_examples_of_wordnet_are_sentences(tmp_path: Path) -> None:
     line = '00001740 03 n 01 entity 0 | that; "she saw  the red fox"; "42 of them are here"; "too short"\n'
     for name in ("data.noun", "data.verb", "data.adj", "data.adv"):
         (tmp_path / name).write_text(line)
-    assert prose.read_folder(tmp_path) == ["She saw the red fox."]
+    assert wordnet.read_folder(tmp_path) == ["She saw the red fox."]
 
 
 @pytest.mark.network

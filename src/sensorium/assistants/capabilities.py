@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 from sensorium.core.config import read_toml
 from sensorium.core.errors import ConfigError, NotFoundError, UsageError, warn
 from sensorium.core.files import shipped_dir
-from sensorium.data.curation.language import surely_other
+from sensorium.data.curation.language import detect_foreign
 from sensorium.data.table.sample import asked_of, is_asked
 from sensorium.models.checkpoint import CONFIG, WEIGHTS
 from sensorium.models.prompts import TEMPLATES, WRITER_OF, Task
@@ -117,7 +117,7 @@ def warn_of_language(
         given: Languages of its input, where they differ from those of its answers.
     """
     known = given or asked_of("text", capabilities.get(task) or _PRESET_LANGUAGES.get(name, ()))
-    found = surely_other(text, known)
+    found = detect_foreign(text, known)
     if found:
         language = "another language" if found == "und" else f"the language '{found}'"
         warn(

@@ -149,9 +149,9 @@ def _transcribe_all(
 def _warn_of_language(path: Path, transcript: Transcript) -> None:
     """Warn if the text is surely in another language, or its confidence is low."""
     from sensorium.core.errors import warn
-    from sensorium.data.curation.language import surely_other
+    from sensorium.data.curation.language import detect_foreign
 
-    found = surely_other(transcript.text, [transcript.language] if transcript.language else [])
+    found = detect_foreign(transcript.text, [transcript.language] if transcript.language else [])
     if found:
         language = "another language" if found == "und" else f"the language '{found}'"
         warn(

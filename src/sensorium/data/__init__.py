@@ -1,1 +1,1 @@
-"""From media on disk to batches: the media table, its sources, curation, splits, loaders and search index."""
+"""Media tables and batches: ingest of files, the table itself, curation, splits, data loaders, transforms."""

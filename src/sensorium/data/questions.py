@@ -1,8 +1,7 @@
-"""Questions and answers about a row: how they lie in its metadata.
+"""Reads and writes the questions and answers of a row (visual question answering).
 
-In: questions with their answers. Out: JSON under `Sample.meta["questions"]`, a list of objects with the
-plain texts `question`, `answer` and `type`, and back. A row may have none: tables made before there were
-questions stay readable. Who asks them, and of what, is not known here.
+They are stored as JSON in `Sample.meta["questions"]`: a list of objects with the strings `question`, `answer`
+and `type`. A row without that key has no questions.
 """
 
 from __future__ import annotations
@@ -19,13 +18,7 @@ KEY = "questions"
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a row.
-
-    Attributes:
-        question: As a person asks it.
-        answer: Short.
-        type: What has to be understood to answer: `colour`, `count`, ...; "" where not said.
-    """
+    """A question about a row, its short answer, and its type (`colour`, `count`, ...; "" if unknown)."""
 
     question: str
     answer: str
@@ -33,7 +26,7 @@ class Question:
 
 
 def to_meta(questions: Iterable[Question]) -> str:
-    """What stands under `KEY`.
+    """JSON text to store under `KEY`.
 
     Example:
         >>> to_meta([Question("What colour is the frog?", "green", "colour")])
@@ -43,16 +36,16 @@ def to_meta(questions: Iterable[Question]) -> str:
 
 
 def questions_of(sample: Sample) -> list[Question]:
-    """Questions about a row; none where it has none.
+    """Questions about a row; empty if it has none.
 
     Raises:
-        TableError: If what stands there is not a list of questions.
+        TableError: If the stored value is not a list of questions.
     """
     stored = sample.meta.get(KEY, "[]")
     try:
         return [Question(**entry) for entry in json.loads(str(stored))]
     except (ValueError, TypeError) as error:
         raise TableError(
-            f"{sample.uri}: its questions do not read ({error}); expected a JSON list of "
+            f"{sample.uri}: cannot read its questions ({error}); expected a JSON list of "
             '{"question", "answer", "type"}'
         ) from error

@@ -29,7 +29,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from sensorium.core.errors import NotFoundError, TableError, UsageError
 from sensorium.core.types import FIELDS
-from sensorium.data.table.store import Store, locked, one_error, remedy_of
+from sensorium.data.table.store import Store, locked, remedy_for, wrap_errors
 from sensorium.data.table.vectors import VectorFolder, dataset_path
 from sensorium.search.exact import Pool, gather, inner_products
 
@@ -62,7 +62,7 @@ class ApproximateIndex:
     def __init__(self, dataset: lance.LanceDataset, num_probes: int = 32, refine: int = 10) -> None:
         self._dataset = dataset
         self._path = Path(dataset.uri)
-        with one_error(self._path):
+        with wrap_errors(self._path):
             self._size = int(dataset.count_rows())
             self.dim = int(dataset.schema.field("vector").type.list_size)
         self.num_probes = num_probes
@@ -114,7 +114,7 @@ class ApproximateIndex:
         if allowed is None or num_allowed > _READ_AT_MOST:
             probes, max_probes = self.num_probes, num_partitions(len(self))
             while wanted <= _READ_AT_MOST:
-                with one_error(self._path):
+                with wrap_errors(self._path):
                     _, labels = search_index(
                         self._dataset,
                         query[None],
@@ -125,7 +125,7 @@ class ApproximateIndex:
                     )
                 found = np.unique(labels[labels >= 0])
                 if len(found) and found[-1] >= len(self):
-                    raise TableError(f"{self._path} holds unknown positions; {remedy_of(self._path)}")
+                    raise TableError(f"{self._path} holds unknown positions; {remedy_for(self._path)}")
                 found = found if allowed is None else found[allowed[found]]
                 if len(found) >= k:
                     return found
@@ -135,12 +135,12 @@ class ApproximateIndex:
         return np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
 
     def _read(self, positions: Int64[np.ndarray, " c"]) -> Float32[np.ndarray, "c E"]:
-        with one_error(self._path):
+        with wrap_errors(self._path):
             column = self._dataset.take(positions.tolist(), columns=["vector"])["vector"]
             flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
             rows: Float32[np.ndarray, "c E"] = flat.reshape(len(positions), self.dim)
         if not np.isfinite(rows).all():
-            raise TableError(f"{self._path} holds vectors that are not finite; {remedy_of(self._path)}")
+            raise TableError(f"{self._path} holds vectors that are not finite; {remedy_for(self._path)}")
         return rows
 
     @functools.cached_property
@@ -201,7 +201,7 @@ def build_approximate(table: Table, fingerprint: str, kind: Kind = "IVF_PQ") -> 
         )
     path = _path(table, fingerprint)
     partial = path.with_name(f".{path.name}.part")
-    with locked(path, 0.0, "is being built"), one_error(path, "cannot be written", "run the same again"):
+    with locked(path, 0.0, "is being built"), wrap_errors(path, "cannot be written", "run the same again"):
         try:
             shutil.rmtree(partial, ignore_errors=True)
             columns = {"place": np.arange(len(pool.rows)), "field": pool.fields}
@@ -229,7 +229,7 @@ def open_approximate(table: Table, fingerprint: str) -> ApproximatePool:
         raise NotFoundError(f"{table.path} has no approximate index for this model ({fingerprint}); {remedy}")
     store = Store.open(path)
     now = _entries(table, fingerprint)
-    with one_error(path):
+    with wrap_errors(path):
         before = dict(json.loads(store.metadata["sensorium.entries"]))
     if before != now:
         counts = ", ".join(
@@ -237,7 +237,7 @@ def open_approximate(table: Table, fingerprint: str) -> ApproximatePool:
         )
         raise TableError(f"the approximate index of {table.path} is stale ({counts} written); {remedy}")
     columns = store.scan(["row", "field", "place"])
-    with one_error(path):
+    with wrap_errors(path):
         rows, fields, places = (columns[name].to_numpy().astype(np.int64) for name in columns.column_names)
     is_valid = np.array_equal(places, np.arange(len(rows))) and store.metadata.get(_OF) == fingerprint
     if not is_valid or np.any((rows < 0) | (rows >= len(table)) | (fields < 0) | (fields >= len(FIELDS))):

@@ -19,7 +19,7 @@ from jaxtyping import Float32, Int64
 
 from sensorium.core.errors import UsageError, warn
 from sensorium.core.types import FIELDS, Embedder, Embeddings
-from sensorium.data.curation.language import surely_other
+from sensorium.data.curation.language import detect_foreign
 from sensorium.media import Text
 from sensorium.media.path_or_text import as_words
 from sensorium.search.approximate import ApproximatePool, open_approximate
@@ -244,7 +244,7 @@ def _warn_of_language(request: SearchRequest, model: Embedder) -> None:
     """Warn about texts in a language that the model's text encoder does not know."""
     known = getattr(model, "text_languages", ())
     for term in request.terms:
-        found = surely_other(term.item, known) if isinstance(term.item, str) else ""
+        found = detect_foreign(term.item, known) if isinstance(term.item, str) else ""
         if found:
             language = "another language" if found == "und" else f"the language '{found}'"
             warn(

@@ -1,6 +1,6 @@
 """A pronunciation lexicon with a bigram language model: grapheme-to-phoneme conversion, and word scores.
 
-It is learned from texts and words with their phonemes (`data.collections.espeak.sounds`). It converts a
+It is learned from texts and words with their phonemes (`data.collections.espeak.phonemes`). It converts a
 text to phonemes (G2P), and holds the words that `lexicon_decoding` searches for given phonemes. A small
 model trained on ten thousand sentences learns the 40 phonemes of English, but not the spelling of its
 words. So the model works on phonemes. The probability of word b after word a is (Kneser-Ney)

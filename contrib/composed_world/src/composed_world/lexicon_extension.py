@@ -20,7 +20,7 @@ from sensorium.core.config import parse
 from sensorium.core.errors import ConfigError
 from sensorium.core.runtime import Progress, quiet, track
 from sensorium.data.collections import espeak
-from sensorium.data.collections.words import words
+from sensorium.data.collections.word_list import words
 from sensorium.data.table.sample import is_asked
 from sensorium.encoders import Encoder
 from sensorium.generation.detokenizer import Decode
@@ -115,7 +115,7 @@ def learn_lexicon(tasks: Sequence[TaskData], progress: Progress = quiet) -> Lexi
             varieties.add(str(sample.meta.get("voice", "en")).partition("+")[0])
     listed = [(variety, word) for word in words(progress) for variety in sorted(varieties)]
     alone = [
-        (word, espeak.sounds(word, variety))
+        (word, espeak.phonemes(word, variety))
         for variety, word in track(listed, len(listed), "pronouncing words", progress)
     ]
     is_heard = any(data.config.task == "transcribe" for data in tasks)

@@ -1,6 +1,6 @@
 """Learns pronunciations by aligning texts with their phonemes, in which some words are joined.
 
-Input: texts and words with their phonemes (`data.collections.espeak.sounds`). Output: for each phrase (one
+Input: texts and words with their phonemes (`data.collections.espeak.phonemes`). Output: for each phrase (one
 word, or a few that are spoken as one) the counts of its pronunciations; pronunciations before a vowel, a
 consonant or a pause; and words with a pause before them that no punctuation marks.
 """

@@ -21,7 +21,7 @@ from sensorium.align.text_lines import as_sentence
 from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.data import collections as packages
-from sensorium.data.collections import prose, stamps
+from sensorium.data.collections import stamps, wordnet
 
 _SIDE_PX, _CLEAR_PX, _THING_PX = 96, 8.0, 16.0
 
@@ -107,11 +107,11 @@ def _stamps(num: int, seed: int, progress: Progress) -> list[str]:
 
 
 def _prose(num: int, seed: int, progress: Progress) -> list[str]:
-    return _shuffled(prose.sentences(progress), num, seed)
+    return _shuffled(wordnet.sentences(progress), num, seed)
 
 
 def _definitions(num: int, seed: int, progress: Progress) -> list[str]:
-    return _shuffled(prose.definitions(progress), num, seed)
+    return _shuffled(wordnet.definitions(progress), num, seed)
 
 
 def _shuffled(texts: Sequence[str], num: int, seed: int) -> list[str]:
@@ -122,7 +122,7 @@ def _shuffled(texts: Sequence[str], num: int, seed: int) -> list[str]:
 SOURCES: dict[str, Source] = {
     "scenes": Source(_scenes, "CC0-1.0"),
     "stamps": Source(_stamps, stamps.LICENCE),
-    "prose": Source(_prose, prose.LICENCE),
-    "definitions": Source(_definitions, prose.LICENCE),
+    "prose": Source(_prose, wordnet.LICENCE),
+    "definitions": Source(_definitions, wordnet.LICENCE),
 }
 """Sources by name."""

@@ -23,7 +23,7 @@ from composed_world.sentences import sentences, source
 from sensorium.core.errors import TableError, UsageError
 from sensorium.core.runtime import Progress, quiet, track
 from sensorium.data.collections import espeak
-from sensorium.data.ingest.errors import Quarantine
+from sensorium.data.ingest.errors import ErrorLog
 from sensorium.data.ingest.sources.item import Failure
 from sensorium.data.loading.split import split
 from sensorium.data.table.sample import Caption, Clip, Sample, normalise
@@ -126,13 +126,13 @@ def make_spoken(path: str | Path, plan: Plan, progress: Progress = quiet) -> tup
     if plan.voice and lines:
         say(lines[0], plan.rate_hz)  # refuses an unknown voice before the table is made
     table = _open(Path(path), plan)
-    quarantine, known = Quarantine(table.path), set(table.column("uri"))
+    error_log, known = ErrorLog(table.path), set(table.column("uri"))
     left = [line for line in lines if line.uri not in known]
     before = len(table)
     try:
-        table.add(_samples(left, plan, quarantine, progress))
+        table.add(_samples(left, plan, error_log, progress))
     finally:
-        quarantine.close()
+        error_log.close()
     table.optimize()
     return table, len(left) - (len(table) - before)
 
@@ -190,14 +190,14 @@ def _open(path: Path, plan: Plan) -> Table:
     return table
 
 
-def _samples(lines: list[Line], plan: Plan, quarantine: Quarantine, progress: Progress) -> Iterator[Sample]:
+def _samples(lines: list[Line], plan: Plan, error_log: ErrorLog, progress: Progress) -> Iterator[Sample]:
     for line in track(lines, len(lines), "speaking", progress):
         samples = say(line, plan.rate_hz)
         seconds = len(samples) / plan.rate_hz
         if not 0 < seconds <= _LONGEST_S:
             reason = f"{seconds:.1f} s of speech for '{line.text}'; expected up to {_LONGEST_S:.0f} s"
-            quarantine.add(Failure(line.uri, "speak", reason))
-            quarantine.flush()
+            error_log.add(Failure(line.uri, "speak", reason))
+            error_log.flush()
             continue
         yield Sample(
             uri=line.uri,
@@ -210,7 +210,7 @@ def _samples(lines: list[Line], plan: Plan, quarantine: Quarantine, progress: Pr
                 "voice": "+".join(filter(None, line.voice)),
                 "words_per_minute": line.words_per_minute,
                 "pitch": line.pitch,
-                "sounds": espeak.sounds(line.text, line.voice[0]),
+                "sounds": espeak.phonemes(line.text, line.voice[0]),
                 "kind": line.kind,
             },
             duration_s=seconds,

@@ -128,7 +128,7 @@ def speak(
     return _engine().speak(text, language, variant, words_per_minute, pitch)
 
 
-def sounds(text: str, language: str = "en") -> str:
+def phonemes(text: str, language: str = "en") -> str:
     """How `text` is pronounced: a letter or two of ASCII for each sound, spaces between words, `|` at pauses.
 
     The letters are the synthesiser's own, much like Kirshenbaum's, without stress or shades of one sound.
@@ -138,7 +138,7 @@ def sounds(text: str, language: str = "en") -> str:
         UsageError: If espeak has no such language.
         FetchError: If the library is neither on the system nor to be had.
     """
-    return _engine().sounds(text, language)
+    return _engine().phonemes(text, language)
 
 
 def has_voice(language: str) -> bool:
@@ -210,7 +210,7 @@ class _Engine:
             words = tuple(_words(self._events, len(samples) / self.rate_hz))
         return Speech(samples.astype(np.float32) / 32768, self.rate_hz, words)
 
-    def sounds(self, text: str, language: str) -> str:
+    def phonemes(self, text: str, language: str) -> str:
         place = ctypes.c_char_p(text.replace("\0", " ").encode())
         clauses: list[str] = []
         with self._lock:

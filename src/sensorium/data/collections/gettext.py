@@ -13,6 +13,7 @@ from pathlib import Path
 
 _MAGIC = 0x950412DE
 _MAX_CHARS = 120
+_SCRIPTS = {"latin": "Latn", "cyrillic": "Cyrl", "devanagari": "Deva"}
 _MARKUP = re.compile(r"[%{}<>\\|\n\t=@$#~*^\[\]]|://|translator-credits")
 _MNEMONIC = re.compile(r"\s*\(_\w\)|_(?=\w)")
 _DOTS = re.compile(r"\s*(\.\.\.|…|:)$")
@@ -68,3 +69,19 @@ def _is_plain(text: str) -> bool:
         and len(text) <= _MAX_CHARS
         and not _MARKUP.search(text)
     )
+
+
+def bcp47(locale: str) -> str:
+    """Turn a locale's name into a language tag.
+
+    Args:
+        locale: `ll`, `ll_CC`, `ll@modifier`; case does not matter.
+
+    Example:
+        >>> bcp47("pt_BR"), bcp47("zh_tw"), bcp47("sr@latin"), bcp47("ca@valencia")
+        ('pt-BR', 'zh-TW', 'sr-Latn', 'ca-valencia')
+    """
+    name, _, modifier = locale.partition("@")
+    language, _, region = name.replace("-", "_").partition("_")
+    parts = [language.lower(), _SCRIPTS.get(modifier.lower(), modifier.lower()), region.upper()]
+    return "-".join(part for part in parts if part)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sensorium.core.runtime import Progress, quiet, track
-from sensorium.data.collections.languages import bcp47
+from sensorium.data.collections.gettext import bcp47
 from sensorium.data.collections.packages import Package, fetch
 from sensorium.data.table.sample import Caption, Clip, Sample, normalise
 

@@ -1,1 +1,1 @@
-"""Choosing rows: near duplicates, filters, and the measures that they use."""
+"""Curation of a table: duplicates, quality filters, and the measurements they use."""

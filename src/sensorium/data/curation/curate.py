@@ -1,7 +1,7 @@
-"""Curation of a media table: what would be dropped and why, and a new table without it.
+"""Curation of a media table: finds duplicates and filtered rows, and writes a new table without them.
 
-In: a table. Out: a `Selection` in counts, and on request a new table; the old one is never changed. Cached
-features and vectors stay with the old table, since they belong to its row numbers.
+Input: a table. Output: a `Selection` of rows with the reason of each drop, and on request a new table. The
+given table is not changed. Cached features and vectors are not copied, since row numbers change.
 """
 
 from __future__ import annotations
@@ -18,29 +18,28 @@ from jaxtyping import Float32, Int64
 
 from sensorium.core.errors import TableError, UsageError
 from sensorium.core.runtime import Progress, quiet
-from sensorium.data.curation import filters as filtering
 from sensorium.data.curation.dedup import near_hash, near_vector, same_key
-from sensorium.data.curation.filters import Filters
+from sensorium.data.curation.filters import Filters, drop_reasons
 from sensorium.data.curation.measure import colour_distance, measure_rows
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 
 By = Literal["content", "phash", "embedding"]
 MAX_COLOUR_DISTANCE = 12.0
-"""Mean difference of colours (0 to 255) up to which images of one hash are taken for the same."""
+"""Largest mean difference of colours (0 to 255) at which images of one hash count as duplicates."""
 
 _READ_ROWS = 64
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of a table stay.
+    """The rows of a table that are kept.
 
     Attributes:
-        rows: Their numbers, ascending.
-        dropped: How many go, by reason.
-        repeats: For each row that repeats another: (row, the row that stays for it).
-        not_compared: Rows that had nothing to compare (no image, no vector, a flat image); they stay.
+        rows: Numbers of the kept rows, ascending.
+        dropped: Number of dropped rows, by reason.
+        repeats: (duplicate, kept row) for each duplicate.
+        not_compared: Number of rows that could not be compared (no image, no vector, a flat image); kept.
     """
 
     rows: Int64[np.ndarray, " k"]
@@ -59,23 +58,22 @@ def find_duplicates(
     modality: str = "image",
     progress: Progress = quiet,
 ) -> Selection:
-    """Find rows that repeat another; of a group the largest image stays, of equals the first.
+    """Find duplicates; of each set the largest image is kept, of equal sizes the first row.
 
     Args:
-        table: The rows.
-        by: `content`: equal media bytes, whatever the captions (rows equal in both are never added); for
-            rows of text alone, equal texts. `phash`: images of like colours whose hashes differ in at most
-            `max_distance` of 64 bits. `embedding`: rows whose vectors of one model have a cosine of at
-            least `min_cosine`.
+        table: The table.
+        by: `content`: equal media bytes with any captions; for rows of text only, equal texts. `phash`:
+            images of similar colours whose hashes differ in at most `max_distance` of 64 bits.
+            `embedding`: rows whose vectors of one model have a cosine of at least `min_cosine`.
         max_distance: For `phash`, 0 to 16.
-        min_cosine: For `embedding`.
-        fingerprint: For `embedding`: the model.
-        modality: For `embedding`: the field whose vectors are compared.
-        progress: Told how many rows were measured, where that has not been done.
+        min_cosine: For `embedding`, in (-1, 1].
+        fingerprint: For `embedding`, the model.
+        modality: For `embedding`, the field whose vectors are compared.
+        progress: Reports the number of rows measured.
 
     Raises:
         UsageError: If a bound is out of range.
-        NotFoundError: If the model's vectors are not in the table.
+        NotFoundError: If the table has no vectors of the model.
     """
     known = measure_rows(table, hashes=by == "phash", progress=progress)
     order = np.argsort(-known.width_px * known.height_px, kind="stable")
@@ -87,9 +85,11 @@ def find_duplicates(
         target = near_hash(known.phash[rows], max_distance)
     else:
         rows, vectors = _first_vectors(table, modality, fingerprint, order)
-        target = near_vector(vectors, _checked_cosine(min_cosine))
+        if not -1 < min_cosine <= 1:
+            raise UsageError(f"min_cosine={min_cosine} is out of range; expected -1 to 1, e.g. 0.97")
+        target = near_vector(vectors, min_cosine)
     if by == "phash":
-        target = _of_like_colours(table, rows, target)
+        target = _keep_other_colours(table, rows, target)
     is_repeat = target != np.arange(len(rows))
     kept = np.setdiff1d(np.arange(len(table)), rows[is_repeat])
     repeats = sorted(zip(rows[is_repeat].tolist(), rows[target[is_repeat]].tolist(), strict=True))
@@ -104,24 +104,25 @@ def filter_rows(
     *,
     progress: Progress = quiet,
 ) -> Selection:
-    """Find rows that do not satisfy `filters` (see `filters.reasons`)."""
-    found = filtering.reasons(table, filters, scores, progress=progress)
-    dropped = Counter(reason for reason in found if reason is not None)
+    """Find rows that do not pass `filters` (see `drop_reasons`)."""
+    reasons = drop_reasons(table, filters, scores, progress=progress)
+    kept = np.array([row for row, reason in enumerate(reasons) if reason is None], dtype=np.int64)
+    dropped = Counter(reason for reason in reasons if reason is not None)
     unscored = 0 if scores is None else int(np.isnan(scores).sum())
-    return Selection(filtering.rows_of(found), dict(dropped.most_common()), not_compared=unscored)
+    return Selection(kept, dict(dropped.most_common()), not_compared=unscored)
 
 
 def write_rows(
     table: Table, rows: Int64[np.ndarray, " k"], out: str | Path, *, progress: Progress = quiet
 ) -> Table:
-    """Copy some rows, with everything measured of them, into a new table.
+    """Copy rows with their measurements into a new table.
 
     Raises:
         TableError: If `out` exists.
     """
     path = Path(out)
     if path.exists():
-        raise TableError(f"{path} exists; curation writes a new table, choose another path")
+        raise TableError(f"{path} exists; curation writes a new table: choose another path")
     new = Table.create(
         path, description=table.info.get("description", ""), licence=table.info.get("licence", "")
     )
@@ -137,20 +138,20 @@ def _read(table: Table, rows: Int64[np.ndarray, " k"]) -> Iterator[Sample]:
         yield from table.rows(rows[start : start + _READ_ROWS])
 
 
-def _of_like_colours(
+def _keep_other_colours(
     table: Table, rows: Int64[np.ndarray, " k"], target: Int64[np.ndarray, " k"]
 ) -> Int64[np.ndarray, " k"]:
-    """Let those rows stay whose colours are other than those of the row that they seem to repeat."""
-    places = np.flatnonzero(target != np.arange(len(rows)))
-    pairs = np.stack([rows[places], rows[target[places]]], axis=1)
-    other = places[colour_distance(table, pairs) > MAX_COLOUR_DISTANCE]
+    """Keep rows whose colours differ from those of the row with a similar hash."""
+    repeats = np.flatnonzero(target != np.arange(len(rows)))
+    pairs = np.stack([rows[repeats], rows[target[repeats]]], axis=1)
+    other = repeats[colour_distance(table, pairs) > MAX_COLOUR_DISTANCE]
     result = target.copy()
     result[other] = other
     return result
 
 
 def _media_keys(table: Table) -> list[bytes]:
-    """Digest of each row's media, or of its texts where it has none."""
+    """Digest of each row's media, or of its texts if it has no media."""
     keys: list[bytes] = []
     for sample in _read(table, np.arange(len(table))):
         media = (sample.image, sample.audio, sample.video, *(clip.data for clip in sample.speech))
@@ -170,13 +171,7 @@ def _first_vectors(
     """The first vector of each row that has one, in the given order of rows."""
     rows, vectors = table.vectors(modality, fingerprint)
     distinct, first = np.unique(rows, return_index=True)
-    place = np.full(len(table), -1, dtype=np.int64)
-    place[distinct] = first
-    chosen = order[place[order] >= 0]
-    return chosen, vectors[place[chosen]]
-
-
-def _checked_cosine(value: float) -> float:
-    if not -1 < value <= 1:
-        raise UsageError(f"least cosine {value} is out of range; expected a number up to 1, such as 0.97")
-    return value
+    index = np.full(len(table), -1, dtype=np.int64)
+    index[distinct] = first
+    chosen = order[index[order] >= 0]
+    return chosen, vectors[index[chosen]]

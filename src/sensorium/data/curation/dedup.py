@@ -1,8 +1,8 @@
-"""Which rows show the same thing as another: by content, by perceptual hash, by embedding.
+"""Deduplication by equal keys, by perceptual hash and by embedding.
 
-In: one key, hash or vector for each row, best row first. Out: for each the position of the row that it
-repeats, or its own. A row is dropped only for one that is kept (greedy, never along a chain a ~ b ~ c). It
-reads no table.
+Input: one key, hash or vector per row, the preferred row first. Output: for each row the position of the kept
+row that it duplicates, or its own position. Greedy: a row is dropped only if it is near a row that is kept,
+never along a chain a ~ b ~ c.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Float32, Int64, UInt64
 from sensorium.core.errors import UsageError
 
 MAX_DISTANCE = 16
-"""Beyond this, 64-bit hashes of unrelated images meet."""
+"""At larger distances, 64-bit hashes of unrelated images match."""
 
 _BLOCK = 1024
 
@@ -35,8 +35,8 @@ def same_key(keys: Sequence[Hashable]) -> Int64[np.ndarray, " n"]:
 def near_hash(hashes: Int64[np.ndarray, " n"], max_distance: int) -> Int64[np.ndarray, " n"]:
     """For each 64-bit hash the position of the kept hash within `max_distance` bits, or its own.
 
-    Pairs are found by multi-index hashing (Norouzi et al., arXiv:1307.2982, section 3): of d + 1 substrings
-    at least one is equal, so only rows that share a substring are compared.
+    Uses multi-index hashing (Norouzi et al., arXiv:1307.2982, section 3): hashes within distance d share at
+    least one of d + 1 substrings, so only rows that share a substring are compared.
 
     Raises:
         UsageError: If the distance is not 0 to 16.
@@ -62,7 +62,7 @@ def near_hash(hashes: Int64[np.ndarray, " n"], max_distance: int) -> Int64[np.nd
 def near_vector(vectors: Float32[np.ndarray, "n E"], min_cosine: float) -> Int64[np.ndarray, " n"]:
     """For each unit vector the position of a kept one whose cosine is at least `min_cosine`, or its own.
 
-    Takes n times the number of kept rows products, in blocks; memory beyond the vectors is a block of rows.
+    Time: n times the number of kept rows. Memory: the vectors and one block of similarities.
 
     Example:
         >>> near_vector(np.array([[1, 0], [0, 1], [0.8, 0.6]], np.float32), 0.75).tolist()
@@ -92,7 +92,7 @@ def near_vector(vectors: Float32[np.ndarray, "n E"], min_cosine: float) -> Int64
 
 
 def _within(block: Float32[np.ndarray, "b E"], min_cosine: float) -> Int64[np.ndarray, " b"]:
-    """The same within one block: only rows that have a neighbour before them are looked at one by one."""
+    """`near_vector` within one block; loops only over rows that are near an earlier one."""
     chosen = np.arange(len(block))
     is_near = np.tril(block @ block.T >= min_cosine, k=-1)
     for row in np.flatnonzero(is_near.any(axis=1)):

@@ -1,7 +1,7 @@
-"""Which rows are worth keeping: by size, shape, length, language and agreement of image and text.
+"""Quality filters of rows: image size and aspect, duration, language, number of words, CLIP score.
 
-In: a table and `Filters`. Out: for each row the reason that drops it, or none. A row that a filter does not
-concern (a sound under `min_px`, an image without text under `languages`) is kept by it.
+Input: a table and `Filters`. Output: for each row the reason to drop it, or None. A filter keeps rows that it
+does not apply to: audio under `min_px`, an image without text under `languages`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 
 from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet
@@ -24,18 +24,18 @@ _CHUNK = 8192
 
 @dataclass(frozen=True)
 class Filters:
-    """What a row must satisfy; None asks nothing.
+    """Conditions that a row must meet; None switches a filter off.
 
     Attributes:
-        min_px: Least short side of images and videos.
-        max_aspect: Most long side over short side.
-        min_s: Least length of sounds and videos.
-        max_s: Most length of sounds and videos.
+        min_px: Minimum short side of images and videos.
+        max_aspect: Maximum ratio of long to short side.
+        min_s: Minimum duration of audio and video.
+        max_s: Maximum duration of audio and video.
         languages: At least one text is in one of these, as tagged or as detected.
-        is_strict: Drop texts whose language cannot be told, too.
-        min_words: At least one text has so many words (in one of `languages` if given).
+        is_strict: Also drop texts whose language cannot be detected.
+        min_words: At least one text has this many words (in one of `languages` if given).
         max_words: At least one text has no more words.
-        min_clip_score: Least cosine between image and its best text; needs `scores`.
+        min_clip_score: Minimum cosine between the image and its best text; needs `scores`.
     """
 
     min_px: int | None = None
@@ -48,42 +48,32 @@ class Filters:
     max_words: int | None = None
     min_clip_score: float | None = None
 
-    @property
-    def reads_measures(self) -> bool:
-        """Whether any filter looks at sizes or lengths."""
-        return any(bound is not None for bound in (self.min_px, self.max_aspect, self.min_s, self.max_s))
 
-    @property
-    def reads_texts(self) -> bool:
-        """Whether any filter looks at texts."""
-        return bool(self.languages) or self.min_words is not None or self.max_words is not None
-
-
-def reasons(
+def drop_reasons(
     table: Table,
     filters: Filters,
     scores: Float32[np.ndarray, " n"] | None = None,
     *,
     progress: Progress = quiet,
 ) -> list[str | None]:
-    """Return for each row why it is dropped, or None; the first reason counts.
+    """Return for each row the first reason to drop it, or None.
 
     Args:
-        table: The rows.
-        filters: What they must satisfy.
-        scores: Agreement of image and text (see `clip_scores`), NaN where a row has none.
-        progress: Told how many rows were measured, where that has not been done.
+        table: The table.
+        filters: The conditions.
+        scores: CLIP score of each row (see `clip_scores`), NaN if it has none.
+        progress: Reports the number of rows measured.
 
     Raises:
-        UsageError: If a clip score is asked for and `scores` is None.
+        UsageError: If `min_clip_score` is given without `scores`.
     """
     if filters.min_clip_score is not None and scores is None:
-        raise UsageError("a least clip score needs the scores of a model; name one with --model RUN")
+        raise UsageError("a minimum CLIP score needs the scores of a model; name one with --model RUN")
     found: list[str | None] = [None] * len(table)
     for mask, reason in _by_numbers(table, filters, scores, progress):
         for row in np.flatnonzero(mask).tolist():
             found[row] = found[row] or reason
-    if filters.reads_texts:
+    if filters.languages or filters.min_words is not None or filters.max_words is not None:
         for start in range(0, len(table), _CHUNK):
             numbers = range(start, min(start + _CHUNK, len(table)))
             for row, sample in zip(numbers, table.rows(numbers, columns=["texts"]), strict=True):
@@ -92,21 +82,21 @@ def reasons(
 
 
 def clip_scores(table: Table, fingerprint: str) -> Float32[np.ndarray, " n"]:
-    """Score the agreement of each row's image with its best text by one model; NaN where a row lacks either.
+    """CLIP score of each row: the cosine of its image and its best text; NaN if it lacks either.
 
-    The score is their cosine (CLIP score, Hessel et al., arXiv:2104.08718, without factor 2.5 and cut at 0).
+    Reference: Hessel et al., arXiv:2104.08718, here without the factor 2.5 and without clipping at 0.
 
     Raises:
-        NotFoundError: If the model has embedded no images or no texts of the table.
+        NotFoundError: If the table has no image or no text vectors of the model.
     """
     result = np.full(len(table), np.nan, dtype=np.float32)
     image_rows, images = table.vectors("image", fingerprint)
     text_rows, texts = table.vectors("text", fingerprint)
     if not len(image_rows):
         return result
-    place = np.minimum(np.searchsorted(image_rows, text_rows), len(image_rows) - 1)
-    is_pair = image_rows[place] == text_rows
-    cosines = np.einsum("ne,ne->n", texts[is_pair], images[place[is_pair]])
+    index = np.minimum(np.searchsorted(image_rows, text_rows), len(image_rows) - 1)
+    is_pair = image_rows[index] == text_rows
+    cosines = np.einsum("ne,ne->n", texts[is_pair], images[index[is_pair]])
     np.fmax.at(result, text_rows[is_pair], cosines)
     return result
 
@@ -114,7 +104,7 @@ def clip_scores(table: Table, fingerprint: str) -> Float32[np.ndarray, " n"]:
 def _by_numbers(
     table: Table, filters: Filters, scores: np.ndarray | None, progress: Progress
 ) -> Iterator[tuple[np.ndarray, str]]:
-    if filters.reads_measures:
+    if any(bound is not None for bound in (filters.min_px, filters.max_aspect, filters.min_s, filters.max_s)):
         yield from _by_measures(measure_rows(table, progress=progress), filters)
     if filters.min_clip_score is not None and scores is not None:
         yield scores < filters.min_clip_score, f"clip score under {filters.min_clip_score:g}"
@@ -137,10 +127,10 @@ def _by_measures(known: Measures, filters: Filters) -> Iterator[tuple[np.ndarray
 def _by_texts(texts: Sequence[Caption], filters: Filters) -> str | None:
     if not texts:
         return None
-    spoken = [caption for caption in texts if _is_in(caption, filters)]
-    if not spoken:
+    matching = [caption for caption in texts if _is_in(caption, filters)]
+    if not matching:
         return f"language not {' or '.join(filters.languages)}"
-    counts = [count_words(caption.text) for caption in spoken]
+    counts = [count_words(caption.text) for caption in matching]
     if filters.min_words is not None and max(counts) < filters.min_words:
         return f"fewer than {filters.min_words} words"
     if filters.max_words is not None and min(counts) > filters.max_words:
@@ -153,8 +143,3 @@ def _is_in(caption: Caption, filters: Filters) -> bool:
     if not filters.languages or (not language and not filters.is_strict):
         return True
     return any(matches(language, wanted) for wanted in filters.languages)
-
-
-def rows_of(found: Sequence[str | None]) -> Int64[np.ndarray, " k"]:
-    """Return the rows that no reason drops."""
-    return np.array([row for row, reason in enumerate(found) if reason is None], dtype=np.int64)

@@ -1,8 +1,7 @@
-"""Which language a caption is in: by its script, and for the Latin script by its commonest words.
+"""Language identification of captions: by script, and for the Latin script by function words.
 
-In: a text. Out: a two-letter code, or "" where it cannot be told. It is small and says so: a caption of two
-nouns has no function words and stays unknown; of languages that share a script only those listed are told
-apart.
+Input: a text. Output: a language code, or "" if unknown. Limits: a caption without function words ("red car")
+stays unknown, and of languages that share a script only the listed ones are separated.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _SCRIPTS = MappingProxyType(
         ).split()
     )
 )
-"""The language that a script most often writes, by the first word of its characters' Unicode names."""
+"""The most common language of each script; the key is the first word of the characters' Unicode names."""
 
 _LATIN_LETTERS = (
     ("vi", "đơưạảấầẩậắằẳặẹẻẽếềểệịọỏốồổộớờởợụủứừửựỳỵ"),
@@ -37,10 +36,10 @@ _LATIN_LETTERS = (
     ("ro", "ășț"),
     ("eo", "ĉĝĥĵŝŭ"),
 )
-"""Letters of the Latin script that few languages use: a sign, not a proof."""
+"""Latin letters that few languages use: evidence, not proof."""
 
 _LETTERS = (("uk", "іїєґ"), ("be", "ў"), ("sr", "ђћџљњј"), ("fa", "پچژگ"), ("ur", "ٹڈڑے"))
-"""Letters that set a language apart from the one its script stands for."""
+"""Letters that separate a language from the most common one of its script."""
 
 _STOP_WORDS = MappingProxyType(
     {
@@ -75,7 +74,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def detect_language(text: str) -> str:
-    """Return the language of `text`, or "".
+    """Return the language code of `text`, or "" if unknown.
 
     Example:
         >>> [detect_language(text) for text in ("the red car", "ein rotes Auto", "红色的汽车", "car")]
@@ -91,12 +90,12 @@ def detect_language(text: str) -> str:
     if script == "LATIN":
         return _by_words(text)
     lowered = text.lower()
-    apart = (language for language, letters in _LETTERS if any(letter in lowered for letter in letters))
-    return next(apart, _SCRIPTS[script]) if script in ("CYRILLIC", "ARABIC") else _SCRIPTS[script]
+    others = (language for language, letters in _LETTERS if any(letter in lowered for letter in letters))
+    return next(others, _SCRIPTS[script]) if script in ("CYRILLIC", "ARABIC") else _SCRIPTS[script]
 
 
 def count_words(text: str) -> int:
-    """Return the number of words; a character of a script without spaces counts as one.
+    """Return the number of words; in scripts without spaces each character counts as one.
 
     Example:
         >>> count_words("a red car"), count_words("红色的汽车")
@@ -108,13 +107,13 @@ def count_words(text: str) -> int:
 
 
 def matches(language: str, wanted: str) -> bool:
-    """Say whether a language tag is `wanted` or a variety of it (`pt-BR` is `pt`)."""
+    """Whether a language tag is `wanted` or a variety of it (`pt-BR` matches `pt`)."""
     tag, base = language.lower().replace("_", "-"), wanted.lower().replace("_", "-")
     return tag == base or tag.startswith(f"{base}-")
 
 
 def _by_words(text: str) -> str:
-    """The language with most function words, weighed by how few others share them; "" if none or a tie."""
+    """The language with most function words, each weighted by 1 / languages that share it; "" on a tie."""
     scores: dict[str, float] = {}
     for word in _WORD.findall(text.lower()):
         languages = _VOTES.get(word, ())
@@ -134,19 +133,19 @@ def _script(char: str) -> str:
     return name if name in _SCRIPTS else ""
 
 
-def surely_other(text: str, known: Sequence[str]) -> str:
-    """Return the language of `text` where it is surely none of `known`, "und" if one of several, else "".
+def detect_foreign(text: str, known: Sequence[str]) -> str:
+    """Return the language of `text` if it is clearly none of `known`; "und" if several fit; else "".
 
-    Of the Latin script it wants function words or letters that no known language has, at least one, and twice
-    as many as there are words of the known ones; a name, a number or a pair of nouns is never enough. Single
-    letters count for nothing: initials, units and the s after an apostrophe are written everywhere.
+    In the Latin script this needs function words or letters that no known language has: at least one, and
+    more than twice as many as words of the known languages. Names, numbers and nouns alone are not enough.
+    Words of one letter are ignored, since initials and units occur in every language.
 
     Args:
-        text: Any.
-        known: Codes such as `en`, `en*` or `text:en`; none: all are known.
+        text: Any text.
+        known: Codes such as `en`, `en*` or `text:en`; empty: all languages are known.
 
     Example:
-        >>> [surely_other(text, ["en"]) for text in ("une grenouille", "una rana", "红色的汽车", "a café")]
+        >>> [detect_foreign(text, ["en"]) for text in ("une grenouille", "una rana", "红色的汽车", "a café")]
         ['fr', 'und', 'zh', '']
     """
     codes = {code.rpartition(":")[2].rstrip("*").lower().split("-")[0] for code in known}
@@ -159,7 +158,9 @@ def surely_other(text: str, known: Sequence[str]) -> str:
         return "" if language in codes or (language == "ja" and "zh" in codes) else language
     words = [word for word in _WORD.findall(text.lower()) if len(word) > 1 and word not in _ANYWHERE]
     own = sum(_may_be(word, codes) for word in words)
-    others = {word: languages for word in words if not _may_be(word, codes) and (languages := _signs(word))}
+    others = {
+        word: languages for word in words if not _may_be(word, codes) and (languages := _languages(word))
+    }
     weights = {word: 1.0 if word in _FUNCTION_WORDS - _IN_NAMES else 0.5 for word in others}
     if sum(weights[word] for word in words if word in others) < max(1.0, 2 * own + 0.5):
         return ""
@@ -173,18 +174,18 @@ def surely_other(text: str, known: Sequence[str]) -> str:
 
 def _may_be(word: str, codes: Set[str]) -> bool:
     """Whether a word is a function word of one of the languages."""
-    return ("en" in codes and word in _MORE_ENGLISH) or bool(codes & set(_signs(word)))
+    return ("en" in codes and word in _MORE_ENGLISH) or bool(codes & set(_languages(word)))
 
 
-def _signs(word: str) -> tuple[str, ...]:
-    """Languages that a word is a sign of: as a function word, or by letters that few languages use."""
+def _languages(word: str) -> tuple[str, ...]:
+    """Languages that a word indicates, as a function word or by letters that few languages use."""
     by_letters = (language for language, own in _LATIN_LETTERS if any(letter in own for letter in word))
     by_words = (language for language, words in _MORE_WORDS.items() if word in words)
     return tuple(dict.fromkeys((*_VOTES.get(word, ()), *by_words, *by_letters)))
 
 
 _IN_NAMES = frozenset("la le el las los de der das von san ist ben est que es et dem op jest".split())
-"""Words that stand in names of places and people in any language: each is half a sign, as a letter is."""
+"""Words that occur in names of places and people in any language: each counts half, like a letter."""
 _MORE_WORDS = MappingProxyType(
     {
         language: frozenset(words.split())
@@ -207,8 +208,8 @@ _MORE_ENGLISH = frozenset(
     "one two some any all each more most other into over under up down out off near behind between about "
     "after before while".split()
 )
-"""English words beyond those that tell it apart."""
+"""Further English function words."""
 _ANYWHERE = frozenset(
     "die son as sans pour men par dot tot sur van den des con del por per di al da dos pro fra mit".split()
 )
-"""Function words that are words of other languages too: no sign."""
+"""Function words that are also words of other languages; they are ignored."""

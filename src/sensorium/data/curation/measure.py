@@ -1,7 +1,7 @@
-"""Sizes, lengths and perceptual hashes of a table's rows: as stored, or measured now where a row has none.
+"""Sizes, durations and perceptual hashes of a table's rows: as stored, or measured now if missing.
 
-In: a table. Out: `Measures`. `prepare` stores what it measures; tables from other hands may lack it. Nothing
-is written back, since rows never change; `with_measures` serves those who make rows.
+Input: a table. Output: `Measures`. `prepare` stores these values; tables from other writers may lack them.
+Nothing is written back, since rows never change. `with_measures` fills them in before samples are stored.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _MEASURED = ("width_px", "height_px", "duration_s", "phash")
 
 @dataclass(frozen=True)
 class Measures:
-    """What is known of each row.
+    """Measurements of each row.
 
     Attributes:
-        width_px: Of the image or video, (n,); 0 where there is none or it cannot be read.
-        height_px: The same.
-        duration_s: Of the sound or video, (n,); NaN where there is none.
+        width_px: Width of the image or video, (n,); 0 if there is none or it cannot be read.
+        height_px: Height, likewise.
+        duration_s: Duration of the audio or video, (n,); NaN if there is none.
         phash: Perceptual hash of the image, (n,).
-        has_hash: Rows whose image has one: a flat image has none.
+        has_hash: Whether a row's image has a hash, (n,); a flat image has none.
     """
 
     width_px: Int64[np.ndarray, " n"]
@@ -50,12 +50,12 @@ class Measures:
 
 
 def measure_rows(table: Table, *, hashes: bool = False, progress: Progress = quiet) -> Measures:
-    """Read the measures of all rows, and take those that are missing.
+    """Read the stored measurements of all rows and compute missing ones.
 
     Args:
-        table: The rows.
-        hashes: Whether missing hashes are computed too, which decodes the images.
-        progress: Told how many rows were measured.
+        table: The table.
+        hashes: Also compute missing hashes, which decodes the images.
+        progress: Reports the number of rows measured.
     """
     width, height = (np.maximum(table.column(name), 0).astype(np.int64) for name in ("width_px", "height_px"))
     seconds = np.array(table.column("duration_s"), dtype=np.float64)
@@ -78,7 +78,7 @@ def measure_rows(table: Table, *, hashes: bool = False, progress: Progress = qui
 
 
 def measure(sample: Sample, *, hashes: bool = True) -> Sample:
-    """Return a sample without bytes that holds what was measured; damaged media give nothing."""
+    """Return a sample without bytes that holds the measurements; damaged media are skipped."""
     width = height = phash = duration = None
     for name, data in (("video", sample.video), ("audio", sample.audio), ("image", sample.image)):
         if data is None:
@@ -95,11 +95,11 @@ def measure(sample: Sample, *, hashes: bool = True) -> Sample:
 
 
 def with_measures(samples: Iterable[Sample], known: Collection[str] = ()) -> Iterator[Sample]:
-    """Fill in sizes, lengths and hashes of samples that state none, a few at a time on all cores.
+    """Fill in sizes, durations and hashes of samples that have none, on up to 8 threads.
 
     Args:
-        samples: Whole samples.
-        known: Content ids of those that are passed on as they are.
+        samples: Samples with their media.
+        known: Content ids of samples to pass on unchanged.
     """
 
     def fill(sample: Sample) -> Sample:
@@ -115,21 +115,20 @@ def with_measures(samples: Iterable[Sample], known: Collection[str] = ()) -> Ite
 
 
 def colour_distance(table: Table, pairs: Int64[np.ndarray, "p 2"]) -> Float64[np.ndarray, " p"]:
-    """Mean difference of the colours (0 to 255) of two rows' images, each seen at 16 x 16 pixels.
+    """Mean absolute difference of colours (0 to 255) of pairs of images, resized to 16 x 16 pixels.
 
-    A perceptual hash sees shapes in grey; this tells a yellow heart from a pink one. Unreadable images are
-    infinitely far.
+    A perceptual hash ignores colour; this separates a yellow heart from a pink one. The distance to an
+    unreadable image is infinite.
     """
     numbers, inverse = np.unique(pairs, return_inverse=True)
-    places = inverse.reshape(pairs.shape)
-    seen = np.full((len(numbers), _COLOUR_PX, _COLOUR_PX, 3), np.nan, dtype=np.float32)
+    thumbnails = np.full((len(numbers), _COLOUR_PX, _COLOUR_PX, 3), np.nan, dtype=np.float32)
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
         for start in range(0, len(numbers), _CHUNK):
             samples = table.rows(numbers[start : start + _CHUNK], columns=["image"])
-            for place, small in enumerate(threads.map(_thumbnail, samples), start=start):
-                seen[place] = small
-    left, right = places[:, 0].tolist(), places[:, 1].tolist()
-    means = [np.abs(seen[a] - seen[b]).mean() for a, b in zip(left, right, strict=True)]
+            for index, thumbnail in enumerate(threads.map(_thumbnail, samples), start=start):
+                thumbnails[index] = thumbnail
+    left, right = inverse.reshape(pairs.shape).T
+    means = [np.abs(thumbnails[a] - thumbnails[b]).mean() for a, b in zip(left, right, strict=True)]
     distance = np.array(means, dtype=np.float64)
     return np.where(np.isnan(distance), np.inf, distance)
 

@@ -1,9 +1,8 @@
-"""Perceptual hash of an image: 64 bits that survive scaling, recompression and small changes of tone.
+"""Perceptual hash (pHash) of an image: 64 bits that survive scaling, recompression and small tone changes.
 
-In: pixels. Out: the signs of the 64 lowest frequencies of a 32 x 32 cosine transform against their median
-(pHash, as in Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions", section
-3.2), as a signed integer. Turned and mirrored images get other hashes. An image without structure has none:
-every flat image would equal every other.
+The image is resized to 32 x 32 grey values. Each bit says whether one of the 64 lowest DCT coefficients is
+above their median (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions", section
+3.2). Rotated and mirrored images get other hashes. A flat image has none, since all flat images would match.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from jaxtyping import Float64, UInt8
 SIDE = 32
 KEPT = 8
 FLAT_CONTRAST = 2.0
-"""Standard deviation of the brightness (0 to 255) below which an image has no structure to hash."""
+"""Standard deviation of the brightness (0 to 255) below which an image counts as flat."""
 
 
 def perceptual_hash(pixels: UInt8[np.ndarray, "H W 3"]) -> int | None:

@@ -1,1 +1,1 @@
-"""Files and records of others into a media table: reading, checking, storing, resuming."""
+"""Fills a media table from files, table files or tars: lists items, decodes them once, stores the rows."""

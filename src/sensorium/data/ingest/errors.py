@@ -1,10 +1,8 @@
-"""What gave no row and why: `errors.jsonl` beside the table, one line an input.
+"""`errors.jsonl` beside a table: one line for each input that gave no row, with the reason.
 
-In: `Failure`s as they come. Out: a file of `{"path", "stage", "reason", "table"}`. Lines are appended
-while a run goes on, so that a killed run has left them; at the end the file is rewritten whole, without
-what has since gone well. Lines of other tables in the same folder stay, and so do lines that are none of
-ours. A path whose bytes are not UTF-8 stands percent-encoded, as in the table (see
-`sources.item.name_of`).
+A line is `{"path", "stage", "reason", "table"}`. Lines are appended during a run, so a killed run keeps them.
+`close` rewrites the file without inputs that succeeded since. Lines of other tables in the folder, and lines
+that cannot be parsed, are kept. Paths that are not UTF-8 are percent-encoded (`sources.item.name_of`).
 """
 
 from __future__ import annotations
@@ -21,12 +19,8 @@ NAME = "errors.jsonl"
 _BEGIN = '{"path": "'
 
 
-class Quarantine:
-    """The failures of one table.
-
-    Args:
-        table: Path of the table; the file lies beside it.
-    """
+class ErrorLog:
+    """The failed inputs of the table at path `table`; the file is in the table's parent folder."""
 
     def __init__(self, table: Path) -> None:
         self.path = table.parent / NAME
@@ -39,39 +33,36 @@ class Quarantine:
         return len(self._known)
 
     def add(self, failure: Failure) -> None:
-        """Note a failure; it is on disk after the next `flush`."""
+        """Add a failure; the next `flush` writes it."""
         failure = Failure(name_of(failure.uri), failure.stage, one_line(failure.reason))
         self._known[failure.uri] = failure
         if failure not in self._written:
             self._written.add(failure)
             self._pending.append(failure)
 
-    def forgive(self, uris: Iterable[str]) -> None:
-        """Forget earlier failures of inputs that are looked at again."""
+    def forget(self, uris: Iterable[str]) -> None:
+        """Remove earlier failures of inputs that are read again."""
         for uri in uris:
             self._known.pop(name_of(uri), None)
 
     def flush(self) -> None:
-        """Append what was added since the last time, durably."""
+        """Append the failures added since the last flush, and fsync."""
         if not self._pending:
             return
         try:
-            self._append()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                if not _ends_a_line(self.path):
+                    file.write("\n")
+                file.writelines(_line(failure, self._table) for failure in self._pending)
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise storage_error(error, self.path) or error from error
         self._pending.clear()
 
-    def _append(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            if not _ends_a_line(self.path):
-                file.write("\n")
-            file.writelines(_line(failure, self._table) for failure in self._pending)
-            file.flush()
-            os.fsync(file.fileno())
-
     def close(self) -> None:
-        """Write the file anew: one line for each input that still fails; no file if there is none."""
+        """Rewrite the file with one line for each input that still fails; remove it if there is none."""
         self._pending.clear()
         lines = [*self._others, *(_line(failure, self._table) for failure in self._known.values())]
         if lines:
@@ -81,12 +72,12 @@ class Quarantine:
 
 
 def read_failures(table: Path) -> list[Failure]:
-    """Return what `errors.jsonl` beside a table says of it."""
+    """The failures of a table in `errors.jsonl` beside it."""
     return list(_read(table.parent / NAME, table.name)[1].values())
 
 
 def _read(path: Path, table: str) -> tuple[list[str], dict[str, Failure]]:
-    """Lines of other tables, and the failures of this one by input; a line cut short by a kill is dropped."""
+    """Lines to keep as they are, and this table's failures by input; a line that a kill cut is dropped."""
     others: list[str] = []
     known: dict[str, Failure] = {}
     if not path.exists():
@@ -113,7 +104,7 @@ def _line(failure: Failure, table: str) -> str:
 
 
 def _ends_a_line(path: Path) -> bool:
-    """Whether appending starts a line of its own: a kill may have left half a line."""
+    """Whether the file is empty or ends with a line end: a kill may leave half a line."""
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return True

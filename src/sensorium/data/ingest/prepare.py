@@ -1,11 +1,11 @@
-"""`sensorium data prepare`: from a source to a media table, row by row, over any accident.
+"""`sensorium data prepare`: fills a media table from a folder, a table file, tars, or `Item`s.
 
-In: a folder, a table file, tars, or `Item`s. Out: rows in the table, bad inputs in `errors.jsonl` beside
-it, and the counts. What is listed unchanged since an earlier run is not read again (its stamp is kept
-with the row); what is read and already there (same content id) is not added again. Batches are committed
-as they fill, so a killed run loses nothing that was reported, and the next run goes on. Rows keep the
-order of the source. No input ends a run: what cannot be listed, read, fetched, decoded or stored is one
-line with its reason.
+Output: rows in the order of the source, failed inputs in `errors.jsonl` beside the table, and counts.
+
+- A bad input never stops the run: it becomes one line with the reason.
+- Batches are committed as they fill. A killed run keeps what it reported, and the next run continues.
+- An item whose stamp (paths, sizes, times) is in the table is not read again. A row whose content id is in
+  the table is not added again.
 """
 
 from __future__ import annotations
@@ -21,56 +21,54 @@ from pathlib import Path
 from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
 from sensorium.core.registry import Registry
 from sensorium.core.runtime import Progress, quiet
-from sensorium.data.ingest.errors import Quarantine
+from sensorium.data.ingest.errors import ErrorLog
 from sensorium.data.ingest.sources import (
     Failure,
     Item,
-    cells,
     coco,
     flickr30k_entities,
     folder,
     odvg,
     refcoco,
+    table_rows,
     tabular,
     webdataset,
 )
 from sensorium.data.ingest.sources.item import name_of, one_line
 from sensorium.data.ingest.sources.urls import Fetcher, Politeness
 from sensorium.data.ingest.validate import STAMP, Outcome
-from sensorium.data.ingest.workers import Crew
+from sensorium.data.ingest.workers import WorkerPool
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.schema import to_arrow
-from sensorium.data.table.table import Table
+from sensorium.data.table.table import BATCH_BYTES, BATCH_ROWS, Table
 from sensorium.media import Limits
 
-BATCH_ROWS = 1024
-BATCH_BYTES = 64 * 1024 * 1024
 BATCH_S = 15.0
-"""A batch is committed when it has so many rows or bytes, or is so old."""
+"""A batch is committed when it reaches this many rows or bytes, or this age."""
 
 _STAMP_CHUNK = 65_536
-_BOXED: tuple[tuple[Callable[[Path], bool], Callable[..., Iterator[Item | Failure]]], ...] = (
+_BOX_FORMATS: tuple[tuple[Callable[[Path], bool], Callable[..., Iterator[Item | Failure]]], ...] = (
     (coco.is_coco, coco.items),
     (odvg.is_odvg, odvg.items),
     (flickr30k_entities.is_entities, flickr30k_entities.items),
     (refcoco.is_refcoco, refcoco.items),
 )
-"""Formats with phrases and boxes, told by their content."""
+"""Formats with phrases and boxes: a test of the content, and the source that reads it."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to prepare a table.
+    """Options of `prepare`.
 
     Attributes:
         columns: For table files: role to columns (see `sources.tabular.items`).
-        root: For table files and annotations: folder that media paths may not leave.
-        source: Name of the collection; "" takes the name of the folder or file.
+        root: For table files and annotations: media paths must lie inside this folder.
+        source: Name of the collection; "" uses the name of the folder or file.
         licence: Licence of rows that state none.
-        limits: Bounds on each medium.
-        isolate: Decode each medium in a subprocess with a memory limit of its own.
-        num_workers: Worker processes; None = one a core, at most 8; 0 = none.
-        politeness: How URLs are fetched.
+        limits: Limits of each medium.
+        isolate: Decode each medium in a subprocess with its own memory limit.
+        num_workers: Worker processes; None: one per core, at most 8; 0: decode in this process.
+        politeness: Limits on requests to web servers.
     """
 
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -85,13 +83,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a run did.
+    """Counts of one run.
 
     Attributes:
-        rows: Rows in the table afterwards.
+        rows: Rows in the table after the run.
         added: Rows added by this run.
         failed: Inputs that gave no row.
-        duplicates: Inputs whose row was there already, from an earlier run or from an equal input.
+        duplicates: Inputs whose row was in the table already, from an earlier run or an equal input.
     """
 
     rows: int
@@ -103,31 +101,32 @@ class Counts:
 def prepare(
     src: str | Path, out: str | Path, options: Options | None = None, *, progress: Progress = quiet
 ) -> Counts:
-    """Fill a table from a source; the table is made if it is not there.
+    """Fill a table from a source; create the table if it does not exist.
 
     Args:
         src: A folder, a CSV/TSV/JSONL/Parquet file, a `.tar`, or a pattern of tars (`shards-{000..099}.tar`);
             with phrases and boxes: COCO JSON, ODVG JSONL, folders of Flickr30k Entities or RefCOCO.
         out: The table.
-        options: How; None for the defaults.
-        progress: Told how many inputs are done.
+        options: Options; None for the defaults.
+        progress: Reports the number of inputs done.
 
     Raises:
         NotFoundError: If there is no such source.
-        UsageError: If it is of no known kind, or a column is unknown.
+        UsageError: If the source is of no known kind, or a column is unknown.
         TableError: If `out` exists and is not a media table.
     """
     chosen = Options() if options is None else options
     path = Path(out)
-    stream = _begun(list_items(src, chosen), src)
+    stream = _guarded(list_items(src, chosen), src)
+    first = list(itertools.islice(stream, 1))  # a source that is refused raises before a table is created
     if Path(os.path.abspath(src)) == Path(os.path.abspath(out)):
         raise UsageError(f"{src} is both source and table; choose another path for the table")
     table = Table.open(path) if path.exists() else Table.create(path, licence=chosen.licence)
-    return fill(table, stream, chosen, progress=progress)
+    return fill(table, itertools.chain(first, stream), chosen, progress=progress)
 
 
 def list_items(src: str | Path, options: Options) -> Iterator[Item | Failure]:
-    """Choose the source that reads `src` and list what it finds.
+    """Choose the source module for `src` and list its items.
 
     Raises:
         NotFoundError: If there is nothing at `src`.
@@ -139,26 +138,25 @@ def list_items(src: str | Path, options: Options) -> Iterator[Item | Failure]:
         raise
     except OSError as error:
         reason = error.strerror or error
-        raise UsageError(f"cannot read {src}: {reason}; check its path and rights") from error
+        raise UsageError(f"cannot read {src}: {reason}; check its path and permissions") from error
 
 
 SOURCES: Registry[Iterator[Item | Failure]] = Registry("source")
-"""Sources of plug-ins: `NAME:PLACE` is listed by the source of that name."""
+"""Sources of plug-ins: `NAME:PLACE` is read by the source registered as NAME."""
 
 
 def _source(src: str | Path, options: Options) -> Iterator[Item | Failure]:
     path = Path(src)
     name, colon, place = str(src).partition(":")
-    if colon and not path.exists() and name in SOURCES:
-        if options.columns or options.root is not None:
-            raise UsageError(f"--map and --root are for table files, and {src} is none; leave them out")
-        return SOURCES.build(name, place=place, source=options.source or name)
-    boxed = next((read for is_one, read in _BOXED if is_one(path)), None)
-    if boxed is not None and not options.columns:
-        return boxed(path, root=options.root, source=options.source)
-    is_table = path.is_file() and path.suffix.lower() in cells.SUFFIXES
+    is_plug_in = bool(colon) and not path.exists() and name in SOURCES
+    boxes = next((read for is_one, read in _BOX_FORMATS if is_one(path)), None)
+    if not is_plug_in and boxes is not None and not options.columns:
+        return boxes(path, root=options.root, source=options.source)
+    is_table = path.is_file() and path.suffix.lower() in table_rows.SUFFIXES
     if not is_table and (options.columns or options.root is not None):
-        raise UsageError(f"--map and --root are for table files, and {src} is none; leave them out")
+        raise UsageError(f"--map and --root apply to table files, which {src} is not; leave them out")
+    if is_plug_in:
+        return SOURCES.build(name, place=place, source=options.source or name)
     if is_table:
         return tabular.items(path, columns=options.columns, root=options.root, source=options.source)
     if path.is_dir():
@@ -173,53 +171,46 @@ def _source(src: str | Path, options: Options) -> Iterator[Item | Failure]:
         return webdataset.items(shards, source=options.source)
     if path.is_file():
         raise UsageError(
-            f"{src} is no source; expected a folder, {', '.join(sorted(cells.SUFFIXES))} or .tar"
+            f"{src} is not a source; expected a folder, {', '.join(sorted(table_rows.SUFFIXES))} or .tar"
         )
     raise NotFoundError(f"nothing at {src}; give a folder, a table file or tars")
 
 
-def _begun(stream: Iterator[Item | Failure], src: str | Path) -> Iterator[Item | Failure]:
-    """Look at the first entry, so that a source which is refused leaves no table behind; guard the rest."""
-    guarded = _guarded(stream, src)
-    first = next(guarded, None)
-    return itertools.chain([] if first is None else [first], guarded)
-
-
 def _guarded(stream: Iterator[Item | Failure], src: str | Path) -> Iterator[Item | Failure]:
-    """What a source lists; where it breaks off for a reason that it did not foresee, one failure."""
+    """The entries of a source; an unexpected exception ends them with one failure."""
     try:
         yield from stream
     except SensoriumError:
         raise
     except Exception as error:
-        reason = one_line(f"cannot be listed on: {type(error).__name__}: {error}")
+        reason = one_line(f"cannot list further items: {type(error).__name__}: {error}")
         yield Failure(name_of(src), "read", reason)
 
 
 def fill(
     table: Table, stream: Iterable[Item | Failure], options: Options, *, progress: Progress = quiet
 ) -> Counts:
-    """Add to `table` what `stream` names; see the module for what is guaranteed."""
+    """Add the items of `stream` to `table`; see the module docstring for the guarantees."""
     run = _Run(table, options, progress)
     workers = min(os.cpu_count() or 1, 8) if options.num_workers is None else options.num_workers
-    crew = Crew(workers, options.limits, options.isolate)
+    pool = WorkerPool(workers, options.limits, options.isolate)
     fetcher = Fetcher(options.politeness, options.limits.file_bytes)
     with contextlib.ExitStack() as stack:
         stack.callback(run.close)
-        stack.enter_context(crew)
-        for outcome in crew.map(fetcher.fetch(run.unseen(stream))):
+        stack.enter_context(pool)
+        for outcome in pool.map(fetcher.fetch(run.unseen(stream))):
             run.take(outcome)
     return run.counts()
 
 
 class _Run:
-    """The state of one filling: what is known, what waits to be committed, what was counted."""
+    """State of one run: known stamps and ids, the batch to commit, the counts."""
 
     def __init__(self, table: Table, options: Options, progress: Progress) -> None:
         self._table = table
         self._options = options
         self._progress = progress
-        self._quarantine = Quarantine(table.path)
+        self._error_log = ErrorLog(table.path)
         self._stamps = _stamps(table)
         self._ids = set(table.ids)
         self._batch: list[Sample] = []
@@ -228,25 +219,25 @@ class _Run:
         self._added = self._failed = self._duplicates = 0
 
     def unseen(self, stream: Iterable[Item | Failure]) -> Iterator[Item | Failure]:
-        """Pass on what has to be read; what is as it was when its row was made is counted here."""
+        """Yield the entries to read; an item whose stamp is known is counted as a duplicate."""
         for entry in stream:
-            if isinstance(entry, Item):
-                item = self._named(entry)
-                if item.stamp in self._stamps:
-                    self._quarantine.forgive(item.uris)
-                    self._duplicates += 1
-                    self._report()
-                    continue
-                yield item
-            else:
+            if isinstance(entry, Failure):
                 yield entry
+                continue
+            item = entry if entry.licence else replace(entry, licence=self._options.licence)
+            if item.stamp in self._stamps:
+                self._error_log.forget(item.uris)
+                self._duplicates += 1
+                self._report()
+            else:
+                yield item
 
     def take(self, outcome: Outcome | Failure) -> None:
-        """Count an outcome; its rows join the batch, its failures the quarantine."""
+        """Add the rows of an outcome to the batch and its failures to the error log."""
         if isinstance(outcome, Failure):
             self._fail(outcome)
         else:
-            self._quarantine.forgive(outcome.item.uris)
+            self._error_log.forget(outcome.item.uris)
             for failure in outcome.failures:
                 self._fail(failure)
             for sample in outcome.samples:
@@ -256,28 +247,28 @@ class _Run:
             self.commit()
 
     def commit(self) -> None:
-        """Put the batch and the failures on disk."""
+        """Write the batch and the failures to disk."""
         if self._batch:
             added = self._add(self._batch)
             self._added += added
             self._duplicates += len(self._batch) - added
-        self._quarantine.flush()
+        self._error_log.flush()
         self._batch, self._batch_bytes, self._batch_start = [], 0, time.monotonic()
         self._report()
 
     def close(self) -> None:
-        """Commit what is left, also after an interrupt, and leave the table and the quarantine tidy."""
+        """Commit the rest (also after an interrupt), rewrite the error log and compact the table."""
         self.commit()
-        self._quarantine.close()
+        self._error_log.close()
         if self._added:
             self._table.optimize()
 
     def counts(self) -> Counts:
-        """What was done so far."""
+        """The counts so far."""
         return Counts(len(self._table), self._added, self._failed, self._duplicates)
 
     def _add(self, batch: list[Sample]) -> int:
-        """Write rows; where one of them cannot be stored, the others are."""
+        """Write rows; if some cannot be stored, write the others."""
         try:
             return self._table.add(batch)
         except OSError:  # a full disk
@@ -292,16 +283,13 @@ class _Run:
         return self._table.add(batch)
 
     def _is_refused(self, sample: Sample) -> bool:
-        """Whether a row has no form in the table; that is told."""
+        """Whether a row cannot be converted to Arrow; adds a failure if so."""
         try:
             to_arrow([sample], 0)
-        except Exception as error:  # Arrow raises whatever it likes over a value
+        except Exception as error:  # Arrow raises many types over a bad value
             self._fail(Failure(sample.uri, "store", one_line(f"{type(error).__name__}: {error}")))
             return True
         return False
-
-    def _named(self, item: Item) -> Item:
-        return item if item.licence else replace(item, licence=self._options.licence)
 
     def _offer(self, sample: Sample) -> None:
         if sample.id in self._ids:
@@ -309,11 +297,11 @@ class _Run:
             return
         self._ids.add(sample.id)
         self._batch.append(sample)
-        self._batch_bytes += _num_bytes(sample)
+        self._batch_bytes += sample.num_bytes
 
     def _fail(self, failure: Failure) -> None:
         self._failed += 1
-        self._quarantine.add(failure)
+        self._error_log.add(failure)
 
     def _is_full(self) -> bool:
         age = time.monotonic() - self._batch_start
@@ -326,14 +314,9 @@ class _Run:
 
 
 def _stamps(table: Table) -> set[str]:
-    """Stamps of the rows that are there."""
+    """Stamps of the rows in the table."""
     found: set[str] = set()
     for start in range(0, len(table), _STAMP_CHUNK):
         numbers = range(start, min(start + _STAMP_CHUNK, len(table)))
         found.update(str(row.meta.get(STAMP, "")) for row in table.rows(numbers, columns=["meta"]))
     return found - {""}
-
-
-def _num_bytes(sample: Sample) -> int:
-    media = (sample.image, sample.audio, sample.video, *(clip.data for clip in sample.speech))
-    return sum(len(data) for data in media if data is not None)

@@ -1,8 +1,7 @@
-"""From an item to rows: its bytes are read, told apart by content, decoded for real, and measured.
+"""Turns an item into rows: reads its bytes, detects the kind by content, decodes and measures each medium.
 
-In: an `Item`. Out: the samples that it gives and a `Failure` for each part that cannot be used; a bad part
-costs only itself. Runs in worker processes, so it imports neither torch nor Lance. Checks nothing about the
-meaning of captions.
+Input: an `Item`. Output: an `Outcome` with the samples, and a `Failure` for each medium that cannot be used.
+Runs in worker processes, so it imports neither torch nor Lance. The content of captions is not checked.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ if TYPE_CHECKING:
     from sensorium.media import Limits
 
 STAMP = "stamp"
-"""Key of a row's metadata under which the fingerprint of its item is kept, so that it is not read again."""
+"""Metadata key of the item's fingerprint: a later run does not read an item with a known stamp."""
 
 _HASH_PX = 64
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item.
+    """The result for one item.
 
     Attributes:
         item: The item, without bytes.
-        samples: Rows; two where an item held two media of one kind.
-        failures: Parts that could not be used.
+        samples: Rows; more than one if the item has several media of one kind.
+        failures: Media that could not be used.
     """
 
     item: Item
@@ -43,7 +42,7 @@ class Outcome:
 
 @dataclass
 class _Row:
-    """A sample being put together."""
+    """A sample under construction."""
 
     media: dict[str, bytes] = field(default_factory=dict)
     speech: list[Clip] = field(default_factory=list)
@@ -55,7 +54,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Part:
-    """One checked medium: the field that it fills (its kind) and what was measured."""
+    """One decoded medium: the field that it fills (`kind`) and its measurements."""
 
     kind: str
     data: bytes = b""
@@ -65,22 +64,22 @@ class _Part:
 
 
 def validate(item: Item, limits: Limits, isolate: bool = False) -> Outcome:
-    """Read, decode and measure everything that an item names; raises nothing.
+    """Read, decode and measure all media of an item; never raises.
 
     Args:
-        item: What to check.
-        limits: Bounds on each medium.
-        isolate: Decode each in a subprocess with a memory limit.
+        item: The item.
+        limits: Limits of each medium.
+        isolate: Decode each medium in a subprocess with a memory limit.
     """
     try:
         return _validate(item, limits, isolate)
-    except Exception as error:  # whatever an item holds, it must not take the run with it
+    except Exception as error:  # no item may stop the run
         reason = one_line(f"{type(error).__name__}: {error}")
         return Outcome(without_bytes(item), failures=(Failure(item.uri, "parse", reason),))
 
 
 def without_bytes(item: Item) -> Item:
-    """Return the item as it goes back over a pipe: inline bytes stay behind."""
+    """The item without inline bytes, to send it back over a pipe."""
     return replace(item, blobs=tuple(replace(blob, data=None) for blob in item.blobs))
 
 
@@ -100,7 +99,7 @@ def _validate(item: Item, limits: Limits, isolate: bool) -> Outcome:
     stamp = item.stamp if is_settled and not failures and len(made) == 1 else ""
     samples = tuple(_sample(item, row, stamp) for row in made)
     if not all(map(_is_unicode, samples)):
-        samples, reason = (), "a name or text of it is not Unicode: it holds half of a surrogate pair"
+        samples, reason = (), "a name or text is not Unicode: it has half of a surrogate pair"
         failures.append(Failure(item.uri, "parse", reason))
     return Outcome(without_bytes(item), samples, tuple(failures))
 
@@ -130,19 +129,19 @@ def _check(blob: Blob, limits: Limits, isolate: bool) -> _Part | Failure:
         return Failure(blob.uri, stage, one_line(error))
     except MemoryError:
         return Failure(blob.uri, stage, "needs more memory than the limit")
-    except Exception as error:  # decoders raise whatever they like; a row must not take the run with it
+    except Exception as error:  # decoders raise many types; no medium may stop the run
         return Failure(blob.uri, stage, one_line(f"{type(error).__name__}: {error}"))
 
 
 def _refuse_other_kind(blob: Blob, kind: str) -> None:
     if kind == "text" and blob.field != "text":
-        raise MediaError("plain text, not media; a text of its own needs the ending .txt")
+        raise MediaError("plain text, not media; rename a text file to .txt")
     if blob.field == "speech" and kind != "audio":
-        raise MediaError(f"holds {kind}; expected a spoken caption")
+        raise MediaError(f"contains {kind}; expected audio (a spoken caption)")
 
 
 def _place(rows: list[_Row], blob: Blob, part: _Part) -> None:
-    """Put a part into the first row that has room for its kind."""
+    """Put a medium into the first row that has none of its kind."""
     if part.kind == "text":
         rows[0].texts.extend([Caption("", part.text)] if part.text else [])
         rows[0].uri = rows[0].uri or blob.uri

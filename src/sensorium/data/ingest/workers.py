@@ -1,9 +1,10 @@
-"""A crew of worker processes that outlives any one of them: a job that hangs or crashes costs only itself.
+"""Pool of worker processes for `validate`: an item that hangs or crashes its worker costs only that item.
 
-In: items, in order. Out: their outcomes, in the same order. Each worker is a Python process of its own,
-started by command and fed through its pipes, so that the calling script needs no `__main__` guard and is
-not copied. A worker that overruns its time is killed by its own alarm or from here; memory is bounded where
-the system can.
+Input: items. Output: their outcomes, in the same order. Each worker is a new Python process
+(`python -m sensorium.data.ingest.workers`) that reads pickles from stdin and writes pickles to stdout, so the
+calling script is not imported again and needs no `__main__` guard. A worker that exceeds the time limit is
+killed by its own alarm or by the pool. Where the system supports it, its memory is limited.
+`multiprocessing` pools, also with kills as in `pebble`, import the calling script again.
 """
 
 from __future__ import annotations
@@ -35,24 +36,24 @@ _GRACE_S = 2.0
 _COMMAND = [sys.executable, "-m", "sensorium.data.ingest.workers"]
 
 
-class Crew:
-    """Workers that validate items; use as a context manager.
+class WorkerPool:
+    """Worker processes that validate items; use as a context manager.
 
     Args:
-        num_workers: Processes; 0 = do the work in this process, where nothing can be killed.
-        limits: Bounds on each medium; `timeout_s` and `memory_bytes` are the worker's.
-        isolate: Decode each medium in a subprocess of its own besides.
+        num_workers: Number of processes; 0 validates in this process, without time and memory limits.
+        limits: Limits of each medium; `timeout_s` and `memory_bytes` also apply to the worker.
+        isolate: Also decode each medium in a subprocess of its own.
     """
 
     def __init__(self, num_workers: int, limits: Limits, isolate: bool = False) -> None:
         self.limits = limits
         self.isolate = isolate
         self.num_workers = num_workers
-        self._threads = ThreadPoolExecutor(max(num_workers, 1), thread_name_prefix="crew")
+        self._threads = ThreadPoolExecutor(max(num_workers, 1), thread_name_prefix="workers")
         self._local = threading.local()
         self._workers: list[_Worker] = []
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(
@@ -64,17 +65,18 @@ class Crew:
         self._threads.shutdown(wait=True)
 
     def map(self, jobs: Iterable[Item | Failure]) -> Iterator[Outcome | Failure]:
-        """Yield the outcome of each item in order; failures pass through in their place.
+        """Yield the outcome of each item in order; failures pass through at their position.
 
-        At most four items a worker are under way, so that memory is bounded.
+        At most four items per worker are in flight, which bounds the memory.
         """
         window: deque[Future[Outcome] | Failure] = deque()
         for job in jobs:
             window.append(job if isinstance(job, Failure) else self._submit(job))
             while len(window) > 4 * max(self.num_workers, 1) or (window and _is_ready(window[0])):
-                yield _result(window.popleft())
-        while window:
-            yield _result(window.popleft())
+                entry = window.popleft()
+                yield entry if isinstance(entry, Failure) else entry.result()
+        for entry in window:
+            yield entry if isinstance(entry, Failure) else entry.result()
 
     def _submit(self, item: Item) -> Future[Outcome]:
         if self.num_workers:
@@ -84,28 +86,24 @@ class Crew:
         return done
 
     def _work(self, item: Item) -> Outcome:
-        """What a worker makes of an item; whatever goes wrong between here and there costs that item only."""
+        """The outcome of an item by this thread's worker; any error in between costs only this item."""
         try:
-            return self._ask_worker(item)
+            worker: _Worker | None = getattr(self._local, "worker", None)
+            if worker is None or not worker.is_alive:
+                worker = self._local.worker = _Worker(self.limits, self.isolate)
+                self._workers.append(worker)
+            answer = worker.send_and_receive(item, float(self.limits.timeout_s) * max(1, len(item.blobs)))
         except SensoriumError:
             raise
         except Exception as error:
-            reason = one_line(f"no answer from its worker: {type(error).__name__}: {error}")
-            return Outcome(without_bytes(item), failures=(Failure(item.uri, "decode", reason),))
-
-    def _ask_worker(self, item: Item) -> Outcome:
-        worker: _Worker | None = getattr(self._local, "worker", None)
-        if worker is None or not worker.is_alive:
-            worker = self._local.worker = _Worker(self.limits, self.isolate)
-            self._workers.append(worker)
-        reason = worker.send_and_receive(item, float(self.limits.timeout_s) * max(1, len(item.blobs)))
-        if isinstance(reason, Outcome):
-            return reason
-        return Outcome(without_bytes(item), failures=(Failure(item.uri, "decode", reason),))
+            answer = one_line(f"no answer from its worker: {type(error).__name__}: {error}")
+        if isinstance(answer, Outcome):
+            return answer
+        return Outcome(without_bytes(item), failures=(Failure(item.uri, "decode", answer),))
 
 
 class _Worker:
-    """One process and the two pipes to it."""
+    """One worker process and its two pipes."""
 
     def __init__(self, limits: Limits, isolate: bool) -> None:
         self._process = subprocess.Popen(
@@ -123,10 +121,10 @@ class _Worker:
         self.is_alive = True
         if self._exchange((limits, isolate), _START_S) != "ready":
             self.stop()
-            raise SensoriumError("a worker process does not start; run: sensorium doctor")
+            raise SensoriumError("a worker process did not start; run: sensorium doctor")
 
     def send_and_receive(self, item: Item, timeout_s: float) -> Outcome | str:
-        """Return the outcome of an item, or in one line why the worker died over it."""
+        """Return the outcome of an item, or the reason in one line if the worker died."""
         answer = self._exchange((item, timeout_s), timeout_s + _GRACE_S)
         if isinstance(answer, Outcome):
             return answer
@@ -135,12 +133,12 @@ class _Worker:
         if answer is TimeoutError or code == -signal.SIGALRM:
             return f"decoding took longer than {timeout_s:g} s"
         if code == -signal.SIGKILL:
-            return "decoding was killed by the system, most likely for its memory"
+            return "decoding was killed by the system, probably for lack of memory"
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"decoding crashed ({name})"
 
     def stop(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process, also in the middle of an item."""
         self.is_alive = False
         with contextlib.suppress(OSError):
             self._stdin.close()
@@ -152,21 +150,21 @@ class _Worker:
         self._stdout.close()
 
     def _exchange(self, message: object, timeout_s: float) -> object:
-        """Send and wait for the answer; None if the process died, `TimeoutError` if it had to be killed."""
-        overdue = threading.Event()
+        """Send a message and return the answer; None if the process died, `TimeoutError` if it was killed."""
+        is_late = threading.Event()
 
-        def end() -> None:
-            overdue.set()
+        def kill() -> None:
+            is_late.set()
             self._process.kill()
 
-        timer = threading.Timer(timeout_s, end)
+        timer = threading.Timer(timeout_s, kill)
         timer.daemon = True
         timer.start()
         try:
             _write(self._stdin, message)
             return _read(self._stdout)
         except (OSError, ValueError, EOFError, pickle.UnpicklingError):
-            return TimeoutError if overdue.is_set() else None
+            return TimeoutError if is_late.is_set() else None
         finally:
             timer.cancel()
 
@@ -175,12 +173,8 @@ def _is_ready(entry: Future[Outcome] | Failure) -> bool:
     return isinstance(entry, Failure) or entry.done()
 
 
-def _result(entry: Future[Outcome] | Failure) -> Outcome | Failure:
-    return entry if isinstance(entry, Failure) else entry.result()
-
-
 def _environment() -> dict[str, str]:
-    """One thread a worker: parallel are the workers. The package is found where it is now."""
+    """Environment of a worker: one thread each, and this package on the path."""
     package = str(Path(__file__).parents[3])
     known = os.environ.get("PYTHONPATH", "")
     paths = {"PYTHONPATH": f"{package}{os.pathsep}{known}" if known else package}
@@ -206,35 +200,33 @@ def _read(stream: BinaryIO) -> object:
 
 
 def _serve() -> None:
-    """The life of a worker: limits, then items until its input ends."""
-    answers = io.FileIO(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a decoder prints must not reach the answers
-    stream = io.BufferedWriter(answers)
-    orders = sys.stdin.buffer
-    limits, isolate = cast("tuple[Limits, bool]", _read(orders))
+    """Main loop of a worker: reads the limits, then items until stdin ends."""
+    output = io.BufferedWriter(io.FileIO(os.dup(1), "wb"))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # text that a decoder prints must not mix with the answers
+    limits, isolate = cast("tuple[Limits, bool]", _read(sys.stdin.buffer))
     if not isolate:
-        _bound_memory(limits.memory_bytes + limits.file_bytes)
-    _write(stream, "ready")
+        _limit_memory(limits.memory_bytes + limits.file_bytes)
+    _write(output, "ready")
     while True:
         try:
-            item, timeout_s = cast("tuple[Item, float]", _read(orders))
+            item, timeout_s = cast("tuple[Item, float]", _read(sys.stdin.buffer))
         except EOFError:
             return
         _set_alarm(timeout_s)
         outcome = validate(item, limits, isolate)
         _set_alarm(0.0)
-        _write(stream, outcome)
+        _write(output, outcome)
 
 
 def _set_alarm(seconds: float) -> None:
-    """Let the system end this process when the time is up, also inside a decoder; 0 takes the alarm back."""
+    """Make the system end this process after `seconds`, also inside a decoder; 0 cancels the alarm."""
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def _bound_memory(extra_bytes: int) -> None:
-    """Refuse more address space than is in use now plus `extra_bytes`, where the system can."""
+def _limit_memory(extra_bytes: int) -> None:
+    """Limit the address space to the present use plus `extra_bytes`, where the system supports it."""
     try:
         import resource
 

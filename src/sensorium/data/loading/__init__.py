@@ -1,1 +1,1 @@
-"""Rows of a table to padded tensors with masks: order, split, decoding in worker processes, augmentation."""
+"""Data loading: splits, the order of an epoch, decoding in worker processes, mixup, padded batches."""

@@ -1,8 +1,7 @@
-"""Batches of cached features: training of heads on locked encoders, with no decoding at all.
+"""Batches of cached features, to train heads on frozen encoders without decoding any media.
 
-In: for each field, the vectors of n samples (any number for each). Out: `MediaBatch`es that hold one
-vector for each row and field, in the order and by the choice that `data.loader` keeps too. It knows no
-table: features of several tables, or of none, may be joined.
+Input: for each field, the vectors of n samples, any number per sample. Output: `MediaBatch`es with one vector
+per row and field. Order and choice are those of `data.loading.loader`. It does not read tables.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from sensorium.data.table.vectors import Ragged
 
 
 class FeatureLoader:
-    """Batches of cached features.
+    """Loads batches of cached features.
 
     Args:
         features: For each field, vectors of n samples.
-        rows: Which samples.
-        groups: Group of each of the n samples; equal ones are positives of each other. None: all differ.
+        rows: Indices of the samples to use.
+        groups: Group of each of the n samples; samples of one group are positives. None: all differ.
         batch_size: Samples in a batch.
-        seed: Of order and choice.
-        shuffle: Permute the rows anew in each epoch.
-        drop_last: Leave out the last batch where it is not full.
-        augment: In each epoch, any one of a sample's vectors; otherwise the first.
+        seed: Seed of the order and of the choice.
+        shuffle: Permute the rows in each epoch.
+        drop_last: Drop the last batch if it is not full.
+        augment: Use a random vector of each sample in each epoch; otherwise the first.
 
     Example:
         >>> text = Ragged(np.ones((3, 2), np.float32), np.array([0, 1, 3]))
@@ -69,25 +68,21 @@ class FeatureLoader:
         return len(self._order)
 
     def epoch(self, epoch: int, offset: int = 0) -> Iterator[MediaBatch]:
-        """Yield the batches of an epoch from the one numbered `offset` on."""
+        """Yield the batches of an epoch, starting with number `offset`."""
         for rows in self._cursor.walk(epoch, offset):
             yield self._batch(epoch, rows)
 
     def __iter__(self) -> Iterator[MediaBatch]:
-        """Yield what is left of the current epoch; the next call begins the next one."""
+        """Yield the rest of the current epoch; the next call starts the next epoch."""
         state = self.state()
         return self.epoch(state.epoch, state.offset)
 
     def state(self) -> LoaderState:
-        """The place after the last batch that was given."""
+        """Position after the last batch that was yielded."""
         return self._cursor.state()
 
     def resume(self, state: LoaderState) -> None:
-        """Go on from a place.
-
-        Raises:
-            UsageError: If it is of another seed: the order would not be the same.
-        """
+        """Continue from a position (see `Cursor.resume`)."""
         self._cursor.resume(state)
 
     def _batch(self, epoch: int, rows: np.ndarray) -> MediaBatch:
@@ -95,12 +90,13 @@ class FeatureLoader:
         features: dict[str, torch.Tensor] = {}
         for name, ragged in self._features.items():
             counts = ragged.offsets[rows + 1] - ragged.offsets[rows]
-            places = np.flatnonzero(counts)
-            if not len(places):
+            positions = np.flatnonzero(counts)
+            if not len(positions):
                 continue
-            first = ragged.offsets[rows[places]]
-            chosen = pick(self._order.seed, epoch, rows[places], name, counts[places]) if self._augment else 0
-            present[name] = torch.from_numpy(places)
-            features[name] = torch.from_numpy(ragged.values[first + chosen])
+            chosen = ragged.offsets[rows[positions]]
+            if self._augment:
+                chosen = chosen + pick(self._order.seed, epoch, rows[positions], name, counts[positions])
+            present[name] = torch.from_numpy(positions)
+            features[name] = torch.from_numpy(ragged.values[chosen])
         groups = torch.from_numpy(self._codes[rows])
         return MediaBatch(torch.from_numpy(rows), present, features=features, groups=groups)

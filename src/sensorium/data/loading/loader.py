@@ -1,8 +1,8 @@
-"""Batches of a media table, decoded as they are needed, by this process or by workers.
+"""Data loader of a media table: decodes batches on demand, in this process or in worker processes.
 
-In: a table, row numbers and how each field becomes an array. Out: `MediaBatch`es in an order that depends
-on seed and epoch alone: with 0 or 9 workers, resumed or not, batch i of epoch e holds the same values.
-Rows that cannot be read are left out and kept in `failures`. Cached features: `data.feature_loader`.
+Input: a table, row numbers and a transform per field. Output: `MediaBatch`es. Batch i of epoch e depends only
+on the seed: it is the same for any number of workers, resumed or not. Rows that cannot be read are left out
+and listed in `failures`. Cached features have a loader of their own, `data.loading.feature_loader`.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from torch.utils.data import DataLoader, Dataset
 from sensorium.core.errors import TrainingError, UsageError
 from sensorium.core.types import MediaBatch
 from sensorium.data.loading.decode import Captions, Decoded, Decoder
-from sensorium.data.loading.mixup import Blend
+from sensorium.data.loading.mixup import Mixup
 from sensorium.data.loading.order import Cursor, LoaderState, Order
 from sensorium.data.table.table import Table
 from sensorium.data.transforms import Input
 
 BATCHES_AHEAD = 2
-SECONDS_BETWEEN_LOOKS = 2.0
+PARENT_POLL_S = 2.0
 
 
 class Loader:
-    """Batches of decoded media.
+    """Loads batches of decoded media.
 
     Args:
-        table: Where the rows are; several tables count as one sequence of rows.
-        rows: Which of them.
-        inputs: How each field becomes an array; other fields are not read.
+        table: The table; rows of several tables are numbered as one sequence.
+        rows: Row numbers to use.
+        inputs: Transform of each field into an array; other fields are not read.
         batch_size: Rows in a batch, before unreadable ones are left out.
-        seed: Of order, augmentation and the choice among captions or clips.
-        workers: Decoding processes; 0 decodes in this one. Each holds at most two batches.
-        shuffle: Permute the rows anew in each epoch.
-        drop_last: Leave out the last batch where it is not full.
-        augment: Random views, and a random caption or clip of several; otherwise the first, plain.
-        languages: Captions and clips taken; empty takes all.
-        captions: Draw a `random` caption of a row in each epoch, or take the `first`.
-        cache_mb: Megabytes of read and opened rows that each process keeps for the next epochs; 0 keeps none.
-        blend: Chance that a picture is blended with another of its group, where views are random.
+        seed: Seed of the order, of augmentation and of the choice of captions and clips.
+        workers: Decoding processes; 0 decodes in this process. Each prefetches two batches.
+        shuffle: Permute the rows in each epoch.
+        drop_last: Drop the last batch if it is not full.
+        augment: Use random views and a random caption or clip; otherwise the plain view of the first.
+        languages: Languages of captions and clips to use; empty uses all.
+        captions: Use a `random` caption of a row in each epoch, or the `first`.
+        cache_mb: Megabytes of decoded rows that each process keeps for the next epochs; 0 keeps none.
+        mixup: Probability that an image is mixed with another of its group, 0..1; needs `augment`.
 
     Attributes:
         failures: Row number to the reason why it could not be read.
@@ -69,7 +69,7 @@ class Loader:
         languages: Sequence[str] = (),
         captions: Captions = "random",
         cache_mb: int = 0,
-        blend: float = 0.0,
+        mixup: float = 0.0,
     ) -> None:
         if not inputs:
             raise UsageError("no inputs; name at least one field, as in {'image': ImageInput()}")
@@ -86,7 +86,7 @@ class Loader:
             tuple(languages),
             captions,
             cache_bytes=cache_mb * 10**6,
-            blend=self._blend(blend, inputs, augment),
+            mixup=self._mixup(mixup, inputs, augment),
         )
         self._workers = workers
         self._pool: _Pool | None = None
@@ -98,12 +98,10 @@ class Loader:
         return len(self._order)
 
     def epoch(self, epoch: int, offset: int = 0) -> Iterator[MediaBatch]:
-        """Yield the batches of an epoch from the one numbered `offset` on.
-
-        A batch of which no row can be read is left out.
+        """Yield the batches of an epoch, starting with number `offset`; skip those with no readable row.
 
         Raises:
-            TrainingError: If a worker dies; noticed within seconds.
+            TrainingError: If a worker dies (detected within seconds).
         """
         rows = Cursor(self._order).walk(epoch, offset)
         for decoded, _ in zip(self._decode(epoch, rows), self._cursor.walk(epoch, offset), strict=False):
@@ -112,32 +110,28 @@ class Loader:
                 yield self._batch(decoded)
 
     def __iter__(self) -> Iterator[MediaBatch]:
-        """Yield what is left of the current epoch; the next call begins the next one."""
+        """Yield the rest of the current epoch; the next call starts the next epoch."""
         state = self.state()
         return self.epoch(state.epoch, state.offset)
 
     def state(self) -> LoaderState:
-        """The place after the last batch that was given."""
+        """Position after the last batch that was yielded."""
         return self._cursor.state()
 
     def resume(self, state: LoaderState) -> None:
-        """Go on from a place.
-
-        Raises:
-            UsageError: If it is of another seed: the order would not be the same.
-        """
+        """Continue from a position (see `Cursor.resume`)."""
         self._cursor.resume(state)
 
     def close(self) -> None:
-        """End the workers; they start again when needed."""
+        """Stop the workers; the next epoch starts new ones."""
         self._pool = None
 
-    def _blend(self, chance: float, inputs: Mapping[str, Input], augment: bool) -> Blend | None:
-        if chance == 0:
+    def _mixup(self, probability: float, inputs: Mapping[str, Input], augment: bool) -> Mixup | None:
+        if probability == 0:
             return None
         if "image" not in inputs or not augment:
-            raise UsageError(f"blend={chance} needs pictures that are decoded at random views; set it to 0")
-        return Blend(chance, self._order.rows, self._codes)
+            raise UsageError(f"mixup={probability} needs an image input and augment=True; set it to 0")
+        return Mixup(probability, self._order.rows, self._codes)
 
     def _batch(self, decoded: Decoded) -> MediaBatch:
         groups = torch.from_numpy(self._codes[decoded.rows.numpy()])
@@ -152,28 +146,28 @@ class Loader:
         return self._watch(self._pool, jobs)
 
     def _watch(self, pool: _Pool, jobs: Iterable[_Job]) -> Iterator[Decoded]:
-        """Pass on what the workers give; where one dies, say so and let all go."""
+        """Yield the workers' results; if a worker dies, drop the pool and raise."""
         try:
             yield from pool.run(jobs)
         except (RuntimeError, EOFError, ConnectionError) as error:
             self._pool = None
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise TrainingError(
-                f"a decoding worker is gone ({reason}); memory or shared memory may be short: "
-                f"lower batch_size or workers={self._workers}, then go on with --resume"
+                f"a decoding worker died ({reason}); memory or shared memory may be too small: "
+                f"lower batch_size or workers={self._workers}, then continue with --resume"
             ) from error
 
 
 @dataclass(frozen=True)
 class _Job:
-    """Rows to decode as they are seen in an epoch."""
+    """Rows to decode, and the epoch."""
 
     epoch: int
     rows: np.ndarray
 
 
 class _Jobs(Dataset[Decoded]):
-    """What a worker holds: it turns a job into decoded rows."""
+    """The dataset in each worker: indexed by a job, it returns the decoded rows."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
@@ -183,9 +177,9 @@ class _Jobs(Dataset[Decoded]):
 
 
 class _Pool:
-    """Worker processes that live on from epoch to epoch; answers come in the order of the jobs.
+    """Worker processes that stay alive between epochs; results come in the order of the jobs.
 
-    They are started afresh rather than forked: neither torch's nor Lance's threads survive a fork.
+    They are spawned, not forked, because the threads of torch and Lance do not survive a fork.
     """
 
     def __init__(self, decoder: Decoder, workers: int) -> None:
@@ -200,24 +194,24 @@ class _Pool:
                 multiprocessing_context="spawn" if sys.platform == "win32" else "forkserver",
                 prefetch_factor=BATCHES_AHEAD,
                 persistent_workers=True,
-                worker_init_fn=functools.partial(_leave_with, os.getpid()),
+                worker_init_fn=functools.partial(_exit_with_parent, os.getpid()),
             )
 
     def run(self, jobs: Iterable[_Job]) -> Iterator[Decoded]:
-        """Yield what each job gives."""
+        """Yield the result of each job."""
         self._jobs[:] = jobs
         return iter(self._loader)
 
 
-def _leave_with(trainer: int, worker: int) -> None:
-    """End this worker soon after the process that wants its batches was killed.
+def _exit_with_parent(trainer: int, worker: int) -> None:
+    """Exit this worker soon after the training process is killed.
 
-    torch watches a worker's parent, which under forkserver is the server: it outlives the trainer with us.
+    torch watches the worker's parent process, but under forkserver that is the server, which stays alive.
     """
 
     def watch() -> None:
         while True:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(PARENT_POLL_S)
             try:
                 os.kill(trainer, 0)
             except ProcessLookupError:
@@ -227,7 +221,7 @@ def _leave_with(trainer: int, worker: int) -> None:
 
 
 class _Current:
-    """The jobs of the epoch that runs: the pool puts new ones into the same list."""
+    """Sampler over the jobs of the current epoch: the pool refills the same list for each epoch."""
 
     def __init__(self, jobs: list[_Job]) -> None:
         self._jobs = jobs

@@ -1,7 +1,7 @@
-"""Blending: a picture drawn over another of its group, so that what both show counts and no one's style.
+"""Mixup within groups: decides which images are mixed with another image of the same group.
 
-In: which rows belong together, and a place in training. Out: whether a row's picture is blended, with which
-row's and how far. Reference: mixup (arXiv:1710.09412), here among pictures of one meaning: the label stays.
+Input: the group of each row, and (seed, epoch, row). Output: the partner row and its weight, or None.
+Reference: mixup (arXiv:1710.09412). Here both images belong to one group, so the label does not change.
 """
 
 from __future__ import annotations
@@ -13,40 +13,35 @@ import numpy as np
 from jaxtyping import Int64
 
 from sensorium.core.errors import UsageError
-from sensorium.data.loading.order import stream
+from sensorium.data.loading.order import random_stream
 
 
 @dataclass(frozen=True)
 class Partner:
-    """Another row, and its share of the blended picture.
-
-    Attributes:
-        row: Row number.
-        share: In 0..1; the row itself keeps the rest.
-    """
+    """The row to mix with, and its weight in 0..1; the row itself has weight 1 - `weight`."""
 
     row: int
-    share: float
+    weight: float
 
 
 @dataclass(frozen=True)
-class Blend:
-    """Who is blended with whom.
+class Mixup:
+    """Chooses a partner for each row.
 
     Attributes:
-        chance: That a row's picture is blended, where its group has another row.
-        rows: Rows that may be taken.
-        codes: Group number of each row there is.
+        probability: Probability that a row is mixed if its group has another row, 0..1.
+        rows: Rows that may be partners.
+        codes: Group number of each row of the tables.
     """
 
-    chance: float
+    probability: float
     rows: Int64[np.ndarray, " n"]
     codes: Int64[np.ndarray, " m"]
     _groups: Mapping[int, Int64[np.ndarray, " p"]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.chance <= 1:
-            raise UsageError(f"blend={self.chance} is not a chance; give 0 to 1")
+        if not 0 <= self.probability <= 1:
+            raise UsageError(f"mixup={self.probability} is not a probability; expected 0 to 1")
         rows = np.unique(self.rows)
         ordered = rows[np.argsort(self.codes[rows], kind="stable")]
         bounds = np.flatnonzero(np.diff(self.codes[ordered])) + 1
@@ -54,10 +49,10 @@ class Blend:
         object.__setattr__(self, "_groups", groups)
 
     def partner(self, seed: int, epoch: int, row: int) -> Partner | None:
-        """The partner of a row in an epoch, or None where the picture stays as it is."""
+        """The partner of a row in an epoch, or None if the image is not mixed."""
         group = self._groups.get(int(self.codes[row]), self.rows[:0])
         others = group[group != row]
-        rng = stream(seed, epoch, row, "image", 1)
-        if len(others) == 0 or rng.random() >= self.chance:
+        rng = random_stream(seed, epoch, row, "image", 1)
+        if len(others) == 0 or rng.random() >= self.probability:
             return None
         return Partner(int(rng.choice(others)), float(rng.random()))

@@ -1,7 +1,7 @@
-"""Which rows come when: an epoch's order as a permutation, and one item of several by a hash.
+"""The order of rows in each epoch, and reproducible random choices per row.
 
-Everything is a function of (seed, epoch, row): not of the number of workers, of where a run was resumed,
-or of what was drawn before. So a place in training is three numbers.
+Every choice is a function of (seed, epoch, row). It does not depend on the number of workers, on where a run
+was resumed, or on earlier random draws. So a position in training is three numbers, `LoaderState`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,13 @@ from jaxtyping import Float64, Int64, UInt64
 from sensorium.core.errors import NotFoundError, UsageError
 from sensorium.core.types import FIELDS
 
-_STRETCH = 32
-"""Batches whose rows are put together by size."""
+_BUCKET_BATCHES = 32
+"""Number of batches whose rows are sorted by size together."""
 
 
 @dataclass(frozen=True)
 class LoaderState:
-    """A place in training.
-
-    Attributes:
-        epoch: Epochs finished.
-        offset: Batches of this epoch that were given.
-        seed: Of the order.
-    """
+    """A position in training: finished epochs, batches yielded in this epoch, seed of the order."""
 
     epoch: int
     offset: int
@@ -41,11 +35,11 @@ class Order:
     Attributes:
         rows: Row numbers, (n,).
         batch_size: Rows in a batch.
-        seed: Of all permutations.
-        shuffle: Permute anew in each epoch; otherwise the rows come as given.
-        drop_last: Leave out the last batch where it is not full.
-        sizes: Of each row, such as seconds; where given, batches are of rows of like size, so that less is
-            padded: what comes in a stretch of batches stays random, and so does the order of the batches.
+        seed: Seed of all permutations.
+        shuffle: Permute the rows in each epoch; otherwise keep the given order.
+        drop_last: Drop the last batch if it is not full.
+        sizes: Size of each row, e.g. in seconds. If given, rows are bucketed by size to reduce padding: the
+            rows of each 32 batches are sorted by size, then the batches are shuffled.
     """
 
     rows: Int64[np.ndarray, " n"]
@@ -69,7 +63,7 @@ class Order:
         return full + (rest > 0 and not self.drop_last)
 
     def check(self, num_rows: int) -> None:
-        """Refuse rows beyond those that there are.
+        """Check the row numbers.
 
         Raises:
             NotFoundError: If a row is not among 0..num_rows-1.
@@ -85,14 +79,14 @@ class Order:
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
         if self.sizes is None:
             return rng.permutation(self.rows)
-        places = rng.permutation(len(self.rows))
-        stretch = _STRETCH * self.batch_size
-        for start in range(0, len(places), stretch):
-            part = places[start : start + stretch]
+        order = rng.permutation(len(self.rows))
+        bucket = _BUCKET_BATCHES * self.batch_size
+        for start in range(0, len(order), bucket):
+            part = order[start : start + bucket]
             full = part[: len(part) // self.batch_size * self.batch_size]
-            alike = full[np.argsort(self.sizes[full], kind="stable")].reshape(-1, self.batch_size)
-            full[:] = alike[rng.permutation(len(alike))].ravel()
-        return self.rows[places]
+            batches = full[np.argsort(self.sizes[full], kind="stable")].reshape(-1, self.batch_size)
+            full[:] = batches[rng.permutation(len(batches))].ravel()
+        return self.rows[order]
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Int64[np.ndarray, " B"]]:
         """Yield the rows of each batch of an epoch from the one numbered `first` on."""
@@ -102,45 +96,47 @@ class Order:
 
 
 class Cursor:
-    """Walks an order and knows where it stands."""
+    """Iterates over an order and keeps the current position."""
 
     def __init__(self, order: Order) -> None:
         self._order = order
         self._state = LoaderState(0, 0, order.seed)
 
     def walk(self, epoch: int, offset: int) -> Iterator[Int64[np.ndarray, " B"]]:
-        """Yield the rows of each batch of an epoch from the one numbered `offset` on."""
+        """Yield the rows of each batch of an epoch, starting with batch `offset`."""
         rows, size = self._order.permuted(epoch), self._order.batch_size
         for index in range(offset, len(self._order)):
             self._state = LoaderState(epoch, index + 1, self._order.seed)
             yield rows[index * size : (index + 1) * size]
 
     def state(self) -> LoaderState:
-        """The place after the last batch that was given."""
+        """Position after the last batch that was yielded."""
         if self._state.offset >= len(self._order):
             return LoaderState(self._state.epoch + 1, 0, self._state.seed)
         return self._state
 
     def resume(self, state: LoaderState) -> None:
-        """Go on from a place.
+        """Continue from a position.
 
         Raises:
-            UsageError: If it is of another seed: the order would not be the same.
+            UsageError: If its seed differs, since the order would differ.
         """
         if state.seed != self._order.seed:
-            raise UsageError(f"the state is of seed {state.seed}, the loader of seed {self._order.seed}")
+            raise UsageError(
+                f"the state has seed {state.seed}, the loader {self._order.seed}; resume with the same seed"
+            )
         self._state = state
 
 
-def stream(seed: int, epoch: int, row: int, field: str, *more: int) -> np.random.Generator:
-    """Random stream of one field of one row in one epoch; further numbers name further streams."""
+def random_stream(seed: int, epoch: int, row: int, field: str, *more: int) -> np.random.Generator:
+    """Random generator of one field of one row in one epoch; `more` numbers give further generators."""
     return np.random.default_rng(np.random.SeedSequence([seed, epoch, row, FIELDS.index(field), *more]))
 
 
 def pick(
     seed: int, epoch: int, rows: Int64[np.ndarray, " n"], field: str, counts: Int64[np.ndarray, " n"]
 ) -> Int64[np.ndarray, " n"]:
-    """Choose one of `counts` items for each row, evenly; where the count is 0 the choice is 0.
+    """Choose one of `counts` items for each row, uniformly by a hash; 0 if the count is 0.
 
     Example:
         >>> pick(7, 0, np.arange(5), "text", np.full(5, 3)).tolist()

@@ -1,6 +1,6 @@
-"""Train and test rows by group: things that belong together (one caption, one source) never part.
+"""Train/test split by group: rows of one group (a caption, an album) are never divided.
 
-Whether a group is tested depends on the seed and its name alone, so adding rows moves none of the old ones.
+A hash of the seed and the group's name assigns the group, so adding rows does not move earlier ones.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from sensorium.core.errors import UsageError
 
 
 def split(groups: Sequence[str], *, test: float, seed: int) -> dict[str, Int64[np.ndarray, " n"]]:
-    """Divide rows into `train` and `test`.
+    """Split rows into `train` and `test`.
 
     Args:
         groups: Group of each row (`Table.groups`).
-        test: Share of the groups to hold out, 0 <= test < 1; met in the mean, not exactly.
-        seed: Another seed holds out other groups.
+        test: Expected share of the groups in `test`, 0 <= test < 1; not exact.
+        seed: Seed of the hash.
 
     Returns:
         `{"train": rows, "test": rows}`, both ascending.
@@ -36,13 +36,13 @@ def split(groups: Sequence[str], *, test: float, seed: int) -> dict[str, Int64[n
         True
     """
     if not 0 <= test < 1:
-        raise UsageError(f"test={test} is not a share; give 0 <= test < 1, as in 0.2")
+        raise UsageError(f"test={test} is out of range; expected 0 <= test < 1, e.g. 0.2")
     chosen = {group: _uniform(seed, group) < test for group in set(groups)}
     is_test = np.array([chosen[group] for group in groups], dtype=bool)
     return {"train": np.flatnonzero(~is_test), "test": np.flatnonzero(is_test)}
 
 
 def _uniform(seed: int, group: str) -> float:
-    """Number in [0, 1) that depends on the seed and the group only."""
+    """Number in [0, 1) by a hash of the seed and the group."""
     digest = hashlib.blake2b(f"{seed}\0{group}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53

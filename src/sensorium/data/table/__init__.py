@@ -1,4 +1,4 @@
-"""Media rows and their vectors in Lance datasets."""
+"""Media tables: rows and their vectors in Lance datasets."""
 
 
 def __getattr__(name: str) -> object:

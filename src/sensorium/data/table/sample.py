@@ -1,7 +1,7 @@
-"""One row of a media table as Python sees it: media bytes, texts by language and where it all came from.
+"""One row of a media table: encoded media, texts by language, regions and provenance.
 
-Bytes stay encoded here: `sensorium.media.open` decodes them. What fills a table
-(`sensorium.data.ingest.sources`) makes samples; `Table.rows` gives them back.
+Media stay encoded: `sensorium.media.open` decodes them. `data.ingest` and `data.collections` make samples,
+`Table.add` stores them, `Table.rows` returns them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COLUMN_OF: Mapping[str, str] = {
     "speech": "speech",
     "video": "video",
 }
-"""Which attribute of a sample holds each field."""
+"""The attribute of a sample that holds each field."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Caption:
 
 @dataclass(frozen=True)
 class Region:
-    """A phrase and where in the image the things it names are.
+    """A phrase with its bounding boxes in the image.
 
     Attributes:
-        text: What was said: a caption, or an expression that refers to something.
-        start: First character of the phrase within `text`.
-        end: The character after its last.
-        boxes: (x0, y0, x1, y1) in pixels of the image as stored: x to the right, y down, corners at pixel
-            edges; several where the phrase names several things, none where what it names is not there.
+        text: A caption or a referring expression.
+        start: Index of the phrase's first character within `text`.
+        end: Index after its last character.
+        boxes: (x0, y0, x1, y1) in pixels of the stored image, corners at pixel edges. Several if the phrase
+            names several objects, none if the object is absent.
 
     Example:
         >>> Region("a frog on a log", 0, 6, [(3.0, 5.0, 20.0, 31.0)]).phrase
@@ -73,23 +73,23 @@ class Region:
 
 @dataclass(frozen=True)
 class Sample:
-    """One thing, seen through any of its modalities.
+    """One row, with any of the modalities.
 
     Attributes:
-        uri: Where it came from: a path, a URL or `package:name`.
+        uri: Origin: a path, a URL or `package:name`.
         image: Encoded image (PNG, JPEG, ...), or None.
-        audio: Encoded sound of the thing, or None.
+        audio: Encoded audio, or None.
         video: Encoded video, or None.
         speech: Spoken captions.
-        texts: Captions by language; the first is the main one where there is no English.
-        group: Samples of one group never part in a split; `Table.add` gives `default_group` where it is None.
+        texts: Captions by language; the first is the main one if none is English.
+        group: A split keeps rows of one group together; None: `Table.add` uses `default_group`.
         source: Name of the collection.
         licence: SPDX expression or a sentence.
-        meta: Anything else; plain values.
-        phash: Perceptual hash of the image, 64 bits as a signed integer, or None where not computed.
-        width_px: Width of the image or video, or None where unknown.
-        height_px: Its height.
-        duration_s: Length of the audio or video in seconds, or None.
+        meta: Other plain values.
+        phash: Perceptual hash of the image, 64 bits as a signed integer, or None if not computed.
+        width_px: Width of the image or video, or None if unknown.
+        height_px: Height, likewise.
+        duration_s: Duration of the audio or video in seconds, or None.
         regions: Phrases with their boxes in the image.
     """
 
@@ -117,7 +117,7 @@ class Sample:
 
     @cached_property
     def id(self) -> str:
-        """Content id: SHA-256 over media bytes, texts, regions, 32 hex digits; where it lies does not count.
+        """Content id: SHA-256 of media bytes, texts and regions, 32 hex digits; independent of the uri.
 
         Example:
             >>> one = Sample("a.txt", texts=[Caption("en", "a frog")])
@@ -132,18 +132,24 @@ class Sample:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Which fields this sample holds, in the order of `sensorium.core.types.FIELDS`."""
+        """The fields that this sample has, in the order of `sensorium.core.types.FIELDS`."""
         return tuple(name for name, attribute in COLUMN_OF.items() if getattr(self, attribute))
 
     @property
+    def num_bytes(self) -> int:
+        """Size of all encoded media."""
+        media = (self.image, self.audio, self.video, *(clip.data for clip in self.speech))
+        return sum(len(data) for data in media if data is not None)
+
+    @property
     def default_group(self) -> str:
-        """The group of a sample that names none: its main caption normalised, or else its id."""
+        """Group of a sample without one: its main caption normalised, or its id."""
         english = [caption.text for caption in self.texts if caption.language.split("-")[0] == "en"]
         captions = [normalise(text) for text in english or [caption.text for caption in self.texts]]
         return next((caption for caption in captions if caption), self.id)
 
     def _parts(self) -> Iterator[bytes | None]:
-        """Media and texts in a fixed order; lists begin with their length, so no two contents coincide."""
+        """Media and texts in a fixed order; lists start with their length, so that the coding is unique."""
         yield from (self.image, self.audio, self.video)
         yield str(len(self.speech)).encode()
         for clip in self.speech:
@@ -151,11 +157,10 @@ class Sample:
         yield str(len(self.texts)).encode()
         for caption in self.texts:
             yield from (_bytes(caption.language), _bytes(caption.text))
-        if self.regions:  # a sample without any keeps the id it had before there were regions
+        if self.regions:  # without regions the id equals that of older versions
             yield str(len(self.regions)).encode()
             for region in self.regions:
-                place = repr((region.start, region.end, region.boxes)).encode()
-                yield from (_bytes(region.text), place)
+                yield from (_bytes(region.text), repr((region.start, region.end, region.boxes)).encode())
 
 
 def _bytes(text: str) -> bytes:
@@ -163,7 +168,7 @@ def _bytes(text: str) -> bytes:
 
 
 def normalise(text: str) -> str:
-    r"""Lower-case letters and digits of `text`, single spaces between words, in any script.
+    r"""Letters and digits of `text` in lower case, with single spaces between words, in any script.
 
     Example:
         >>> normalise("  A Frog,\n(green) ")
@@ -175,12 +180,12 @@ def normalise(text: str) -> str:
 
 
 def asked_of(field: str, asked: Sequence[str]) -> tuple[str, ...]:
-    """Languages that are asked of one field.
+    """The language patterns that apply to one field.
 
     Args:
         field: `text` or `speech`.
-        asked: Codes such as `en`, with `*` for anything (`en*` takes `en-GB` too, which `en` does not);
-            `speech:fr` is asked of speech alone. A field of which nothing is asked takes all languages.
+        asked: Patterns such as `en` or `en*` (which also matches `en-GB`); `speech:fr` applies to speech
+            only. A field without a pattern accepts all languages.
 
     Example:
         >>> asked_of("text", ["text:en", "speech:fr"]), asked_of("speech", ["text:en"])
@@ -191,7 +196,7 @@ def asked_of(field: str, asked: Sequence[str]) -> tuple[str, ...]:
 
 
 def is_asked(language: str, field: str, asked: Sequence[str]) -> bool:
-    """Whether a caption or clip of this language is taken; one whose language is unknown always is.
+    """Whether the patterns accept a caption or clip of this language; an unknown language is accepted.
 
     Example:
         >>> [is_asked(code, "text", ["en*"]) for code in ("en-GB", "fr", "")]

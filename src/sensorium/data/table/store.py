@@ -31,7 +31,7 @@ KEEP_VERSIONS_FOR = timedelta(minutes=10)
 
 
 @contextmanager
-def one_error(path: Path, failed: str = "cannot be read", remedy: str = "") -> Iterator[None]:
+def wrap_errors(path: Path, failed: str = "cannot be read", remedy: str = "") -> Iterator[None]:
     """Make one error of whatever Lance and Arrow raise over a dataset, panics of their native code included.
 
     Args:
@@ -48,13 +48,13 @@ def one_error(path: Path, failed: str = "cannot be read", remedy: str = "") -> I
     except (SensoriumError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # a panic is no Exception
-        message = f"{path} {failed}: {_reason(error)}; {remedy or remedy_of(path)}"
+        message = f"{path} {failed}: {_reason(error)}; {remedy or remedy_for(path)}"
         if not _is_utf8(str(path)):
             message = f"{path} {failed}: its path is not UTF-8; rename its folder"
         raise storage_error(error, path, failed) or TableError(message) from error
 
 
-def remedy_of(path: Path) -> str:
+def remedy_for(path: Path) -> str:
     """What helps when the dataset at `path` is damaged."""
     if path.name.startswith("vectors-"):
         return f"delete that folder, then run: sensorium embed {path.parent} --model RUN"
@@ -117,7 +117,7 @@ class Store:
         """
         if cls.exists(path):
             raise TableError(f"{path} exists; open it, or choose another path")
-        with one_error(path, "cannot be made", "choose another path"):
+        with wrap_errors(path, "cannot be made", "choose another path"):
             path.parent.mkdir(parents=True, exist_ok=True)
             dataset = lance.write_dataset(schema.empty_table(), path, schema=schema, mode="create")
         return cls(path, dataset, is_numbered=is_numbered)
@@ -145,11 +145,11 @@ class Store:
         """
         if not path.is_dir():
             raise NotFoundError(f"no dataset at {path}")
-        with one_error(path, "does not open as a Lance dataset"):
+        with wrap_errors(path, "does not open as a Lance dataset"):
             dataset = lance.dataset(path)
         if dataset.version < (newest := _newest_version(path)):
             raise TableError(
-                f"{path} lacks version {newest}, the newest, and would show an older state; {remedy_of(path)}"
+                f"{path} lacks its newest version {newest} and would show an older state; {remedy_for(path)}"
             )
         return cls(path, dataset, is_numbered=is_numbered)
 
@@ -161,7 +161,7 @@ class Store:
     @property
     def metadata(self) -> Mapping[str, str]:
         """Text kept with the dataset at creation."""
-        with one_error(self.path):
+        with wrap_errors(self.path):
             return {key.decode(): value.decode() for key, value in (self.schema.metadata or {}).items()}
 
     @property
@@ -179,7 +179,7 @@ class Store:
 
     def refresh(self) -> None:
         """Move on to the newest version."""
-        with one_error(self.path):
+        with wrap_errors(self.path):
             self._dataset.checkout_latest()
 
     @contextmanager
@@ -200,7 +200,7 @@ class Store:
         Raises:
             StorageError: If the disk is full.
         """
-        with one_error(self.path, "cannot be written"):
+        with wrap_errors(self.path, "cannot be written"):
             self._dataset.insert(rows.cast(self._plain_schema))
 
     def take(self, positions: Sequence[int] | np.ndarray, columns: Sequence[str]) -> pa.Table:
@@ -254,13 +254,13 @@ class Store:
         kept = self._kept.setdefault(column, [])
         if len(kept) < len(self):
             more = self.take(range(len(kept), len(self)), [column]) if kept else self.scan([column])
-            with one_error(self.path):
+            with wrap_errors(self.path):
                 kept += more[column].to_pylist()
         return kept
 
     def optimize(self) -> None:
         """Merge small fragments where there are many and drop versions that no reader can still use."""
-        with self.writing(), one_error(self.path, "cannot be tidied"):
+        with self.writing(), wrap_errors(self.path, "cannot be tidied"):
             if self.num_fragments >= MANY_FRAGMENTS:
                 self._dataset.optimize.compact_files(target_rows_per_fragment=self._fragment_rows())
                 self.refresh()
@@ -277,7 +277,7 @@ class Store:
 
     def _read(self, read: Callable[[lance.LanceDataset], T]) -> T:
         """Read; where another process merged the files away meanwhile, once more from the newest version."""
-        with one_error(self.path):
+        with wrap_errors(self.path):
             try:
                 return read(self._dataset)
             except (OSError, ValueError, RuntimeError):
@@ -289,7 +289,7 @@ class Store:
 
     def _disorder(self) -> TableError:
         return TableError(
-            f"{self.path}: rows are missing or lie out of order, not by sensorium; {remedy_of(self.path)}"
+            f"{self.path}: rows are missing or lie out of order, not by sensorium; {remedy_for(self.path)}"
         )
 
 

@@ -23,9 +23,8 @@ from sensorium.core.registry import Registry
 from sensorium.core.runtime import Progress, quiet
 from sensorium.core.types import FIELDS, Embedder
 from sensorium.data.table import schema as rows_schema
-from sensorium.data.table.intake import Seen, batches
 from sensorium.data.table.sample import Sample
-from sensorium.data.table.store import Store, one_error
+from sensorium.data.table.store import Store, wrap_errors
 from sensorium.data.table.vectors import Ragged, VectorFolder, by_row
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     from sensorium.search.searcher import Searcher
 
 ROWS = "rows.lance"
+BATCH_ROWS = 1024
+BATCH_BYTES = 64 * 1024 * 1024
 SEARCHERS: Registry[Searcher] = Registry("searcher")
 """Who searches a table: `search` registers itself by an entry point, since a table does not import it."""
 
@@ -58,7 +59,7 @@ class Table:
         self.path = path
         self._store = store
         self._beside = VectorFolder(path)
-        self._seen = Seen()
+        self._seen = _SeenIds()
         self._searchers: dict[str, Searcher] = {}
         self.num_vector_writes = 0
 
@@ -182,7 +183,7 @@ class Table:
             known = ", ".join(rows_schema.SAMPLE_COLUMNS)
             raise UsageError(f"no column '{min(unknown)}' in a sample; known: {known}")
         found = self._store.take(asked, rows_schema.held_columns(names, self._store.schema.names))
-        with one_error(self._store.path):
+        with wrap_errors(self._store.path):
             return rows_schema.from_arrow(found)
 
     def column(self, name: str) -> np.ndarray | list[Any]:
@@ -199,7 +200,7 @@ class Table:
             return [()] * len(self)
         values = self._store.scan([name])[name]
         is_number = rows_schema.is_number(values.type)
-        with one_error(self._store.path):
+        with wrap_errors(self._store.path):
             return rows_schema.numbers(values) if is_number else rows_schema.python_values(values, name)
 
     def where(self, expression: str) -> Int64[np.ndarray, " n"]:
@@ -315,7 +316,7 @@ class Table:
         """Captions of the rows from `first_row` on, in pieces: number of the first, a list for each."""
         wanted = range(first_row, len(self))
         texts = self._store.take(wanted, ["texts"]) if first_row else self._store.scan(["texts"])
-        with one_error(self._store.path):
+        with wrap_errors(self._store.path):
             for chunk in texts["texts"].chunks:
                 yield first_row, chunk
                 first_row += len(chunk)
@@ -381,3 +382,42 @@ class Table:
         if len(wrong):
             held = f"it has rows 0 to {len(self) - 1}" if len(self) else "it is empty"
             raise NotFoundError(f"no row {wrong[0]} in {self.path}; {held}")
+
+
+class _SeenIds:
+    """Content ids on disk, kept from one `Table.add` to the next.
+
+    Those on the way to the disk count only while that lasts: a write that fails marks nothing as seen.
+    """
+
+    def __init__(self) -> None:
+        self._on_disk: set[str] = set()
+        self._num_rows = 0
+
+    def up_to_date(self, ids: list[str]) -> _SeenIds:
+        """Take in the rows that were added since."""
+        self._on_disk.update(ids[self._num_rows :])
+        self._num_rows = len(ids)
+        return self
+
+    def new(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """Pass on samples that are not on disk, each content once."""
+        passed: set[str] = set()
+        for sample in samples:
+            if sample.id not in self._on_disk and sample.id not in passed:
+                passed.add(sample.id)
+                yield sample
+
+
+def batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    """Cut into batches bounded in rows and in bytes: what one commit writes."""
+    batch: list[Sample] = []
+    size = 0
+    for sample in samples:
+        batch.append(sample)
+        size += sample.num_bytes
+        if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -20,7 +20,7 @@ import pyarrow as pa
 from jaxtyping import Float, Float32, Int64, Integer
 
 from sensorium.core.errors import NotFoundError, TableError, UsageError
-from sensorium.data.table.store import MANY_FRAGMENTS, Store, one_error, remedy_of
+from sensorium.data.table.store import MANY_FRAGMENTS, Store, remedy_for, wrap_errors
 
 Kind = Literal["features", "vectors"]
 TOO_MANY_COMMITS = 4 * MANY_FRAGMENTS
@@ -72,7 +72,7 @@ class VectorStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.name = name_of(store)
-        with one_error(store.path):
+        with wrap_errors(store.path):
             self.dim = int(store.schema.field("items").type.value_type.list_size)
 
     @classmethod
@@ -177,10 +177,10 @@ class VectorStore:
         Raises:
             TableError: If one is none of a table.
         """
-        with one_error(self._store.path):
+        with wrap_errors(self._store.path):
             rows: Int64[np.ndarray, " n"] = table["row"].to_numpy()
         if rows.dtype != np.int64 or np.any(rows < 0):
-            raise TableError(f"{self._store.path} holds entries of no row; {remedy_of(self._store.path)}")
+            raise TableError(f"{self._store.path} holds entries of no row; {remedy_for(self._store.path)}")
         return rows
 
     def _vectors(self, table: pa.Table) -> tuple[Float32[np.ndarray, "M D"], Int64[np.ndarray, " n"]]:
@@ -189,13 +189,13 @@ class VectorStore:
         Raises:
             TableError: If one is not finite, or the files are damaged.
         """
-        with one_error(self._store.path):
+        with wrap_errors(self._store.path):
             values, counts = _flatten(table["items"], self.dim)
         with np.errstate(all="ignore"):
             is_whole = counts.sum() == len(values) and np.isfinite(values.sum())
         if not is_whole:
             raise TableError(
-                f"{self._store.path} holds vectors that are cut or not finite; {remedy_of(self._store.path)}"
+                f"{self._store.path} holds vectors that are cut or not finite; {remedy_for(self._store.path)}"
             )
         return values, counts
 
@@ -259,7 +259,7 @@ def name_of(store: Store) -> str:
     name = store.metadata.get("sensorium.name", "")
     kind = store.metadata.get("sensorium.kind", "")
     if dataset_path(store.path.parent, kind, name) != store.path:
-        raise TableError(f"{store.path} holds {kind or 'nothing'} of '{name}'; {remedy_of(store.path)}")
+        raise TableError(f"{store.path} holds {kind or 'nothing'} of '{name}'; {remedy_for(store.path)}")
     return name
 
 

@@ -1,8 +1,7 @@
-"""Opened media to the arrays that encoders take: one small frozen, picklable recipe per modality.
+"""Transforms from decoded media to input arrays of encoders: one frozen, picklable class per modality.
 
-In: an `Image`, `Text`, `Audio` or `Video`. Out: one unpadded array; `core.types.pad` stacks several.
-A random generator given means training: the options for augmentation apply. None means evaluation: nothing is
-random, equal media give equal arrays. Nothing here knows a model, a table or a batch.
+Input: an `Image`, `Text`, `Audio` or `Video`. Output: one unpadded array; `core.types.pad` stacks several.
+With a random generator (training) the augmentation options apply; without one the result is deterministic.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from sensorium.media.types import Media
 
 @runtime_checkable
 class Input(Protocol):
-    """How one medium becomes one array of an encoder's input."""
+    """Transform of one medium into one input array."""
 
     def __call__(self, media: Media | str, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Return the unpadded array; `rng` given = augment.
+        """Return the unpadded array, augmented if `rng` is given.
 
         Raises:
-            UsageError: If the medium is of another modality and holds none of this one.
+            UsageError: If the medium does not contain this modality.
             MediaError: If nothing is left to encode (a text without tokens).
         """
 

@@ -1,8 +1,8 @@
-"""Sound to normalised log-mel frames, 100 a second.
+"""Audio to normalised log-mel frames, 100 per second.
 
-In: an `Audio` of any rate and number of channels, or a `Video` with a sound track. Out: float32 (T, M), T >=
-1. In training the sound is cut, shifted and made louder or softer at random, and stripes of time and pitch
-are masked (SpecAugment, arXiv:1904.08779, without time warping).
+Input: an `Audio` of any rate and channel count, or a `Video` with audio. Output: float32 (T, M), T >= 1.
+Augmentation: random crop, shift and gain, then time and frequency masks (SpecAugment, arXiv:1904.08779,
+without time warping).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _SHORTEST_S = 0.1
 
 @dataclass(frozen=True)
 class AudioInput:
-    """Cut a sound and describe it as log-mel frames.
+    """Log-mel frames of audio.
 
     Attributes:
-        num_mels: Bands M of each frame.
-        max_s: Longest sound taken: its beginning, or in training any part.
+        num_mels: Mel bands M.
+        max_s: Longest audio used: its beginning, or in training a random crop.
         rate_hz: Sample rate of the analysis.
         mean: Subtracted from the log-mel values.
         std: Divides them.
-        shift_s: In training, up to this much silence is put before the sound.
-        gain_db: In training, the sound is made louder or softer by up to this.
-        time_mask_s: In training, the longest stretch of time that is masked (two stretches).
-        mel_mask: In training, the most neighbouring bands that are masked (two stripes).
+        shift_s: In training, at most this much silence is prepended.
+        gain_db: In training, the gain is in [-gain_db, gain_db].
+        time_mask_s: In training, the longest time mask (there are two).
+        mel_mask: In training, the most bands of a frequency mask (there are two).
     """
 
     num_mels: int = 80
@@ -48,10 +48,10 @@ class AudioInput:
     def __call__(
         self, media: Media | str, rng: np.random.Generator | None = None
     ) -> Float32[np.ndarray, "T M"]:
-        """Return the normalised frames; `rng` given = augment.
+        """Return the normalised frames, augmented if `rng` is given.
 
         Raises:
-            UsageError: If `media` has no sound.
+            UsageError: If `media` has no audio.
         """
         samples = audio_of(media).mono(self.rate_hz)
         samples = self._cut(samples, rng)
@@ -85,7 +85,7 @@ class AudioInput:
 
 
 def audio_of(media: Media | str) -> Audio:
-    """The sound of a medium.
+    """The audio of a medium.
 
     Raises:
         UsageError: If it has none.
@@ -94,5 +94,5 @@ def audio_of(media: Media | str) -> Audio:
         return media
     if isinstance(media, Video) and media.audio is not None:
         return media.audio
-    silent = "a Video without sound" if isinstance(media, Video) else type(media).__name__
-    raise UsageError(f"an audio encoder got {silent}; give an Audio or a Video with sound")
+    got = "a Video without audio" if isinstance(media, Video) else type(media).__name__
+    raise UsageError(f"an audio encoder got {got}; give an Audio or a Video with audio")

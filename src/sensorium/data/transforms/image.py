@@ -1,9 +1,9 @@
-"""Images to normalised pixels, bit for bit what torchvision does to PIL images (Pillow's bicubic).
+"""Image to normalised pixels, bit-identical to torchvision on PIL images (Pillow's bicubic resize).
 
-In: an `Image` (uint8, H x W x 3), or a `Video` whose middle frame is taken. Out: float32 (3, size, size).
-Without a generator, `crop` resizes the shortest side (the other by `int()` truncation) and cuts the middle
-(offset by `round()`), `squash` resizes both sides, `pad` fits the longest side and centres it on white.
-With a generator the view is random: a part of the picture, mirrored, turned, recoloured.
+Input: an `Image` (uint8, H x W x 3), or a `Video`, of which the middle frame is used. Output: float32
+(3, size, size). Modes: `crop` resizes the short side (the other by `int()` truncation) and crops the centre
+(offset by `round()`); `squash` resizes both sides; `pad` fits the long side and centres it on white.
+Augmentation: random resized crop, flip, rotation, colour jitter, erasing.
 """
 
 from __future__ import annotations
@@ -22,26 +22,25 @@ from sensorium.media.types import Image, Media, Video
 WHITE = (255, 255, 255)
 _MAX_ASPECT = 16  # beyond it, resize-then-crop would make a huge intermediate image
 _VIEW_GAP = 2.0
-"""A random view of a much larger picture is drawn from one reduced by whole factors to twice its size."""
+"""Pillow's `reducing_gap` of random views: a much larger image is first reduced by a whole factor."""
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """Resize, augment and normalise an image.
+    """Resizes, augments and normalises an image.
 
     Attributes:
         size_px: Side of the square result.
-        mean: Of each colour, in 0..1.
-        std: Of each colour, in 0..1.
-        mode: How a picture that is not square fits: `crop` loses its ends, `squash` its proportions, `pad`
-            neither.
-        crop_scale: In training, the share of the picture's area that a view shows, from and to.
-        crop_ratio: In training, widest view: its aspect relative to the whole lies in [1/ratio, ratio].
-        flip: In training, the chance of mirroring left and right; 0 where text or direction matters.
-        colour: In training, strength and saturation of the ink change by up to this share; white stays white.
-        tint: In training, red, green and blue of the ink change by up to this share, each for itself.
-        erase: In training, up to this share of each side is wiped white, in a square somewhere.
-        rotation_deg: In training, the picture is turned by up to this angle; white shows in the corners.
+        mean: Mean of each channel, in 0..1.
+        std: Standard deviation of each channel, in 0..1.
+        mode: How an image that is not square is fitted: `crop`, `squash` or `pad`.
+        crop_scale: In training, range of the crop's area as a share of the image.
+        crop_ratio: In training, the crop's aspect relative to the image is in [1/ratio, ratio].
+        flip: In training, probability of a horizontal flip; 0 if text or direction matters.
+        colour: In training, range of the change of contrast to white and of saturation; white stays white.
+        tint: In training, range of the change of each channel's distance to white.
+        erase: In training, largest side of a random white square, as a share of the image's side.
+        rotation_deg: In training, largest rotation; corners are filled white.
     """
 
     size_px: int = 224
@@ -59,14 +58,13 @@ class ImageInput:
     def __call__(
         self, media: Media | str, rng: np.random.Generator | None = None
     ) -> Float32[np.ndarray, "3 H W"]:
-        """Return the normalised pixels; `rng` given = a random view.
+        """Return the normalised pixels, augmented if `rng` is given.
 
         Raises:
-            UsageError: If `media` has no picture.
+            UsageError: If `media` has no image.
         """
         picture = pillow.fromarray(_pixels_of(media))
-        fit = {"crop": _crop, "squash": _squash, "pad": _pad}[self.mode]
-        square = fit(picture, self.size_px) if rng is None else self._random_view(picture, rng)
+        square = self._fit(picture) if rng is None else self._random_view(picture, rng)
         pixels = np.asarray(square, dtype=np.float32)
         if rng is not None:
             pixels = _erase(_recolour(pixels, self.colour, self.tint, rng), self.erase, rng)
@@ -74,12 +72,19 @@ class ImageInput:
         shift = np.asarray(self.mean, dtype=np.float32) / np.asarray(self.std, dtype=np.float32)
         return np.ascontiguousarray((pixels * scale - shift).transpose(2, 0, 1))
 
+    def _fit(self, picture: pillow.Image) -> pillow.Image:
+        if self.mode == "crop":
+            return _crop(picture, self.size_px)
+        if self.mode == "squash":
+            return picture.resize((self.size_px, self.size_px), pillow.Resampling.BICUBIC)
+        return _canvas(picture, self.size_px, 1.0, 1.0, np.array([0.5, 0.5]), gap=None)
+
     def _random_view(self, picture: pillow.Image, rng: np.random.Generator) -> pillow.Image:
         area = rng.uniform(*self.crop_scale)
         stretch = math.exp(rng.uniform(-1, 1) * math.log(self.crop_ratio))
-        place = rng.random(2)
+        position = rng.random(2)
         view = _window if self.mode != "pad" else _canvas
-        square = view(picture, self.size_px, math.sqrt(area), math.sqrt(stretch), place)
+        square = view(picture, self.size_px, math.sqrt(area), math.sqrt(stretch), position)
         if rng.random() < self.flip:
             square = square.transpose(pillow.Transpose.FLIP_LEFT_RIGHT)
         angle = rng.uniform(-1, 1) * self.rotation_deg
@@ -110,21 +115,13 @@ def _crop(picture: pillow.Image, size: int) -> pillow.Image:
     return picture.resize(wide, pillow.Resampling.BICUBIC).crop((left, top, left + size, top + size))
 
 
-def _squash(picture: pillow.Image, size: int) -> pillow.Image:
-    return picture.resize((size, size), pillow.Resampling.BICUBIC)
-
-
-def _pad(picture: pillow.Image, size: int) -> pillow.Image:
-    return _canvas(picture, size, 1.0, 1.0, np.array([0.5, 0.5]), gap=None)
-
-
 def _window(
-    picture: pillow.Image, size: int, scale: float, stretch: float, place: np.ndarray
+    picture: pillow.Image, size: int, scale: float, stretch: float, position: np.ndarray
 ) -> pillow.Image:
-    """Resize the part of a picture that is `scale` of its sides, `stretch` times wider, at `place`."""
+    """Resize a crop of `scale` of the sides and `stretch` times wider, at the relative `position`."""
     width = picture.width * min(1.0, scale * stretch)
     height = picture.height * min(1.0, scale / stretch)
-    left, top = place[0] * (picture.width - width), place[1] * (picture.height - height)
+    left, top = position[0] * (picture.width - width), position[1] * (picture.height - height)
     box = (left, top, min(left + width, picture.width), min(top + height, picture.height))
     return picture.resize((size, size), pillow.Resampling.BICUBIC, box=box, reducing_gap=_VIEW_GAP)
 
@@ -134,24 +131,21 @@ def _canvas(
     size: int,
     scale: float,
     stretch: float,
-    place: np.ndarray,
+    position: np.ndarray,
     gap: float | None = _VIEW_GAP,
 ) -> pillow.Image:
-    """Fit a picture onto a white square that is enlarged by 1/`scale`, and show the part of it at `place`."""
+    """Pad to a white square, enlarge it by 1/`scale` and crop it at the relative `position`."""
     zoom = size / max(picture.size) / scale
     width = max(1, round(picture.width * zoom / stretch))
     height = max(1, round(picture.height * zoom * stretch))
     square = pillow.new("RGB", (size, size), WHITE)
     resized = picture.resize((width, height), pillow.Resampling.BICUBIC, reducing_gap=gap)
-    square.paste(resized, (round(place[0] * (size - width)), round(place[1] * (size - height))))
+    square.paste(resized, (round(position[0] * (size - width)), round(position[1] * (size - height))))
     return square
 
 
 def _recolour(pixels: np.ndarray, colour: float, tint: float, rng: np.random.Generator) -> np.ndarray:
-    """Change strength, saturation and tint of what is not white; (H, W, 3) values in 0..255.
-
-    One matrix for each picture: ink' = gains (grey + saturation (ink - grey)), ink = 255 - pixels.
-    """
+    """Colour jitter that keeps white: ink' = gains (grey + saturation (ink - grey)), ink = 255 - pixels."""
     strength, saturation = 1 + colour * rng.uniform(-1, 1, 2)
     gains = strength * (1 + tint * rng.uniform(-1, 1, 3))
     mixing = gains[:, None] * (saturation * np.eye(3) + (1 - saturation) / 3)
@@ -161,7 +155,7 @@ def _recolour(pixels: np.ndarray, colour: float, tint: float, rng: np.random.Gen
 
 
 def _erase(pixels: np.ndarray, most: float, rng: np.random.Generator) -> np.ndarray:
-    """Wipe a random square white."""
+    """Fill a random square with white."""
     share, *place = rng.random(3)
     side = int(share * most * len(pixels))
     if side > 0:

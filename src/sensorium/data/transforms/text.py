@@ -1,8 +1,8 @@
-"""Text to token ids, by a tokenizer kept as its JSON text.
+"""Text to token ids, by a tokenizer that is stored as JSON.
 
-In: text of any language. Out: ids (N,) int64, 1 <= N <= max_tokens. Truncation keeps the special tokens that
-the tokenizer adds, the end token above all: dropping it is a known way to lose half of a CLIP score
-(torchmetrics #2883). Special tokens typed by a user are plain text.
+Input: text of any language. Output: ids (N,) int64, 1 <= N <= max_tokens. Truncation keeps the special tokens
+that the tokenizer adds: without the end token a CLIP score drops by half (torchmetrics #2883). Special tokens
+in the text itself are encoded as plain text.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from sensorium.media.types import Media, Text
 
 @dataclass(frozen=True)
 class TextInput:
-    """Tokenize a text.
+    """Tokenizes a text.
 
     Attributes:
-        tokenizer_json: A tokenizer of the `tokenizers` package as JSON; its own padding and truncation are
-            ignored.
-        max_tokens: Most ids of one text, special tokens included.
-        word_dropout: In training, the chance that a word is left out; one word always stays.
+        tokenizer_json: A tokenizer of the `tokenizers` package as JSON; its padding and truncation settings
+            are ignored.
+        max_tokens: Largest number of ids, special tokens included.
+        word_dropout: In training, probability that a word is dropped; at least one word stays.
     """
 
     tokenizer_json: str = field(repr=False)
@@ -46,15 +46,15 @@ class TextInput:
             text = _drop_words(text, self.word_dropout, rng)
         ids = _tokenizer(self.tokenizer_json, self.max_tokens).encode(text).ids
         if not ids:
-            raise MediaError(f"text {text!r} holds no token; leave this row out or give it a caption")
+            raise MediaError(f"text {text!r} has no token; leave this row out or give it a caption")
         return np.asarray(ids, dtype=np.int64)
 
     def fits(self, text: str) -> bool:
-        """Whether nothing of a text is cut off."""
+        """Whether a text is not truncated."""
         return not _tokenizer(self.tokenizer_json, self.max_tokens).encode(text).overflowing
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
-        """First and past-the-last character of each id of a text; (0, 0) for special tokens."""
+        """Character span (start, end) of each id of a text; (0, 0) for special tokens."""
         encoding = _tokenizer(self.tokenizer_json, self.max_tokens).encode(text)
         pairs = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
         return [(0, 0) if is_special else offset for offset, is_special in pairs]

@@ -1,7 +1,7 @@
-"""Videos to a few normalised frames, spread evenly over their length.
+"""Video to normalised frames at equal distances.
 
-In: a `Video`, or an `Image`, which is a video of one frame. Out: float32 (T, 3, size, size), 1 <= T <=
-num_frames. In training the frames' phase is random, and one random view is taken of all frames of a video.
+Input: a `Video`, or an `Image` as a video of one frame. Output: float32 (T, 3, size, size), T <= num_frames.
+In training the position within each segment is random, and all frames get the same random view.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from sensorium.media.types import Image, Media, Video
 
 @dataclass(frozen=True)
 class VideoInput:
-    """Choose frames and prepare each as an image.
+    """Samples frames and transforms each as an image.
 
     Attributes:
-        num_frames: Most frames taken; a shorter video gives all it has.
-        frame: How each frame is resized, augmented and normalised.
+        num_frames: Largest number of frames; of a shorter video all are used.
+        frame: Transform of each frame.
     """
 
     num_frames: int = 8
@@ -31,14 +31,14 @@ class VideoInput:
     def __call__(
         self, media: Media | str, rng: np.random.Generator | None = None
     ) -> Float32[np.ndarray, "T 3 H W"]:
-        """Return the chosen frames; `rng` given = a random phase and view.
+        """Return the sampled frames, augmented if `rng` is given.
 
         Raises:
-            UsageError: If `media` has no pictures.
+            UsageError: If `media` has no frames.
         """
         frames = _frames_of(media)
         phase = 0.5 if rng is None else rng.random()
-        numbers = spread(len(frames), self.num_frames, phase)
+        numbers = frame_indices(len(frames), self.num_frames, phase)
         # One seed for all frames: every frame gets the same view.
         seed = None if rng is None else int(rng.integers(2**63))
         return np.stack(
@@ -49,13 +49,13 @@ class VideoInput:
         )
 
 
-def spread(total: int, count: int, phase: float) -> list[int]:
-    """Choose up to `count` of `total` numbers, one from each equal part, at `phase` in [0, 1) of the part.
+def frame_indices(total: int, count: int, phase: float) -> list[int]:
+    """Indices of up to `count` of `total` frames: one per equal segment, at `phase` in [0, 1) of the segment.
 
     Example:
-        >>> spread(100, 4, 0.5)
+        >>> frame_indices(100, 4, 0.5)
         [12, 37, 62, 87]
-        >>> spread(3, 8, 0.5)
+        >>> frame_indices(3, 8, 0.5)
         [0, 1, 2]
     """
     count = min(count, total)

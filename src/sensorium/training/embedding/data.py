@@ -182,7 +182,7 @@ def build_batches(recipe: Recipe, model: JointEmbedding, data: TrainingData) -> 
         languages=corpus.languages,
         captions=recipe.data.captions,
         cache_mb=train.cache_mb,
-        blend=recipe.data.blend,
+        mixup=recipe.data.blend,
         batch_size=batch_size,
         seed=recipe.seed,
     )

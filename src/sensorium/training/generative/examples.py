@@ -39,7 +39,7 @@ class Example:
         answer: Target: a text or an encoded medium.
         media: Encoded input media, by modality.
         type: Type of a question, language of a translation; "" if the task has one kind only.
-        sounds: Phonemes of the speech (`data.collections.espeak.sounds`); "" if unknown.
+        sounds: Phonemes of the speech (`data.collections.espeak.phonemes`); "" if unknown.
         key: Number of the row's clip; examples of one row and key share their media.
     """
 

@@ -1,8 +1,7 @@
-"""Where the rows of a media table come from.
+"""Sources of rows: each module lists its input as `Item`s (references to bytes, not read yet) and `Failure`s.
 
-Each source module lists what it finds as `Item`s, which name bytes without reading them, and `Failure`s:
-`folder`, `tabular` (CSV, TSV, JSONL, Parquet), `webdataset` (tar), `urls` (fetches what a row names by URL).
-`sensorium.data.ingest.prepare` reads, checks and stores them.
+`folder`; `tabular` (CSV, TSV, JSONL, Parquet); `webdataset` (tar); `coco`, `odvg`, `refcoco` and
+`flickr30k_entities` (phrases with boxes). `urls` downloads media that a row names by URL.
 """
 
 from sensorium.data.ingest.sources.item import Blob, Failure, Item

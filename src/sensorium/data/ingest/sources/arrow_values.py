@@ -1,9 +1,8 @@
-"""Cells of Arrow columns as plain Python values: texts, numbers, bytes, lists and dicts.
+"""Converts Arrow arrays to plain Python values: str, numbers, bytes, lists and dicts, without loss.
 
-In: an array of any type. Out: a list with one value a cell, without pandas and without loss. What Python
-has no plain value for becomes text: dates, times and time stamps in ISO 8601 with all their digits (those
-with a zone in UTC; years beyond 9999 with a sign), decimals and UUIDs as they are written. Durations are
-seconds. A map becomes a dict; a key that occurs twice in it keeps a list of its values.
+Dates, times and time stamps become ISO 8601 text with all digits (those with a zone in UTC, years beyond 9999
+with a sign). Decimals and UUIDs become text. Durations become seconds. A map becomes a dict, in which a key
+that occurs twice has the list of its values.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _EXTENSIONS: dict[str, Callable[[Any], Any]] = {
     "arrow.uuid": lambda cell: str(uuid.UUID(bytes=cell)),
     "arrow.bool8": bool,
 }
-"""What cells of an extension type mean; of all others, what they are stored as."""
+"""Conversion of extension types; others are read as their storage type."""
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY_S = 86_400
@@ -52,20 +51,20 @@ def plain_values(array: pa.Array) -> list[Any]:
 
 
 def cells(array: pa.Array) -> Iterator[Any]:
-    """Values of all cells, one by one; an exception in the place of each that cannot be read."""
-    for place in range(len(array)):
+    """Values of all cells, one by one; for a cell that cannot be read, the exception."""
+    for index in range(len(array)):
         try:
-            yield plain_values(array.slice(place, 1))[0]
-        except Exception as error:  # Arrow and Python raise whatever they like over a value
+            yield plain_values(array.slice(index, 1))[0]
+        except Exception as error:  # Arrow and Python raise many types over a bad value
             yield error
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether Arrow itself gives plain values for a type."""
+    """Whether Arrow's `to_pylist` gives plain values for a type."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _is_plain(kind.value_type)
     if pa.types.is_struct(kind):
-        fields = [kind.field(place) for place in range(kind.num_fields)]
+        fields = [kind.field(index) for index in range(kind.num_fields)]
         return len({field.name for field in fields}) == len(fields) and all(_is_plain(f.type) for f in fields)
     if pa.types.is_float16(kind):
         return False
@@ -82,7 +81,7 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """What is left: half floats, decimals, intervals, unions, views."""
+    """Values of the other types: half floats, decimals, intervals, unions, views."""
     if value is None or isinstance(value, str | bytes | bool | int | float | list | dict):
         return value
     if hasattr(value, "as_tuple"):
@@ -96,20 +95,20 @@ def _each(values: list[Any], change: Callable[[Any], Any]) -> list[Any]:
 
 def _nested(array: pa.Array) -> list[Any]:
     kind = array.type
-    is_there = array.is_valid().to_pylist()
+    is_valid = array.is_valid().to_pylist()
     if pa.types.is_struct(kind):
-        names = [kind.field(place).name for place in range(kind.num_fields)]
+        names = [kind.field(index).name for index in range(kind.num_fields)]
         if len(set(names)) < len(names):
             raise ValueError(f"a struct has two fields of one name: {', '.join(names)}")
         columns = [plain_values(field) for field in array.flatten()]
         rows = zip(*columns, strict=True) if columns else iter([()] * len(array))
         return [
-            dict(zip(names, row, strict=True)) if held else None
-            for row, held in zip(rows, is_there, strict=True)
+            dict(zip(names, row, strict=True)) if is_set else None
+            for row, is_set in zip(rows, is_valid, strict=True)
         ]
     found: list[Any] = []
-    for place, held in enumerate(is_there):
-        values = array[place].values if held else None
+    for index, is_set in enumerate(is_valid):
+        values = array[index].values if is_set else None
         if values is None:
             found.append(None)
         elif pa.types.is_map(kind):
@@ -124,7 +123,7 @@ def _as_dict(keys: list[Any], values: list[Any]) -> dict[str, Any]:
     found: dict[str, list[Any]] = {}
     for key, value in zip(keys, values, strict=True):
         found.setdefault(key if isinstance(key, str) else str(key), []).append(value)
-    return {key: held[0] if len(held) == 1 else held for key, held in found.items()}
+    return {key: cells[0] if len(cells) == 1 else cells for key, cells in found.items()}
 
 
 def _times(array: pa.Array) -> list[Any]:
@@ -157,7 +156,7 @@ def _clock(count: int, unit: int) -> str:
 
 
 def _date(days: int) -> str:
-    """The Gregorian date of a day after 1970-01-01, of any year.
+    """The Gregorian date `days` after 1970-01-01, for any year.
 
     Reference:
         Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`.

@@ -1,10 +1,9 @@
-"""Flickr30k Entities: five captions of a photograph, their noun phrases, and the boxes of these.
+"""Flickr30k Entities: photographs with five captions, their noun phrases, and the boxes of the phrases.
 
-In: a folder with `Sentences/NNN.txt`, in which phrases are marked as `[/EN#ID/type Two young guys]`, and
-`Annotations/NNN.xml`, in which objects name such IDs and have a `bndbox`. Out: an `Item` for each photograph.
-A `bndbox` is (xmin, ymin, xmax, ymax) in whole pixels counted from 1, both ends within the box, so it is the
-box (xmin - 1, ymin - 1, xmax, ymax). Phrases of ID 0, and those whose object has no box (`nobndbox`, or
-`scene`), name nothing that can be pointed at and give no region: absent is something else.
+Input: a folder with `Sentences/NNN.txt`, in which phrases are marked as `[/EN#ID/type Two young guys]`, and
+`Annotations/NNN.xml`, whose objects have such IDs and a `bndbox`. Output: an `Item` per photograph.
+A `bndbox` is (xmin, ymin, xmax, ymax) in inclusive pixels from 1, i.e. the box (xmin - 1, ymin - 1, xmax,
+ymax). Phrases with ID 0 or without a box (`nobndbox`, `scene`) give no region: the object is not absent.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _MAX_BYTES = 16 * 1024 * 1024
 
 
 def is_entities(path: Path) -> bool:
-    """Whether a folder is laid out so."""
+    """Whether a folder has this layout."""
     return (path / "Sentences").is_dir() and (path / "Annotations").is_dir()
 
 
@@ -32,8 +31,8 @@ def items(path: Path, *, root: Path | None = None, source: str = "") -> Iterator
 
     Args:
         path: The folder.
-        root: Folder of the photographs; looked for in it, in `flickr30k-images` and `images` if None.
-        source: What the rows' source is called; the folder's name if "".
+        root: Folder of the photographs; None: searched in `path`, `flickr30k-images` and `images`.
+        source: Name of the collection; "" uses the folder's name.
     """
     folders, limit = image_folders(path, root)
     for sentences in sorted((path / "Sentences").glob("*.txt")):
@@ -48,10 +47,10 @@ def items(path: Path, *, root: Path | None = None, source: str = "") -> Iterator
 
 
 def read_sentence(line: str) -> tuple[str, list[tuple[int, int, str]]]:
-    """Free a sentence from its marks.
+    """Parse a marked sentence.
 
     Returns:
-        The sentence, and for each phrase its first character, the one after its last, and its ID.
+        The sentence without marks, and (start, end, ID) of each phrase.
 
     Example:
         >>> read_sentence("[/EN#1/people A man] in [/EN#2/clothing a hat] .")
@@ -72,7 +71,7 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
     Raises:
         MediaError: If the file cannot be read.
         ParseError: If it is not XML.
-        ValueError: If a box is none.
+        ValueError: If a box is invalid.
     """
     top = ElementTree.fromstring(_read(path))
     size = [float(top.findtext(f"size/{name}") or 0) or None for name in ("width", "height")]
@@ -93,10 +92,10 @@ def _annotate(one: Annotated, content: str, boxes: dict[str, list[Box]]) -> None
         text, phrases = read_sentence(line.strip())
         if not text:
             continue
-        one.caption(text)
+        one.add_caption(text)
         for start, end, name in phrases:
             if name in boxes and end > start:
-                one.say(text, start, end, boxes[name])
+                one.add_boxes(text, start, end, boxes[name])
 
 
 def _read(path: Path) -> str:

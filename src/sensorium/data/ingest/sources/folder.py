@@ -1,17 +1,18 @@
-"""A folder of media: captions beside them or in one table.
+"""A folder of media, with captions in files beside them or in a caption table.
 
-In: a folder. Out: an `Item` for each row, in the order of the names.
+Input: a folder. Output: an `Item` per row, sorted by name.
 
-- Files of one name and different kinds make one row: `frog.png`, `frog.ogg`, with the captions in
-  `frog.txt` (one a line), `frog.fr.txt` (French) and `frog.json` (see `sidecars` for more). A second file
-  of one kind makes a row of its own.
-- `captions.csv|tsv|jsonl|parquet` (or `metadata.*`) in any folder names files relative to itself, any
-  number of times.
-- A text file beside no medium is a row of text. Hidden files, and what systems and photo libraries keep
-  beside media (see `litter`), are passed over; links that lead outside, pipes and devices are refused. Of
-  tars and other tables the failure names the command that reads them.
+- Files of one name and different kinds are one row: `frog.png`, `frog.ogg`, with the captions in `frog.txt`
+  (one per line), `frog.fr.txt` (French) and `frog.json` (see `sidecars`). A second file of one kind starts
+  another row.
+- `captions.csv|tsv|jsonl|parquet` (or `metadata.*`) in any folder has captions of files relative to it; a
+  file may occur in several lines.
+- A text file without a medium of its name becomes a row of text.
+- Hidden files and files of the system or of photo libraries are skipped (see `ignored_files`).
+- Links that lead outside the folder, pipes and devices are refused.
+- Tars and other tables are not read: the failure names the command that reads them.
 
-Kinds are guessed from names only to form rows; the content decides later what a file is.
+Kinds are guessed from suffixes only to form rows; the content decides later.
 """
 
 from __future__ import annotations
@@ -24,10 +25,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sensorium.core.errors import MediaError, NotFoundError, SensoriumError
-from sensorium.data.ingest.sources import cells, litter, sidecars, tabular
+from sensorium.data.ingest.sources import sidecars, table_rows, tabular
+from sensorium.data.ingest.sources.ignored_files import (
+    companions,
+    is_album,
+    is_ignored,
+    is_ignored_folder,
+    pattern,
+)
 from sensorium.data.ingest.sources.item import Blob, Failure, Item, file_blob, inside, name_of, one_line
 from sensorium.data.ingest.sources.lines import parse_json
-from sensorium.data.ingest.sources.record import Record, merge
+from sensorium.data.ingest.sources.record import Record, item_of, merge
 
 AUDIO_SUFFIXES = frozenset(".wav .ogg .oga .opus .flac .mp3 .m4a .aac .aiff .aif .wma".split())
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mkv .webm .mov .avi .mpg .mpeg .ts .gif .apng .ogv .flv .wmv".split())
@@ -38,18 +46,10 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 @dataclass
 class _Folder:
-    """The files of one folder, sorted by use.
-
-    Attributes:
-        media: Media with what is known of each file.
-        said: Files that describe media or are texts of their own.
-        tars: Names of tars.
-        failures: What cannot be read.
-    """
+    """The files of one folder: media, files that describe media or are texts, and what cannot be read."""
 
     media: dict[Path, Blob] = field(default_factory=dict)
-    said: list[Path] = field(default_factory=list)
-    tars: list[str] = field(default_factory=list)
+    sidecars: list[Path] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -58,7 +58,7 @@ def items(root: Path, *, source: str = "") -> Iterator[Item | Failure]:
 
     Args:
         root: The folder.
-        source: What the rows' source is called; the folder's name if "".
+        source: Name of the collection; "" uses the folder's name.
 
     Raises:
         NotFoundError: If there is no such folder.
@@ -67,54 +67,54 @@ def items(root: Path, *, source: str = "") -> Iterator[Item | Failure]:
         raise NotFoundError(f"no folder {root}; give the path of a folder of media")
     root = root.resolve()
     name = source or name_of(root.name)
-    named: dict[Path, list[Record]] = defaultdict(list)
-    closed: list[OSError] = []
-    for place, _, names in _walk(root, []):
+    captions: dict[Path, list[Record]] = defaultdict(list)
+    unreadable: list[OSError] = []
+    for folder, _, names in _walk(root, []):
         for file in names:
-            if _is_caption_table(place / file):
-                yield from _read_captions(place / file, root, named)
-    for place, folders, names in _walk(root, closed):
-        yield from _escaping_links(place, folders, root)
-        content = _sort_files(place, names, folders, root)
+            if _is_caption_table(folder / file):
+                yield from _read_captions(folder / file, root, captions)
+    for folder, folders, names in _walk(root, unreadable):
+        yield from _escaping_links(folder, folders, root)
+        content = _sort_files(folder, names, folders, root)
         yield from content.failures
-        yield from _rows(content, named, name)
-    for error in closed:
-        place_name = name_of(os.fsdecode(error.filename or root))
-        yield Failure(place_name, "read", f"cannot read the folder: {error.strerror or error}")
-    yield from _missing(named, name)
+        yield from _rows(content, captions, name)
+    for error in unreadable:
+        uri = name_of(os.fsdecode(error.filename or root))
+        yield Failure(uri, "read", f"cannot read the folder: {error.strerror or error}")
+    yield from _rest(captions, name)
 
 
-def _walk(root: Path, closed: list[OSError]) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Folder, names of folders and of files in it; sorted, hidden ones and litter left out.
+def _walk(root: Path, unreadable: list[OSError]) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Each folder with the sorted names of its folders and files, without hidden and ignored ones.
 
-    Links are not followed. What cannot be entered is added to `closed`.
+    Links are not followed. Errors of folders that cannot be read are added to `unreadable`.
     """
-    for place, folders, names in os.walk(root, onerror=closed.append):
-        path = Path(place)
+    for folder, folders, names in os.walk(root, onerror=unreadable.append):
+        path = Path(folder)
         visible = [name for name in folders if not name.startswith(".")]
-        folders[:] = sorted(name for name in visible if not litter.is_litter_folder(path, name, visible))
-        files = sorted(name for name in names if not name.startswith(".") and not litter.is_litter(name))
+        folders[:] = sorted(name for name in visible if not is_ignored_folder(path, name, visible))
+        files = sorted(name for name in names if not name.startswith(".") and not is_ignored(name))
         yield path, folders, files
 
 
-def _escaping_links(place: Path, folders: list[str], root: Path) -> Iterator[Failure]:
-    """Linked folders are not entered: those inside are met where they lie, those outside are refused."""
+def _escaping_links(folder: Path, folders: list[str], root: Path) -> Iterator[Failure]:
+    """Failures for links to folders outside `root`; a target inside is visited by the walk itself."""
     for name in folders:
-        if (place / name).is_symlink():
+        if (folder / name).is_symlink():
             try:
-                inside(place / name, root)
+                inside(folder / name, root)
             except (MediaError, OSError) as error:
-                yield Failure(name_of(place / name), "read", one_line(error))
+                yield Failure(name_of(folder / name), "read", one_line(error))
 
 
-def _sort_files(place: Path, names: list[str], folders: list[str], root: Path) -> _Folder:
-    content = _Folder()
-    known = litter.companions(names, folders)
+def _sort_files(folder: Path, names: list[str], folders: list[str], root: Path) -> _Folder:
+    content, tars = _Folder(), []
+    known = companions(names, folders)
     for name in names:
-        path = place / name
+        path = folder / name
         suffix = path.suffix.lower()
         try:
-            if path.is_symlink():  # any other path lies under the root as it was walked
+            if path.is_symlink():  # all other paths are inside the root
                 inside(path, root)
             blob = file_blob(path)
         except (MediaError, OSError) as error:
@@ -123,21 +123,21 @@ def _sort_files(place: Path, names: list[str], folders: list[str], root: Path) -
         if name in known or _is_caption_table(path):
             continue
         if suffix in sidecars.SUFFIXES:
-            content.said.append(path)
+            content.sidecars.append(path)
         elif name.lower().endswith(TAR_SUFFIXES) and _is_tar(path):
-            content.tars.append(name)
-        elif suffix in cells.SUFFIXES and _is_table(path):
+            tars.append(name)
+        elif suffix in table_rows.SUFFIXES and _is_table(path):
             content.failures.append(Failure(name_of(path), "read", f"a table, no medium; {_command(path)}"))
         else:
             content.media[path] = blob
-    if content.tars:
-        shards = place / litter.pattern(content.tars)
-        content.failures.append(Failure(name_of(shards), "read", f"holds rows in tars; {_command(shards)}"))
+    if tars:
+        shards = folder / pattern(tars)
+        content.failures.append(Failure(name_of(shards), "read", f"has rows in tars; {_command(shards)}"))
     return content
 
 
 def _command(path: Path) -> str:
-    return f"read it by: sensorium data prepare {shlex.quote(name_of(path))} -o TABLE"
+    return f"read it with: sensorium data prepare {shlex.quote(name_of(path))} -o TABLE"
 
 
 def _is_tar(path: Path) -> bool:
@@ -146,7 +146,7 @@ def _is_tar(path: Path) -> bool:
 
 
 def _is_table(path: Path) -> bool:
-    """Whether a file that is called a table is one, not a medium with an odd name."""
+    """Whether a file with the suffix of a table is a table, by its first bytes."""
     head = _head(path)
     return (
         head.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff", b"\xff\xfe", b"\xfe\xff"))
@@ -158,7 +158,7 @@ def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(512)
-    except OSError:  # that it cannot be read is told when it is
+    except OSError:  # reported when the file is read
         return b"\0"
 
 
@@ -169,28 +169,29 @@ def _is_caption_table(path: Path) -> bool:
     return suffix in CAPTION_SUFFIXES or (suffix == ".txt" and tabular.has_header(path))
 
 
-def _rows(content: _Folder, named: dict[Path, list[Record]], source: str) -> Iterator[Item | Failure]:
-    described = sidecars.match(content.said, list(content.media))
+def _rows(content: _Folder, captions: dict[Path, list[Record]], source: str) -> Iterator[Item | Failure]:
+    matched = sidecars.match(content.sidecars, list(content.media))
     for rows in _group(content.media).values():
         read: dict[tuple[Path, str], Record | Failure] = {}
         for row in rows:
-            said: list[Record] = []
-            for entry in described.of(row):
+            records = (
+                [record for path in row for record in captions.pop(path.resolve(), [])] if captions else []
+            )
+            for entry in matched.of(row):
                 if entry not in read:
                     read[entry] = outcome = sidecars.read(*entry)
                     if isinstance(outcome, Failure):
                         yield outcome
-                told = read[entry]
-                if isinstance(told, Record):
-                    said.append(told)
-            records = [record for path in row for record in named.pop(path.resolve(), [])] if named else []
+                record = read[entry]
+                if isinstance(record, Record):
+                    records.append(record)
             blobs = tuple(content.media[path] for path in row)
-            yield _item(blobs, merge([*records, *said]), source)
-    yield from _orphans(described.orphans, named, source)
+            yield _item(blobs, merge(records), source)
+    yield from _orphans(matched.orphans, captions, source)
 
 
 def _group(media: Mapping[Path, Blob]) -> dict[str, list[list[Path]]]:
-    """For each stem its rows: files of different kinds share one, a second of one kind starts the next."""
+    """For each stem its rows: files of different kinds share a row, a second of one kind starts another."""
     groups: dict[str, list[list[Path]]] = {}
     for path in media:
         rows = groups.setdefault(path.stem, [[]])
@@ -209,19 +210,19 @@ def _kind(path: Path) -> str:
     return "video" if suffix in VIDEO_SUFFIXES else "image"
 
 
-def _read_captions(table: Path, root: Path, named: dict[Path, list[Record]]) -> Iterator[Failure]:
-    """Gather into `named` what a caption table says of each file."""
+def _read_captions(table: Path, root: Path, captions: dict[Path, list[Record]]) -> Iterator[Failure]:
+    """Add the records of a caption table to `captions`, by file."""
     try:
-        for row in cells.read_rows(table):
+        for row in table_rows.read_rows(table):
             if isinstance(row, Failure):
                 yield row
                 continue
             try:
                 file, record = tabular.file_and_record(row.values)
                 if not file:
-                    raise ValueError("names no file")
-                named[inside(table.parent / file, root)].append(record)
-            except Exception as error:  # whatever a row holds, it costs that row only
+                    raise ValueError("has no file name")
+                captions[inside(table.parent / file, root)].append(record)
+            except Exception as error:  # a bad row costs only itself
                 yield Failure(row.uri, "caption", one_line(error))
     except SensoriumError as error:
         yield Failure(name_of(table), "caption", one_line(error))
@@ -229,42 +230,39 @@ def _read_captions(table: Path, root: Path, named: dict[Path, list[Record]]) -> 
 
 def _item(blobs: tuple[Blob, ...], record: Record, source: str) -> Item:
     names = {os.path.basename(blob.uri) for blob in blobs}
-    texts = tuple(pair for pair in record.texts if pair[1] not in names)  # a title that is the file's name
-    return Item(blobs[0].uri, blobs, texts, record.group, source, record.licence, record.meta)
+    texts = tuple(pair for pair in record.texts if pair[1] not in names)  # titles are often the file's name
+    return item_of(replace(record, texts=texts), blobs, source)
 
 
-def _orphans(paths: list[Path], named: dict[Path, list[Record]], source: str) -> Iterator[Item | Failure]:
-    """Texts of their own, and what describes no medium of this folder."""
+def _orphans(paths: list[Path], captions: dict[Path, list[Record]], source: str) -> Iterator[Item | Failure]:
+    """Rows of text files without a medium; failures for other files that describe no medium here."""
     for path in paths:
         if path.suffix.lower() in sidecars.TEXT_SUFFIXES:
-            said = merge(named.pop(path.resolve(), []))
+            record = merge(captions.pop(path.resolve(), []))
             try:
                 blob = file_blob(path)
             except MediaError as error:
                 yield Failure(name_of(path), "read", one_line(error))
                 continue
-            yield _item((replace(blob, field="text"),), said, source)
-        elif not _describes_an_album(path):
+            yield _item((replace(blob, field="text"),), record, source)
+        elif not _is_album_file(path):
             reason = f"describes no medium: there is no other file named {name_of(path.stem)}"
             yield Failure(name_of(path), "caption", reason)
 
 
-def _describes_an_album(path: Path) -> bool:
+def _is_album_file(path: Path) -> bool:
     try:
         if path.suffix.lower() != ".json" or path.stat().st_size > sidecars.MAX_SIDECAR_BYTES:
             return False
-        return litter.is_album(path, parse_json(path.read_bytes()))
+        return is_album(path, parse_json(path.read_bytes()))
     except (OSError, ValueError):
         return False
 
 
-def _missing(named: Mapping[Path, list[Record]], source: str) -> Iterator[Item | Failure]:
-    """What a caption table names in a folder below it, or nowhere."""
-    for path, records in named.items():
+def _rest(captions: Mapping[Path, list[Record]], source: str) -> Iterator[Item | Failure]:
+    """Files of caption tables that the walk did not list (such as hidden ones), or that do not exist."""
+    for path, records in captions.items():
         try:
-            blob = file_blob(path)
+            yield _item((file_blob(path),), merge(records), source)
         except MediaError:
-            reason = "named by a caption table, but there is no such file"
-            yield Failure(name_of(path), "read", reason)
-            continue
-        yield _item((blob,), merge(records), source)
+            yield Failure(name_of(path), "read", "named by a caption table, but there is no such file")

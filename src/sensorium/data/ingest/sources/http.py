@@ -1,9 +1,8 @@
-"""One careful GET: bounded in size, time and redirects, and never into private networks.
+"""HTTP GET of an untrusted URL, with limits on size, time and redirects and without private addresses.
 
-In: an `http(s)` URL from a list that someone else wrote. Out: the bytes, or a `Refusal` that says whether
-another try could help. A host is resolved once and the connection goes to the very address that was
-checked, so a name cannot be rebound in between; each redirect is checked anew. Proxies of the environment
-are not used. `X-Robots-Tag` is honoured as img2dataset does (`noai`, `noimageai`, `noindex`,
+Output: the bytes, or a `Refusal` that says whether a retry may help. The host is resolved once and the
+connection uses the checked address, which prevents DNS rebinding; each redirect is checked again. Proxies of
+the environment are not used. `X-Robots-Tag` is honoured as in img2dataset (`noai`, `noimageai`, `noindex`,
 `noimageindex`, and `none`, which implies `noindex`).
 """
 
@@ -33,11 +32,11 @@ _SAFE_IN_PATH = "/%:=&?~#+!$,;'@()*[]"
 
 
 class Refusal(Exception):
-    """Why there are no bytes.
+    """A download that failed or is not allowed.
 
     Attributes:
-        is_transient: Whether another try could help.
-        retry_after_s: How long the server asks to wait, or None.
+        is_transient: Whether a retry may help.
+        retry_after_s: `Retry-After` of the server, or None.
     """
 
     def __init__(
@@ -50,13 +49,13 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one fetch may take.
+    """Limits of one download.
 
     Attributes:
-        max_bytes: Size of the body.
-        timeout_s: Time from the first connection to the last byte, redirects included.
-        max_redirects: How many are followed.
-        allow_private: Whether addresses that are not public may be reached.
+        max_bytes: Largest size of the body.
+        timeout_s: Time limit from the first connection to the last byte, redirects included.
+        max_redirects: Largest number of redirects.
+        allow_private: Whether addresses that are not public are allowed.
     """
 
     max_bytes: int = 256 * 1024 * 1024
@@ -66,10 +65,10 @@ class Bounds:
 
 
 def get(url: str, bounds: Bounds) -> bytes:
-    """Fetch `url`.
+    """Download `url`.
 
     Raises:
-        Refusal: If it cannot, or may not, be had.
+        Refusal: If that fails or is not allowed.
     """
     deadline = time.monotonic() + bounds.timeout_s
     for _ in range(bounds.max_redirects + 1):
@@ -81,16 +80,16 @@ def get(url: str, bounds: Bounds) -> bytes:
 
 
 def _redirected(url: str, location: str) -> str:
-    """Where a redirect leads; bytes of its header that are not ASCII are meant as they are."""
+    """Target of a redirect; non-ASCII bytes of the header are percent-encoded."""
     try:
         target = urllib.parse.quote(location, safe=string.printable, encoding="latin-1")
         return urllib.parse.urljoin(url, target)
     except ValueError as error:
-        raise Refusal(f"redirected to what is no URL: {location[:200]!r}: {error}") from error
+        raise Refusal(f"redirect to an invalid URL: {location[:200]!r}: {error}") from error
 
 
 def is_public(address: str) -> bool:
-    """Say whether an IP address is one of the public internet, also inside IPv6 wrappings.
+    """Whether an IP address is public, also if it is IPv4 embedded in IPv6.
 
     Example:
         >>> [is_public(address) for address in ("93.184.216.34", "127.0.0.1", "::ffff:10.0.0.1", "fe80::1")]
@@ -108,9 +107,9 @@ def is_public(address: str) -> bool:
 
 
 def refusing_directive(tags: Iterable[str], agent: str = AGENT) -> str | None:
-    """Return the directive of `X-Robots-Tag` headers that asks not to be used for this, or None.
+    """Return the directive of `X-Robots-Tag` headers that forbids this use, or None.
 
-    A directive after `name:` is for that robot only.
+    A directive after `name:` is only for that robot.
 
     Example:
         >>> refusing_directive(["googlebot: noai, nofollow"]), refusing_directive(["nofollow, noimageai"])
@@ -133,7 +132,7 @@ def refusing_directive(tags: Iterable[str], agent: str = AGENT) -> str | None:
 
 
 def _get_once(url: str, bounds: Bounds, deadline: float) -> bytes | str:
-    """Body, or the target of a redirect."""
+    """The body, or the target of a redirect."""
     parts = _split(url)
     host = parts.hostname or ""
     address = _resolve(host, _port(parts), bounds.allow_private)
@@ -172,7 +171,7 @@ def _split(url: str) -> urllib.parse.SplitResult:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Refusal("not an http or https URL with a host")
     if parts.username is not None or parts.password is not None:
-        raise Refusal("URL holds a user name or password")
+        raise Refusal("the URL has a user name or password")
     return parts
 
 
@@ -186,7 +185,7 @@ def _target(parts: urllib.parse.SplitResult) -> str:
 
 
 def _resolve(host: str, port: int, allow_private: bool) -> tuple[str, int]:
-    """The address to connect to: the first one, if all that the name stands for are public."""
+    """The first address of the host; all of its addresses must be public."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -201,7 +200,7 @@ def _resolve(host: str, port: int, allow_private: bool) -> tuple[str, int]:
 def _connect(
     parts: urllib.parse.SplitResult, address: tuple[str, int], deadline: float
 ) -> http.client.HTTPConnection:
-    """Open a connection to `address` that speaks, and checks certificates, for the host of the URL."""
+    """Connect to `address`, with the URL's host for the certificate check and the `Host` header."""
     remaining = max(deadline - time.monotonic(), 0.01)
     host, port = parts.hostname or "", _port(parts)
     connection = http.client.HTTPConnection(host, port, timeout=remaining)
@@ -222,7 +221,7 @@ def _connect(
 def _read(response: http.client.HTTPResponse, bounds: Bounds, deadline: float) -> bytes | str:
     directive = refusing_directive(response.headers.get_all("X-Robots-Tag") or [])
     if directive is not None:
-        raise Refusal(f"the server asks not to: X-Robots-Tag: {directive}")
+        raise Refusal(f"the server forbids it: X-Robots-Tag: {directive}")
     location = response.headers.get("Location")
     if response.status in REDIRECTS and location:
         return location
@@ -231,7 +230,7 @@ def _read(response: http.client.HTTPResponse, bounds: Bounds, deadline: float) -
         is_transient = response.status in TRANSIENT_STATUS
         raise Refusal(f"HTTP status {response.status}", is_transient=is_transient, retry_after_s=wait)
     if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        raise Refusal(f"content encoding {response.headers['Content-Encoding']} was not asked for")
+        raise Refusal(f"content encoding {response.headers['Content-Encoding']} was not requested")
     if response.length is not None and response.length > bounds.max_bytes:
         raise Refusal(f"{response.length:,} bytes, more than the limit of {bounds.max_bytes:,}")
     expected, body = response.length, bytearray()
@@ -242,12 +241,12 @@ def _read(response: http.client.HTTPResponse, bounds: Bounds, deadline: float) -
         if time.monotonic() >= deadline:
             raise Refusal(f"took longer than {bounds.timeout_s:g} s", is_transient=True)
     if expected is not None and len(body) < expected:
-        raise Refusal(f"broke off after {len(body):,} of {expected:,} bytes", is_transient=True)
+        raise Refusal(f"ended after {len(body):,} of {expected:,} bytes", is_transient=True)
     return bytes(body)
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds that a `Retry-After` header asks for: a number or a date."""
+    """Seconds of a `Retry-After` header, which is a number or a date."""
     if value is None:
         return None
     try:
@@ -259,7 +258,7 @@ def _retry_after(value: str | None) -> float | None:
 
 
 def _cut(connection: http.client.HTTPConnection) -> None:
-    """End whatever the connection waits for: a server that drips bytes cannot outlast the deadline."""
+    """Shut the connection down at the deadline, also if the server still sends single bytes."""
     try:
         if connection.sock is not None:
             connection.sock.shutdown(socket.SHUT_RDWR)

@@ -1,8 +1,7 @@
-"""A row to be: where its bytes lie and what is said of them, before anything is read.
+"""`Item`: a future row as references to its media (path, byte range, URL or inline bytes) and its texts.
 
-In: paths, byte ranges, inline bytes or URLs, and captions. Out: bytes with the fact whether the file stood
-still. An item is small and picklable, so that the bytes are read in the worker that decodes them. It does
-not know what kind of media its bytes are: that is told by their content, later.
+Items are small and picklable: the worker that decodes the media reads the bytes. The kind of media is
+detected later, from the content. `Failure` is one input that gave no row.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ Scalar = str | int | float
 
 _REASON_CHARS = 500
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
-"""A file that has become a pipe since it was listed does not hang its reader."""
+"""Open without blocking: a file may have been replaced by a pipe since it was listed."""
 
 _CLOCK_TICK_NS = 100_000_000
-"""A file changed less than this long ago might change again without its time stamp showing it."""
+"""Resolution of file times: a file younger than this may change again with the same time stamp."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class Failure:
     """One input that gave no row.
 
     Attributes:
-        uri: Path, URL or place within a file.
+        uri: Path, URL or position within a file.
         stage: `read`, `parse`, `fetch`, `caption`, `probe`, `decode` or `store`.
-        reason: One line.
+        reason: The reason in one line.
     """
 
     uri: str
@@ -47,17 +46,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class Blob:
-    """Some bytes, or where they lie.
+    """One medium: a reference to its bytes, or the bytes.
 
     Attributes:
-        uri: How a person would find them.
-        path: The file that holds them, if they lie in one.
+        uri: Name for messages and the table.
+        path: File that contains the bytes, or None.
         offset: First byte within the file.
-        size: Number of bytes; None = to the end of the file.
-        data: The bytes themselves, if they came inline or were fetched.
-        url: Where they are to be fetched from.
-        field: The field they were declared as, or "" to tell by content.
-        language: Of a spoken caption.
+        size: Number of bytes; None: to the end of the file.
+        data: The bytes, if inline or downloaded.
+        url: Address to download from.
+        field: Declared field, or "" to detect it from the content.
+        language: Language of a spoken caption.
         signature: Size and times of the file when it was listed; () if not from a file.
     """
 
@@ -72,16 +71,20 @@ class Blob:
     signature: tuple[int, ...] = ()
 
     def read(self, max_bytes: int) -> tuple[bytes, bool]:
-        """Return the bytes, and whether the file is as listed and old enough for that to mean something.
+        """Return the bytes, and whether the file is unchanged since it was listed.
+
+        A file younger than the resolution of file times counts as changed.
 
         Raises:
             LimitError: If there are more than `max_bytes`.
-            MediaError: If they cannot be read or are not all there.
+            MediaError: If they cannot be read or are incomplete.
         """
         if self.data is not None:
-            return self._bounded(self.data, max_bytes), True
+            if len(self.data) > max_bytes:
+                raise LimitError(f"{self.uri} has {len(self.data):,} bytes; the limit is {max_bytes:,}")
+            return self.data, True
         if self.path is None:
-            raise MediaError(f"{self.uri} was not fetched; it is named by URL only")
+            raise MediaError(f"{self.uri} has only a URL and was not downloaded")
         try:
             descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | _NO_WAIT)
             try:
@@ -97,32 +100,28 @@ class Blob:
             raise MediaError(f"{self.uri} is not a regular file")
         expected = status.st_size - self.offset if self.size is None else self.size
         if expected > max_bytes:
-            raise LimitError(f"{self.uri} has {expected:,} bytes, more than the limit of {max_bytes:,}")
+            raise LimitError(f"{self.uri} has {expected:,} bytes; the limit is {max_bytes:,}")
         with os.fdopen(os.dup(descriptor), "rb") as file:
             file.seek(self.offset)
             data = file.read(expected)
         if len(data) != expected:
             raise MediaError(f"{self.uri} ends after {len(data):,} of {expected:,} bytes")
-        return data, signature(os.fstat(descriptor)) == self.signature and _is_settled(status)
-
-    def _bounded(self, data: bytes, max_bytes: int) -> bytes:
-        if len(data) > max_bytes:
-            raise LimitError(f"{self.uri} has {len(data):,} bytes, more than the limit of {max_bytes:,}")
-        return data
+        is_settled = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _CLOCK_TICK_NS
+        return data, signature(os.fstat(descriptor)) == self.signature and is_settled
 
 
 @dataclass(frozen=True)
 class Item:
-    """One row to be.
+    """One future row.
 
     Attributes:
         uri: Name of the row.
-        blobs: Its media, each of its own kind.
+        blobs: Its media, usually one of each kind.
         texts: (language, text) pairs; the language may be "".
-        group: Rows of one group stay on one side of a split; None = told by the captions.
-        source: The collection it belongs to.
+        group: A split keeps rows of one group together; None: derived from the captions.
+        source: Name of the collection.
         licence: As stated by the source.
-        meta: Whatever else is known.
+        meta: Other metadata.
         regions: Phrases with their boxes in the image.
     """
 
@@ -137,7 +136,7 @@ class Item:
 
     @property
     def stamp(self) -> str:
-        """Cheap fingerprint: equal stamps mean equal rows without reading any media."""
+        """Fingerprint from names, sizes and times: equal stamps mean equal rows; no media are read."""
         digest = hashlib.sha256()
         for blob in self.blobs:
             is_inline = blob.data is not None and blob.url is None
@@ -153,15 +152,15 @@ class Item:
 
     @property
     def uris(self) -> tuple[str, ...]:
-        """Every name under which this item may be reported."""
+        """All names under which a failure of this item may be reported."""
         return (self.uri, *(blob.uri for blob in self.blobs))
 
 
 def file_blob(path: Path, *, uri: str = "", field: str = "", language: str = "") -> Blob:
-    """Name a whole file, with its present size and times.
+    """Reference to a whole file, with its present size and times.
 
     Raises:
-        MediaError: If it is missing or no regular file (opening a pipe would hang).
+        MediaError: If it is missing or not a regular file (opening a pipe would hang).
     """
     try:
         status = path.stat()
@@ -173,15 +172,14 @@ def file_blob(path: Path, *, uri: str = "", field: str = "", language: str = "")
 
 
 def signature(status: os.stat_result) -> tuple[int, ...]:
-    """What changes when a file does: size, modification time, change time (which `cp -p` cannot set)."""
+    """Size, modification time and change time (which `cp -p` cannot set): they differ if a file changes."""
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def name_of(path: Path | str) -> str:
-    r"""How a path stands in tables and error files: as it is, or percent-encoded where it is not UTF-8.
+    r"""A path for tables and error files: unchanged if it is UTF-8, else percent-encoded.
 
-    A whole path becomes a `file:` URI (RFC 8089), which names the very bytes; a name within another file
-    (a member of a tar) has its bytes encoded in place.
+    An absolute path becomes a `file:` URI (RFC 8089); of other names the bytes are encoded in place.
 
     Example:
         >>> name_of("/a/caf\udce9.png"), name_of("caf\udce9/b.png"), name_of("/a/b.png")
@@ -198,16 +196,16 @@ def name_of(path: Path | str) -> str:
 
 
 def one_line(error: object) -> str:
-    """What an error says, in one line of at most 500 characters that can be stored anywhere."""
+    """The message of an error in one line of at most 500 characters of valid Unicode."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = text.removeprefix("media: ")
-    if len(text) > _REASON_CHARS:  # the cause stands at the end
+    if len(text) > _REASON_CHARS:  # the cause is at the end
         text = f"{text[: _REASON_CHARS // 2]} ... {text[5 - _REASON_CHARS // 2 :]}"
     return text.encode(errors="backslashreplace").decode()
 
 
 def inside(path: Path, root: Path) -> Path:
-    """Resolve `path`, links followed, and check that it lies under `root` (which is resolved already).
+    """Resolve `path` and its links, and check that it lies inside `root`, which is resolved already.
 
     Raises:
         MediaError: If it leads elsewhere.
@@ -216,7 +214,3 @@ def inside(path: Path, root: Path) -> Path:
     if not resolved.is_relative_to(root):
         raise MediaError(f"{path} leads outside {root}")
     return resolved
-
-
-def _is_settled(status: os.stat_result) -> bool:
-    return time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _CLOCK_TICK_NS

@@ -1,8 +1,7 @@
-"""Text of files that other people wrote: its encoding, its lines, and JSON without lost keys.
+"""Reads text files: detects UTF-8, UTF-16 or UTF-32, yields lines, parses JSON with a check for double keys.
 
-In: files or bytes in UTF-8, or in UTF-16 or UTF-32 as their byte order mark or their zeros tell. Out:
-lines, texts and JSON values. Bytes that are not UTF-8 become lone surrogates, which `is_unicode` tells;
-other encodings (Latin-1, GBK) are not guessed.
+The encoding is detected from the byte order mark or from zero bytes; Latin-1, GBK etc. are not guessed. Bytes
+that are not UTF-8 become lone surrogates, which `is_unicode` detects.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def read_lines(path: Path, max_chars: int) -> Iterator[str]:
 
 
 def encoding_of(head: bytes) -> str:
-    r"""Encoding of a text, by its first four bytes.
+    r"""Encoding of a text, from its first four bytes.
 
     Example:
         >>> [encoding_of(head) for head in (b"a,b\n", b"\xff\xfea\0", b"a\0,\0")]
@@ -57,16 +56,16 @@ def encoding_of(head: bytes) -> str:
 
 
 def decode(data: bytes) -> str:
-    """Text of a whole file.
+    """Decode the bytes of a text file.
 
     Raises:
-        UnicodeDecodeError: If it is not in the encoding that it begins with.
+        UnicodeDecodeError: If they are not valid in the detected encoding.
     """
     return data.decode(encoding_of(data[:4]))
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be stored: a lone surrogate is no character and has no UTF-8."""
+    """Whether a text has no lone surrogates, i.e. can be encoded as UTF-8."""
     if text.isascii():
         return True
     try:
@@ -76,11 +75,17 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def check_unicode(text: str) -> None:
+    """Raise a ValueError if a text has lone surrogates."""
+    if not is_unicode(text):
+        raise ValueError(f"{text[:50]!a} is not Unicode: it has half of a surrogate pair")
+
+
 def parse_json(text: str | bytes) -> Any:
-    """Read JSON; a key that occurs twice in an object is an error, since one of its values would be lost.
+    """Parse JSON; a key that occurs twice in an object is an error, since one value would be lost.
 
     Raises:
-        ValueError: If it is not JSON, or nested deeper than can be read.
+        ValueError: If it is not JSON or is nested too deeply.
     """
     try:
         return json.loads(decode(text) if isinstance(text, bytes) else text, object_pairs_hook=_object)

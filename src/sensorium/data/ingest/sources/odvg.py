@@ -1,9 +1,9 @@
-"""ODVG JSONL: one image a line with a caption's phrases or with labels, as Grounding DINO reads it.
+"""ODVG JSONL (the format of Grounding DINO): one image per line, with a caption's phrases or with labels.
 
-In: lines {"filename", "height", "width", "grounding": {"caption", "regions": [{"phrase", "bbox"}]}} or
-{"filename", ..., "detection": {"instances": [{"bbox", "category"}]}}. Out: an `Item` for each line. Boxes are
-`[x0, y0, x1, y1]` in pixels; `bbox` may be a list of them. A region's `tokens_positive` (spans of characters)
-tells which occurrence of its phrase is meant; else equal phrases are the first, second, ... occurrence.
+Input: lines {"filename", "height", "width", "grounding": {"caption", "regions": [{"phrase", "bbox"}]}} or
+{"filename", ..., "detection": {"instances": [{"bbox", "category"}]}}. Output: an `Item` per line. Boxes are
+`[x0, y0, x1, y1]` in pixels; `bbox` may be a list of boxes. A region's `tokens_positive` (character spans)
+selects the occurrence of its phrase; without it, equal phrases are the first, second, ... occurrence.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from sensorium.data.ingest.sources.annotation import (
     number,
     span,
 )
-from sensorium.data.ingest.sources.cells import read_rows
 from sensorium.data.ingest.sources.item import Failure, Item, name_of, one_line
+from sensorium.data.ingest.sources.table_rows import read_rows
 
 
 def is_odvg(path: Path) -> bool:
@@ -39,8 +39,8 @@ def items(path: Path, *, root: Path | None = None, source: str = "") -> Iterator
 
     Args:
         path: The file.
-        root: Folder of the images; looked for beside the file if None.
-        source: What the rows' source is called; the file's name without suffix if "".
+        root: Folder of the images; None: searched beside the file.
+        source: Name of the collection; "" uses the file's name without suffix.
 
     Raises:
         NotFoundError: If there is no such file.
@@ -65,27 +65,27 @@ def _annotate(one: Annotated, values: Mapping[str, Any], uri: str) -> Iterator[F
     if isinstance(grounding, Mapping) and isinstance(grounding.get("caption"), str):
         caption = grounding["caption"]
         try:
-            one.caption(caption)
+            one.add_caption(caption)
         except ValueError as error:
             yield Failure(uri, "parse", str(error))
             return
         ends: dict[str, int] = {}
-        for place, region in enumerate(_list(grounding.get("regions"))):
+        for index, region in enumerate(_list(grounding.get("regions"))):
             try:
                 _add_phrase(one, caption, region, size, ends)
             except (AttributeError, TypeError, ValueError, RecursionError) as error:
-                yield Failure(f"{uri}/regions/{place}", "parse", one_line(error))
+                yield Failure(f"{uri}/regions/{index}", "parse", one_line(error))
     instances = detection.get("instances") if isinstance(detection, Mapping) else None
-    for place, instance in enumerate(_list(instances)):
+    for index, instance in enumerate(_list(instances)):
         try:
             label = instance["category"]
             if not isinstance(label, str | int | float):
-                raise ValueError(f"category holds {type(label).__name__}; expected a name")
+                raise ValueError(f"category is {type(label).__name__}; expected a name")
             label = str(label)
-            one.say(label, 0, len(label), _boxes(instance.get("bbox"), size))
+            one.add_boxes(label, 0, len(label), _boxes(instance.get("bbox"), size))
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             reason = "needs 'bbox' and 'category'" if isinstance(error, KeyError) else one_line(error)
-            yield Failure(f"{uri}/instances/{place}", "parse", reason)
+            yield Failure(f"{uri}/instances/{index}", "parse", reason)
 
 
 def _add_phrase(
@@ -98,18 +98,18 @@ def _add_phrase(
     boxes = _boxes(region.get("bbox"), size)
     if region.get("tokens_positive"):
         for phrase in region["tokens_positive"]:
-            one.say(caption, *span(phrase), boxes)
+            one.add_boxes(caption, *span(phrase), boxes)
         return
     phrases = region.get("phrase")
     for phrase in phrases if isinstance(phrases, list) else [phrases]:
         wanted = str(phrase).lower()
         start, end = find_phrase(caption, str(phrase), ends.get(wanted, 0))
         ends[wanted] = end if caption.lower().find(wanted, end) >= 0 else start
-        one.say(caption, start, end, boxes)
+        one.add_boxes(caption, start, end, boxes)
 
 
 def _list(values: object) -> list[Any]:
-    """A list of regions or instances; anything else has none."""
+    """`values` if it is a list, else an empty one."""
     return values if isinstance(values, list) else []
 
 

@@ -1,7 +1,7 @@
-"""What a loose record says of a row: captions, licence, group, the rest.
+"""Reads captions, licence, group and metadata from a mapping with loosely named keys.
 
-In: a mapping from a JSON sidecar, a table row or a webdataset `.json`, under the names people use (their
-case and spaces around them do not count). Out: a `Record`. It does not know where the media are.
+Input: a mapping from a JSON sidecar, a table row or a webdataset `.json`. Keys are matched by usual names;
+case and surrounding spaces are ignored. Output: a `Record`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
-from sensorium.data.ingest.sources.item import Scalar
-from sensorium.data.ingest.sources.lines import is_unicode
+from sensorium.data.ingest.sources.item import Blob, Item, Scalar
+from sensorium.data.ingest.sources.lines import check_unicode
 
 TEXT_NAMES = (
     "caption captions text texts title description sentence sentences alt alt_text prompt label tags".split()
@@ -22,23 +22,23 @@ LICENCE_NAMES = ("licence", "license")
 LANGUAGE_NAMES = ("language", "lang")
 GROUP_NAMES = ("group",)
 CLASS_NAMES = ("label",)
-"""A number under these names is the number of a class, not a text."""
+"""A number under these names is a class index, not a text."""
 
 MAX_DEPTH = 16
-"""Texts in lists in lists ... deeper than this are refused."""
+"""Deepest nesting of lists of texts."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is said of one row.
+    """Texts and metadata of one row.
 
     Attributes:
-        texts: (language, text) pairs without repetition.
+        texts: Distinct (language, text) pairs.
         licence: As stated, or "".
         group: As stated, or None.
-        meta: Everything else that is text or a finite number.
+        meta: All other values that are text or finite numbers.
     """
 
     texts: tuple[tuple[str, str], ...] = ()
@@ -48,12 +48,12 @@ class Record:
 
 
 def read_record(values: Mapping[str, object], texts: Mapping[str, str] | None = None) -> Record:
-    """Sort the entries of a record by what they mean.
+    """Read a mapping into a `Record`.
 
     Args:
-        values: The record. A text is a string, a list of strings, or a mapping from language to either.
-        texts: Keys that hold texts, each with its language or ""; None = those with usual names
-            (`caption`, `text`, `title`, ... and with a language as in `caption_fr`).
+        values: The mapping. A text is a string, a list of strings, or a mapping from language to either.
+        texts: Keys of texts, each with its language or ""; None: keys with usual names (`caption`, `text`,
+            `title`, ..., also with a language as in `caption_fr`).
 
     Raises:
         ValueError: If a text is nested too deeply or is not Unicode.
@@ -66,8 +66,8 @@ def read_record(values: Mapping[str, object], texts: Mapping[str, str] | None = 
     if any(_is_class(key, values.get(key)) for key in columns):
         columns = {key: tag for key, tag in columns.items() if not _is_class(key, values.get(key))}
     language = _first(values, LANGUAGE_NAMES)
-    spoken = language if isinstance(language, str) else ""
-    found = [pair for key, tag in columns.items() for pair in read_texts(values.get(key), tag or spoken)]
+    default = language if isinstance(language, str) else ""
+    found = [pair for key, tag in columns.items() for pair in read_texts(values.get(key), tag or default)]
     group = _first(values, GROUP_NAMES)
     known = {*columns, *LICENCE_NAMES, *LANGUAGE_NAMES, *GROUP_NAMES}
     record = Record(
@@ -81,12 +81,12 @@ def read_record(values: Mapping[str, object], texts: Mapping[str, str] | None = 
 
 
 def canonical(name: str) -> str:
-    """A name of a column as it is compared: without case, spaces around it, or a byte order mark."""
+    """A column name for comparison: lower case, without surrounding spaces or a byte order mark."""
     return name.strip("\ufeff \t\r\n").lower()
 
 
 def text_columns(names: Iterable[str]) -> dict[str, str]:
-    """Return the names that usually hold texts, each with the language that is written in it or ""."""
+    """Return the usual names of text columns among `names`, each with its language suffix or ""."""
     found: dict[str, str] = {}
     for name in names:
         base, _, tag = canonical(name).partition("_")
@@ -98,9 +98,7 @@ def text_columns(names: Iterable[str]) -> dict[str, str]:
 
 
 def read_texts(value: object, language: str = "") -> list[tuple[str, str]]:
-    """Return the (language, text) pairs in a cell; empty and missing texts are left out.
-
-    A number is a text too, where it is the whole cell.
+    """Return the (language, text) pairs in a cell, without empty ones; a number alone is a text.
 
     Raises:
         ValueError: If bytes are not UTF-8, or the texts are nested too deeply.
@@ -123,35 +121,41 @@ def _texts(value: object, language: str, depth: int) -> Iterator[tuple[str, str]
         if {"text", "language"} <= value.keys():
             yield from _texts(value["text"], str(value["language"] or ""), depth + 1)
             return
-        for tag, inner in value.items():
-            spoken = language if canonical(str(tag)) in TEXT_NAMES else str(tag)
-            yield from _texts(inner, spoken, depth + 1)
+        for key, inner in value.items():
+            tag = language if canonical(str(key)) in TEXT_NAMES else str(key)
+            yield from _texts(inner, tag, depth + 1)
     elif isinstance(value, Iterable):
         for inner in value:
             yield from _texts(inner, language, depth + 1)
 
 
 def merge(records: Iterable[Record]) -> Record:
-    """Put what several records say of one row together; the first that states something is believed."""
-    gathered = list(records)
+    """Merge several records of one row; of conflicting values the first wins."""
+    parts = list(records)
     return Record(
-        texts=tuple(dict.fromkeys(pair for record in gathered for pair in record.texts)),
-        licence=next((record.licence for record in gathered if record.licence), ""),
-        group=next((record.group for record in gathered if record.group is not None), None),
-        meta={key: value for record in reversed(gathered) for key, value in record.meta.items()},
+        texts=tuple(dict.fromkeys(pair for record in parts for pair in record.texts)),
+        licence=next((record.licence for record in parts if record.licence), ""),
+        group=next((record.group for record in parts if record.group is not None), None),
+        meta={key: value for record in reversed(parts) for key, value in record.meta.items()},
     )
 
 
+def item_of(record: Record, blobs: tuple[Blob, ...], source: str, *, uri: str = "") -> Item:
+    """The item of some media and their record; named by its first medium, without media by `uri`."""
+    name = blobs[0].uri if blobs else uri
+    return Item(name, blobs, record.texts, record.group, source, record.licence, record.meta)
+
+
 def is_language(tag: str) -> bool:
-    """Say whether `tag` has the form of a language tag (`fr`, `pt-BR`), not whether there is such one."""
+    """Whether `tag` has the form of a language tag (`fr`, `pt-BR`); it need not exist."""
     return _LANGUAGE.fullmatch(tag) is not None
 
 
 def _check_unicode(record: Record) -> None:
-    said = [record.licence, record.group or "", *record.meta, *record.meta.values()]
-    for text in (*said, *(part for pair in record.texts for part in pair)):
-        if isinstance(text, str) and not is_unicode(text):
-            raise ValueError(f"{text[:50]!a} is not Unicode: it holds half of a surrogate pair")
+    values = [record.licence, record.group or "", *record.meta, *record.meta.values()]
+    for text in (*values, *(part for pair in record.texts for part in pair)):
+        if isinstance(text, str):
+            check_unicode(text)
 
 
 def _is_class(name: str, value: object) -> bool:

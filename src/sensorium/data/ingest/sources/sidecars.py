@@ -1,22 +1,23 @@
-"""Files that describe a medium beside them: which ones, and what they say.
+"""Sidecar files: matches the files that describe media to their media, and reads them.
 
-In: the names of a folder's files. Out: for each medium its sidecars, and a `Record` of each. `frog.png` is
-described by `frog.txt`, `frog.fr.txt`, `frog.json`, by these with its whole name (`frog.png.json`), by XMP
-(Lightroom, immich) and by PhotoPrism's YAML, and by Google Takeout's JSON under all its names:
+Input: the names of a folder's files. Output: the sidecars of each medium, and the `Record` of each. Those of
+`frog.png` are `frog.txt`, `frog.fr.txt`, `frog.json`, the same after the whole name (`frog.png.json`), XMP
+(Lightroom, immich), PhotoPrism's YAML, and Google Takeout's JSON under these names:
 
-- `IMG.jpg.json`, `IMG.jpg.supplemental-metadata.json`, either cut to 46 characters before the `.json`;
+- `IMG.jpg.json` or `IMG.jpg.supplemental-metadata.json`, cut to 46 characters before the `.json`;
 - `IMG.jpg(1).json` or `IMG.jpg.supplemental-metadata(1).json` for `IMG(1).jpg`;
-- that of `IMG.jpg` for `IMG-edited.jpg` too, which has none of its own.
+- the file of `IMG.jpg` also for `IMG-edited.jpg`, which has none of its own.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,16 +34,7 @@ MAX_SIDECAR_BYTES = 16 * 1024 * 1024
 
 _TAKEOUT = "supplemental-metadata"
 _TAKEOUT_CHARS = 46
-_EDITED = (
-    "-edited",
-    "-bearbeitet",
-    "-modifié",
-    "-editado",
-    "-editada",
-    "-modificato",
-    "-bewerkt",
-    "-edytowane",
-)
+_EDITED = "-edited -bearbeitet -modifié -editado -editada -modificato -bewerkt -edytowane".split()
 _COUNTED = re.compile(r"(.*)(\(\d+\))", re.DOTALL)
 _DC = "{http://purl.org/dc/elements/1.1/}"
 _LI = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}li"
@@ -52,12 +44,12 @@ _YAML = re.compile(r"(Title|Caption|Description):(?:[ ]+(.*))?")
 
 @dataclass
 class Sidecars:
-    """Sidecars of the media of one folder, each with the language of its name or "".
+    """Sidecars of the media of one folder, each with the language in its name or "".
 
     Attributes:
-        of_stem: By stem: they describe every medium of that stem.
-        of_name: By whole name.
-        orphans: Those that describe nothing here.
+        of_stem: By stem; they describe every medium of that stem.
+        of_name: By whole file name.
+        orphans: Files that describe no medium of this folder.
     """
 
     of_stem: dict[str, list[tuple[Path, str]]] = field(default_factory=lambda: defaultdict(list))
@@ -65,7 +57,7 @@ class Sidecars:
     orphans: list[Path] = field(default_factory=list)
 
     def of(self, row: Sequence[Path]) -> list[tuple[Path, str]]:
-        """Those of the media of one row; such as state a language come last."""
+        """Sidecars of the media of one row; those with a language come last."""
         found = [*self.of_stem.get(row[0].stem, ())]
         for path in row if self.of_name else ():
             found += [entry for entry in self.of_name.get(path.name, ()) if entry not in found]
@@ -73,7 +65,7 @@ class Sidecars:
 
 
 def match(sidecars: Sequence[Path], media: Sequence[Path]) -> Sidecars:
-    """Say which files describe which media, by their names."""
+    """Match sidecars to media by name."""
     names, stems = {path.name for path in media}, {path.stem for path in media}
     all_names = names | stems
     cut = {name[:_TAKEOUT_CHARS]: name for name in names if len(name) > _TAKEOUT_CHARS}
@@ -95,13 +87,13 @@ def match(sidecars: Sequence[Path], media: Sequence[Path]) -> Sidecars:
     for name in names if found.of_name else ():
         original = _unedited(name) if "-" in name else ""
         if original and name not in found.of_name:
-            told = found.of_name.get(original, ())
-            found.of_name[name].extend(entry for entry in told if entry[0].suffix.lower() == ".json")
+            shared = found.of_name.get(original, ())
+            found.of_name[name].extend(entry for entry in shared if entry[0].suffix.lower() == ".json")
     return found
 
 
 def read(path: Path, language: str) -> Record | Failure:
-    """What a sidecar says, or in one line why it cannot be read."""
+    """The record of a sidecar, or a failure if it cannot be read."""
     try:
         data, _ = file_blob(path).read(MAX_SIDECAR_BYTES)
         suffix = path.suffix.lower()
@@ -121,10 +113,10 @@ def read(path: Path, language: str) -> Record | Failure:
 def json_record(text: str) -> Record:
     """Read a JSON sidecar: an object, a list of captions, or one caption.
 
-    Of Takeout's, whose `title` is the name of the file, the `description` is the caption.
+    In Takeout's JSON the `description` is the caption (`title` is the file name).
 
     Raises:
-        ValueError: If it is no JSON, or not Unicode.
+        ValueError: If it is not JSON, or not Unicode.
     """
     value = parse_json(text)
     if not isinstance(value, Mapping):
@@ -139,7 +131,7 @@ def json_record(text: str) -> Record:
 
 
 def _of_takeout(target: str, names: Collection[str], cut: Mapping[str, str]) -> list[str]:
-    """Media that a JSON file of Takeout describes, by its name without `.json`."""
+    """Media that a Takeout JSON file describes; `target` is its name without `.json`."""
     counted = _COUNTED.fullmatch(target)
     base, count = (counted[1], counted[2]) if counted else (target, "")
     head, dot, tail = base.rpartition(".")
@@ -149,13 +141,13 @@ def _of_takeout(target: str, names: Collection[str], cut: Mapping[str, str]) -> 
         if name and counted_name in names:
             return [counted_name]
         edited = [f"{path.stem}{mark}{count}{path.suffix}" for mark in _EDITED]
-        if name and (there := [one for one in edited if one in names]):
-            return there
+        if name and (present := [one for one in edited if one in names]):
+            return present
     return [cut[base]] if not count and base in cut else []
 
 
 def _unedited(name: str) -> str:
-    """Name of the picture of which Takeout keeps an edited copy under this name, or ""."""
+    """Name of the original image if `name` is that of an edited copy by Takeout, or ""."""
     path = Path(unicodedata.normalize("NFC", name))
     counted = _COUNTED.fullmatch(path.stem)
     stem, count = (counted[1], counted[2]) if counted else (path.stem, "")
@@ -179,13 +171,13 @@ def _xmp_record(data: bytes) -> Record:
 
 
 def _yaml_record(text: str) -> Record:
-    """Title and caption of PhotoPrism's YAML; of that language no more is read than such entries need."""
+    """Title and caption of PhotoPrism's YAML; only the part of YAML that these entries use is parsed."""
     lines = text.splitlines()
     found: dict[str, list[str]] = {}
-    for place, line in enumerate(lines):
+    for number, line in enumerate(lines, start=1):
         entry = _YAML.fullmatch(line)
         if entry is not None:
-            found.setdefault(entry[1].lower(), []).append(_yaml_text(entry[2] or "", lines[place + 1 :]))
+            found.setdefault(entry[1].lower(), []).append(_yaml_text(entry[2] or "", lines[number:]))
     return read_record(found, dict.fromkeys(found, ""))
 
 
@@ -195,14 +187,8 @@ def _yaml_text(value: str, following: Sequence[str]) -> str:
         return str(json.loads(value))
     if value[:1] == "'":
         return value[1:-1].replace("''", "'")
-    more = list(_indented(following))
+    block = itertools.takewhile(lambda line: not line.strip() or line.startswith(" "), following)
+    more = [line.strip() for line in block]
     if value[:1] in ("|", ">"):
         return "\n".join(more) if value[0] == "|" else " ".join(more)
     return " ".join([value, *more])
-
-
-def _indented(lines: Sequence[str]) -> Iterator[str]:
-    for line in lines:
-        if line.strip() and not line.startswith(" "):
-            return
-        yield line.strip()

@@ -1,9 +1,8 @@
-"""CSV, TSV, JSONL, JSON, Parquet and Arrow files whose rows name media and hold captions.
+"""Table files (CSV, TSV, JSONL, JSON, Parquet, Arrow) whose rows name media and contain captions.
 
-In: a file, and which column is what (guessed from usual names where not said). Out: an `Item` for each row,
-its media named by path, URL or `data:` URI, or held inline (bytes, or Hugging Face's `{"bytes", "path"}`).
-Rows are read as they come; one bad line is one `Failure`. Paths are relative to the table and may not lead
-outside its folder, or `root`. Rows of JSONL may differ in their keys.
+Input: a file, and the role of each column (guessed from usual names if not given). Output: an `Item` per row.
+A medium is a path, a URL, a `data:` URI, bytes, or Hugging Face's `{"bytes", "path"}`. Paths are relative to
+the table and must stay inside its folder, or inside `root`. Rows of JSONL may have different keys.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from pathlib import Path
 
 from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.types import FIELDS
-from sensorium.data.ingest.sources.cells import Row, read_rows
 from sensorium.data.ingest.sources.delimited import delimiter
 from sensorium.data.ingest.sources.item import Blob, Failure, Item, file_blob, inside, name_of, one_line
 from sensorium.data.ingest.sources.record import (
@@ -31,9 +29,11 @@ from sensorium.data.ingest.sources.record import (
     LICENCE_NAMES,
     Record,
     canonical,
+    item_of,
     read_record,
     text_columns,
 )
+from sensorium.data.ingest.sources.table_rows import Row, read_rows
 
 FILE_NAMES = (
     "file_name filename file filepath file_path path image image_path img photo picture media".split()
@@ -49,7 +49,7 @@ ROLES = (*FIELDS, "url", "file", "language", "licence", "group")
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _HEAD_ROWS = 100
-"""So many rows are looked at for the columns that were asked for."""
+"""Number of rows that are searched for the requested columns."""
 
 _MAX_PATH_BYTES = 4096
 _MAX_KINDS = 1000
@@ -57,19 +57,19 @@ _MAX_KINDS = 1000
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column is what.
+    """The role of each column.
 
     Attributes:
-        media: Column to field; "" leaves it to the content. `url` columns hold addresses.
+        media: Column to field; "" detects the field from the content. `url` columns have addresses.
         texts: Column to language, or "".
-        is_told: Whether the columns of texts were asked for by name, so that any number in them is a text.
         renamed: Column to the record key (`language`, `licence`, `group`) that it stands for.
+        is_explicit: Whether text columns were given by name; then numbers in them are texts.
     """
 
     media: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
-    is_told: bool = False
+    is_explicit: bool = False
 
 
 def items(
@@ -84,28 +84,28 @@ def items(
     Args:
         path: The file.
         columns: Role (`image`, `audio`, `video`, `speech`, `file`, `url`, `text`, `text:fr`, `language`,
-            `licence`, `group`) to columns; what is not said is guessed.
-        root: Folder that media paths are relative to and may not leave; the table's own if None.
-        source: What the rows' source is called; the file's name without suffix if "".
+            `licence`, `group`) to columns; other roles are guessed.
+        root: Media paths are relative to this folder and must stay inside; None: the table's folder.
+        source: Name of the collection; "" uses the file's name without suffix.
 
     Raises:
         NotFoundError: If there is no such file.
-        UsageError: If a column or role is unknown, or nothing in the table names a medium or a text.
+        UsageError: If a column or role is unknown, or no column is a medium or a text.
     """
-    place = (path.parent if root is None else root).resolve()
+    folder = (path.parent if root is None else root).resolve()
     rows = read_rows(path)
     wanted = [column for names in (columns or {}).values() for column in names]
     head = _first_rows(rows, wanted)
     parsed = [row.values for row in head if isinstance(row, Row)]
     later = [column for column in wanted if any(column in values for values in parsed[1:])]
     choose_columns(list(dict.fromkeys([*(parsed[0] if parsed else ()), *later])), columns or {}, path)
-    chosen = _Chosen(columns or {}, path)
+    roles = _Roles(columns or {}, path)
     for row in itertools.chain(head, rows):
-        yield row if isinstance(row, Failure) else _item(row, chosen, place, source or name_of(path.stem))
+        yield row if isinstance(row, Failure) else _item(row, roles, folder, source or name_of(path.stem))
 
 
-class _Chosen:
-    """Which column is what, for rows that may differ in their keys; decided once for each set of keys."""
+class _Roles:
+    """Column roles for rows with different keys; computed once for each set of keys."""
 
     def __init__(self, asked: Mapping[str, Sequence[str]], path: Path) -> None:
         self._asked, self._path = asked, path
@@ -114,10 +114,10 @@ class _Chosen:
         self._others: dict[frozenset[str], Columns] = {}
 
     def of(self, row: Row) -> Columns:
-        """The columns of a row; one that lacks some of the first row's is read like it.
+        """The roles for a row; a row with a subset of the first row's keys uses the first row's roles.
 
         Raises:
-            UsageError: If its keys differ only by case.
+            UsageError: If keys differ only by case.
         """
         if self._first is None:
             self._names = frozenset(row.values)
@@ -137,21 +137,25 @@ class _Chosen:
 
 
 def choose_columns(names: Sequence[str], asked: Mapping[str, Sequence[str]], path: Path) -> Columns:
-    """Decide which column is what: as asked, the rest by usual names.
+    """Assign a role to each column: as given in `asked`, the rest by usual names.
 
     Raises:
-        UsageError: If a role or a column is unknown, or no column names a medium or a text.
+        UsageError: If a role or a column is unknown, or no column is a medium or a text.
     """
     for role, wanted in asked.items():
         if role.partition(":")[0] not in ROLES:
             raise UsageError(f"--map {role}=...: unknown role; expected one of {', '.join(ROLES)}")
         for column in wanted:
-            _check_column(column, names, path)
+            if names and column not in names:
+                near = difflib.get_close_matches(column, names, n=1)
+                hint = f"did you mean '{near[0]}'? " if near else ""
+                reason = f"{path} has no column '{column}'; {hint}columns: {', '.join(names)}"
+                raise UsageError(one_line(reason))
     chosen = _guessed(names, *_as_asked(asked), path)
     if names and not chosen.media and not chosen.texts:
         known = one_line(", ".join(names))
         raise UsageError(
-            f"{path}: no column has a usual name; say --map image=COLUMN,text=COLUMN; columns: {known}"
+            f"{path}: no column has a usual name; give --map image=COLUMN,text=COLUMN; columns: {known}"
         )
     return chosen
 
@@ -159,33 +163,32 @@ def choose_columns(names: Sequence[str], asked: Mapping[str, Sequence[str]], pat
 def _guessed(
     names: Sequence[str], media: dict[str, str], texts: dict[str, str], renamed: dict[str, str], path: Path
 ) -> Columns:
-    """What was asked, and the rest by usual names."""
-    taken = {*texts, *renamed}
-    is_told = bool(texts)
+    """The given roles, and the rest by usual names."""
+    is_explicit = bool(texts)
     if not media:
-        media = _guess_media(names, taken, path)
+        media = _guess_media([name for name in names if name not in {*texts, *renamed}], path)
     if not texts:
         texts = {name: tag for name, tag in text_columns(names).items() if name not in {*media, *renamed}}
     for usual in (LANGUAGE_NAMES, LICENCE_NAMES, GROUP_NAMES):
         if not set(usual) & set(renamed.values()):
             _check_alike([name for name in names if canonical(name) in usual], path)
-    return Columns(media, texts, renamed, is_told)
+    return Columns(media, texts, renamed, is_explicit)
 
 
 def _check_alike(names: Sequence[str], path: Path) -> None:
-    """Refuse to choose between columns whose names differ only in case or in spaces around them."""
+    """Refuse columns whose names differ only in case or surrounding spaces."""
     seen: dict[str, str] = {}
     for name in names:
         first = seen.setdefault(canonical(name), name)
         if first != name:
             raise UsageError(
                 f"{path}: columns {first!r} and {name!r} differ only in case or spaces; rename one, "
-                f"or say which by --map ROLE=COLUMN"
+                f"or choose one with --map ROLE=COLUMN"
             )
 
 
 def file_and_record(values: Mapping[str, object]) -> tuple[str, Record]:
-    """Split a row of a caption table into the file that it names ("" if none) and what it says of it."""
+    """Split a row of a caption table into its file name ("" if none) and its record."""
     keys = [key for key in values if canonical(key) in FILE_NAMES]
     named = next((name for name in FILE_NAMES for key in keys if canonical(key) == name), "")
     found = [key for key in keys if canonical(key) == named]
@@ -198,7 +201,7 @@ def file_and_record(values: Mapping[str, object]) -> tuple[str, Record]:
 
 
 def has_header(path: Path) -> bool:
-    """Say whether a text file begins like a caption table: with the names of a file and of a text column."""
+    """Whether a text file starts like a caption table: with the names of a file column and a text column."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             line = file.readline(4096)
@@ -224,12 +227,11 @@ def _as_asked(asked: Mapping[str, Sequence[str]]) -> tuple[dict[str, str], dict[
     return media, texts, renamed
 
 
-def _guess_media(names: Sequence[str], taken: set[str], path: Path) -> dict[str, str]:
-    """The first usual column for each field; an address only where no file is named."""
+def _guess_media(names: Sequence[str], path: Path) -> dict[str, str]:
+    """The first column with a usual name for each field; a URL column only if there is no file column."""
     known: dict[str, list[str]] = {}
     for name in names:
-        if name not in taken:
-            known.setdefault(canonical(name), []).append(name)
+        known.setdefault(canonical(name), []).append(name)
     found: dict[str, str] = {}
     for role, usual in MEDIA_NAMES.items():
         alike = next((known[name] for name in usual if name in known), None)
@@ -239,27 +241,19 @@ def _guess_media(names: Sequence[str], taken: set[str], path: Path) -> dict[str,
     return found
 
 
-def _check_column(column: str, names: Sequence[str], path: Path) -> None:
-    if names and column not in names:
-        near = difflib.get_close_matches(column, names, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UsageError(one_line(f"{path} has no column '{column}'; {hint}columns: {', '.join(names)}"))
-
-
-def _item(row: Row, chosen: _Chosen, root: Path, source: str) -> Item | Failure:
+def _item(row: Row, roles: _Roles, root: Path, source: str) -> Item | Failure:
     stage = "parse"
     try:
-        columns = chosen.of(row)
+        columns = roles.of(row)
         stage = "read"
         blobs = tuple(_blobs(row, columns, root))
         stage = "parse"
         record = _record(row, columns)
-    except Exception as error:  # whatever a row holds, it costs that row only
+    except Exception as error:  # a bad row costs only itself
         return Failure(row.uri, stage, one_line(error))
     if not blobs and not record.texts:
         return Failure(row.uri, "parse", "row has neither media nor text")
-    uri = row.uri if not blobs else blobs[0].uri
-    return Item(uri, blobs, record.texts, record.group, source, record.licence, record.meta)
+    return item_of(record, blobs, source, uri=row.uri)
 
 
 def _blobs(row: Row, columns: Columns, root: Path) -> Iterator[Blob]:
@@ -267,9 +261,8 @@ def _blobs(row: Row, columns: Columns, root: Path) -> Iterator[Blob]:
         value = row.values.get(column)
         if isinstance(value, Mapping):
             value = value.get("bytes") or value.get("path")
-        if value is None or value == "":
-            continue
-        yield _blob(value, role, row.uri, column, root)
+        if value is not None and value != "":
+            yield _blob(value, role, row.uri, column, root)
 
 
 def _record(row: Row, columns: Columns) -> Record:
@@ -278,14 +271,14 @@ def _record(row: Row, columns: Columns) -> Record:
         for name, value in row.values.items()
         if name not in columns.media
     }
-    if columns.is_told:
+    if columns.is_explicit:
         numbers = {name for name in columns.texts if isinstance(cells.get(name), int | float)}
         cells.update({name: str(cells[name]) for name in numbers})
     return read_record(cells, columns.texts)
 
 
 def _blob(value: object, role: str, uri: str, column: str, root: Path) -> Blob:
-    """Name the medium in a cell; its role is a field, `speech:LANGUAGE`, `url` or ""."""
+    """The medium in a cell; its role is a field, `speech:LANGUAGE`, `url` or ""."""
     name, _, language = role.partition(":")
     declared = "" if name in ("url", "") else name
     if isinstance(value, bytes):
@@ -294,7 +287,7 @@ def _blob(value: object, role: str, uri: str, column: str, root: Path) -> Blob:
             return Blob(f"{uri}/{column}", data=value, field=declared, language=language)
         value = text
     if not isinstance(value, str):
-        raise MediaError(f"column '{column}' holds {type(value).__name__}; expected a path, a URL or bytes")
+        raise MediaError(f"column '{column}' has {type(value).__name__}; expected a path, a URL or bytes")
     value = value.strip()
     if value[:5].lower() == "data:":
         return Blob(f"{uri}/{column}", data=decode_data_uri(value), field=declared, language=language)
@@ -311,7 +304,7 @@ def _blob(value: object, role: str, uri: str, column: str, root: Path) -> Blob:
 
 
 def _as_path(value: bytes, is_url: bool, root: Path) -> str | None:
-    """What bytes spell, where a writer kept texts as bytes; None if they are a medium."""
+    """The path or URL in bytes (some writers store texts as bytes); None if they are a medium."""
     if len(value) > _MAX_PATH_BYTES or b"\0" in value:
         return None
     text = os.fsdecode(value)
@@ -327,7 +320,7 @@ def _local_path(uri: str, scheme: str) -> str:
     parts = urllib.parse.urlsplit(uri)
     if scheme != "file" or parts.netloc not in ("", "localhost"):
         raise MediaError(
-            f"{uri[:100]} has the scheme '{scheme}'; expected a path or an http(s) URL: fetch it first"
+            f"{uri[:100]} has the scheme '{scheme}'; expected a path or an http(s) URL: download it first"
         )
     return os.fsdecode(urllib.parse.unquote_to_bytes(parts.path))
 
@@ -350,7 +343,7 @@ def decode_data_uri(uri: str) -> bytes:
 
 
 def _first_rows(rows: Iterator[Row | Failure], wanted: Iterable[str]) -> list[Row | Failure]:
-    """Read up to the first row that parses, and on until all the wanted columns were seen."""
+    """Read until the first row that parses, then on until all wanted columns occurred."""
     head: list[Row | Failure] = []
     missing, num_rows = set(wanted), 0
     for row in rows:

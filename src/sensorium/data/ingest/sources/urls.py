@@ -1,8 +1,8 @@
-"""Fetching what rows name by URL: many at a time, few from one host, patient with servers.
+"""Downloads the media that rows name by URL: concurrently, with limits per host, delays and retries.
 
-In: items, some of whose media are URLs (from `tabular`). Out: the same items with bytes, in the order in
-which they arrive, or a `Failure`. What a single request may do is `http`'s business. `robots.txt` is not
-read, as img2dataset does not read it; response headers are honoured.
+Input: items, some with URLs (from `tabular`). Output: the same items with bytes, in the order in which
+downloads finish, or a `Failure`. `http` makes a single request. Like img2dataset it does not read
+`robots.txt`, but honours the `X-Robots-Tag` header.
 """
 
 from __future__ import annotations
@@ -11,31 +11,30 @@ import random
 import time
 import urllib.parse
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from sensorium.core.errors import UsageError
-from sensorium.data.ingest.sources import http, tabular
-from sensorium.data.ingest.sources.item import Blob, Failure, Item, one_line
+from sensorium.data.ingest.sources import http
+from sensorium.data.ingest.sources.item import Failure, Item, one_line
 
 _IDLE_S = 0.5
 
 
 @dataclass(frozen=True)
 class Politeness:
-    """How servers are treated.
+    """Limits on requests to web servers.
 
     Attributes:
-        num_connections: Requests under way at a time.
-        per_host: Of these, to one host.
-        delay_s: Least time between the starts of two requests to one host.
-        num_retries: Further tries after a failure that may pass.
-        backoff_s: Wait before the first further try; doubled for each next one, with jitter.
-        max_wait_s: Longest wait that a server may ask for; one that asks for more is not asked again.
-        timeout_s: Time for one URL.
-        allow_private: Whether addresses that are not public may be reached.
+        num_connections: Concurrent requests.
+        per_host: Concurrent requests to one host.
+        delay_s: Minimum time between the starts of two requests to one host.
+        num_retries: Retries after a transient failure.
+        backoff_s: Wait before the first retry; doubled for each further one, with jitter.
+        max_wait_s: Longest `Retry-After` that is obeyed; a longer one ends the retries.
+        timeout_s: Time limit for one URL.
+        allow_private: Whether addresses that are not public are allowed.
     """
 
     num_connections: int = 32
@@ -54,16 +53,16 @@ class Politeness:
 
 @dataclass
 class _Job:
-    """A URL of an item and how often it was tried."""
+    """The blob of an item to download, and the number of attempts so far."""
 
     item: Item
-    place: int
+    index: int
     num_tries: int = 0
     not_before: float = 0.0
 
     @property
     def url(self) -> str:
-        return self.item.blobs[self.place].url or ""
+        return self.item.blobs[self.index].url or ""
 
     @property
     def host(self) -> str:
@@ -73,20 +72,12 @@ class _Job:
             return ""
 
 
-def items(
-    path: Path, *, columns: Mapping[str, Sequence[str]] | None = None, politeness: Politeness | None = None
-) -> Iterator[Item | Failure]:
-    """List the rows of a table file and fetch what they name by URL (see `tabular.items`)."""
-    listed = tabular.items(path, columns=columns)
-    return Fetcher(politeness or Politeness(), http.Bounds().max_bytes).fetch(listed)
-
-
 class Fetcher:
-    """Fetches the URLs in a stream of items.
+    """Downloads the URLs in a stream of items.
 
     Args:
-        politeness: How servers are treated.
-        max_bytes: Size of one medium.
+        politeness: Limits on requests.
+        max_bytes: Largest size of one medium.
     """
 
     def __init__(self, politeness: Politeness, max_bytes: int) -> None:
@@ -100,9 +91,9 @@ class Fetcher:
         self._running: dict[Future[bytes], _Job] = {}
 
     def fetch(self, stream: Iterable[Item | Failure]) -> Iterator[Item | Failure]:
-        """Yield each item once its URLs are bytes, or a failure; what names no URL passes at once.
+        """Yield each item when its URLs are downloaded, or a failure; items without URLs pass at once.
 
-        At most eight items a connection are held back, so that memory is bounded.
+        At most eight items per connection wait, which bounds the memory.
         """
         source = iter(stream)
         is_open = True
@@ -129,13 +120,13 @@ class Fetcher:
         return sum(map(len, self._queues.values()))
 
     def _enqueue(self, item: Item) -> None:
-        place = _next_url(item)
-        assert place is not None
-        job = _Job(item, place)
+        index = _next_url(item)
+        assert index is not None
+        job = _Job(item, index)
         self._queues[job.host].append(job)
 
     def _start(self, threads: ThreadPoolExecutor) -> None:
-        """Start whatever the hosts' limits permit now."""
+        """Start the requests that the limits allow now."""
         for host in [name for name, queue in self._queues.items() if queue]:
             queue = self._queues[host]
             for _ in range(len(queue)):
@@ -154,7 +145,7 @@ class Fetcher:
             del self._queues[host]
 
     def _finished(self) -> Iterator[Item | Failure]:
-        """Wait until something ends or may start; yield what is complete."""
+        """Wait until a request ends or may start; yield the complete items."""
         if not self._running:
             time.sleep(self._pause())
             return
@@ -163,12 +154,14 @@ class Fetcher:
             job = self._running.pop(future)
             self._busy[job.host] -= 1
             try:
-                item = _with_bytes(job.item, job.place, future.result())
+                blobs = list(job.item.blobs)
+                blobs[job.index] = replace(blobs[job.index], data=future.result())
+                item = replace(job.item, blobs=tuple(blobs))
             except http.Refusal as refusal:
                 if not self._retry(job, refusal):
                     yield Failure(job.url, "fetch", str(refusal))
                 continue
-            except Exception as error:  # whatever a server answers costs its own row only
+            except Exception as error:  # a bad answer costs only its row
                 yield Failure(job.url, "fetch", one_line(f"{type(error).__name__}: {error}"))
                 continue
             if _next_url(item) is None:
@@ -177,25 +170,21 @@ class Fetcher:
                 self._enqueue(item)
 
     def _retry(self, job: _Job, refusal: http.Refusal) -> bool:
-        """Put a job back if that makes sense; say whether it was."""
-        asked = refusal.retry_after_s or 0.0
-        if (
-            not refusal.is_transient
-            or job.num_tries >= self._politeness.num_retries
-            or asked > self._politeness.max_wait_s
-        ):
+        """Queue a job again if a retry is allowed and may help; return whether it was queued."""
+        limits, wait_s = self._politeness, refusal.retry_after_s or 0.0
+        if not refusal.is_transient or job.num_tries >= limits.num_retries or wait_s > limits.max_wait_s:
             return False
-        backoff = self._politeness.backoff_s * 2**job.num_tries * (1 + random.random() / 2)
+        backoff = limits.backoff_s * 2**job.num_tries * (1 + random.random() / 2)
         now = time.monotonic()
-        if asked:
-            self._free_at[job.host] = max(self._free_at[job.host], now + asked)
+        if wait_s:
+            self._free_at[job.host] = max(self._free_at[job.host], now + wait_s)
         job.num_tries += 1
-        job.not_before = now + max(backoff, asked)
+        job.not_before = now + max(backoff, wait_s)
         self._queues[job.host].append(job)
         return True
 
     def _pause(self) -> float:
-        """Time until a waiting job may start, within reason."""
+        """Time until a waiting job may start, at most `_IDLE_S`."""
         now = time.monotonic()
         starts = [
             max(self._free_at[host], min(job.not_before for job in queue))
@@ -206,12 +195,6 @@ class Fetcher:
 
 
 def _next_url(item: Item) -> int | None:
-    """Place of the first medium that is still to be fetched."""
-    places = (place for place, blob in enumerate(item.blobs) if blob.url is not None and blob.data is None)
-    return next(places, None)
-
-
-def _with_bytes(item: Item, place: int, data: bytes) -> Item:
-    blobs: list[Blob] = list(item.blobs)
-    blobs[place] = replace(blobs[place], data=data)
-    return replace(item, blobs=tuple(blobs))
+    """Index of the first blob that is not downloaded yet."""
+    indices = (index for index, blob in enumerate(item.blobs) if blob.url is not None and blob.data is None)
+    return next(indices, None)

@@ -1,10 +1,9 @@
-"""Tar files in webdataset's layout: members that share a key make a row.
+"""webdataset tars: members that share a key are one row.
 
-In: `.tar`, `.tar.gz` or `.tgz` files; the key of a member is its name up to the first dot of its last part,
-the rest says what it is: `.txt`, `.caption` and `.fr.txt` (captions, one member one caption), `.json` (a
-record), anything else a medium. Out: an `Item` for each key; from a plain tar its media are named by byte
-range and read later, from a compressed one they are read at once. What was whole before a tar breaks off is
-kept, with one `Failure` for the rest.
+Input: `.tar`, `.tar.gz` or `.tgz` files. A member's key is its path up to the first dot of the file name; the
+rest is its type: `.txt`, `.caption` and `.fr.txt` (one caption each), `.json` (a record), else a medium.
+Output: an `Item` per key. Media of a plain tar are byte ranges that are read later; those of a compressed tar
+are read now. Of a truncated tar the whole members are used, with one `Failure` for the rest.
 """
 
 from __future__ import annotations
@@ -15,22 +14,22 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
-from sensorium.data.ingest.sources import litter
+from sensorium.data.ingest.sources.ignored_files import companions, is_ignored
 from sensorium.data.ingest.sources.item import Blob, Failure, Item, name_of, one_line, signature
 from sensorium.data.ingest.sources.lines import decode
-from sensorium.data.ingest.sources.record import Record, is_language, merge
+from sensorium.data.ingest.sources.record import Record, is_language, item_of, merge
 from sensorium.data.ingest.sources.sidecars import MAX_SIDECAR_BYTES, json_record
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 TEXT_ENDINGS = frozenset({"txt", "caption", "text"})
 RECORD_ENDINGS = frozenset({"json"})
 IGNORED_ENDINGS = frozenset({"cls", "__key__", "npy", "npz", "pth", "pyd", "id"})
-"""Members that hold labels and tensors for other programs."""
+"""Members with labels and tensors, which are skipped."""
 
 MAX_MEMBER_BYTES = 1 << 30
 MAX_SHARDS = 100_000
@@ -40,11 +39,11 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 @dataclass
 class _Group:
-    """Members of one key."""
+    """The members of one key."""
 
     key: str
     blobs: list[Blob] = field(default_factory=list)
-    said: list[Record] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -53,7 +52,7 @@ def items(shards: Sequence[Path], *, source: str = "") -> Iterator[Item | Failur
 
     Args:
         shards: The tars.
-        source: What the rows' source is called; each tar's name without suffix if "".
+        source: Name of the collection; "" uses each tar's name without suffix.
     """
     for shard in shards:
         group: _Group | None = None
@@ -72,11 +71,11 @@ def items(shards: Sequence[Path], *, source: str = "") -> Iterator[Item | Failur
 
 
 def expand(pattern: str) -> list[Path]:
-    """Return the tars that a path, a glob or a `{000..099}` range names; none if it does not name tars.
+    """Return the tars of a path, a glob or a `{000..099}` range; empty if the pattern has no tar suffix.
 
     Raises:
-        NotFoundError: If one of a range is missing.
-        UsageError: If a range is empty or beyond reason.
+        NotFoundError: If a tar of a range is missing.
+        UsageError: If a range is empty or too long.
 
     Example:
         >>> expand("notes.csv")
@@ -97,7 +96,7 @@ def expand(pattern: str) -> list[Path]:
 
 
 def shards_in(folder: Path) -> list[Path]:
-    """Return the tars of a folder that holds tars and no other visible file but what img2dataset adds.
+    """Return the tars of a folder that has only tars and files to ignore; else an empty list.
 
     Raises:
         MediaError: If the folder cannot be read.
@@ -106,8 +105,8 @@ def shards_in(folder: Path) -> list[Path]:
         files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     except OSError as error:
         raise MediaError(f"cannot read the folder {folder}: {error.strerror or error}") from error
-    known = litter.companions({path.name for path in files})
-    shards = [path for path in files if path.name not in known and not litter.is_litter(path.name)]
+    known = companions({path.name for path in files})
+    shards = [path for path in files if path.name not in known and not is_ignored(path.name)]
     is_shards = bool(shards) and all(path.name.lower().endswith(SUFFIXES) for path in shards)
     return sorted(shards) if is_shards else []
 
@@ -115,18 +114,18 @@ def shards_in(folder: Path) -> list[Path]:
 def _count(ranges: re.Match[str]) -> list[str]:
     first, last = ranges[1], ranges[2]
     if not 0 <= int(last) - int(first) < MAX_SHARDS:
-        raise UsageError(f"{ranges[0]} names no range of 1 to {MAX_SHARDS:,} tars")
+        raise UsageError(f"{ranges[0]} is not a range of 1 to {MAX_SHARDS:,} tars")
     return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
 
 
 def _members(shard: Path) -> Iterator[tuple[str, str, Blob] | Failure]:
-    """Key, ending and place of each regular member, as long as the tar is whole."""
+    """Key, ending and reference of each regular member, until the tar is damaged."""
     is_plain = shard.name.lower().endswith(".tar")
     try:
         with shard.open("rb") as file:
             yield from _plain_members(file, shard) if is_plain else _packed_members(file, shard)
-    except Exception as error:  # a damaged header makes `tarfile` and `zlib` raise whatever they like
-        yield Failure(name_of(shard), "read", f"not a whole tar: {one_line(error)}")
+    except Exception as error:  # a damaged header makes `tarfile` and `zlib` raise many types
+        yield Failure(name_of(shard), "read", f"not a complete tar: {one_line(error)}")
 
 
 def _plain_members(file: BinaryIO, shard: Path) -> Iterator[tuple[str, str, Blob] | Failure]:
@@ -142,7 +141,8 @@ def _plain_members(file: BinaryIO, shard: Path) -> Iterator[tuple[str, str, Blob
                 return
             elif name is not None:
                 yield *name, Blob(uri, shard, member.offset_data, member.size, signature=status)
-    if status[0] < 1024 or _lacks_end(file):
+    file.seek(-min(status[0], 1024), os.SEEK_END)
+    if status[0] < 1024 or any(file.read(1024)):  # a complete tar ends with two blocks of zeros
         yield Failure(name_of(shard), "read", "the tar has no end mark: it was cut off")
 
 
@@ -159,22 +159,16 @@ def _packed_members(file: BinaryIO, shard: Path) -> Iterator[tuple[str, str, Blo
 
 
 def _key_and_ending(member: tarfile.TarInfo) -> tuple[str, str] | None:
-    """Key and ending in lower case; None for what is hidden or no file."""
+    """Key and lower-case ending; None for hidden members and those that are not files."""
     folder, _, name = member.name.removeprefix("./").rpartition("/")
     stem, _, ending = name.partition(".")
-    if not member.isfile() or not stem or litter.is_litter(name) or folder.split("/")[0] == "__MACOSX":
+    if not member.isfile() or not stem or is_ignored(name) or folder.split("/")[0] == "__MACOSX":
         return None
     return (f"{folder}/{stem}" if folder else stem), ending.lower()
 
 
 def _is_refused(member: tarfile.TarInfo) -> bool:
     return member.size > MAX_MEMBER_BYTES or member.issparse()
-
-
-def _lacks_end(file: BinaryIO) -> bool:
-    """Whether the last two blocks hold anything: at the end of a whole tar they are zeros."""
-    file.seek(-1024, os.SEEK_END)
-    return any(file.read(1024))
 
 
 def _sort(group: _Group, ending: str, blob: Blob) -> None:
@@ -187,21 +181,20 @@ def _sort(group: _Group, ending: str, blob: Blob) -> None:
     try:
         text = decode(blob.read(MAX_SIDECAR_BYTES)[0])
         if last in RECORD_ENDINGS:
-            group.said.append(json_record(text))
+            group.records.append(json_record(text))
         else:
             tag = ending.partition(".")[0]
             language = tag if tag != ending and is_language(tag) else ""
-            group.said.append(Record(texts=((language, text.strip()),) if text.strip() else ()))
+            group.records.append(Record(texts=((language, text.strip()),) if text.strip() else ()))
     except (ValueError, RecursionError) as error:
         group.failures.append(Failure(blob.uri, "caption", f"not a caption: {one_line(error)}"))
 
 
 def _finish(group: _Group, shard: Path, source: str) -> Iterator[Item | Failure]:
     yield from group.failures
-    record = merge(group.said)
+    record = merge(group.records)
     if group.blobs or record.texts:
-        name = source or name_of(shard.name.partition(".")[0])
         key = name_of(group.key)
-        uri = group.blobs[0].uri if group.blobs else f"{name_of(shard.resolve())}#{key}"
-        meta = {**record.meta, "key": key}
-        yield Item(uri, tuple(group.blobs), record.texts, record.group, name, record.licence, meta)
+        record = replace(record, meta={**record.meta, "key": key})
+        name = source or name_of(shard.name.partition(".")[0])
+        yield item_of(record, tuple(group.blobs), name, uri=f"{name_of(shard.resolve())}#{key}")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensorium.data.curation.language import surely_other
+from sensorium.data.curation.language import detect_foreign
 
 
 @pytest.mark.parametrize(
@@ -26,9 +26,9 @@ from sensorium.data.curation.language import surely_other
     ],
 )
 def test_english_and_names_raise_no_alarm(text: str) -> None:
-    assert surely_other(text, ["en"]) == ""
-    assert surely_other(text, ["text:en*"]) == ""
-    assert surely_other(text, []) == ""
+    assert detect_foreign(text, ["en"]) == ""
+    assert detect_foreign(text, ["text:en*"]) == ""
+    assert detect_foreign(text, []) == ""
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,6 @@ def test_english_and_names_raise_no_alarm(text: str) -> None:
     ],
 )
 def test_another_language_is_told(text: str, language: str) -> None:
-    assert surely_other(text, ["en"]) == language
+    assert detect_foreign(text, ["en"]) == language
     if language != "und":
-        assert surely_other(text, [language]) == ""
+        assert detect_foreign(text, [language]) == ""

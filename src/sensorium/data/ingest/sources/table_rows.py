@@ -1,9 +1,8 @@
-"""Rows of CSV, TSV, JSONL, JSON, Parquet and Arrow files, whatever their columns mean.
+"""Reads rows of CSV, TSV, JSONL, JSON, Parquet and Arrow files as dicts of plain Python values.
 
-In: a file. Out: a `Row` for each, and a `Failure` for each line or cell that cannot be read; read as they
-come, in bounded memory (JSON excepted). Values are plain: texts, numbers, bytes, lists, dicts. Two
-columns or keys of one name are refused, since one of them would be lost. What a column means is
-`tabular`'s business.
+Output: a `Row` per row, and a `Failure` for each line or cell that cannot be read. Rows are streamed in
+bounded memory, except JSON. Two columns or keys of one name are refused, since values would be lost.
+`tabular` interprets the columns.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _BYTES_OF = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
 
 @dataclass(frozen=True)
 class Row:
-    """One row as read: where it stands and its cells by column."""
+    """One row: its position in the file, and its cells by column."""
 
     uri: str
     values: Mapping[str, object]
@@ -39,19 +38,19 @@ def read_rows(path: Path) -> Iterator[Row | Failure]:
 
     Raises:
         NotFoundError: If there is no such file.
-        UsageError: If the suffix is not one of a table.
-        MediaError: If the file as a whole is not what its suffix says.
+        UsageError: If the suffix is not that of a table file.
+        MediaError: If the file has not the format of its suffix.
     """
     if not path.is_file():
         raise NotFoundError(f"no file {path}; give the path of a CSV, TSV, JSONL or Parquet file")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES | {".txt"}:
-        raise UsageError(f"{path} is not a table; expected one of {', '.join(sorted(SUFFIXES))}")
-    return _told(path, suffix)
+        raise UsageError(f"{path} is not a table file; expected one of {', '.join(sorted(SUFFIXES))}")
+    return _stream(path, suffix)
 
 
-def _told(path: Path, suffix: str) -> Iterator[Row | Failure]:
-    """The rows; what breaks off the reading of the whole file is a failure in its place."""
+def _stream(path: Path, suffix: str) -> Iterator[Row | Failure]:
+    """The rows; an error that ends the reading becomes a failure."""
     read = {".json": _read_json, ".parquet": _read_parquet, ".arrow": _read_arrow, ".feather": _read_arrow}
     lines = _read_jsonl if suffix in (".jsonl", ".ndjson") else _read_csv
     try:
@@ -61,7 +60,7 @@ def _told(path: Path, suffix: str) -> Iterator[Row | Failure]:
     except OSError as error:
         yield Failure(name_of(path), "read", f"cannot be read: {error.strerror or error}")
     except UnicodeDecodeError as error:
-        yield Failure(name_of(path), "parse", f"ends within a character: {error}; save the table as UTF-8")
+        yield Failure(name_of(path), "parse", f"ends inside a character: {error}; save the table as UTF-8")
 
 
 def _read_csv(path: Path) -> Iterator[Row | Failure]:
@@ -100,7 +99,7 @@ def _read_json(path: Path) -> Iterator[Row | Failure]:
     except ValueError as error:
         raise MediaError(f"{path} is not JSON: {one_line(error)}") from error
     if not isinstance(value, list):
-        raise MediaError(f"{path} holds {type(value).__name__}; expected a list of objects")
+        raise MediaError(f"{path} contains {type(value).__name__}; expected a list of objects")
     for number, entry in enumerate(value):
         uri = f"{name_of(path)}:{number}"
         yield Row(uri, entry) if isinstance(entry, dict) else Failure(uri, "parse", "expected an object")
@@ -111,8 +110,8 @@ def _read_parquet(path: Path) -> Iterator[Row | Failure]:
         try:
             file = pq.ParquetFile(source)
             names = file.schema_arrow.names
-        except Exception as error:  # Arrow raises whatever it likes over a damaged file
-            raise MediaError(f"{path} is not Parquet that can be read: {one_line(error)}") from error
+        except Exception as error:  # Arrow raises many types over a damaged file
+            raise MediaError(f"{path} is not Parquet or is damaged: {one_line(error)}") from error
         delimited.check_names(names, path)
         first = 0
         for group in range(file.num_row_groups):
@@ -123,7 +122,7 @@ def _read_parquet(path: Path) -> Iterator[Row | Failure]:
 
 
 def _read_arrow(path: Path) -> Iterator[Row | Failure]:
-    """An Arrow file (Feather) or stream, as `datasets` keeps them."""
+    """Rows of an Arrow file (Feather) or stream, as Hugging Face `datasets` writes them."""
     try:
         with _open(path) as source:
             is_file = source.read(6) == b"ARROW1"
@@ -134,23 +133,23 @@ def _read_arrow(path: Path) -> Iterator[Row | Failure]:
             yield from _rows(map(_checked, batches), path, 0, None)
     except SensoriumError:
         raise
-    except Exception as error:  # Arrow raises whatever it likes over a damaged file
-        raise MediaError(f"{path} is not Arrow that can be read: {one_line(error)}") from error
+    except Exception as error:  # Arrow raises many types over a damaged file
+        raise MediaError(f"{path} is not Arrow or is damaged: {one_line(error)}") from error
 
 
 def _open(path: Path) -> pa.NativeFile:
-    """A file for Arrow, which cannot name those whose name is not UTF-8."""
+    """A file for Arrow, which cannot open paths that are not UTF-8."""
     text = str(path)
     return pa.OSFile(text) if is_unicode(text) else pa.PythonFile(path.open("rb"), mode="r")
 
 
 def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Check what an Arrow file says of the places of its cells: reading a wrong one would end the process.
+    """Check the cell offsets of an Arrow file: reading a wrong one would crash the process.
 
-    That texts are UTF-8 is found out cell by cell.
+    Whether texts are UTF-8 is checked later, cell by cell.
 
     Raises:
-        pa.ArrowInvalid: If a place lies outside the data.
+        pa.ArrowInvalid: If an offset is outside the data.
     """
     for column in batch.columns:
         stored = _BYTES_OF.get(column.type)
@@ -162,7 +161,7 @@ def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _rows(
     batches: Iterator[pa.RecordBatch], path: Path, first: int, num_rows: int | None
 ) -> Iterator[Row | Failure]:
-    """Rows of some batches, numbered from `first`; where reading breaks off, one failure for the rest."""
+    """Rows of some batches, numbered from `first`; if reading fails, one failure for the rest."""
     number, name = first, name_of(path)
     try:
         for whole in batches:
@@ -170,17 +169,17 @@ def _rows(
                 batch = whole.slice(start, _BATCH_ROWS)
                 yield from _batch_rows(batch, name, number)
                 number += batch.num_rows
-    except Exception as error:  # Arrow raises whatever it likes over damaged data
+    except Exception as error:  # Arrow raises many types over damaged data
         rest = "" if num_rows is None else f" to {first + num_rows - 1}"
         reason = f"rows {number}{rest} cannot be read: {one_line(error)}"
         yield Failure(f"{name}:{number}", "parse", reason)
 
 
 def _batch_rows(batch: pa.RecordBatch, name: str, first: int) -> Iterator[Row | Failure]:
-    columns = {column: _column(batch.column(place)) for place, column in enumerate(batch.schema.names)}
-    for place in range(batch.num_rows):
-        uri = f"{name}:{first + place}"
-        values = {column: cells[place] for column, cells in columns.items()}
+    columns = {column: _column(batch.column(index)) for index, column in enumerate(batch.schema.names)}
+    for index in range(batch.num_rows):
+        uri = f"{name}:{first + index}"
+        values = {column: cells[index] for column, cells in columns.items()}
         bad = next((column for column, value in values.items() if isinstance(value, Exception)), None)
         if bad is None:
             yield Row(uri, values)
@@ -191,5 +190,5 @@ def _batch_rows(batch: pa.RecordBatch, name: str, first: int) -> Iterator[Row | 
 def _column(array: pa.Array) -> list[object]:
     try:
         return arrow_values.plain_values(array)
-    except Exception:  # one cell cannot be read: which one is found out by reading each
+    except Exception:  # some cell cannot be read: read one by one to find it
         return list(arrow_values.cells(array))

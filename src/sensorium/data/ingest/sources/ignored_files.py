@@ -1,9 +1,8 @@
-"""Files that other programs leave among media: what is none of the user's and is passed over.
+"""Names of files and folders that other programs create beside media and that ingest skips.
 
-In: names of files and folders. Out: whether to pass over them. Systems (macOS, Windows, Synology), photo
-libraries (Google Takeout, immich, PhotoPrism) and downloaders (img2dataset) each have their own. Hidden
-files and folders are passed over anyway. Files are told by name, never by their place alone: nothing of
-the user's is lost.
+They are made by systems (macOS, Windows, Synology), photo libraries (Google Takeout, immich, PhotoPrism) and
+img2dataset. Files are recognised by name, never by folder alone, so that no file of the user is skipped.
+Hidden files are skipped elsewhere.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _FOLDERS = frozenset(
 _ALBUMS = frozenset(
     "metadata metadaten métadonnées metadatos metadati metagegevens metadane メタデータ".split()
 )
-"""How Takeout calls the file that describes an album, in some of its languages."""
+"""Names of Takeout's album files, in several languages."""
 
 _IMMICH = frozenset({"thumbs", "encoded-video", "profile", "backups"})
 _COUNTED = re.compile(r"\(\d+\)$")
@@ -32,16 +31,16 @@ _STATS = re.compile(r"\d+_stats\.json")
 _NUMBERED = re.compile(r"\d+\.parquet")
 
 
-def is_litter(name: str) -> bool:
-    """Whether a file of this name is no medium and describes none."""
+def is_ignored(name: str) -> bool:
+    """Whether a file of this name is made by a program and is neither a medium nor a caption."""
     lowered = name.lower()
     if lowered in _FILES or lowered.endswith(".aae"):
         return True
     return lowered.endswith("_stats.json") and _STATS.fullmatch(lowered) is not None
 
 
-def is_litter_folder(place: Path, name: str, siblings: Collection[str]) -> bool:
-    """Whether a folder holds copies and caches that a program made; `siblings` are the folders beside it."""
+def is_ignored_folder(place: Path, name: str, siblings: Collection[str]) -> bool:
+    """Whether a folder has copies and caches of a program; `siblings` are the folders beside it."""
     if name.lower() in _FOLDERS:
         return True
     if name in _IMMICH:
@@ -52,19 +51,19 @@ def is_litter_folder(place: Path, name: str, siblings: Collection[str]) -> bool:
 
 
 def is_album(path: Path, content: object) -> bool:
-    """Whether a JSON file describes an album of Takeout, not a picture."""
+    """Whether a JSON file describes an album of Takeout, not an image."""
     stem = unicodedata.normalize("NFC", _COUNTED.sub("", path.stem).lower())
     return stem in _ALBUMS and isinstance(content, dict) and bool({"title", "albumData"} & content.keys())
 
 
 def companions(names: Collection[str], folders: Collection[str] = ()) -> set[str]:
-    """Tables in which img2dataset says how a download went, beside the folder or tar of their number."""
+    """Download reports of img2dataset: Parquet files beside the folder or tar of the same number."""
     numbered = (name for name in names if _NUMBERED.fullmatch(name))
     return {name for name in numbered if name[:-8] in folders or f"{name[:-8]}.tar" in names}
 
 
 def pattern(names: Sequence[str]) -> str:
-    """One pattern for tars of a folder: a range where they are numbered without gaps.
+    """One pattern for the tars of a folder: a range if they are numbered without gaps.
 
     Example:
         >>> pattern(["00000.tar", "00001.tar", "00002.tar"]), pattern(["a.tar", "b.tar"]), pattern(["a.tar"])
@@ -76,7 +75,7 @@ def pattern(names: Sequence[str]) -> str:
     first = parts[0]
     if first is not None:
         start = int(first[2])
-        expected = [f"{first[1]}{start + place:0{len(first[2])}d}.tar" for place in range(len(names))]
+        expected = [f"{first[1]}{start + index:0{len(first[2])}d}.tar" for index in range(len(names))]
         if expected == sorted(names):
             return f"{first[1]}{{{first[2]}..{start + len(names) - 1:0{len(first[2])}d}}}.tar"
     endings = {".tar" if name.endswith(".tar") else ".t*gz" for name in names}
