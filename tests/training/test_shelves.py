@@ -62,7 +62,7 @@ def test_a_drawing_lesson_asks_for_the_codes(tmp_path: Path) -> None:
     assert set(lesson.media.inputs) == {"text"}  # the picture is the answer, not a source
     for row, number in enumerate(lesson.rows.tolist()):
         expected = codec.encode(media.open(course.table.rows([number])[0].image)).tolist()
-        assert lesson.writing.targets[row].tolist() == [*expected, codec.vocab_size + 1]
+        assert lesson.sequences.targets[row].tolist() == [*expected, codec.vocab_size + 1]
     teacher, own = Teacher(model), course.exercises(course.read([0])[0])
     assert teacher.lesson(course, [0], [[replace(one, key=1) for one in own]]) == (None, [])
     assert teacher.failures == {}  # further clips have no codes, and that is no failure

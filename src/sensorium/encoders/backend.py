@@ -74,7 +74,7 @@ class Report:
         return "\n".join(lines)
 
 
-class Frozen:
+class FrozenEncoder:
     """An encoder that runs through a backend: the encoder's contract without parameters.
 
     Attributes:
@@ -99,7 +99,7 @@ class Frozen:
 
 def probe(
     encoder: Encoder, example: Padded, *, max_error: float = MAX_ERROR, num_rounds: int = 3
-) -> tuple[Frozen, Report]:
+) -> tuple[FrozenEncoder, Report]:
     """Time every backend on `example` and take the fastest that is close enough to eager fp32.
 
     Rounds go through all backends in turn, so that another load on the machine meets all alike.
@@ -127,7 +127,7 @@ def probe(
     return runs[chosen], Report(timings, chosen, max_error, skipped)
 
 
-def run_through(backend: str, encoder: Encoder, example: Padded) -> Frozen:
+def use_backend(backend: str, encoder: Encoder, example: Padded) -> FrozenEncoder:
     """Run `encoder` through the named backend.
 
     Args:
@@ -145,7 +145,7 @@ def run_through(backend: str, encoder: Encoder, example: Padded) -> Frozen:
         raise UsageError(f"{type(encoder).__name__} is no nn.Module; only those run through another backend")
     if encoder.training:
         raise UsageError("the encoder is in training mode; call .eval() before it is frozen")
-    return Frozen(encoder, backend, BACKENDS[backend](encoder, example))
+    return FrozenEncoder(encoder, backend, BACKENDS[backend](encoder, example))
 
 
 def relative_error(tokens: Tokens, reference: Tokens) -> float:
@@ -155,13 +155,13 @@ def relative_error(tokens: Tokens, reference: Tokens) -> float:
     return float(difference.norm() / real.norm())
 
 
-def _all_backends(encoder: Encoder, example: Padded) -> tuple[dict[str, Frozen], dict[str, str]]:
-    runs, skipped = {EAGER: run_through(EAGER, encoder, example)}, {}
+def _all_backends(encoder: Encoder, example: Padded) -> tuple[dict[str, FrozenEncoder], dict[str, str]]:
+    runs, skipped = {EAGER: use_backend(EAGER, encoder, example)}, {}
     for name in BACKENDS:
         if name == EAGER:
             continue
         try:
-            run = run_through(name, encoder, example)
+            run = use_backend(name, encoder, example)
             run(example)
             runs[name] = run
         except MissingExtraError as error:
@@ -171,7 +171,7 @@ def _all_backends(encoder: Encoder, example: Padded) -> tuple[dict[str, Frozen],
     return runs, skipped
 
 
-def _time(run: Frozen, example: Padded) -> float:
+def _time(run: FrozenEncoder, example: Padded) -> float:
     start = time.perf_counter()
     run(example)
     if example.values.is_cuda:

@@ -161,7 +161,7 @@ def requests(
     rules: Sequence[Rule | None] = [None] * len(instructions)
     for one in model.extensions.values():
         if isinstance(one, LogitsProcessor):
-            media = model.looked_at(media)
+            media = model.with_tokens(media)
             rules = [
                 _both(*each) for each in zip(rules, one.rules(model, to, media, instructions), strict=True)
             ]

@@ -63,7 +63,7 @@ def fit_of(width_px: int, height_px: int, image_input: ImageInput) -> Fit:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedImage:
     """One image with what is said of it.
 
     Attributes:
@@ -83,7 +83,9 @@ class Prepared:
     height_px: int
 
 
-def prepare_image(opened: media.Image, row: int, regions: Sequence[Region], grounder: Grounder) -> Prepared:
+def prepare_image(
+    opened: media.Image, row: int, regions: Sequence[Region], grounder: Grounder
+) -> PreparedImage:
     """Fit an opened image and its regions into the grounder's input."""
     image_input = grounder.image.input
     assert isinstance(image_input, ImageInput)
@@ -93,10 +95,10 @@ def prepare_image(opened: media.Image, row: int, regions: Sequence[Region], grou
         Region(r.text, r.start, r.end, fit.to_input(np.array(r.boxes, np.float32).reshape(-1, 4)).tolist())
         for r in regions
     ]
-    return Prepared(row, image_input(opened), moved, fit, width, height)
+    return PreparedImage(row, image_input(opened), moved, fit, width, height)
 
 
-def collate(images: Sequence[Prepared], grounder: Grounder) -> PhraseBatch:
+def collate(images: Sequence[PreparedImage], grounder: Grounder) -> PhraseBatch:
     """Make a batch; regions of one text of an image share that text.
 
     Raises:
@@ -200,7 +202,7 @@ class RegionBatches:
         """The place after the last batch that was given."""
         return self._cursor.state()
 
-    def _read(self, rows: np.ndarray) -> list[Prepared]:
+    def _read(self, rows: np.ndarray) -> list[PreparedImage]:
         columns = ["image", "texts"] if self._texts_per_image == 0 else ["image", "regions"]
         found = []
         for row, sample in zip(rows.tolist(), self._table.rows(rows, columns=columns), strict=True):
@@ -212,7 +214,7 @@ class RegionBatches:
                 self.failures[row] = str(error)
         return found
 
-    def _drawn(self, image: Prepared, epoch: int) -> Prepared:
+    def _drawn(self, image: PreparedImage, epoch: int) -> PreparedImage:
         """An image with the texts that it has in this epoch."""
         texts = list(dict.fromkeys(region.text for region in image.regions))
         num = max(1, self._texts_per_image)
@@ -223,7 +225,9 @@ class RegionBatches:
         return replace(image, regions=[region for region in image.regions if region.text in kept])
 
 
-def prepare_row(sample: Sample, row: int, grounder: Grounder, *, captions_only: bool = False) -> Prepared:
+def prepare_row(
+    sample: Sample, row: int, grounder: Grounder, *, captions_only: bool = False
+) -> PreparedImage:
     """Open a row's image and fit its regions, or each of its captions as a whole.
 
     Raises:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from sensorium import media
 from sensorium.display.card import INK, PAPER, QUIET_INK
 from sensorium.display.fonts import Colour, Typeface
-from sensorium.grounding.predict import Located
+from sensorium.grounding.predict import Detection
 
 COLOURS: tuple[Colour, ...] = (
     (214, 62, 56),
@@ -34,7 +34,7 @@ _DESK = (247, 246, 243)
 _SHADE = (228, 226, 220)
 
 
-def draw_boxes(image: media.Image, found: Sequence[Located]) -> Image.Image:
+def draw_boxes(image: media.Image, found: Sequence[Detection]) -> Image.Image:
     """Draw the boxes of each phrase, and the phrases below.
 
     Args:
@@ -75,7 +75,7 @@ def _draw_box(
 
 def _label_boxes(
     canvas: ImageDraw.ImageDraw,
-    found: Sequence[Located],
+    found: Sequence[Detection],
     corner: tuple[int, int],
     zoom: float,
     size: tuple[int, int],
@@ -103,7 +103,7 @@ _Chip = tuple[str, str, Colour]
 """Words, small words after them, and a colour."""
 
 
-def _lay_out(found: Sequence[Located], width: int) -> list[list[_Chip]]:
+def _lay_out(found: Sequence[Detection], width: int) -> list[list[_Chip]]:
     """Phrases as chips, as many to a line as fit."""
     lines: list[list[_Chip]] = [[]]
     used = 0.0

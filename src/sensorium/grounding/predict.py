@@ -22,9 +22,9 @@ from torch import Tensor
 from sensorium import media
 from sensorium.core.errors import UsageError
 from sensorium.data.table.sample import Region
-from sensorium.grounding.batches import Prepared, collate, prepare_image
-from sensorium.grounding.saliency import boxes_of, things
-from sensorium.models.grounder import Found, Grounder, PhraseBatch
+from sensorium.grounding.batches import PreparedImage, collate, prepare_image
+from sensorium.grounding.saliency import boxes_of, salient_regions
+from sensorium.models.grounder import Grounder, GrounderOutput, PhraseBatch
 from sensorium.nn.boxes import iou, nms
 from sensorium.nn.matching import best_window, region_log_probs, sinkhorn
 
@@ -45,12 +45,12 @@ _NOT_NOUNS = frozenset("a an the this that these those it its his her their some
 
 
 @dataclass(frozen=True)
-class Located:
+class Detection:
     """Where a phrase is.
 
     Attributes:
         region: The phrase; its `boxes` are what was given with it, if anything.
-        boxes: Found, best first, (x0, y0, x1, y1) in pixels of the image.
+        boxes: GrounderOutput, best first, (x0, y0, x1, y1) in pixels of the image.
         scores: Of these boxes; higher is better.
         score: How sure that what it names is there: a probability where the grounder was trained with boxes;
             else to be compared within a run alone, between 0 and 1, or a cosine where captions were compared.
@@ -84,7 +84,7 @@ class Located:
 
 def find_phrases(
     model: Grounder, image: media.Image, text: str, phrases: Sequence[str] = (), *, one_to_one: bool = False
-) -> list[Located]:
+) -> list[Detection]:
     """Find phrases of a text in an image.
 
     Args:
@@ -107,13 +107,13 @@ def find_phrases(
 
 @torch.no_grad()
 def locate(
-    model: Grounder, images: Sequence[Prepared], originals: Sequence[Sequence[Region]]
-) -> list[list[Located]]:
+    model: Grounder, images: Sequence[PreparedImage], originals: Sequence[Sequence[Region]]
+) -> list[list[Detection]]:
     """Find the regions' phrases in each image.
 
     Args:
         model: A trained grounder.
-        images: Prepared.
+        images: PreparedImage.
         originals: Regions of each image, with boxes in its own pixels; they are passed on.
     """
     was_training = model.training
@@ -121,7 +121,7 @@ def locate(
     batch = collate([image if model.meeting else _heads(image) for image in images], model).to(model.device)
     found = model(batch)
     model.train(was_training)
-    results: list[list[Located]] = []
+    results: list[list[Detection]] = []
     number = 0
     for place, (image, regions) in enumerate(zip(images, originals, strict=True)):
         read = _reader(model, found, batch, image, place)
@@ -189,7 +189,7 @@ def _kept(text: str, stretch: Sequence[tuple[int, int]]) -> Iterator[tuple[int, 
 
 @dataclass(frozen=True)
 class _Reading:
-    """What was found of a phrase, in the model's input: see `Located`; `core` is where it may point."""
+    """What was found of a phrase, in the model's input: see `Detection`; `core` is where it may point."""
 
     boxes: Float[Tensor, "n 4"]
     scores: Float[Tensor, " n"]
@@ -200,7 +200,7 @@ class _Reading:
 
 
 def _reader(
-    model: Grounder, found: Found, batch: PhraseBatch, image: Prepared, place: int
+    model: Grounder, found: GrounderOutput, batch: PhraseBatch, image: PreparedImage, place: int
 ) -> Callable[[int], _Reading]:
     """How to read a phrase, by its number in the batch, from what the model found in the image at `place`."""
     if found.boxes is not None:
@@ -220,7 +220,7 @@ def _reader(
     return read
 
 
-def _told(found: Found, number: int) -> _Reading:
+def _told(found: GrounderOutput, number: int) -> _Reading:
     """Boxes that the model tells itself."""
     assert found.boxes is not None
     assert found.absent is not None
@@ -233,7 +233,7 @@ def _told(found: Found, number: int) -> _Reading:
     )
 
 
-def _cut_out(model: Grounder, found: Found, number: int) -> _Reading:
+def _cut_out(model: Grounder, found: GrounderOutput, number: int) -> _Reading:
     """Boxes by the heat map alone."""
     heat = found.scores[number].cpu()
     boxes, scores = _windows(heat.reshape(model.grid, model.grid), model.size_px / model.grid)
@@ -241,7 +241,7 @@ def _cut_out(model: Grounder, found: Found, number: int) -> _Reading:
     return _Reading(boxes, scores, float(heat.max()), True, heat, torch.ones_like(heat, dtype=torch.bool))
 
 
-def _located(model: Grounder, found: _Reading, image: Prepared, region: Region) -> Located:
+def _located(model: Grounder, found: _Reading, image: PreparedImage, region: Region) -> Detection:
     grid = model.grid
     row, column = divmod(int(found.heat.masked_fill(~found.core, -torch.inf).argmax()), grid)
     shift_px = 0.0 if model.meeting else model.shift_px
@@ -249,16 +249,16 @@ def _located(model: Grounder, found: _Reading, image: Prepared, region: Region) 
     x, y = image.fit.to_image(middle)[0, :2].tolist()
     boxes = _inside(image.fit.to_image(found.boxes.numpy()), image)
     heat = found.heat.reshape(grid, grid).numpy()
-    return Located(region, boxes, found.scores.numpy(), found.score, found.is_there, (x, y), heat)
+    return Detection(region, boxes, found.scores.numpy(), found.score, found.is_there, (x, y), heat)
 
 
-def _things(image: Prepared) -> Int64[Tensor, "S S"]:
+def _things(image: PreparedImage) -> Int64[Tensor, "S S"]:
     """Number what stands out of the picture within the input; where nothing does, all of the picture."""
     corners = np.array([[0, 0, image.width_px, image.height_px]], np.float32)
     left, top, right, bottom = image.fit.to_input(corners)[0].round().astype(int).tolist()
     pixels = torch.from_numpy(image.pixels)
     numbers = torch.zeros(pixels.shape[1:], dtype=torch.int64)
-    found = things(pixels[:, top:bottom, left:right])
+    found = salient_regions(pixels[:, top:bottom, left:right])
     numbers[top:bottom, left:right] = found if found.any() else 1
     return numbers
 
@@ -273,7 +273,7 @@ def _parts(model: Grounder, numbers: Int64[Tensor, "S S"]) -> Float[Tensor, "K M
     return parts.index_put_((numbers, place), torch.ones(()), accumulate=True)[1:]
 
 
-def _heads(image: Prepared) -> Prepared:
+def _heads(image: PreparedImage) -> PreparedImage:
     """Cut phrases to their first noun phrase: words that mean themselves alone resolve no relation.
 
     Of "the frog left of the key" a frog is looked for, and not something between frog and key.
@@ -298,14 +298,14 @@ def _windows(heat: Float[Tensor, "G G"], cell_px: float) -> tuple[Float[Tensor, 
     return torch.tensor(boxes, dtype=torch.float32) * cell_px, torch.tensor(scores, dtype=torch.float32)
 
 
-def _inside(boxes: Float32[np.ndarray, "n 4"], image: Prepared) -> Float32[np.ndarray, "n 4"]:
+def _inside(boxes: Float32[np.ndarray, "n 4"], image: PreparedImage) -> Float32[np.ndarray, "n 4"]:
     """Cut off what leaves the image."""
     far = np.array([image.width_px, image.height_px] * 2, np.float32)
     cut: Float32[np.ndarray, "n 4"] = np.clip(boxes, 0, far).astype(np.float32)
     return cut
 
 
-def _shared_out(found: Sequence[Located], tells_absence: bool) -> list[Located]:
+def _shared_out(found: Sequence[Detection], tells_absence: bool) -> list[Detection]:
     """Share all boxes of an image out among its phrases; each gets the one that it has most of."""
     boxes = torch.from_numpy(np.concatenate([one.boxes for one in found]))
     scores = torch.from_numpy(np.concatenate([one.scores for one in found]))
@@ -316,13 +316,13 @@ def _shared_out(found: Sequence[Located], tells_absence: bool) -> list[Located]:
     return [_with_first(one, pool, int(choice)) for one, choice in zip(found, chosen, strict=True)]
 
 
-def _fit(one: Located, pool: Float[Tensor, "K 4"]) -> Float[Tensor, " K"]:
+def _fit(one: Detection, pool: Float[Tensor, "K 4"]) -> Float[Tensor, " K"]:
     """How well each box of the pool fits a phrase: the score of its own box that overlaps it most."""
     overlap, own = iou(pool, torch.from_numpy(one.boxes)).max(dim=1)
     return torch.where(overlap > 0.7, torch.from_numpy(one.scores)[own], 0.0)
 
 
-def _with_first(one: Located, pool: Float[Tensor, "K 4"], choice: int) -> Located:
+def _with_first(one: Detection, pool: Float[Tensor, "K 4"], choice: int) -> Detection:
     if choice == len(pool):
         return replace(one, is_there=False)
     boxes = np.concatenate([pool[choice : choice + 1].numpy(), one.boxes])

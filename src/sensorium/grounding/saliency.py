@@ -19,20 +19,20 @@ _LEAST = 1 / 400
 _SETTLED = 1e-9
 
 
-def things(pixels: Float[Tensor, "C H W"]) -> Int64[Tensor, "H W"]:
+def salient_regions(pixels: Float[Tensor, "C H W"]) -> Int64[Tensor, "H W"]:
     """Number the regions that stand out, from 1 in reading order; 0 is background.
 
     A region is joined side by side. Where nothing stands out, all is background.
     """
-    depth = stands_out(pixels)
-    found = regions(depth > _SHARE * otsu(depth))
+    depth = geodesic_saliency(pixels)
+    found = connected_components(depth > _SHARE * otsu(depth))
     sizes = found.flatten().bincount()
     sizes[0] = 0
     kept = (sizes >= _LEAST * found.numel()).long()
     return (kept.cumsum(dim=0) * kept)[found]
 
 
-def stands_out(pixels: Float[Tensor, "C H W"]) -> Float[Tensor, "H W"]:
+def geodesic_saliency(pixels: Float[Tensor, "C H W"]) -> Float[Tensor, "H W"]:
     """How much stands between each pixel and the edge: the least sum of steps on a way to it.
 
     A step from pixel to pixel costs what the distance of their colours has above the picture's median step,
@@ -78,7 +78,7 @@ def otsu(values: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
     return (ordered[last] + ordered[last + 1]) / 2
 
 
-def regions(mask: Bool[Tensor, "H W"]) -> Int64[Tensor, "H W"]:
+def connected_components(mask: Bool[Tensor, "H W"]) -> Int64[Tensor, "H W"]:
     """Number the regions of a mask that join side by side, from 1 in reading order; 0 is outside."""
     numbers = torch.zeros(mask.shape, dtype=torch.int64)
     left = dict.fromkeys((y, x) for y, x in mask.nonzero().tolist())

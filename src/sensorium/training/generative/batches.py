@@ -1,6 +1,6 @@
 """Batches of exercises: what a multimodal language model trains on and is measured on.
 
-In: the tasks of a recipe, their tables and a model that prepares inputs and ids. Out: `Lesson`s, each of one
+In: the tasks of a recipe, their tables and a model that prepares inputs and ids. Out: batches, each of one
 task, in an order that depends on seed and epoch alone: which task a batch is of is drawn with the tasks'
 weights, its rows by that task's own permutation. Media that several exercises share are read and encoded
 once. Does not know losses.
@@ -25,9 +25,9 @@ from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 from sensorium.data.table.vectors import Ragged
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.processor import Prepared, batch_of, prepare, target_px
-from sensorium.models.prompts import WRITER_OF
-from sensorium.models.sequences import Lesson, Sequel, packed, padded
+from sensorium.models.processor import ModelInputs, batch_of, prepare, target_px
+from sensorium.models.prompts import DECODER_OF
+from sensorium.models.sequences import DecoderBatch, TokenSequence, packed, padded
 from sensorium.training.generative.examples import COLUMNS, Exercise, exercises
 from sensorium.training.generative.recipe import TaskConfig
 
@@ -114,12 +114,12 @@ class Teacher:
 
     def lesson(
         self, course: Course, rows: Sequence[int], asked: Sequence[Sequence[Exercise]]
-    ) -> tuple[Lesson | None, list[Exercise]]:
+    ) -> tuple[DecoderBatch | None, list[Exercise]]:
         """One lesson of the exercises of some rows, and those of them that could be used; None if none."""
-        ready: dict[tuple[int, int], Prepared] = {}
+        ready: dict[tuple[int, int], ModelInputs] = {}
         kept: list[tuple[int, Exercise]] = []
         answers: list[list[int]] = []
-        writer = self.model.decoder(WRITER_OF[course.config.task])
+        writer = self.model.decoder(DECODER_OF[course.config.task])
         for row, one in ((row, one) for row, of_row in zip(rows, asked, strict=True) for one in of_row):
             read = self._transformed(course, one)
             answer = self._answer(course, row, read)
@@ -139,12 +139,12 @@ class Teacher:
             return None, []
         own, instructions = [ready[row, one.key] for row, one in kept], [one.instruction for _, one in kept]
         sequels = [
-            Sequel(writer.prompt_ids(text), ids, place)
+            TokenSequence(writer.prompt_ids(text), ids, place)
             for place, (text, ids) in enumerate(zip(instructions, answers, strict=True))
         ]
         writing = packed(sequels, self.pack) if self.pack else padded(sequels)
         media_batch = batch_of(self.model, [row for row, _ in kept], own, instructions)
-        lesson = Lesson(media_batch, WRITER_OF[course.config.task], writing, course.config.task)
+        lesson = DecoderBatch(media_batch, DECODER_OF[course.config.task], writing, course.config.task)
         return lesson, [one for _, one in kept]
 
     def _transformed(self, course: Course, exercise: Exercise) -> Exercise:
@@ -165,7 +165,7 @@ class Teacher:
             return None
         return [int(code) for code in course.codes[row][:, 0]]
 
-    def _prepared(self, course: Course, row: int, exercise: Exercise) -> Prepared:
+    def _prepared(self, course: Course, row: int, exercise: Exercise) -> ModelInputs:
         """Media of an exercise as the model's encoders take them; what it has no encoder for is left out."""
         ready: dict[str, np.ndarray | Tokens] = {}
         for name, data in exercise.media.items():
@@ -213,7 +213,7 @@ class Lessons:
         """Batches in an epoch: as many as pass once over the rows of all tasks."""
         return sum(map(len, self._orders))
 
-    def epoch(self, epoch: int, offset: int = 0) -> Iterator[Lesson]:
+    def epoch(self, epoch: int, offset: int = 0) -> Iterator[DecoderBatch]:
         """Yield the lessons of an epoch from the one numbered `offset` on."""
         which = np.random.default_rng([self._seed, _STREAM, epoch]).choice(
             len(self._courses), len(self), p=self._shares
@@ -232,7 +232,7 @@ class Lessons:
             return LoaderState(self._state.epoch + 1, 0, self._seed)
         return self._state
 
-    def _lesson(self, number: int, epoch: int, seen: int) -> Lesson | None:
+    def _lesson(self, number: int, epoch: int, seen: int) -> DecoderBatch | None:
         """The lesson that a task gives after `seen` others in this epoch."""
         course, order = self._courses[number], self._orders[number]
         round_, place = divmod(seen, len(order))
@@ -253,7 +253,7 @@ class Lessons:
 
 def whole_lessons(
     model: MultimodalLM, course: Course, rows: Int64[np.ndarray, " n"]
-) -> Iterator[tuple[Lesson, Sequence[Exercise]]]:
+) -> Iterator[tuple[DecoderBatch, Sequence[Exercise]]]:
     """Lessons of all exercises of some rows, each with the exercises that are in it, in its order."""
     teacher = Teacher(model)
     for start in range(0, len(rows), _ROWS_AT_ONCE):

@@ -44,7 +44,7 @@ def build_multimodal(
     first = open_first(recipe.start) if recipe.start else None
     config = with_word_pieces(recipe.model, courses, recipe.data.vocab_size, first)
     for name, codec in ({} if codecs is None else codecs).items():
-        known = {"num_codes": codec.vocab_size, "num_places": _num_places(codec)}
+        known = {"num_codes": codec.vocab_size, "num_positions": _num_places(codec)}
         writer = config.decoders[name].model_copy(update=known)  # type: ignore[index]
         config = config.model_copy(update={"decoders": {**config.decoders, name: writer}})
     with torch.random.fork_rng():
@@ -117,7 +117,7 @@ def learn_extensions(model: MultimodalLM, courses: Sequence[Course], progress: P
     for one in model.extensions.values():
         if isinstance(one, Learns):
             one.learn(courses, progress)
-    model.keep_extensions()
+    model.store_extension_options()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sensorium.evals.speech import evaluate_transcripts
 from sensorium.evals.translation import evaluate_translations
 from sensorium.generation.multimodal import engine_of, requests, text_decoder_of
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.prompts import to_translate
+from sensorium.models.prompts import parse_translation
 from sensorium.training.generative.batches import Course, whole_lessons
 from sensorium.training.generative.examples import Exercise
 
@@ -132,6 +132,6 @@ def _trained(course: Course) -> list[Exercise]:
 
 def _text(exercise: Exercise) -> str:
     """What is to be translated: the instruction without its order."""
-    found = to_translate(exercise.instruction)
+    found = parse_translation(exercise.instruction)
     assert found is not None
     return found[1]

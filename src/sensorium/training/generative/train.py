@@ -25,7 +25,7 @@ from sensorium.data.loading.split import split
 from sensorium.data.table.vectors import Ragged
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
-from sensorium.models.prompts import WRITER_OF
+from sensorium.models.prompts import DECODER_OF
 from sensorium.training.corpus import open_table
 from sensorium.training.generative.batches import Course, Lessons, Teacher
 from sensorium.training.generative.build import build_multimodal, learn_extensions
@@ -153,7 +153,7 @@ def fill_shelves(
             )
             failed += missed
     if config.task in ("draw", "speak"):
-        field, codec = "image" if config.task == "draw" else "speech", codecs[WRITER_OF[config.task]]
+        field, codec = "image" if config.task == "draw" else "speech", codecs[DECODER_OF[config.task]]
         codes, missed = cached_codes(table, field, codec, config.languages, progress)
         failed += missed
     failures |= {f"{config.table} {row}": reason for row, reason in failed}
