@@ -1,8 +1,8 @@
-"""Batches of images, texts and phrases: what a grounder trains on and is measured on.
+"""Batches of images, texts and phrases for training and evaluating a grounder.
 
-In: a table whose rows have regions (or captions, for training without boxes), and how a grounder prepares
-images and texts. Out: `PhraseBatch`es in an order that depends on seed and epoch alone. Pictures are fitted
-into the input's square; boxes move with them (`Fit`). Does not know losses.
+Input: a table whose rows have regions (or captions, for training without boxes), and a grounder that prepares
+images and texts. Output: `PhraseBatch`es in an order that depends only on seed and epoch. Images are fitted
+into the square input, and boxes are transformed with them (`Fit`). Does not know losses.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ from sensorium.data.transforms import ImageInput, TextInput
 from sensorium.models.grounder import Grounder, PhraseBatch
 
 _STREAM = 9
-"""Tells the choice of texts apart from other random streams of the same seed."""
+"""Separates the choice of texts from other random streams with the same seed."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How an image lies in the square input of a model: `x_input = x * zoom[0] + offset[0]`, y alike."""
+    """Map from image to input coordinates: `x_input = x * zoom[0] + offset[0]`, and the same for y."""
 
     zoom: tuple[float, float]
     offset: tuple[float, float]
 
     def to_input(self, boxes: Float32[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n 4"]:
-        """Boxes of the image to boxes of the input."""
+        """Map boxes from image to input coordinates."""
         moved = boxes * np.array(self.zoom * 2) + np.array(self.offset * 2)
         return np.asarray(moved, dtype=np.float32)
 
     def to_image(self, boxes: Float32[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n 4"]:
-        """Boxes of the input to boxes of the image."""
+        """Map boxes from input to image coordinates."""
         moved = (boxes - np.array(self.offset * 2)) / np.array(self.zoom * 2)
         return np.asarray(moved, dtype=np.float32)
 
 
 def fit_of(width_px: int, height_px: int, image_input: ImageInput) -> Fit:
-    """How `image_input` fits a picture of this size.
+    """Return how `image_input` fits an image of this size.
 
     Raises:
-        UsageError: If it cuts parts away: a thing might be among them.
+        UsageError: If it crops the image, as boxes could be lost.
     """
     size = image_input.size_px
     if image_input.mode == "squash":
         return Fit((size / width_px, size / height_px), (0.0, 0.0))
     if image_input.mode != "pad":
-        raise UsageError(f"input mode '{image_input.mode}' cuts parts of a picture away; use pad or squash")
+        raise UsageError(f"input mode '{image_input.mode}' crops images; use pad or squash")
     zoom = size / max(width_px, height_px)
     width, height = max(1, round(width_px * zoom)), max(1, round(height_px * zoom))
     offset = (round(0.5 * (size - width)), round(0.5 * (size - height)))
@@ -64,15 +64,15 @@ def fit_of(width_px: int, height_px: int, image_input: ImageInput) -> Fit:
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """One image with what is said of it.
+    """One image with its phrases.
 
     Attributes:
-        row: Its number.
-        pixels: The model's input.
-        regions: With boxes in pixels of the input.
-        fit: How the image lies in the input.
-        width_px: Of the image.
-        height_px: Of the image.
+        row: Row number.
+        pixels: Input of the model.
+        regions: Phrases, with boxes in pixels of the input.
+        fit: Map from image to input.
+        width_px: Width of the image.
+        height_px: Height of the image.
     """
 
     row: int
@@ -99,10 +99,10 @@ def prepare_image(
 
 
 def collate(images: Sequence[PreparedImage], grounder: Grounder) -> PhraseBatch:
-    """Make a batch; regions of one text of an image share that text.
+    """Collate images; regions of the same text of an image share it.
 
     Raises:
-        UsageError: If there is no phrase, or one covers no token of its text.
+        UsageError: If there is no phrase, or a phrase covers no token of its text.
     """
     text_input = grounder.text.input
     assert isinstance(text_input, TextInput)
@@ -137,10 +137,10 @@ def collate(images: Sequence[PreparedImage], grounder: Grounder) -> PhraseBatch:
 
 
 def token_span(text_input: TextInput, region: Region, num_tokens: int) -> Bool[np.ndarray, " N"]:
-    """Which tokens of a text a phrase covers, at least in part.
+    """Mask of the tokens that a phrase covers, at least in part.
 
     Raises:
-        UsageError: If it covers none that is left after truncation.
+        UsageError: If it covers no token after truncation.
     """
     span = np.zeros(num_tokens, dtype=bool)
     for place, (start, end) in enumerate(text_input.offsets(region.text)):
@@ -154,19 +154,19 @@ def token_span(text_input: TextInput, region: Region, num_tokens: int) -> Bool[n
 
 
 class RegionBatches:
-    """Batches of a table's images with some of their texts.
+    """Batches of a table's images with randomly drawn texts.
 
     Args:
-        table: With regions, or captions.
-        rows: Which of its rows.
-        grounder: Prepares images and texts.
-        batch_size: Images in a batch.
-        seed: Of order and of the choice among texts.
-        texts_per_image: Texts of an image drawn for a batch, each with all its regions; 0: one of its
-            captions, as one phrase without boxes.
+        table: Table with regions, or captions.
+        rows: Row numbers to use.
+        grounder: Grounder that prepares images and texts.
+        batch_size: Images per batch.
+        seed: Seed of the order and of the choice of texts.
+        texts_per_image: Number of texts drawn per image, each with all its regions; 0: one caption, as one
+            phrase without boxes.
 
     Attributes:
-        failures: Row number to the reason why it could not be used.
+        failures: Reason by row number, for rows that could not be used.
     """
 
     def __init__(
@@ -188,18 +188,18 @@ class RegionBatches:
         self.failures: dict[int, str] = {}
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches per epoch."""
         return len(self._order)
 
     def epoch(self, epoch: int, offset: int = 0) -> Iterator[PhraseBatch]:
-        """Yield the batches of an epoch from the one numbered `offset` on."""
+        """Yield the batches of an epoch, starting at batch `offset`."""
         for rows in self._cursor.walk(epoch, offset):
             images = [self._drawn(row, epoch) for row in self._read(rows)]
             if images:
                 yield collate(images, self._grounder)
 
     def state(self) -> LoaderState:
-        """The place after the last batch that was given."""
+        """Position after the last batch that was yielded."""
         return self._cursor.state()
 
     def _read(self, rows: np.ndarray) -> list[PreparedImage]:
@@ -215,7 +215,7 @@ class RegionBatches:
         return found
 
     def _drawn(self, image: PreparedImage, epoch: int) -> PreparedImage:
-        """An image with the texts that it has in this epoch."""
+        """Keep only the texts drawn for this image in this epoch."""
         texts = list(dict.fromkeys(region.text for region in image.regions))
         num = max(1, self._texts_per_image)
         if len(texts) <= num:
@@ -228,10 +228,10 @@ class RegionBatches:
 def prepare_row(
     sample: Sample, row: int, grounder: Grounder, *, captions_only: bool = False
 ) -> PreparedImage:
-    """Open a row's image and fit its regions, or each of its captions as a whole.
+    """Open a row's image and fit its regions, or one region per caption.
 
     Raises:
-        MediaError: If there is no image that can be read, or nothing is said of it.
+        MediaError: If there is no readable image, no region, or no caption.
     """
     if not sample.image:
         raise MediaError("the row has no image")
@@ -242,7 +242,5 @@ def prepare_row(
     if captions_only:
         regions = [Region(caption.text, 0, len(caption.text)) for caption in sample.texts]
     if not regions:
-        raise MediaError(
-            "nothing is said of the image: it has no regions" if not captions_only else "no caption"
-        )
+        raise MediaError("the row has no caption" if captions_only else "the row has no regions")
     return prepare_image(opened, row, regions, grounder)
