@@ -81,5 +81,5 @@ class StaticCache:
         self.keys, self.values, self.mask = self.keys[rows], self.values[rows], self.mask[rows]
 
     def clear(self, rows: Sequence[int] | slice = slice(None)) -> None:
-        """Reset these rows to empty."""
+        """Empty these rows."""
         self.mask[rows] = False

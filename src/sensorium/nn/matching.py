@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from sensorium.core.errors import UsageError
-from sensorium.core.runtime import require
 
 
 def late_interaction(
@@ -53,13 +52,7 @@ def late_interaction(
 def heat_maps(
     places: Float[Tensor, "P M D"], words: Float[Tensor, "P N D"], span: Bool[Tensor, "P N"]
 ) -> Float[Tensor, "P M"]:
-    """Heat map of each phrase over the image: h_m = mean_n <place_m, word_n> over the phrase's words.
-
-    Args:
-        places: Patches of each phrase's image.
-        words: Words of each phrase's text.
-        span: True = the word belongs to the phrase.
-    """
+    """Heat map of each phrase over its image: h_m = mean_n <place_m, word_n>; `span` marks its words n."""
     return torch.einsum("pmd,pd->pm", places, phrase_vectors(words, span))
 
 
@@ -68,13 +61,8 @@ def place_log_probs(
 ) -> Float[Tensor, "P M"]:
     """Log-probability that each patch shows what a phrase names: h_m = mean_n log sigmoid <place_m, word_n>.
 
-    Each word is scored independently, as in training (`losses.word_presence`). The mean makes phrases of
-    different length comparable.
-
-    Args:
-        places: Patches of each phrase's image.
-        words: Words of each phrase's text.
-        span: True = the word belongs to the phrase.
+    Each word n of the phrase (`span`) is scored independently, as in training (`losses.word_presence`). The
+    mean makes phrases of different length comparable.
     """
     chances = functional.logsigmoid(torch.einsum("pmd,pnd->pnm", places, words).float())
     return _mean(chances.transpose(1, 2), span[:, None])
@@ -205,33 +193,6 @@ def sinkhorn(
         v = log_columns - (table + u[:, None]).logsumexp(dim=0)
         u = log_rows - (table + v[None]).logsumexp(dim=1)
     return (table + u[:, None] + v[None]).exp()[:num_phrases]
-
-
-def assign(scores: Float[Tensor, "P K"], absent: Float[Tensor, " P"]) -> Int64[Tensor, " P"]:
-    """One-to-one assignment with the greatest total score (Hungarian algorithm).
-
-    Any number of phrases may be "not there".
-
-    Args:
-        scores: Score of phrase p for box k.
-        absent: Score of "not there" for phrase p.
-
-    Returns:
-        Box index of each phrase, or -1 for "not there".
-
-    Raises:
-        MissingExtraError: If SciPy is not installed; `sinkhorn` does not need it.
-    """
-    optimise = require("scipy.optimize", "align")
-    num_phrases, num_boxes = scores.shape
-    own_slot = torch.full((num_phrases, num_phrases), -torch.inf, dtype=scores.dtype)
-    own_slot.fill_diagonal_(0)
-    slots = torch.where(own_slot == 0, absent.cpu()[:, None], own_slot)
-    table = torch.cat([scores.cpu(), slots], dim=1)
-    cost = -table.double().nan_to_num(neginf=-1e12).numpy()
-    _, columns = optimise.linear_sum_assignment(cost)
-    chosen = torch.from_numpy(columns).long()
-    return torch.where(chosen < num_boxes, chosen, -torch.ones_like(chosen))
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
