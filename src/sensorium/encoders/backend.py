@@ -18,7 +18,7 @@ import hashlib
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -69,9 +69,13 @@ class Report:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [_describe(timing, self) for timing in self.timings]
-        lines += [f"{name:6} not run: {reason}" for name, reason in self.skipped.items()]
-        return "\n".join(lines)
+        lines = []
+        for one in self.timings:
+            note = " <- chosen" if one.backend == self.chosen else ""
+            if one.error > self.max_error:
+                note = f" (over the bound of {self.max_error:.0e})"
+            lines.append(f"{one.backend:6} {one.samples_per_s:8.1f} samples/s, error {one.error:.1e}{note}")
+        return "\n".join(lines + [f"{name:6} not run: {why}" for name, why in self.skipped.items()])
 
 
 class FrozenEncoder:
@@ -172,13 +176,6 @@ def _time(run: FrozenEncoder, example: Padded) -> float:
     return time.perf_counter() - start
 
 
-def _describe(timing: Timing, report: Report) -> str:
-    note = " <- chosen" if timing.backend == report.chosen else ""
-    if timing.error > report.max_error:
-        note = f" (over the bound of {report.max_error:.0e})"
-    return f"{timing.backend:6} {timing.samples_per_s:8.1f} samples/s, error {timing.error:.1e}{note}"
-
-
 def _eager(encoder: nn.Module, example: Padded) -> Callable[[Padded], Tokens]:
     return lambda inputs: encoder(inputs)
 
@@ -255,7 +252,14 @@ def _export(encoder: nn.Module, example: Padded, path: Path) -> None:
     values, mask = example.values, example.mask
     if len(values) == 1:  # the exporter would treat a batch size of one as constant
         values, mask = torch.cat([values, values]), torch.cat([mask, mask])
-    with _silent(), torch.no_grad():
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # the exporter warns about its internals
+    with contextlib.ExitStack() as stack:
+        stack.callback(logger.setLevel, level)
+        stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(torch.no_grad())
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             _Flat(encoder),
             (values, mask),
@@ -267,20 +271,6 @@ def _export(encoder: nn.Module, example: Padded, path: Path) -> None:
             external_data=False,
             verbose=False,
         )
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Suppress warnings of the exporter about its internals."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _fingerprint(encoder: nn.Module, example: Padded) -> str:

@@ -46,11 +46,7 @@ class Fit:
 
 
 def fit_of(width_px: int, height_px: int, image_input: ImageInput) -> Fit:
-    """Return how `image_input` fits an image of this size.
-
-    Raises:
-        UsageError: If it crops the image, as boxes could be lost.
-    """
+    """Map of an image of this size into the input; raises `UsageError` if the input crops images."""
     size = image_input.size_px
     if image_input.mode == "squash":
         return Fit((size / width_px, size / height_px), (0.0, 0.0))
@@ -99,11 +95,7 @@ def prepare_image(
 
 
 def collate(images: Sequence[PreparedImage], grounder: Grounder) -> PhraseBatch:
-    """Collate images; regions of the same text of an image share it.
-
-    Raises:
-        UsageError: If there is no phrase, or a phrase covers no token of its text.
-    """
+    """Collate images; phrases of one text share it; raises `UsageError` without phrases or their tokens."""
     text_input = grounder.text.input
     assert isinstance(text_input, TextInput)
     texts: list[tuple[int, str]] = []
@@ -137,11 +129,7 @@ def collate(images: Sequence[PreparedImage], grounder: Grounder) -> PhraseBatch:
 
 
 def token_span(text_input: TextInput, region: Region, num_tokens: int) -> Bool[np.ndarray, " N"]:
-    """Mask of the tokens that a phrase covers, at least in part.
-
-    Raises:
-        UsageError: If it covers no token after truncation.
-    """
+    """Mask of the tokens that a phrase covers, at least in part; raises `UsageError` if there are none."""
     span = np.zeros(num_tokens, dtype=bool)
     for place, (start, end) in enumerate(text_input.offsets(region.text)):
         span[place] = max(start, region.start) < min(end, region.end)
@@ -228,11 +216,7 @@ class RegionBatches:
 def prepare_row(
     sample: Sample, row: int, grounder: Grounder, *, captions_only: bool = False
 ) -> PreparedImage:
-    """Open a row's image and fit its regions, or one region per caption.
-
-    Raises:
-        MediaError: If there is no readable image, no region, or no caption.
-    """
+    """Open a row's image and fit its regions, or its captions; raises `MediaError` if it has neither."""
     if not sample.image:
         raise MediaError("the row has no image")
     opened = media.open(sample.image)  # in full: boxes are in its pixels

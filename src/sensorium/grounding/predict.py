@@ -112,13 +112,7 @@ def find_phrases(
 def locate(
     model: Grounder, images: Sequence[PreparedImage], originals: Sequence[Sequence[Region]]
 ) -> list[list[Detection]]:
-    """Detect the phrases of each image.
-
-    Args:
-        model: Trained grounder.
-        images: Prepared images.
-        originals: Regions of each image with boxes in its pixels, for `Detection.region`.
-    """
+    """Detect the phrases of each image; `originals` are its regions with boxes in its own pixels."""
     was_training = model.training
     model.eval()
     batch = collate(images if model.meeting else [_first_noun_phrases(one) for one in images], model)
@@ -155,11 +149,7 @@ def noun_phrases(text: str) -> list[tuple[int, int]]:
 
 
 def given_phrases(text: str, phrases: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the spans of phrases in a text; a repeated phrase is matched to its next occurrence.
-
-    Raises:
-        UsageError: If a phrase does not occur.
-    """
+    """Spans of phrases, repeated ones at their next occurrence; raises `UsageError` if one is missing."""
     spans: list[tuple[int, int]] = []
     ends: dict[str, int] = {}
     for phrase in phrases:

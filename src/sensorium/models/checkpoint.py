@@ -12,7 +12,7 @@ import hashlib
 import importlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -117,7 +117,15 @@ def save(model: nn.Module, folder: str | Path, *, card: str = "", is_int8: bool 
         folder / CARD,
         card or f"# {FAMILIES[format].name.capitalize()}\n\nIts training was not recorded.\n",
     )
-    plain = _long_texts_out(values, texts, (), ".txt.gz" if is_int8 else ".txt")
+
+    def externalise(name: str, text: str) -> str:
+        if len(text) <= _LONG_TEXT:
+            return text
+        name += ".txt.gz" if is_int8 else ".txt"
+        texts[name] = text
+        return _FILE + name
+
+    plain = _map_texts(values, externalise)
     for name, text in texts.items():
         write_atomic(folder / name, gzip.compress(text.encode(), mtime=0) if is_int8 else text)
     write_atomic(
@@ -185,11 +193,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and metadata that `write_tensors` wrote.
-
-    Raises:
-        CheckpointError: If the file is cut short, damaged or of another kind.
-    """
+    """Read what `write_tensors` wrote; raises `CheckpointError` if the file is damaged."""
     tensors, metadata = read_safetensors(path)
     if metadata.pop("sha256", None) != _tensor_digest(tensors):
         raise CheckpointError(f"{path} is damaged: its checksum differs; restore it from a copy")
@@ -217,7 +221,7 @@ def _family_of(format: str, folder: Path, kind: type[nn.Module]) -> Family:
 
 def _read_config(folder: Path, family: Family, digest: str | None) -> Config:
     try:
-        values = _long_texts_in(read_toml(folder / CONFIG), folder)
+        values = _map_texts(read_toml(folder / CONFIG), lambda _, text: _read_text(text, folder))
         config = parse(family.config_class, values, str(folder / CONFIG))
         is_same = _digest(values) == digest
     except (ConfigError, NotFoundError, OSError, EOFError, zlib.error, RecursionError) as error:
@@ -238,35 +242,24 @@ def _build_empty(family: Family, config: Config, folder: Path) -> nn.Module:
         raise CheckpointError(f"{folder / CONFIG} does not build: {one_line(error)}") from error
 
 
-def _long_texts_out(
-    values: Mapping[str, Any], texts: dict[str, str], path: tuple[str, ...], ending: str
+def _map_texts(
+    values: Mapping[str, Any], change: Callable[[str, str], str], path: str = ""
 ) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+    """Apply `change(name, text)` to every text in nested values; the name is its dotted path."""
+    result = dict(values)
     for key, value in values.items():
         if isinstance(value, Mapping):
-            result[key] = _long_texts_out(value, texts, (*path, key), ending)
-        elif isinstance(value, str) and len(value) > _LONG_TEXT:
-            name = ".".join([*(part for part in path if part not in ("towers", "options")), key]) + ending
-            texts[name] = value
-            result[key] = _FILE + name
-        else:
-            result[key] = value
+            result[key] = _map_texts(value, change, path if key in ("towers", "options") else f"{path}{key}.")
+        elif isinstance(value, str):
+            result[key] = change(path + key, value)
     return result
 
 
-def _long_texts_in(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            result[key] = _long_texts_in(value, folder)
-        elif isinstance(value, str) and value.startswith(_FILE):
-            result[key] = _read_text(folder / Path(value.removeprefix(_FILE)).name)
-        else:
-            result[key] = value
-    return result
-
-
-def _read_text(path: Path) -> str:
+def _read_text(text: str, folder: Path) -> str:
+    """Return a text of the configuration, or the content of the file that it refers to."""
+    if not text.startswith(_FILE):
+        return text
+    path = folder / Path(text.removeprefix(_FILE)).name
     if path.suffix != ".gz":
         return path.read_text(encoding="utf-8")
     with gzip.open(path) as file:

@@ -205,11 +205,7 @@ class Decoder(nn.Module):
         return [*known.start, *known.tokenizer.encode(text, with_special=False)]
 
     def answer_ids(self, answer: str | Sequence[int]) -> list[int]:
-        """Return the ids of an answer, a text or codes, followed by the end id.
-
-        Raises:
-            UsageError: If the answer is a text and the decoder writes codes.
-        """
+        """Ids of an answer and the end id; raises `UsageError` for a text if the decoder writes codes."""
         if isinstance(answer, str):
             if self.tokenizer is None:
                 raise UsageError(f"this decoder writes codes, not the text '{answer}'")

@@ -146,15 +146,7 @@ def embed_rows(
     *,
     languages: Sequence[str] = (),
 ) -> RowVectors:
-    """Compute the vectors of one field of some rows without storing them.
-
-    Args:
-        table: Table to read.
-        model: Joint embedding.
-        name: Field.
-        rows: Row numbers; rows without the field have no vectors.
-        languages: Languages of texts and spoken captions; empty: all.
-    """
+    """Vectors of one field of some rows, not stored; no languages means all. Rows without it have none."""
     parts = [found for found, _ in _parts(table, model, name, rows, languages)]
     empty = np.zeros((0, model.config.dim), np.float32)
     return RowVectors(

@@ -49,11 +49,7 @@ def build(name: str, options: Mapping[str, JsonValue], sources: Mapping[str, Enc
 
 
 def find(name: str, options: Mapping[str, JsonValue]) -> Callable[..., Extension]:
-    """Return the builder of an extension.
-
-    Raises:
-        NotFoundError: If no installed package provides it; the message names the package to install.
-    """
+    """Return a builder; raises `NotFoundError` with the package to install if it is missing."""
     try:
         return EXTENSIONS.get(name)
     except NotFoundError as error:

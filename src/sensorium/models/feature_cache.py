@@ -170,11 +170,7 @@ def fill_features(
 def open_items(
     sample: Sample, field: str, languages: Sequence[str], target_px: int | None
 ) -> Iterator[Media]:
-    """Open the media of a row's field: its image, or each text or clip in the languages (empty: all).
-
-    Raises:
-        MediaError: If one cannot be read.
-    """
+    """Open a row's image, or its texts or clips in the languages (empty: all); may raise `MediaError`."""
     if field == "text":
         asked = (one for one in sample.texts if is_asked(one.language, field, languages))
         yield from (media.Text(one.text, one.language) for one in asked)
@@ -194,14 +190,7 @@ def encode_items(
     batch_size: int = 32,
     encoder: Callable[[Padded], Tokens] | None = None,
 ) -> Float32[np.ndarray, "n D"]:
-    """Compute pooled vectors of prepared inputs; inputs of similar length are batched together.
-
-    Args:
-        tower: Tower with encoder and pooling.
-        items: Unpadded inputs.
-        batch_size: Inputs per forward pass.
-        encoder: Replaces the tower's encoder, see `encoders.backend`.
-    """
+    """Pooled vectors of unpadded inputs, batched by length; `encoder` may replace the tower's own."""
     encoder = tower.encoder if encoder is None else encoder
     vectors = np.zeros((len(items), tower.encoder.dim), dtype=np.float32)
     by_length = sorted(range(len(items)), key=lambda number: len(items[number]))

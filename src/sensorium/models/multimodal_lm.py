@@ -181,11 +181,7 @@ class MultimodalLM(nn.Module):
         return next(self.fusion.parameters()).device
 
     def decoder(self, name: str) -> Decoder:
-        """Return the decoder of an output modality.
-
-        Raises:
-            UsageError: If the model has none; the message lists those that it has.
-        """
+        """Return the decoder of an output modality; raises `UsageError` if there is none."""
         if name not in self.decoders:
             raise UsageError(f"this model does not write {name}; it writes {', '.join(self.decoders)}")
         return cast(Decoder, self.decoders[name])
@@ -213,14 +209,7 @@ class MultimodalLM(nn.Module):
         )
 
     def encode(self, media: MediaBatch) -> Tokens:
-        """Encode and fuse the modalities of each row: the memory, (B, S, D).
-
-        Args:
-            media: Inputs by modality, or cached tokens of a frozen encoder.
-
-        Raises:
-            UsageError: If there is no encoder for a modality.
-        """
+        """Encode inputs, or cached tokens, and fuse them to a memory; raises `UsageError` without encoder."""
         given = dict.fromkeys([*media.inputs, *media.tokens])
         for name in given:
             if name not in self.sources:

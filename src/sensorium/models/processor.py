@@ -23,11 +23,7 @@ ModelInputs = Mapping[str, np.ndarray | Tokens]
 
 
 def prepare(model: MultimodalLM, given: Mapping[str, Media]) -> ModelInputs:
-    """Turn opened media into the inputs of the model's encoders.
-
-    Raises:
-        UsageError: If the model has no encoder for one of them.
-    """
+    """Turn opened media into encoder inputs; raises `UsageError` if the model has no encoder for one."""
     unknown = sorted(set(given) - set(model.sources))
     if unknown:
         raise UsageError(f"this model does not take {unknown[0]}; it takes {', '.join(model.sources)}")

@@ -66,16 +66,7 @@ class Recogniser(nn.Module):
         memory: Sequence[KeyValues | None],
         heads: Sequence[tuple[int, int]],
     ) -> tuple[Float32[Tensor, "B A N S"], Float[Tensor, "B N V"]]:
-        """Compute the cross-attention weights of chosen heads.
-
-        Args:
-            ids: Ids of a text.
-            memory: Output of `encode`.
-            heads: A pairs of block and head.
-
-        Returns:
-            Weights, which sum to 1 over S, and the logits of the same pass.
-        """
+        """Weights of A pairs (block, head) for a text, with sum 1 over S, and the logits of the same pass."""
         taken: dict[int, Tensor] = {}
         hooks = []
         for number in {block for block, _ in heads}:

@@ -110,12 +110,7 @@ class Tower(nn.Module):
         return F.normalize(self.head(pooled).float(), dim=-1)
 
     def prepare(self, media: Media | str, view: int = 0) -> np.ndarray:
-        """Turn opened media into the encoder's input.
-
-        Args:
-            media: Image, Audio, Video or text of the encoder's modality.
-            view: 0: the item itself; v > 0: a random crop with seed v, the same for every item.
-        """
+        """Turn opened media into the encoder's input; view v > 0 is a random crop with seed v."""
         rng = None if view == 0 else np.random.default_rng(view)
         return self.encoder.input(media, rng)
 

@@ -23,11 +23,7 @@ _READ_ERRORS = (
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read all tensors of a file, and its metadata.
-
-    Raises:
-        CheckpointError: If the file is truncated, damaged or not safetensors.
-    """
+    """Read all tensors and the metadata of a file; raises `CheckpointError` if it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
@@ -39,11 +35,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def check_floating(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse integers and floats of fewer than 16 bits: their scales are not in the file.
-
-    Raises:
-        CheckpointError: For the first such tensor.
-    """
+    """Raise `CheckpointError` for integers and floats under 16 bits: the file lacks their scales."""
     for name, tensor in tensors.items():
         if tensor.dtype not in _FLOATS:
             kind = str(tensor.dtype).removeprefix("torch.")
@@ -53,11 +45,7 @@ def check_floating(tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse NaN and infinity.
-
-    Raises:
-        CheckpointError: For the first such tensor.
-    """
+    """Refuse NaN and infinity; raises `CheckpointError` for the first such tensor."""
     for name, tensor in tensors.items():
         if not is_finite(tensor):
             raise CheckpointError(f"'{name}' holds NaN or infinity; fetch or train the model again")

@@ -25,15 +25,7 @@ _TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 
 def read_model(path: Path, prefixes: Collection[str] = ("",)) -> dict[str, np.ndarray]:
-    """Read the variables whose names begin with one of `prefixes`.
-
-    Args:
-        path: A `model.bin`.
-        prefixes: Prefixes of names; other variables are skipped unread.
-
-    Raises:
-        CheckpointError: If the file has another layout, is truncated, or has an unknown type.
-    """
+    """Read variables with one of the prefixes; raises `CheckpointError` if the file is not supported."""
     try:
         with path.open("rb") as file:
             return _read(file, tuple(prefixes))

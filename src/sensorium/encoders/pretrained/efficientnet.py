@@ -74,8 +74,12 @@ class EfficientNetLite0(nn.Module):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the rows of `class_vectors`."""
-        return class_names()
+        """Names of the rows of `class_vectors`: ImageNet's order (ILSVRC 2012), WordNet's names.
+
+        Synonyms are separated by ", ", as in 'bullfrog, Rana catesbeiana'.
+        """
+        table = files("sensorium.encoders.pretrained").joinpath("imagenet_classes.tsv").read_text("utf-8")
+        return tuple(line.partition("\t")[2] for line in table.splitlines())
 
     def classify(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B classes"]:
         """ImageNet logits of mean-pooled tokens."""
@@ -128,20 +132,6 @@ class InvertedBlock(nn.Module):
         """Run the block."""
         y: Tensor = self.project(self.depthwise(self.expand(x)))
         return x + y if self.is_residual else y
-
-
-def class_names() -> tuple[str, ...]:
-    """Names of the 1,000 classes in the order of `class_vectors`; synonyms are separated by ", ".
-
-    The order is ImageNet's (ILSVRC 2012), the names are WordNet's.
-
-    Example:
-        >>> names = class_names()
-        >>> len(names), names[30]
-        (1000, 'bullfrog, Rana catesbeiana')
-    """
-    table = files("sensorium.encoders.pretrained").joinpath("imagenet_classes.tsv").read_text("utf-8")
-    return tuple(line.partition("\t")[2] for line in table.splitlines())
 
 
 @ENCODERS.register(NAME)

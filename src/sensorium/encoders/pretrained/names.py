@@ -18,16 +18,7 @@ NameMap = Sequence[tuple[str, str]]
 
 
 def rename(name: str, names: NameMap, owner: str) -> str:
-    """Return our name of one parameter.
-
-    Args:
-        name: Published name.
-        names: Name map.
-        owner: What the name must belong to, for the error message.
-
-    Raises:
-        CheckpointError: If no expression matches the whole name.
-    """
+    """Return our name of a parameter of `owner`; raises `CheckpointError` if no expression matches."""
     for pattern, ours in names:
         match = re.fullmatch(pattern, name)
         if match:
@@ -38,13 +29,8 @@ def rename(name: str, names: NameMap, owner: str) -> str:
 def rename_variables(state: Mapping[str, Tensor], names: NameMap, owner: str) -> dict[str, Tensor]:
     """Rename the variables of a CTranslate2 model and convert them to float32.
 
-    Args:
-        state: Variables by their names in the file.
-        names: Name map; `{query,key,value}` in our name splits the rows into equal parts.
-        owner: What the names must belong to, for the error message.
-
-    Raises:
-        CheckpointError: If no expression matches a name, or a variable is quantised.
+    `{query,key,value}` in our name splits the rows into equal parts. Raises `CheckpointError` if no
+    expression matches a name, or a variable is quantised.
     """
     ours: dict[str, Tensor] = {}
     for name, value in state.items():

@@ -81,11 +81,7 @@ class WhisperInput:
     def __call__(
         self, media: Image | Audio | Video | Text | str, rng: np.random.Generator | None = None
     ) -> Float32[np.ndarray, "T M"]:
-        """Return the frames; with `rng`, augment the audio.
-
-        Raises:
-            UsageError: If `media` has no audio.
-        """
+        """Return the frames; with `rng`, augment the audio; raises `UsageError` without audio."""
         sound = media.audio if isinstance(media, Video) else media
         if not isinstance(sound, Audio):
             got = type(media).__name__
@@ -156,11 +152,7 @@ def whisper_tiny_en(pretrained: bool = True, max_s: float = 10.0, tail_s: float 
 
 
 def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the encoder's variables of CTranslate2's layout, in float32.
-
-    Raises:
-        CheckpointError: If a name is not of Whisper's encoder, or a variable is quantised.
-    """
+    """Rename CTranslate2 variables, in float32; raises `CheckpointError` for unknown or quantised ones."""
     kept = {name: value for name, value in state.items() if name != "encoder/num_heads"}
     return rename_variables(kept, _NAMES, "Whisper's encoder")
 

@@ -54,11 +54,7 @@ class ChatFormat:
         return [one for one in self.named.values() if isinstance(one, str)]
 
     def chat(self, tokenizer: Bpe) -> Chat | None:
-        """Build the chat template; None for a model without one, which only continues text.
-
-        Raises:
-            CheckpointError: If the template does not parse.
-        """
+        """Build the chat template, None if there is none; raises `CheckpointError` if it does not parse."""
         if self.template is None or not (self.template or knows_chatml(tokenizer)):
             return None
         return Chat(tokenizer, self.template, self.named)
@@ -77,16 +73,13 @@ def of_folder(
     special_map: Mapping[str, Any],
     sources: Mapping[str, Mapping[str, Any]],
 ) -> ChatFormat:
-    """Read the chat format of a Hugging Face folder.
+    """Read the chat format of a Hugging Face folder; raises `CheckpointError` for values of the wrong type.
 
     Args:
         folder: Folder with template files.
         settings: Content of `tokenizer_config.json`.
         special_map: Content of `special_tokens_map.json`, where older folders name their special tokens.
         sources: By file name, contents that may have `eos_token_id`.
-
-    Raises:
-        CheckpointError: If a value is of the wrong type.
     """
     where = "tokenizer_config.json"
     named = _named(settings, where)
@@ -105,11 +98,7 @@ def of_folder(
 
 
 def of_metadata(metadata: Mapping[str, Any]) -> ChatFormat:
-    """Read the chat format of a GGUF file.
-
-    Raises:
-        CheckpointError: If a value is of the wrong type, or an id is not in the vocabulary.
-    """
+    """Read the chat format of a GGUF file; raises `CheckpointError` for wrong types or unknown ids."""
     tokens = metadata.get("tokenizer.ggml.tokens")
     pieces = tokens if isinstance(tokens, list) else []
     ids = {}

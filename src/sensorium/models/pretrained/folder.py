@@ -31,16 +31,7 @@ def name_in_errors(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path, default: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Args:
-        path: The file.
-        default: Returned if the file is missing; None: the file is required.
-
-    Raises:
-        NotFoundError: If the file is missing and required.
-        CheckpointError: If it is not a JSON object in UTF-8.
-    """
+    """Read a JSON object; `default` stands in for a missing file; raises as `read_text` does."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -61,11 +61,7 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
 
 
 def read_config(file: Gguf) -> tuple[dict[str, Any], Rope]:
-    """Return the equivalent `config.json`, and the rotary positions.
-
-    Raises:
-        CheckpointError: If a key is missing, of the wrong type or range, or not supported.
-    """
+    """Equivalent `config.json`, and rotary positions; raises `CheckpointError` if not supported."""
     meta = Settings(file.metadata, "the metadata")
     family = meta.get("general.architecture")
     if family not in FAMILIES:
@@ -111,11 +107,7 @@ def shapes(file: Gguf) -> dict[str, tuple[int, ...]]:
 
 
 def translate(file: Gguf, num_heads: int, num_kv_heads: int | None) -> Iterator[tuple[str, Tensor]]:
-    """Yield every parameter by our name, decoded to float32.
-
-    Raises:
-        CheckpointError: If a name is not of this family.
-    """
+    """Yield parameters by our names in float32; raises `CheckpointError` for unknown names."""
     is_paired = file.metadata.get("general.architecture") in _PAIRED
     heads = {"query": num_heads, "key": num_heads if num_kv_heads is None else num_kv_heads}
     for name, tensor in file.tensors.items():

@@ -29,11 +29,7 @@ _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 
 
 def tokenizer_json(metadata: Mapping[str, Value]) -> str:
-    """Build the tokenizer.
-
-    Raises:
-        CheckpointError: If its type is not supported, or a key is missing or inconsistent with others.
-    """
+    """Build the tokenizer; raises `CheckpointError` if it is not supported, or keys are inconsistent."""
     meta = Settings(metadata, "the metadata")
     kind, rule = meta.get("tokenizer.ggml.model"), meta.get("tokenizer.ggml.pre") or "default"
     if kind != "gpt2" or not isinstance(rule, str) or rule not in _SPLITTERS:

@@ -132,12 +132,8 @@ def num_positions(values: Mapping[str, Any]) -> int:
 def build(config: LanguageModelConfig, state: Mapping[str, Tensor]) -> LanguageModel:
     """Build the decoder from its parameters, without random initialisation.
 
-    Args:
-        config: Output of `read_config`.
-        state: Parameters by our names; missing biases are 0 (a Llama may have them in half of its layers).
-
-    Raises:
-        CheckpointError: If a parameter is missing, unknown, of the wrong shape, or not finite.
+    Missing biases are 0 (a Llama may have them in half of its layers). Raises `CheckpointError` if a
+    parameter is missing, unknown, of the wrong shape, or not finite.
     """
     check_shapes(config, {name: tuple(value.shape) for name, value in state.items()})
     check_finite(state)
@@ -154,15 +150,7 @@ def build(config: LanguageModelConfig, state: Mapping[str, Tensor]) -> LanguageM
 
 
 def check_shapes(config: LanguageModelConfig, found: Mapping[str, tuple[int, ...]]) -> None:
-    """Check the shapes of the weights against the configuration, before memory is allocated.
-
-    Args:
-        config: Output of `read_config`.
-        found: Shapes by our names.
-
-    Raises:
-        CheckpointError: For the first parameter that is missing, unknown or of the wrong shape.
-    """
+    """Check names and shapes of weights before memory is allocated; raises `CheckpointError`."""
     blocks = {int(name.split(".")[2]) for name in found if name.startswith("stack.blocks.")}
     depth = max(blocks, default=-1) + 1
     if depth != config.depth:
@@ -213,11 +201,7 @@ def _shapes(config: LanguageModelConfig) -> Iterator[tuple[str, tuple[int, ...]]
 
 
 def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the parameters of a checkpoint.
-
-    Raises:
-        CheckpointError: If a name is not of this family, or a parameter is not of a floating type.
-    """
+    """Rename parameters; raises `CheckpointError` for unknown names and types that are not floating."""
     ours = {rename(name): value for name, value in state.items() if not _UNUSED.fullmatch(name)}
     check_floating(ours)
     return ours

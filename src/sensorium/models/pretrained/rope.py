@@ -57,12 +57,7 @@ def read_factor(settings: Settings, key: str, default: float | None = None) -> f
 
 
 def read_rope(values: Mapping[str, Any], head_dim: int, context: int) -> Rope:
-    """Read the rotary positions of a `config.json`, as transformers does.
-
-    Args:
-        values: Content of the file.
-        head_dim: Width K of a head.
-        context: Its `max_position_embeddings`.
+    """Read the rotary positions of a `config.json`, as transformers does, for heads of width `head_dim`.
 
     Raises:
         CheckpointError: If a value is missing or out of range, or the scaling is not supported.

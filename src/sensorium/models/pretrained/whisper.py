@@ -127,25 +127,17 @@ def _alignment_heads(settings: Settings, decoder: LanguageModelConfig) -> tuple[
         return ()
     pairs = found if isinstance(found, list) else [found]
     known = {(block, head) for block in range(depth) for head in range(num_heads)}
-    if not all(isinstance(pair, list) and _is_pair(pair) and tuple(pair) in known for pair in pairs):
-        raise settings.error(key, f"pairs of a block below {depth} and a head below {num_heads}")
+    for pair in pairs:
+        is_pair = isinstance(pair, list) and [type(one) for one in pair] == [int, int]
+        if not is_pair or tuple(pair) not in known:
+            raise settings.error(key, f"pairs of a block below {depth} and a head below {num_heads}")
     return tuple((block, head) for block, head in pairs)
 
 
-def _is_pair(values: list[Any]) -> bool:
-    return len(values) == 2 and all(type(value) is int for value in values)
-
-
 def build(config: RecogniserConfig, state: Mapping[str, Tensor], dtype: torch.dtype) -> Recogniser:
-    """Build the model from its parameters, without random initialisation.
+    """Build the model from parameters by our names, without random initialisation.
 
-    Args:
-        config: Configuration.
-        state: Parameters by our names; missing biases of keys are 0.
-        dtype: Type of the parameters.
-
-    Raises:
-        CheckpointError: If a parameter is missing, unknown or of the wrong shape.
+    Missing biases of keys are 0. Raises `CheckpointError` for missing or unknown names and wrong shapes.
     """
     _check_depths(config, state)
     check_floating(state)
@@ -179,11 +171,7 @@ def _check_depths(config: RecogniserConfig, state: Mapping[str, Tensor]) -> None
 
 
 def read_config(values: Mapping[str, Any]) -> RecogniserConfig:
-    """Translate a `config.json` in Hugging Face's layout.
-
-    Raises:
-        CheckpointError: If the architecture is another, a size is missing, or a setting is not supported.
-    """
+    """Translate a `config.json` of Hugging Face; raises `CheckpointError` if it is not supported."""
     if values.get("model_type") != "whisper":
         raise CheckpointError(f"model_type {short_repr(values.get('model_type'))} is not 'whisper'")
     settings = Settings(values, "config.json")
@@ -211,11 +199,7 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
 
 
 def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the parameters of a Hugging Face checkpoint.
-
-    Raises:
-        CheckpointError: If a name is not Whisper's, or the output matrix is not the embedding.
-    """
+    """Rename the parameters of a Hugging Face checkpoint; raises `CheckpointError` for unknown ones."""
     head, embedding = state.get("proj_out.weight"), state.get("model.decoder.embed_tokens.weight")
     if head is not None and embedding is not None:
         if head.dtype != embedding.dtype or not torch.equal(head, embedding):
@@ -231,11 +215,7 @@ def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def translate_variables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the variables of CTranslate2's layout, in float32.
-
-    Raises:
-        CheckpointError: If a name is not Whisper's, or a variable is quantised.
-    """
+    """Rename CTranslate2 variables, in float32; raises `CheckpointError` for unknown or quantised ones."""
     of_encoder = {name: value for name, value in state.items() if name.startswith("encoder/")}
     skipped = {*of_encoder, *_SETTINGS, "decoder/projection/weight"}
     of_decoder = {name: value for name, value in state.items() if name not in skipped}
