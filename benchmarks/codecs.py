@@ -40,8 +40,8 @@ from sensorium.media import Audio
 from sensorium.models.checkpoint import load
 from sensorium.training.codec.batches import to_uint8
 from sensorium.training.codec.data import divide
+from sensorium.training.codec.evaluate import evenly_spaced, reconstruct
 from sensorium.training.codec.recipe import CodecPart, CodecRecipe
-from sensorium.training.codec.task import evenly_spaced, reconstruct
 
 ROOT = Path(__file__).parents[1]
 RECOGNISER = PEERS.with_name(".venv-peers-whisper") / "bin" / "python"

@@ -274,7 +274,7 @@ def main() -> None:
         plot()
         return
     from machine import require_idle, write
-    from sensorium.models.pretrained.library import weights
+    from sensorium.models.pretrained.text_model import weights
 
     require_idle()
     path = weights("smollm2")

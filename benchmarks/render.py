@@ -26,7 +26,7 @@ Every claim beside its peers, as measured. Contenders are compared for equal res
 turns in one run, in rotated order, for seven rounds or more, on a machine whose load is at most its cores.
 What counts are the **ratios** within a round: median, in brackets least and greatest. Equal precision,
 threads and work stand first, other modes in rows of their own. A result that is older than the code it
-measures says so. Written by `benchmarks/render.py` from `benchmarks/results`; `sensorium bench NAME`
+measures says so. DecoderOutput by `benchmarks/render.py` from `benchmarks/results`; `sensorium bench NAME`
 measures again.
 """
 TIMED = (

@@ -21,7 +21,7 @@ import torch
 from machine import in_turns, machine, ratios, require_idle, write
 from sensorium.core.types import Padded, Tokens
 from sensorium.encoders import ENCODERS
-from sensorium.encoders.backend import BACKENDS, EAGER, MAX_ERROR, relative_error, run_through
+from sensorium.encoders.backend import BACKENDS, EAGER, MAX_ERROR, relative_error, use_backend
 
 
 def examples() -> dict[str, Padded]:
@@ -43,7 +43,7 @@ def contenders(name: str, example: Padded) -> dict[str, Callable[[], Tokens]]:
     """What runs the encoder on the example, by name."""
     runs: dict[str, Callable[[], Tokens]] = {}
     for backend in BACKENDS:
-        run = run_through(backend, ENCODERS.build(name), example)
+        run = use_backend(backend, ENCODERS.build(name), example)
         runs[backend] = lambda run=run: run(example)
     compiled = torch.compile(ENCODERS.build(name))
     runs["compiled"] = torch.no_grad()(lambda: compiled(example))

@@ -28,7 +28,7 @@ from sensorium.evals.bootstrap import bootstrap_interval
 from sensorium.evals.translation import evaluate_translations
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.prompts import to_translate
+from sensorium.models.prompts import parse_translation
 from sensorium.training.generative.batches import TaskData
 from sensorium.training.generative.examples import Example
 from sensorium.training.generative.recipe import GenerativeRecipe
@@ -124,7 +124,7 @@ def examples(data: TaskData, rows: np.ndarray) -> Iterator[Example]:
 
 def text_of(example: Example) -> str:
     """What is to be translated: the instruction without its order."""
-    found = to_translate(example.instruction)
+    found = parse_translation(example.instruction)
     assert found is not None
     return found[1]
 

@@ -5,7 +5,7 @@ import torch
 from sensorium.codecs.bpe import train_bpe
 from sensorium.core.types import MediaBatch, Padded
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
-from sensorium.models.sequences import Lesson, Sequel, Writing, padded
+from sensorium.models.sequences import DecoderBatch, TokenBatch, TokenSequence, padded
 
 SIDE, D, CODES = 24, 32, 19
 CNN = {"width": 3, "depths": [1, 1]}
@@ -52,14 +52,14 @@ def media(rows: int = 3) -> MediaBatch:
     return MediaBatch(torch.arange(rows) + 40, present, {"image": image, "text": text, "audio": audio})
 
 
-def sequels() -> list[Sequel]:
+def sequels() -> list[TokenSequence]:
     return [
-        Sequel([1, 77, 90], [100, 101, 102, 2], 0),
-        Sequel([1], [80, 2], 1),
-        Sequel([1, 66], [67, 68, 2], 2),
-        Sequel([1, 99], [70, 71, 72, 73, 2], 0),
+        TokenSequence([1, 77, 90], [100, 101, 102, 2], 0),
+        TokenSequence([1], [80, 2], 1),
+        TokenSequence([1, 66], [67, 68, 2], 2),
+        TokenSequence([1, 99], [70, 71, 72, 73, 2], 0),
     ]
 
 
-def lesson(writing: Writing | None = None, decoder: str = "text") -> Lesson:
-    return Lesson(media(), decoder, padded(sequels()) if writing is None else writing)
+def lesson(writing: TokenBatch | None = None, decoder: str = "text") -> DecoderBatch:
+    return DecoderBatch(media(), decoder, padded(sequels()) if writing is None else writing)

@@ -118,9 +118,9 @@ def test_a_model_says_which_package_its_extension_needs(tmp_path: Path) -> None:
     install(site, {"sensorium.extension": {"polite": "polite:Polite"}}, "polite-package")
     save = (
         "from multimodal_world import build; from sensorium.models.checkpoint import save\n"
-        "from sensorium.models.processor import as_read\n"
-        "model = build(extensions={'polite': {}}); model.keep_extensions(); save(model, 'run')\n"
-        "print(as_read(model, 'text', 'What?'), as_read(model, 'audio', 'What?'), sep='; ')"
+        "from sensorium.models.processor import transform_prompt\n"
+        "model = build(extensions={'polite': {}}); model.store_extension_options(); save(model, 'run')\n"
+        "print(transform_prompt(model, 'text', 'What?'), transform_prompt(model, 'audio', 'What?'), sep='; ')"
     )
     done = run([save], tmp_path, site, Path(__file__).parent)
     assert done.stdout == "Please: What?; What?\n", done.stderr

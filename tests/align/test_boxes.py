@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sensorium.nn.boxes import area, from_normalised, from_xywh, generalised_iou, iou, merged, nms
+from sensorium.nn.boxes import area, generalised_iou, iou, nms
 
 
 def boxes(num: int, seed: int) -> torch.Tensor:
@@ -43,20 +43,6 @@ def test_generalised_overlap_bounds_overlap_from_below_and_grows_as_boxes_near()
     still = torch.tensor([[0.0, 0, 10, 10]])
     apart = [generalised_iou(still, still + step).item() for step in (40.0, 30.0, 20.0, 5.0)]
     assert apart == sorted(apart)
-
-
-def test_conventions_name_the_same_box() -> None:
-    box = torch.tensor([[10.0, 20.0, 30.0, 60.0]])
-    assert torch.equal(from_xywh(torch.tensor([[10.0, 20.0, 20.0, 40.0]])), box)
-    assert torch.allclose(from_normalised(torch.tensor([[0.2, 0.5, 0.2, 0.5]]), 100.0, 80.0), box)
-
-
-def test_the_merged_box_holds_all_and_no_smaller_one_does() -> None:
-    found, own = boxes(5, 7), merged(boxes(5, 7))
-    assert (found[:, :2] >= own[:2]).all()
-    assert (found[:, 2:] <= own[2:]).all()
-    assert (found[:, :2] == own[:2]).any(dim=0).all()
-    assert (found[:, 2:] == own[2:]).any(dim=0).all()
 
 
 def test_suppression_keeps_the_best_of_each_pile() -> None:

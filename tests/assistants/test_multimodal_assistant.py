@@ -32,7 +32,7 @@ def assistant(tmp_path_factory: pytest.TempPathFactory) -> MultimodalAssistant:
         "image": {
             "codec": "elsewhere/codec",
             "num_codes": 15,
-            "num_places": 5,
+            "num_positions": 5,
             "width": 16,
             "num_heads": 2,
             "depth": 1,

@@ -16,14 +16,14 @@ from sensorium.generation.request import Choice
 from tiny_assistants import audio_codec, write_run
 
 
-class Written:
+class DecoderOutput:
     """Stands in for the engine: ids that are ready, one a step."""
 
     def __init__(self, ids: list[int]) -> None:
         self.choices = [Choice(one, -1.0) for one in ids]
         self.num_taken = 0
 
-    def __iter__(self) -> "Written":
+    def __iter__(self) -> "DecoderOutput":
         return self
 
     def __next__(self) -> Piece:
@@ -42,7 +42,7 @@ class Written:
 
 def test_the_first_sound_comes_before_the_last_code() -> None:
     codec, ids = audio_codec(), np.random.default_rng(1).integers(0, 9, 113).tolist()
-    written = Written(ids)
+    written = DecoderOutput(ids)
     answer = Generation(written, codec)
     sounds = answer.sounds()
     first = next(sounds)

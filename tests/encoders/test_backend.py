@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sensorium.core.errors import MissingExtraError, UsageError
 from sensorium.core.types import Padded, Tokens
 from sensorium.encoders import backend
-from sensorium.encoders.backend import BACKENDS, Report, Timing, probe, relative_error, run_through
+from sensorium.encoders.backend import BACKENDS, Report, Timing, probe, relative_error, use_backend
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_error_counts_real_tokens_only() -> None:
 
 
 def test_eager_is_the_encoder_itself_without_gradients(tiny: Tiny) -> None:
-    run = run_through("eager", tiny, batch(2, 3))
+    run = use_backend("eager", tiny, batch(2, 3))
     tokens = run(batch(2, 3))
     torch.testing.assert_close(tokens.values, tiny(batch(2, 3)).values, rtol=0, atol=0)
     assert not tokens.values.requires_grad
@@ -63,7 +63,7 @@ def test_eager_is_the_encoder_itself_without_gradients(tiny: Tiny) -> None:
 
 def test_bf16_leaves_the_encoder_alone_and_gives_float32(tiny: Tiny) -> None:
     before = copy.deepcopy(tiny.state_dict())
-    tokens = run_through("bf16", tiny, batch(2, 3))(batch(2, 3))
+    tokens = use_backend("bf16", tiny, batch(2, 3))(batch(2, 3))
     assert tokens.values.dtype == torch.float32
     assert 0 < relative_error(tokens, tiny(batch(2, 3))) < 2e-2
     assert all(torch.equal(before[name], value) for name, value in tiny.state_dict().items())
@@ -71,7 +71,7 @@ def test_bf16_leaves_the_encoder_alone_and_gives_float32(tiny: Tiny) -> None:
 
 @pytest.mark.slow
 def test_onnx_runtime_gives_the_same_for_other_sizes(tiny: Tiny) -> None:
-    run = run_through("onnx", tiny, batch(1, 3))
+    run = use_backend("onnx", tiny, batch(1, 3))
     for count, length in ((1, 3), (5, 7), (2, 11)):
         tokens = run(batch(count, length))
         assert relative_error(tokens, tiny(batch(count, length))) < 1e-6
@@ -109,15 +109,15 @@ def test_backend_that_fails_is_reported_not_raised(tiny: Tiny, monkeypatch: pyte
 def test_missing_runtime_names_the_extra(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match=r"sensorium\[onnx\]"):
-        run_through("onnx", tiny, batch(2, 3))
+        use_backend("onnx", tiny, batch(2, 3))
     importlib.invalidate_caches()
 
 
 def test_wrong_use_is_refused(tiny: Tiny) -> None:
     with pytest.raises(UsageError, match="eager, bf16, onnx"):
-        run_through("tpu", tiny, batch(2, 3))
+        use_backend("tpu", tiny, batch(2, 3))
     with pytest.raises(UsageError, match=r"\.eval\(\)"):
-        run_through("eager", Tiny().train(), batch(2, 3))
+        use_backend("eager", Tiny().train(), batch(2, 3))
 
 
 def test_report_names_the_chosen() -> None:

@@ -69,7 +69,7 @@ def read_whisper(path: Path) -> str:
     loaded = whisper.load_whisper(path)
     decoder = loaded.model.decoder
     frames = torch.zeros(1, loaded.model.window_frames, loaded.model.config.encoder.num_mels)
-    memory = loaded.model.listen(frames)
+    memory = loaded.model.encode(frames)
     logits = decoder.logits(decoder(decoder.embed(torch.tensor([[1, 2]])), memory=memory))
     check_scores(logits)
     loaded.vocabulary.opening()

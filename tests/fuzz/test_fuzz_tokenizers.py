@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from sensorium.codecs import Bpe, Chat, Message, train_bpe
 from sensorium.codecs.chat import ids_of
-from sensorium.models.pretrained import turns
+from sensorium.models.pretrained import chat_format
 
 EXAMPLES = int(os.environ.get("SENSORIUM_FUZZ_EXAMPLES", "25"))
 bounded_run = settings(
@@ -64,8 +64,8 @@ def good() -> dict[str, Any]:
 def read_settings(path: Path) -> tuple[int, ...]:
     """Reads a folder's settings and converses by them."""
     files = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
-    of_gguf = turns.of_metadata(files["metadata"])
-    found = turns.of_folder(
+    of_gguf = chat_format.of_metadata(files["metadata"])
+    found = chat_format.of_folder(
         path.parent, files["settings"], files["special"], {"generation": files["generation"]}
     )
     bpe = Bpe(json.dumps(files["tokenizer"]), special=found.special)

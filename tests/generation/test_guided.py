@@ -10,7 +10,7 @@ from sensorium.core.types import MediaBatch
 from sensorium.generation import Completion, Engine, Feed, GuidedDecoder, PlainDecoder, Request, Sampling
 from sensorium.generation.multimodal import engine_of, requests
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.sequences import Lesson, Sequel, padded
+from sensorium.models.sequences import DecoderBatch, TokenSequence, padded
 
 ASKED = ["a big frog", "", "the sun"]
 PICTURE = {"image": {"num_codes": 19, "width": 16, "num_heads": 2, "depth": 1}}
@@ -73,9 +73,10 @@ def test_a_model_follows_its_memory_as_its_writer_says() -> None:
     assert [one.ids for one in found] != [one.ids for one in written(plain, media(), 3)]
     hidden = MediaBatch(media().rows, {})
     for row in range(3):  # by hand: the first code, with the media and with all of them hidden
-        prompt = padded([Sequel(model.decoder("image").prompt_ids(), [0], row)])
+        prompt = padded([TokenSequence(model.decoder("image").prompt_ids(), [0], row)])
         matrix = model.decoder("image").model.output_matrix
-        of_both = [model(Lesson(one, "image", prompt)).hidden[-1] @ matrix.T for one in (media(), hidden)]
+        batches = [DecoderBatch(one, "image", prompt) for one in (media(), hidden)]
+        of_both = [model(one).hidden[-1] @ matrix.T for one in batches]
         odds = (of_both[1] + 3 * (of_both[0] - of_both[1])).log_softmax(0)
         assert found[row].logprobs[0] == pytest.approx(float(odds[found[row].ids[0]]), abs=1e-5)
 

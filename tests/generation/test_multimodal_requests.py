@@ -6,7 +6,7 @@ import torch
 from multimodal_world import build, media
 from sensorium.generation.multimodal import engine_of, requests
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.sequences import Lesson, Sequel, padded
+from sensorium.models.sequences import DecoderBatch, TokenSequence, padded
 
 ASKED = ["a big frog", "", "the sun"]
 
@@ -17,7 +17,7 @@ def by_hand(model: MultimodalLM, to: str, row: int, length: int) -> list[int]:
     prompt, written = writer.prompt_ids(ASKED[row]), []
     for _ in range(length):
         batch = media()
-        lesson = Lesson(batch, to, padded([Sequel([*prompt, *written], [0], row)]))
+        lesson = DecoderBatch(batch, to, padded([TokenSequence([*prompt, *written], [0], row)]))
         scores = model(lesson).hidden[-1] @ writer.model.output_matrix.T
         written.append(int(scores.argmax()))
         if written[-1] in writer.end_ids:

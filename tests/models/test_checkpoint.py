@@ -84,10 +84,10 @@ def test_a_lost_tokenizer_is_named(model, tmp_path: Path) -> None:
 def test_packed_texts_are_compressed_and_what_is_wrong_with_one_is_told(
     model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = save(model, tmp_path, is_packed=True) / "text.tokenizer_json.txt.gz"
+    path = save(model, tmp_path, is_int8=True) / "text.tokenizer_json.txt.gz"
     whole = path.read_bytes()
     assert load(tmp_path).config == model.config
-    save(model, tmp_path, is_packed=True)
+    save(model, tmp_path, is_int8=True)
     assert path.read_bytes() == whole
     wrong = whole[:40] + bytes([whole[40] ^ 255]) + whole[41:]
     for damaged in (whole[:-9], wrong, b"no archive", gzip.compress(b"\xff\xfe")):

@@ -13,7 +13,7 @@ from sensorium.core.types import Padded
 from sensorium.data.table.sample import Region
 from sensorium.grounding.batches import collate, prepare_row
 from sensorium.models.checkpoint import load, save
-from sensorium.models.grounder import Found, Grounder, GrounderConfig, PhraseBatch, centres
+from sensorium.models.grounder import Grounder, GrounderConfig, GrounderOutput, PhraseBatch, centres
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.training.grounding.criterion import Grounding
 
@@ -26,7 +26,7 @@ def batch_of(model: Grounder, numbers: list[int], extra_text: str = "") -> Phras
     return collate(images, model)
 
 
-def run(model: Grounder, batch: PhraseBatch) -> Found:
+def run(model: Grounder, batch: PhraseBatch) -> GrounderOutput:
     with torch.no_grad():
         return model.eval()(batch)
 

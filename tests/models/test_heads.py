@@ -27,7 +27,7 @@ def test_every_parameter_of_a_head_is_used(name: str) -> None:
 
 
 def test_options_out_of_range_and_unknown_ones_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"dropout=1\.0 is not a share"):
+    with pytest.raises(ConfigError, match=r"dropout=1\.0 is not a rate"):
         HEADS.build("linear", in_dim=3, out_dim=2, dropout=1.0)
     with pytest.raises(ConfigError, match="num_blocks=-1"):
         HEADS.build("residual-mlp", in_dim=3, out_dim=2, num_blocks=-1)

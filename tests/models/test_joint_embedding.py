@@ -11,8 +11,8 @@ from small_models import build, config
 from sensorium.core.errors import ConfigError, MediaError, UsageError
 from sensorium.core.types import MediaBatch, Padded, pad
 from sensorium.media.types import Text, Video
+from sensorium.models.heads import LogitScale
 from sensorium.models.joint_embedding import JointEmbedding
-from sensorium.models.scale import LogitScale
 from sensorium.models.tower import TowerConfig
 
 

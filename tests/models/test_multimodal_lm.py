@@ -11,23 +11,25 @@ from sensorium.core.errors import ConfigError, UsageError
 from sensorium.core.types import MediaBatch, Padded, Tokens
 from sensorium.losses import next_id_loss
 from sensorium.models.checkpoint import load, save
-from sensorium.models.decoder import Writer, WriterConfig
+from sensorium.models.decoder import Decoder, DecoderConfig
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.sequences import Lesson, Sequel, packed, padded
+from sensorium.models.sequences import DecoderBatch, TokenSequence, packed, padded
 
 MODES = ["memory", "prefix"]
 
 
 def test_places_of_a_pictures_codes_start_as_rows_and_columns() -> None:
-    writer = Writer(WriterConfig(num_codes=7, num_places=10, width=16, num_heads=2, depth=1), memory_dim=8)
+    writer = Decoder(
+        DecoderConfig(num_codes=7, num_positions=10, width=16, num_heads=2, depth=1), memory_dim=8
+    )
     positions = writer.model.positions
     assert positions is not None
     rows = positions.table[:9].detach().view(3, 3, 16)
     assert torch.equal(rows[1, 0, :8], rows[1, 2, :8])  # one row
     assert torch.equal(rows[0, 1, 8:], rows[2, 1, 8:])  # one column
     assert not torch.equal(rows[0, 1], rows[1, 0])
-    with pytest.raises(ValueError, match="num_places goes with num_codes"):
-        WriterConfig(num_places=10)
+    with pytest.raises(ValueError, match="num_positions needs num_codes"):
+        DecoderConfig(num_positions=10)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -37,7 +39,7 @@ def test_rows_stand_for_themselves(mode: str) -> None:
     at = 0
     for one in sequels():
         given = single(media(), one.row)
-        alone = model(Lesson(given, "text", padded([replace(one, row=0)])))
+        alone = model(DecoderBatch(given, "text", padded([replace(one, row=0)])))
         found = slice(at, at + len(one.answer))
         torch.testing.assert_close(together.hidden[found], alone.hidden, rtol=1e-4, atol=1e-5)
         assert together.targets[found].tolist() == list(one.answer)
@@ -67,15 +69,15 @@ def test_what_is_masked_or_absent_changes_no_bit(mode: str) -> None:
         "text": Padded(text.values.masked_fill(~text.mask, 10**9), text.mask),
         "audio": Padded(audio.values.masked_fill(~audio.mask[..., None], float("nan")), audio.mask),
     }
-    ids = whole.writing.ids.masked_fill(~whole.writing.mask, 255)
-    other = Lesson(replace(whole.media, inputs=spoilt), "text", replace(whole.writing, ids=ids))
+    ids = whole.sequences.ids.masked_fill(~whole.sequences.mask, 255)
+    other = DecoderBatch(replace(whole.media, inputs=spoilt), "text", replace(whole.sequences, ids=ids))
     assert torch.equal(model(whole).hidden, model(other).hidden)
 
 
 def test_a_row_without_anything_still_writes() -> None:
     model = build()
     nothing = MediaBatch(torch.tensor([5]), {}, {})
-    hidden = model(Lesson(nothing, "text", padded([Sequel([1], [9, 2], 0)]))).hidden
+    hidden = model(DecoderBatch(nothing, "text", padded([TokenSequence([1], [9, 2], 0)]))).hidden
     assert hidden.shape == (2, 24)
     assert hidden.isfinite().all()
 
@@ -107,12 +109,12 @@ def test_tokens_computed_before_are_as_good_as_inputs() -> None:
     assert torch.equal(model(whole).hidden, model(replace(whole, media=cached)).hidden)
 
 
-@pytest.mark.parametrize("num_places", [9, 14, 40])
-def test_packed_is_padded_in_loss_and_gradient(num_places: int) -> None:
+@pytest.mark.parametrize("num_positions", [9, 14, 40])
+def test_packed_is_padded_in_loss_and_gradient(num_positions: int) -> None:
     model = build().double().train()
     matrix = model.decoder("text").model.output_matrix
     losses, gradients = [], []
-    for writing in (padded(sequels()), packed(sequels(), num_places)):
+    for writing in (padded(sequels()), packed(sequels(), num_positions)):
         batch = lesson(writing)
         inputs = {
             name: Padded(given.values.double() if name != "text" else given.values, given.mask)
@@ -124,7 +126,7 @@ def test_packed_is_padded_in_loss_and_gradient(num_places: int) -> None:
         loss.backward()
         losses.append(float(loss.detach()))
         gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
-    assert packed(sequels(), num_places).segments is not None
+    assert packed(sequels(), num_positions).segments is not None
     assert losses[0] == pytest.approx(losses[1], abs=1e-12)
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-9, atol=1e-11)
@@ -146,7 +148,9 @@ def test_saved_is_loaded(mode: str, tmp_path: Path) -> None:
 def test_every_decoder_reads_the_same_memory() -> None:
     model = build()
     start = model.decoder("image").prompt_ids()
-    writing = padded([Sequel(start, model.decoder("image").answer_ids([3, 5, 18]), row) for row in range(3)])
+    writing = padded(
+        [TokenSequence(start, model.decoder("image").answer_ids([3, 5, 18]), row) for row in range(3)]
+    )
     written = model(lesson(writing, "image"))
     assert start == [CODES]
     assert written.targets.reshape(3, 4)[0].tolist() == [3, 5, 18, CODES + 1]
@@ -158,7 +162,7 @@ def test_every_parameter_learns(mode: str) -> None:
     model = build(mode=mode).train()
     total = model(lesson()).hidden.square().sum()
     start = model.decoder("image").prompt_ids()
-    total = total + model(lesson(padded([Sequel(start, [3, 1], 0)]), "image")).hidden.square().sum()
+    total = total + model(lesson(padded([TokenSequence(start, [3, 1], 0)]), "image")).hidden.square().sum()
     total.backward()
     unused = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
     assert unused <= {
@@ -169,13 +173,13 @@ def test_every_parameter_learns(mode: str) -> None:
 def test_what_was_written_is_forgotten_in_training_alone() -> None:
     decoders = {"text": {"tokenizer_json": BPE, "width": 24, "num_heads": 2, "depth": 1}}
     plain = build(decoders=decoders)
-    decoders["text"] = {**decoders["text"], "forget": 0.3}
+    decoders["text"] = {**decoders["text"], "token_dropout": 0.3}
     model, whole = build(decoders=decoders), lesson()
     assert torch.equal(model(whole).hidden, plain(whole).hidden)
     writer = model.train().decoder("text")
     ids = torch.full((200, 50), 7)
     torch.manual_seed(1)
-    seen = writer.remembered(ids)
+    seen = writer.drop_tokens(ids)
     assert set(seen.unique().tolist()) == {7, writer.vocabulary.start[0]}
     assert float((seen != ids).float().mean()) == pytest.approx(0.3, abs=0.02)
     assert torch.equal(model(whole).targets, plain(whole).targets)  # what is to be written stays
@@ -183,10 +187,10 @@ def test_what_was_written_is_forgotten_in_training_alone() -> None:
 
 
 def test_of_each_picture_another_share_is_forgotten() -> None:
-    config = WriterConfig(num_codes=7, num_places=401, forget=0.9, width=16, num_heads=2, depth=1)
-    writer = Writer(config, memory_dim=8).train()
+    config = DecoderConfig(num_codes=7, num_positions=401, token_dropout=0.9, width=16, num_heads=2, depth=1)
+    writer = Decoder(config, memory_dim=8).train()
     torch.manual_seed(1)
-    shares = (writer.remembered(torch.full((300, 400), 3)) == 7).float().mean(dim=1)
+    shares = (writer.drop_tokens(torch.full((300, 400), 3)) == 7).float().mean(dim=1)
     assert float(shares.min()) < 0.05
     assert 0.85 < float(shares.max()) < 0.95
     assert float(shares.mean()) == pytest.approx(0.45, abs=0.03)
@@ -205,14 +209,32 @@ def test_what_does_not_fit_is_refused() -> None:
         build(sources=values["sources"])
     with pytest.raises(ValueError, match="no meaning with mode = 'prefix'"):
         config(mode="prefix", decoders={"text": {"tokenizer_json": BPE, "memory_last": 1}})
-    for option in ("forget", "pace"):
-        with pytest.raises(ValueError, match="a finished model stays as it came"):
+    for option in ("token_dropout", "diagonal_slope"):
+        with pytest.raises(ValueError, match="do not apply to a pretrained decoder"):
             config(decoders={"text": {"pretrained": "smollm2", option: 0.1}})
-    with pytest.raises(ValueError, match="focus sharpens a writer that has a pace"):
-        config(decoders={"text": {"tokenizer_json": BPE, "focus": 2.0}})
-    with pytest.raises(ValueError, match=r"decoders\.text\.pace has no meaning with mode = 'prefix'"):
-        config(mode="prefix", decoders={"text": {"tokenizer_json": BPE, "pace": 0.5}})
+    with pytest.raises(ValueError, match="prior_sharpness needs diagonal_slope > 0"):
+        config(decoders={"text": {"tokenizer_json": BPE, "prior_sharpness": 2.0}})
+    with pytest.raises(
+        ValueError, match=r"decoders\.text\.diagonal_slope has no meaning with mode = 'prefix'"
+    ):
+        config(mode="prefix", decoders={"text": {"tokenizer_json": BPE, "diagonal_slope": 0.5}})
     with pytest.raises(ValueError, match=r"decoders\.text\.guidance has no meaning with mode = 'prefix'"):
         config(mode="prefix", decoders={"text": {"tokenizer_json": BPE, "guidance": 2.0}})
     with pytest.raises(UsageError, match="writes codes, not the text 'a frog'"):
         build().decoder("image").answer_ids("a frog")
+
+
+def test_keys_of_earlier_releases_are_read() -> None:
+    old = {"pace": 1.7, "focus": 0.5, "forget": 0.25, "num_codes": 9, "num_positions": 10, "gated": True}
+    new = DecoderConfig(
+        diagonal_slope=1.7,
+        prior_sharpness=0.5,
+        token_dropout=0.25,
+        num_codes=9,
+        num_positions=10,
+        gated_memory=True,
+    )
+    assert DecoderConfig.model_validate(old) == new
+    assert DecoderConfig.model_validate({"pretrained": "smollm2", "low_rank": 3}).lora_rank == 3
+    with pytest.raises(ValueError, match="'pace' is the old name of 'diagonal_slope'"):
+        DecoderConfig.model_validate({"pace": 1.7, "diagonal_slope": 1.7})

@@ -215,4 +215,4 @@ def test_a_tokenizer_of_another_model_is_refused(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(
         train_bpe(["many other words stand here, each of them twice and more"] * 9, 400)
     )
-    refused(folder, "do they belong together")
+    refused(folder, "expected files of one model")

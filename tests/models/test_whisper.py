@@ -37,12 +37,12 @@ def some_ids(rows: int = 2, count: int = NUM_IDS) -> torch.Tensor:
 
 def logits(model: torch.nn.Module, ids: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
     decoder = model.decoder
-    return decoder.logits(decoder(decoder.embed(ids), memory=model.listen(frames)))
+    return decoder.logits(decoder(decoder.embed(ids), memory=model.encode(frames)))
 
 
 def greedy(model: torch.nn.Module, frames: torch.Tensor, count: int) -> torch.Tensor:
     """Ids one after another from a cache."""
-    decoder, memory = model.decoder, model.listen(frames)
+    decoder, memory = model.decoder, model.encode(frames)
     caches = decoder.new_caches(len(frames), count + 1)
     ids = torch.full((len(frames), 1), 3)
     for place in range(count):
@@ -111,8 +111,8 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
 def test_shares_sum_to_one_and_weigh_the_values(tiny: whisper.Whisper) -> None:
     heads, ids, frames = ((1, 2), (0, 3), (1, 0)), some_ids(count=7), some_frames()
     with torch.no_grad():
-        memory = tiny.model.listen(frames)
-        shares, scores = tiny.model.shares(ids, memory, heads)
+        memory = tiny.model.encode(frames)
+        shares, scores = tiny.model.cross_attention(ids, memory, heads)
         torch.testing.assert_close(scores, logits(tiny.model, ids, frames))
     assert shares.shape == (2, 3, 7, tiny_whisper.NUM_POSITIONS)
     torch.testing.assert_close(shares.sum(-1), torch.ones(2, 3, 7))
@@ -120,7 +120,7 @@ def test_shares_sum_to_one_and_weigh_the_values(tiny: whisper.Whisper) -> None:
     keys = memory[0].keys
     keys[:, 3] *= 1e-3
     with torch.no_grad():
-        flat, _ = tiny.model.shares(ids, memory, heads)
+        flat, _ = tiny.model.cross_attention(ids, memory, heads)
     assert flat[:, 1].std() < 0.1 * shares[:, 1].std()
     torch.testing.assert_close(tiny.model.decoder.stack.blocks[0].memory_attention._forward_pre_hooks, {})
 

@@ -43,7 +43,7 @@ def memory(tiny: Whisper, seed: int = 0) -> list:
         generator=torch.Generator().manual_seed(seed),
     )
     with torch.inference_mode():
-        return tiny.model.listen(frames)
+        return tiny.model.encode(frames)
 
 
 def test_a_transcript_goes_through_the_whole_file_in_order(tiny: Whisper, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_words_are_where_the_decoder_looked(tiny: Whisper, monkeypatch: pytest.M
         shares[0, 0, place, moments[-1] :] = 1.0
         return shares, torch.zeros(1, whole.shape[1], tiny_whisper.vocab_size())
 
-    monkeypatch.setattr(tiny.model, "shares", look)
+    monkeypatch.setattr(tiny.model, "cross_attention", look)
     timed = word_times(tiny, memory(tiny), ids, "en", 106)
     assert [word.word for word, _ in timed] == ["a", "red", "frog"]
     starts = [word.start_s for word, _ in timed]

@@ -12,7 +12,14 @@ from sensorium.core.errors import UsageError
 from sensorium.data.table.sample import Region
 from sensorium.grounding.batches import prepare_row
 from sensorium.grounding.draw import draw_boxes
-from sensorium.grounding.predict import NUM_BOXES, Located, find_phrases, given_phrases, locate, noun_phrases
+from sensorium.grounding.predict import (
+    NUM_BOXES,
+    Detection,
+    find_phrases,
+    given_phrases,
+    locate,
+    noun_phrases,
+)
 
 
 def image(number: int = 0) -> media.Image:
@@ -117,7 +124,7 @@ def test_one_to_one_gives_each_box_once() -> None:
 
 
 def test_a_plain_dictionary_and_a_picture_come_of_it(tmp_path: Path) -> None:
-    there = Located(
+    there = Detection(
         Region("a frog, a key", 0, 6),
         np.array([[1, 2, 11, 13], [20, 2, 30, 13], [5, 20, 9, 30]], np.float32),
         np.array([0.5, 0.4, 0.01], np.float32),
@@ -126,7 +133,7 @@ def test_a_plain_dictionary_and_a_picture_come_of_it(tmp_path: Path) -> None:
         (3.0, 4.0),
         torch.zeros(2, 2).numpy(),
     )
-    gone = Located(
+    gone = Detection(
         Region("a frog, a key", 8, 13), there.boxes, there.scores, 0.2, False, (0.0, 0.0), there.heat
     )
     assert there.as_dict() == {

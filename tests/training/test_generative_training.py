@@ -58,12 +58,12 @@ def test_only_answers_are_learned(tmp_path: Path) -> None:
     assert batch.media.inputs["image"].values.shape[0] == 3
     assert batch.media.shared["image"].tolist() == [0, 0, 1, 1, 2, 2]
     for row in range(6):
-        targets = batch.writing.targets[row]
+        targets = batch.sequences.targets[row]
         learned = targets[targets != IGNORED].tolist()
         assert learned[-1] == writer.end_ids[0]
         sample = tasks[0].read([int(batch.rows[row])])[0]
         answers = {one.instruction: one.answer for one in examples_of(sample, "ask", ["en"])}
-        read = writer.tokenizer.decode(batch.writing.ids[row][batch.writing.mask[row]].tolist())
+        read = writer.tokenizer.decode(batch.sequences.ids[row][batch.sequences.mask[row]].tolist())
         question = next(one for one in answers if read.startswith(one))
         assert writer.tokenizer.decode(learned) == answers[question]
         assert (targets[: len(writer.prompt_ids(question)) - 1] == IGNORED).all()
@@ -78,7 +78,7 @@ def test_lessons_depend_on_seed_and_epoch_alone(tmp_path: Path) -> None:
     assert {batch.task for batch in whole} == {"ask", "translate", "transcribe"}
     for one, other in zip(whole[4:], tail, strict=True):
         assert torch.equal(one.rows, other.rows)
-        assert torch.equal(one.writing.ids, other.writing.ids)
+        assert torch.equal(one.sequences.ids, other.sequences.ids)
 
 
 def test_weights_decide_how_often_a_task_comes(tmp_path: Path) -> None:
@@ -128,8 +128,8 @@ def test_exact_is_what_greedy_decoding_writes(tmp_path: Path) -> None:
     with torch.no_grad():  # whatever the model writes first is made the answer
         written = model(batch)
         best = (written.hidden @ writer.model.output_matrix.T).argmax(dim=1)
-        first = batch.writing.targets[0] != IGNORED
-        batch.writing.targets[0][first] = best[: int(first.sum())]
+        first = batch.sequences.targets[0] != IGNORED
+        batch.sequences.targets[0][first] = best[: int(first.sum())]
     assert marks(model, batch)[0] == [True, *exact[1:]]
 
 
@@ -158,8 +158,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     values["model"]["mode"], values["data"]["pack"] = "prefix", 30
     with pytest.raises(ValueError, match="cannot each have a prefix"):
         GenerativeRecipe.model_validate(values)
-    values["model"]["mode"], values["model"]["decoders"]["text"]["pace"] = "memory", 0.5
-    with pytest.raises(ValueError, match="a pace needs a memory of its own"):
+    values["model"]["mode"], values["model"]["decoders"]["text"]["diagonal_slope"] = "memory", 0.5
+    with pytest.raises(ValueError, match="needs one sequence per row"):
         GenerativeRecipe.model_validate(values)
 
 

@@ -62,7 +62,7 @@ def test_a_drawing_lesson_asks_for_the_codes(tmp_path: Path) -> None:
     assert set(batch.media.inputs) == {"text"}  # the picture is the answer, not a source
     for row, number in enumerate(batch.rows.tolist()):
         expected = codec.encode(media.open(data.table.rows([number])[0].image)).tolist()
-        assert batch.writing.targets[row].tolist() == [*expected, codec.vocab_size + 1]
+        assert batch.sequences.targets[row].tolist() == [*expected, codec.vocab_size + 1]
     collator, own = Collator(model), data.examples(data.read([0])[0])
     assert collator.batch(data, [0], [[replace(one, key=1) for one in own]]) == (None, [])
     assert collator.failures == {}  # further clips have no codes, and that is no failure

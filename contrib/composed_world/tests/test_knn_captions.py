@@ -40,9 +40,9 @@ def remembering(share: float = 0.999) -> MultimodalLM:
     sources = config().model_dump()["sources"]
     sources["image"]["frozen"] = True
     model = build(sources=sources, extensions={"knn_captions": {"share": share}})
-    own = model.looked_at(media()).tokens["image"].values.detach().mean(1)
+    own = model.with_tokens(media()).tokens["image"].values.detach().mean(1)
     remembered(model).store(own, TEXTS)
-    model.keep_extensions()
+    model.store_extension_options()
     return model
 
 
@@ -118,7 +118,7 @@ def test_what_is_remembered_is_saved(tmp_path) -> None:
     assert remembered(loaded).texts == TEXTS
     assert loaded.config.extensions["knn_captions"]["package"] == "composed-world"
     assert captions(loaded, [CAPTION] * 3) == captions(model, [CAPTION] * 3)
-    save(model, tmp_path / "small", is_packed=True)
+    save(model, tmp_path / "small", is_int8=True)
     small = load(tmp_path / "small", MultimodalLM)
     assert captions(small, [CAPTION] * 3)[1] == "a red tree"
 

@@ -22,7 +22,7 @@ from sensorium.losses import IGNORED
 from sensorium.media.types import Audio
 from sensorium.models.checkpoint import save
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.processor import as_read
+from sensorium.models.processor import transform_prompt
 from sensorium.training.generative.batches import Collator, TaskData
 from sensorium.training.generative.build import build_multimodal
 from sensorium.training.generative.recipe import GenerativeRecipe
@@ -52,7 +52,7 @@ def test_speech_is_written_down_in_sounds_and_answered_in_words(tmp_path: Path) 
     (sample,) = data.read([row])
     lesson, (asked,) = Collator(model).batch(data, [row], [data.examples(sample)])
     assert lesson is not None
-    targets = lesson.writing.targets[0]
+    targets = lesson.sequences.targets[0]
     learned = targets[targets != IGNORED].tolist()
     assert learned == model.decoder("text").answer_ids(unbroken(str(sample.meta["sounds"])))
     assert asked.answer == sample.texts[0].text
@@ -69,8 +69,8 @@ def test_what_is_spoken_is_read_in_sounds(tmp_path: Path) -> None:
     collator = Collator(model)
     (one,) = [one for one in speaking.examples(sample) if one.answer]
     assert collator._transformed(speaking, one).instruction == unbroken(str(sample.meta["sounds"]))
-    assert as_read(model, "audio", "A square, blue!") == "a#skwe@ blu:"
-    assert as_read(model, "text", "A square, blue!") == "A square, blue!"
+    assert transform_prompt(model, "audio", "A square, blue!") == "a#skwe@ blu:"
+    assert transform_prompt(model, "text", "A square, blue!") == "A square, blue!"
 
 
 def test_a_table_without_sounds_is_refused(tmp_path: Path) -> None:

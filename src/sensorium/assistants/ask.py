@@ -20,7 +20,7 @@ from sensorium.core.errors import UsageError
 from sensorium.media.audio_blocks import HOURS_LIMITS, audio_blocks
 from sensorium.media.frames import STREAM_LIMITS, frames_at
 from sensorium.media.types import Audio, Image
-from sensorium.models.prompts import WRITER_OF, Task, instruction
+from sensorium.models.prompts import DECODER_OF, Task, instruction
 
 _RATE_HZ = 16_000
 _ENOUGH_PX = 512
@@ -53,7 +53,7 @@ def ask(
     if task in ("ask", "text", "draw"):  # longer texts are checked as a whole, not by the sentence
         warn_of_language(assistant.name, assistant.capabilities, task, text)
     asked = instruction(task, text.strip(), language)
-    return assistant.reply([Turn("user", (*parts, asked))], config, to=cast(Output, WRITER_OF[task]))
+    return assistant.reply([Turn("user", (*parts, asked))], config, to=cast(Output, DECODER_OF[task]))
 
 
 def together(paths: Sequence[Path]) -> list[tuple[Path, ...]]:

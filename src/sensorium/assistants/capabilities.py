@@ -17,7 +17,7 @@ from sensorium.core.files import shipped_dir
 from sensorium.data.curation.language import detect_foreign
 from sensorium.data.table.sample import asked_of, is_asked
 from sensorium.models.checkpoint import CONFIG, WEIGHTS
-from sensorium.models.prompts import TEMPLATES, WRITER_OF, Task
+from sensorium.models.prompts import DECODER_OF, TEMPLATES, Task
 from sensorium.training.recipe import recipes_dir
 from sensorium.training.runs import RECIPE
 
@@ -62,7 +62,7 @@ def capabilities_of(folder: Path) -> Capabilities:
         known[task] = tuple(dict.fromkeys([*known.get(task, ()), *languages]))
     if not trained and decoders:
         known = dict.fromkeys(TEMPLATES, ())
-    return {task: languages for task, languages in known.items() if WRITER_OF[task] in decoders}
+    return {task: languages for task, languages in known.items() if DECODER_OF[task] in decoders}
 
 
 def _recipe_tasks(recipe: Mapping[str, Any]) -> list[tuple[Task, list[str]]]:

@@ -26,9 +26,9 @@ from sensorium.models import checkpoint
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.pretrained import hub
 from sensorium.models.pretrained.folder import read_json
-from sensorium.models.pretrained.library import open_text_model
 from sensorium.models.pretrained.llama import FAMILIES
-from sensorium.models.pretrained.settings import shown
+from sensorium.models.pretrained.settings import short_repr
+from sensorium.models.pretrained.text_model import open_text_model
 from sensorium.speech.transcribe import load_transcriber
 
 if TYPE_CHECKING:
@@ -165,7 +165,8 @@ def _from_folder(folder: Path) -> object:
         return TextAssistant(open_text_model(folder), folder.name)
     if family == "whisper" or (family is None and (folder / "model.bin").is_file()):
         return TranscriptionAssistant(load_transcriber(folder), folder.name)
-    raise CheckpointError(f"{folder} holds a {shown(family)}; supported: {', '.join((*FAMILIES, 'whisper'))}")
+    known = ", ".join((*FAMILIES, "whisper"))
+    raise CheckpointError(f"{folder} holds a {short_repr(family)}; supported: {known}")
 
 
 def _hint(name: str) -> str:

@@ -33,8 +33,15 @@ from sensorium.generation.multimodal import (
 from sensorium.media.types import Audio, Image, Media, Video
 from sensorium.models import checkpoint
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.processor import as_read, batch_of, hears_s, prepare, reads_whole, target_px
-from sensorium.models.prompts import TEMPLATES, WRITER_OF
+from sensorium.models.processor import (
+    batch_of,
+    fits_prompt,
+    max_audio_s,
+    prepare,
+    target_px,
+    transform_prompt,
+)
+from sensorium.models.prompts import DECODER_OF, TEMPLATES
 
 _ROUND_S = 0.1
 _PICTURES_AT_ONCE = 8
@@ -79,9 +86,9 @@ class MultimodalAssistant:
         )
         taught: Capabilities = dict.fromkeys(TEMPLATES, ()) if capabilities is None else capabilities
         self.capabilities: Capabilities = {
-            task: taught[task] for task in taught if WRITER_OF[task] in model.decoders
+            task: taught[task] for task in taught if DECODER_OF[task] in model.decoders
         }
-        self.hears_s = hears_s(model)
+        self.hears_s = max_audio_s(model)
         self._engines: dict[str, Engine] = {}
 
     def with_precision(self, precision: Precision) -> MultimodalAssistant:
@@ -113,7 +120,7 @@ class MultimodalAssistant:
         instruction = "\n".join(texts) or TEMPLATES["transcribe" if set(given) == {"audio"} else "caption"]
         if not self.fits(instruction, to):
             raise UsageError(f"the text is longer than {self.name} reads; shorten it")
-        instruction = as_read(self.model, to, instruction)
+        instruction = transform_prompt(self.model, to, instruction)
         batch = batch_of(self.model, [0], [prepare(self.model, given)], [instruction])
         (request,) = requests(self.model, to, batch, [instruction], sampling=config.sampling)
         room = min(config.max_tokens, self._context - len(request.prompt))
@@ -145,7 +152,7 @@ class MultimodalAssistant:
 
     def fits(self, text: str, to: Output = "text") -> bool:
         """Whether a text fits; see `Assistant.fits`."""
-        return reads_whole(self.model, to, as_read(self.model, to, text), self._context // 2)
+        return fits_prompt(self.model, to, transform_prompt(self.model, to, text), self._context // 2)
 
     def prepare(self, to: Output = "text", progress: Progress = quiet) -> Engine:
         """Build the engine of an output, once; see `Assistant.prepare`."""

@@ -74,7 +74,7 @@ def open_model(task: Task, name: str = "", *, language: str = "", precision: str
     """
     from sensorium.assistants.capabilities import check_capability, first_model
     from sensorium.assistants.load import load_assistant
-    from sensorium.models.prompts import WRITER_OF
+    from sensorium.models.prompts import DECODER_OF
 
     chosen, place = read_precision(precision), name or first_model(task)
     with TerminalProgress() as progress:
@@ -83,7 +83,7 @@ def open_model(task: Task, name: str = "", *, language: str = "", precision: str
     if not name:
         note(f"model: {place}")
     assistant = assistant.with_precision(chosen)
-    prepare(assistant, cast("Output", WRITER_OF[task]))
+    prepare(assistant, cast("Output", DECODER_OF[task]))
     return assistant
 
 

@@ -1,6 +1,6 @@
-"""One encoder per modality: opened media in, tokens (B, N, D) with a mask out.
+"""Encoders: padded inputs of one modality in, tokens (B, N, D) with a mask out.
 
-Importing this package fills `ENCODERS`; `Encoder` is the contract that each entry keeps.
+Importing this package fills the registry `ENCODERS`; `Encoder` is the protocol of its entries.
 """
 
 from sensorium.encoders import audio, pretrained, text, video, vision

@@ -1,7 +1,7 @@
-"""Audio encoders over log-mel frames: a convolutional network and a Transformer.
+"""Audio encoders over log-mel frames: a CNN and a Transformer, for sounds and speech.
 
-In: frames (B, T, M), 100 a second, with a mask, real frames first. Out: tokens (B, N, D) at a lower rate,
-zero where masked. Sound effects and speech are the same to them.
+Input: frames (B, T, M), 100 per second, with a mask; real frames come first. Output: tokens (B, N, D) at a
+lower rate, zero where masked.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from sensorium.nn.patch import TimeStem
 
 @ENCODERS.register("audio-cnn")
 class AudioCNN(nn.Module):
-    """Residual convolutions over time and pitch; a token is a time step of the last map with all its pitches.
+    """Residual convolutions over time and frequency; a token is a time step of the last map.
 
     Args:
         width: Channels of the first stage; each further stage has twice as many.
-        depths: Residual blocks of each stage; a token spans 2^stages frames.
+        depths: Number of residual blocks of each stage; a token spans 2^stages frames.
         dim: Width D of the tokens.
-        num_mels: Bands M.
+        num_mels: Mel bands M.
         input: Further options of `AudioInput`.
 
-    Reference: arXiv:1609.09430, with a norm over channels, so that padding changes nothing.
+    Reference: arXiv:1609.09430, here with a norm over channels, so that padding does not change the result.
     """
 
     modality = "audio"
@@ -61,18 +61,18 @@ class AudioCNN(nn.Module):
 
 @ENCODERS.register("audio-transformer")
 class AudioTransformer(nn.Module):
-    """Two convolutions over time, then a stack with rotary positions.
+    """Two convolutions over time, then Transformer blocks with rotary positions.
 
     Args:
         width: Width D.
-        depth: Blocks.
-        num_heads: Attention heads; default one for each 32 of width.
-        dropout: Of each part's output, in training.
-        strides: Of the two convolutions: (2, 2) gives 25 tokens a second.
-        num_mels: Bands M.
+        depth: Number of blocks.
+        num_heads: Number of attention heads; default: one per 32 of width.
+        dropout: Dropout rate on each sublayer's output.
+        strides: Strides of the two convolutions; (2, 2) gives 25 tokens per second.
+        num_mels: Mel bands M.
         input: Further options of `AudioInput`.
 
-    Reference: arXiv:2212.04356, section 2.2, with rotary positions, so that no length is fixed.
+    Reference: arXiv:2212.04356, section 2.2, here with rotary positions, so that the length is not fixed.
     """
 
     modality = "audio"

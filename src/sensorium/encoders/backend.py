@@ -1,13 +1,13 @@
-"""How a frozen encoder runs fastest on this machine: timed and compared, never assumed.
+"""Chooses the fastest backend for a frozen encoder by timing, with a bound on the error.
 
-In: an encoder and one example of its inputs. Out: a report of samples per second and of the error against
-eager fp32, and an encoder that runs through the chosen backend. Backends:
+Input: an encoder and an example batch. Output: the encoder running in the chosen backend, and a report with
+the rate of each backend and its error against eager fp32. Backends:
 
-    eager   PyTorch in fp32, as the encoder is
+    eager   PyTorch in fp32
     bf16    PyTorch with a bfloat16 copy, images channels-last
-    onnx    ONNX Runtime in fp32 (extra `onnx`, CPU only); the exported graph is kept in the user's cache
+    onnx    ONNX Runtime in fp32 (extra `onnx`, CPU only); the exported graph is stored in the user's cache
 
-Only inference: what comes out has no gradients and does not follow later changes of the encoder.
+Inference only: there are no gradients, and later changes of the encoder have no effect.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import hashlib
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -39,10 +39,10 @@ MAX_ERROR = 1e-3
 
 @dataclass(frozen=True)
 class Timing:
-    """What one backend did with the example.
+    """Measurement of one backend.
 
     Attributes:
-        backend: Its name.
+        backend: Name of the backend.
         samples_per_s: Rate of the fastest round.
         error: |tokens - eager tokens| / |eager tokens| over real tokens.
     """
@@ -54,13 +54,13 @@ class Timing:
 
 @dataclass(frozen=True)
 class Report:
-    """What a probe found.
+    """Result of `probe`.
 
     Attributes:
-        timings: One for each backend that ran, `eager` first.
-        chosen: The fastest of those within the bound.
-        max_error: The bound on `Timing.error`.
-        skipped: Backends that did not run, and why.
+        timings: One per backend that ran, `eager` first.
+        chosen: Fastest backend within the error bound.
+        max_error: Bound on `Timing.error`.
+        skipped: Backends that did not run, with the reason.
     """
 
     timings: tuple[Timing, ...]
@@ -69,20 +69,17 @@ class Report:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [_describe(timing, self) for timing in self.timings]
-        lines += [f"{name:6} not run: {reason}" for name, reason in self.skipped.items()]
-        return "\n".join(lines)
+        lines = []
+        for one in self.timings:
+            note = " <- chosen" if one.backend == self.chosen else ""
+            if one.error > self.max_error:
+                note = f" (over the bound of {self.max_error:.0e})"
+            lines.append(f"{one.backend:6} {one.samples_per_s:8.1f} samples/s, error {one.error:.1e}{note}")
+        return "\n".join(lines + [f"{name:6} not run: {why}" for name, why in self.skipped.items()])
 
 
-class Frozen:
-    """An encoder that runs through a backend: the encoder's contract without parameters.
-
-    Attributes:
-        modality: As the encoder's.
-        dim: As the encoder's.
-        input: As the encoder's.
-        backend: Name of the backend.
-    """
+class FrozenEncoder:
+    """An encoder in a backend: an `Encoder` without parameters; `backend` is the name."""
 
     def __init__(self, encoder: Encoder, backend: str, run: Callable[[Padded], Tokens]) -> None:
         self.modality: str = encoder.modality
@@ -99,16 +96,16 @@ class Frozen:
 
 def probe(
     encoder: Encoder, example: Padded, *, max_error: float = MAX_ERROR, num_rounds: int = 3
-) -> tuple[Frozen, Report]:
-    """Time every backend on `example` and take the fastest that is close enough to eager fp32.
+) -> tuple[FrozenEncoder, Report]:
+    """Time every backend on `example`, and choose the fastest within the error bound.
 
-    Rounds go through all backends in turn, so that another load on the machine meets all alike.
+    Each round runs all backends in turn, so that other load on the machine affects all equally.
 
     Args:
-        encoder: In evaluation mode, on the device where it will run.
-        example: A batch like those to come: speed depends on its size.
+        encoder: Encoder in evaluation mode, on its device.
+        example: Batch of typical size.
         max_error: Bound on the relative error of tokens; bfloat16 needs about 2e-2.
-        num_rounds: Timed rounds, after one that is not.
+        num_rounds: Number of timed rounds, after a warm-up.
 
     Raises:
         UsageError: If the encoder is in training mode.
@@ -127,13 +124,13 @@ def probe(
     return runs[chosen], Report(timings, chosen, max_error, skipped)
 
 
-def run_through(backend: str, encoder: Encoder, example: Padded) -> Frozen:
-    """Run `encoder` through the named backend.
+def use_backend(backend: str, encoder: Encoder, example: Padded) -> FrozenEncoder:
+    """Prepare an encoder for the named backend.
 
     Args:
         backend: "eager", "bf16" or "onnx".
-        encoder: In evaluation mode.
-        example: A batch like those to come; ONNX keeps its picture size, other lengths may vary.
+        encoder: Encoder in evaluation mode.
+        example: Typical batch; ONNX fixes its image size, while other lengths may vary.
 
     Raises:
         UsageError: If there is no such backend, or the encoder is in training mode.
@@ -142,48 +139,41 @@ def run_through(backend: str, encoder: Encoder, example: Padded) -> Frozen:
     if backend not in BACKENDS:
         raise UsageError(f"no backend '{backend}'; known: {', '.join(BACKENDS)}")
     if not isinstance(encoder, nn.Module):
-        raise UsageError(f"{type(encoder).__name__} is no nn.Module; only those run through another backend")
+        raise UsageError(f"{type(encoder).__name__} is not an nn.Module; only modules can use a backend")
     if encoder.training:
-        raise UsageError("the encoder is in training mode; call .eval() before it is frozen")
-    return Frozen(encoder, backend, BACKENDS[backend](encoder, example))
+        raise UsageError("the encoder is in training mode; call .eval() first")
+    return FrozenEncoder(encoder, backend, BACKENDS[backend](encoder, example))
 
 
 def relative_error(tokens: Tokens, reference: Tokens) -> float:
-    """Norm of the difference over the norm of the reference, over real tokens."""
+    """Norm of the difference divided by the norm of the reference, over real tokens."""
     real = reference.values[reference.mask].detach().double()
     difference = tokens.values[reference.mask].detach().double() - real
     return float(difference.norm() / real.norm())
 
 
-def _all_backends(encoder: Encoder, example: Padded) -> tuple[dict[str, Frozen], dict[str, str]]:
-    runs, skipped = {EAGER: run_through(EAGER, encoder, example)}, {}
+def _all_backends(encoder: Encoder, example: Padded) -> tuple[dict[str, FrozenEncoder], dict[str, str]]:
+    runs, skipped = {EAGER: use_backend(EAGER, encoder, example)}, {}
     for name in BACKENDS:
         if name == EAGER:
             continue
         try:
-            run = run_through(name, encoder, example)
+            run = use_backend(name, encoder, example)
             run(example)
             runs[name] = run
         except MissingExtraError as error:
             skipped[name] = str(error)
-        except Exception as error:  # an exporter or a kernel may fail in any way: then it is not this backend
+        except Exception as error:  # exporters and kernels raise any type of error; the backend is skipped
             skipped[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return runs, skipped
 
 
-def _time(run: Frozen, example: Padded) -> float:
+def _time(run: FrozenEncoder, example: Padded) -> float:
     start = time.perf_counter()
     run(example)
     if example.values.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def _describe(timing: Timing, report: Report) -> str:
-    note = " <- chosen" if timing.backend == report.chosen else ""
-    if timing.error > report.max_error:
-        note = f" (over the bound of {report.max_error:.0e})"
-    return f"{timing.backend:6} {timing.samples_per_s:8.1f} samples/s, error {timing.error:.1e}{note}"
 
 
 def _eager(encoder: nn.Module, example: Padded) -> Callable[[Padded], Tokens]:
@@ -232,11 +222,11 @@ def _onnx(encoder: nn.Module, example: Padded) -> Callable[[Padded], Tokens]:
 BACKENDS: Mapping[str, Callable[[nn.Module, Padded], Callable[[Padded], Tokens]]] = MappingProxyType(
     {EAGER: _eager, "bf16": _bf16, "onnx": _onnx}
 )
-"""Every backend by name."""
+"""Backends by name."""
 
 
 class _Flat(nn.Module):
-    """An encoder whose inputs and outputs are plain tensors, as the exporter wants them."""
+    """An encoder with tensors as inputs and outputs, as the exporter needs."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -248,7 +238,7 @@ class _Flat(nn.Module):
 
 
 def _exported(encoder: nn.Module, example: Padded) -> Path:
-    """The ONNX graph of `encoder`, exported once for each set of weights and shape of pictures."""
+    """Path of the ONNX graph of `encoder`; exported once per set of weights and image shape."""
     path = cache_dir("onnx") / f"{type(encoder).__name__}-{_fingerprint(encoder, example)}.onnx"
     if not path.exists():
         replace_atomic(path, lambda temporary: _export(encoder, example, temporary))
@@ -260,9 +250,16 @@ def _export(encoder: nn.Module, example: Padded, path: Path) -> None:
     if example.mask.shape[1] > 1:
         lengths[1] = torch.export.Dim.DYNAMIC
     values, mask = example.values, example.mask
-    if len(values) == 1:  # a batch of one would be taken for a constant
+    if len(values) == 1:  # the exporter would treat a batch size of one as constant
         values, mask = torch.cat([values, values]), torch.cat([mask, mask])
-    with _silent(), torch.no_grad():
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # the exporter warns about its internals
+    with contextlib.ExitStack() as stack:
+        stack.callback(logger.setLevel, level)
+        stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(torch.no_grad())
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             _Flat(encoder),
             (values, mask),
@@ -274,20 +271,6 @@ def _export(encoder: nn.Module, example: Padded, path: Path) -> None:
             external_data=False,
             verbose=False,
         )
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """The exporter warns of its own internals."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _fingerprint(encoder: nn.Module, example: Padded) -> str:

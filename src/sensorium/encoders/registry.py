@@ -1,7 +1,7 @@
-"""What an encoder is, and the names under which encoders are found.
+"""The encoder protocol, and the registry of encoders.
 
-In: the padded inputs of one field. Out: a sequence of vectors for each sample. An encoder knows how its own
-inputs are prepared (`input`); it knows neither how its tokens are pooled nor in which space they will lie.
+Input: padded inputs of one field. Output: a sequence of vectors per sample. An encoder defines how its inputs
+are prepared (`input`). It does not know how its tokens are pooled, or the space that they are projected to.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Kind = TypeVar("Kind", bound=Input)
 class Encoder(Protocol):
     """An `nn.Module` that turns inputs of one modality into tokens.
 
-    What every entry of the registry must hold, and is tested for: a batch of n equals n singles, the content
-    of masked places changes nothing, evaluation is deterministic, every parameter is used.
+    The contract tests check every entry of the registry: a batch of n equals n batches of one, masked values
+    do not change the result, evaluation is deterministic, every parameter is used.
 
     Attributes:
         modality: "image", "text", "audio" or "video".
         dim: Width D of the tokens.
-        input: Turns one opened medium into one unpadded array of this encoder's input.
+        input: Turns one opened medium into one unpadded input array.
     """
 
     modality: str
@@ -39,22 +39,21 @@ class Encoder(Protocol):
 
 
 ENCODERS: Registry[Encoder] = Registry("encoder")
-"""Every encoder by name, as recipes give it: `ENCODERS.build("image-vit", width=192, depth=6)`."""
+"""Encoders by name, as in recipes: `ENCODERS.build("image-vit", width=192, depth=6)`."""
 
 
 def input_of(
     kind: Callable[..., Kind], own: Mapping[str, object], options: Mapping[str, object] | None
 ) -> Kind:
-    """Build an encoder's input from the encoder's `own` settings and the recipe's further `options`.
+    """Build an encoder's input from the encoder's `own` settings and the recipe's `options`.
 
-    Lists, as TOML gives them, become the tuples that inputs hold.
+    Lists, as in TOML, become tuples.
 
     Raises:
         UsageError: If the input has no such option.
     """
-    given = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in dict(options or {}).items()
-    }
+    lists = dict(options or {})
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in lists.items()}
     try:
         return kind(**{**own, **given})
     except TypeError as error:

@@ -1,8 +1,7 @@
-"""Text encoders: a recurrent network and a Transformer, over ids of a byte-pair tokenizer.
+"""Text encoders over byte-pair tokens: a GRU and a Transformer.
 
-In: token ids (B, N) with a mask, real ids first. Out: tokens (B, N, D), zero where masked. The tokenizer
-comes as its JSON text, by `codecs.bpe.train_bpe` or from elsewhere, and travels with the model's
-configuration.
+Input: token ids (B, N) with a mask; real ids come first. Output: tokens (B, N, D), zero where masked. The
+tokenizer is JSON text, for example from `codecs.bpe.train_bpe`, and part of the model's configuration.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from sensorium.nn.recurrent import Recurrent
 
 @ENCODERS.register("text-gru")
 class TextGRU(nn.Module):
-    """Word-piece vectors, normalised, read in both directions by gated recurrent units.
+    """Token embeddings, a layer norm, and a bidirectional GRU.
 
     Args:
-        tokenizer_json: The tokenizer as JSON.
-        width: Width D, even; each direction gives half.
-        depth: Layers.
-        dropout: Between layers and on the word-piece vectors, in training.
-        max_tokens: Longest text.
+        tokenizer_json: Tokenizer as JSON.
+        width: Width D, even; each direction gives half of it.
+        depth: Number of layers.
+        dropout: Dropout rate between layers and on the embeddings.
+        max_tokens: Longer texts are truncated.
         input: Further options of `TextInput`.
 
     Reference: arXiv:1406.1078.
@@ -63,18 +62,18 @@ class TextGRU(nn.Module):
 
 @ENCODERS.register("text-transformer")
 class TextTransformer(nn.Module):
-    """Word-piece vectors and a stack in which each sees all others, with rotary positions.
+    """Token embeddings and Transformer blocks with rotary positions.
 
     Args:
-        tokenizer_json: The tokenizer as JSON.
+        tokenizer_json: Tokenizer as JSON.
         width: Width D.
-        depth: Blocks.
-        num_heads: Attention heads; default one for each 32 of width.
-        dropout: Of each part's output, in training.
-        max_tokens: Longest text.
+        depth: Number of blocks.
+        num_heads: Number of attention heads; default: one per 32 of width.
+        dropout: Dropout rate on each sublayer's output.
+        max_tokens: Longer texts are truncated.
         input: Further options of `TextInput`.
 
-    Reference: arXiv:1706.03762, its encoder, with norms first and rotary positions.
+    Reference: encoder of arXiv:1706.03762, here pre-norm and with rotary positions.
     """
 
     modality = "text"
@@ -104,13 +103,13 @@ class TextTransformer(nn.Module):
 
 
 def _embedding(tokenizer_json: str, width: int) -> nn.Embedding:
-    """Word-piece vectors of length 1, before a norm: a step of AdamW turns short vectors further."""
+    """Embeddings with norm 1 at initialisation: AdamW rotates shorter vectors too far in one step."""
     embedding = nn.Embedding(num_ids(read_tokenizer(tokenizer_json)), width)
     nn.init.normal_(embedding.weight, std=width**-0.5)
     return embedding
 
 
 def _look_up(embedding: nn.Embedding, inputs: Padded) -> Tensor:
-    """Vectors of the real ids; masked places may hold any number at all."""
+    """Embeddings of the real ids; masked ids may have any value."""
     vectors: Tensor = embedding(inputs.values.masked_fill(~inputs.mask, 0))
     return torch.where(inputs.mask[..., None], vectors, torch.zeros_like(vectors))

@@ -1,8 +1,7 @@
-"""Video encoder: an image encoder for each frame, then attention over time, or none.
+"""Video encoder: an image encoder per frame, then optional attention over time.
 
-In: frames (B, T, 3, H, W) with a mask, real frames first. Out: one token a frame, (B, T, D), zero where
-masked; pooled over time they are the video. Only real frames are encoded: padding costs nothing and changes
-nothing.
+Input: frames (B, T, 3, H, W) with a mask; real frames come first. Output: one token per frame, (B, T, D),
+zero where masked. Only real frames are encoded, so that padding costs no time and does not change the result.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ from sensorium.nn.pooling import POOLINGS
 
 @ENCODERS.register("video-frames")
 class VideoFrames(nn.Module):
-    """Frames as images, frames in time.
+    """Image encoder for frames, and Transformer blocks over time.
 
     Args:
-        frame: Name of an image encoder.
-        frame_options: Its options; its input prepares the frames.
-        frame_pooling: How a frame's tokens become one vector.
-        temporal: `attention`: frames see each other, with rotary positions, so their order counts;
-            `none`: each frame for itself, so that pooling takes them as a set.
-        depth: Blocks of attention over time.
-        num_heads: Attention heads; default one for each 32 of width.
-        num_frames: Most frames taken of a video.
+        frame: Registered name of an image encoder.
+        frame_options: Its arguments; its input prepares the frames.
+        frame_pooling: Registered name of the pooling of a frame's tokens.
+        temporal: `attention`: blocks over frames with rotary positions, so that their order matters; `none`:
+            frames are encoded independently.
+        depth: Number of blocks over time.
+        num_heads: Number of attention heads; default: one per 32 of width.
+        num_frames: Maximum number of frames of a video.
         input: Further options of `VideoInput`.
 
     Raises:
-        ConfigError: If `frame` is no image encoder.
+        ConfigError: If `frame` is not an image encoder.
 
     Reference: mean over frames and a temporal Transformer, as in CLIP4Clip (arXiv:2104.08860, section 3.3).
     """

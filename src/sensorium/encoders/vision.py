@@ -1,9 +1,9 @@
-"""Image encoders: a convolutional network and a Vision Transformer.
+"""Image encoders: a CNN and a Vision Transformer.
 
-In: normalised images (B, 3, H, W). Out: tokens (B, N, D) in reading order, all of them real: places of the
-last map, or patches. Both take any size that divides as they need; neither knows what is searched or said.
-`first_px` is the middle of the first place: a strided convolution looks around every s-th pixel from the
-first one on, a patch around its own middle.
+Input: normalised images (B, 3, H, W) of any size that the strides divide. Output: tokens (B, N, D) in
+row-major order, without padding: positions of the last feature map, or patches. `first_px` is the centre of
+the first token in pixels: a strided convolution is centred on every s-th pixel from the first one, a patch on
+its own centre.
 """
 
 from __future__ import annotations
@@ -28,24 +28,22 @@ from sensorium.nn.position import LearnedPositions, grid_positions
 
 @ENCODERS.register("image-cnn")
 class ImageCNN(nn.Module):
-    """Residual convolutional network; tokens are the places of its last map, after a ReLU.
-
-    With `merged` above 1 they are places of a finer map, which knows what lies around it from coarser ones.
+    """Residual CNN (ResNet); tokens are the positions of its last feature map, after a ReLU.
 
     Args:
         width: Channels of the first stage; each further stage has twice as many.
-        depths: Residual blocks of each stage; side and stages fit if size_px / 2^stages is 2 to 8.
-        norm: `batch`, or `layer` over channels, which sees neither the other images nor the whole of its own.
-        places: `apart`: each is a token. `joined`: all lie side by side in one token, so that what stands
-            where is not lost in a mean; for pictures that fill their frame alike, as emoji do.
+        depths: Number of residual blocks of each stage; size_px / 2^stages should be 2 to 8.
+        norm: `batch`, or `layer` over channels, which is independent of other images and positions.
+        places: `apart`: one token per position; `joined`: one token with the concatenated positions, which
+            keeps the layout, for images with a fixed framing such as emoji.
         merged: Number of last stages whose maps are merged into the finest (`nn.conv.FeaturePyramid`).
-        size_px: Side of the images; for joined places no other is taken.
+        size_px: Side of the images; joined places take only this size.
         input: Further options of `ImageInput`.
 
     Raises:
         ConfigError: If there are fewer stages than maps to merge.
 
-    Reference: arXiv:1512.03385; smaller than its ImageNet networks, without their max pooling.
+    Reference: arXiv:1512.03385; here smaller, and without max pooling.
     """
 
     modality = "image"
@@ -79,7 +77,7 @@ class ImageCNN(nn.Module):
         """Encode (B, 3, H, W) images.
 
         Raises:
-            UsageError: If places are joined and the images are not of the encoder's own size.
+            UsageError: If places are joined and the images have another size.
         """
         height, width = inputs.values.shape[-2:]
         if self.is_joined and (height, width) != (self.size_px, self.size_px):
@@ -97,15 +95,15 @@ class ImageViT(nn.Module):
 
     Args:
         width: Width D.
-        depth: Blocks.
-        num_heads: Attention heads; default one for each 32 of width.
-        patch_px: Side of a patch.
-        positions: `rotary` along rows and columns (any size), or `learned` (the size given here).
-        drop_path: Chance that an image skips a part of a block in training.
+        depth: Number of blocks.
+        num_heads: Number of attention heads; default: one per 32 of width.
+        patch_px: Side of a patch in pixels.
+        positions: `rotary` along rows and columns (any image size), or `learned` (only `size_px`).
+        drop_path: Probability that an image skips a sublayer in training.
         size_px: Side of the images.
         input: Further options of `ImageInput`.
 
-    Reference: arXiv:2010.11929; without a class token (pool instead), with rotary positions in two axes.
+    Reference: arXiv:2010.11929; here without a class token, with rotary positions in two axes.
     """
 
     modality = "image"
@@ -148,5 +146,5 @@ class ImageViT(nn.Module):
 
 
 def all_real(values: Tensor) -> Bool[Tensor, "B N"]:
-    """Mask of tokens (B, N, D) among which nothing is padding."""
+    """Mask of tokens (B, N, D) without padding."""
     return torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)

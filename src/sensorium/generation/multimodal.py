@@ -159,7 +159,7 @@ def requests(
     processors: Sequence[LogitsProcessor | None] = [None] * len(instructions)
     for one in model.extensions.values():
         if isinstance(one, ProcessesLogits):
-            media = model.looked_at(media)
+            media = model.with_tokens(media)
             new = one.logits_processors(model, to, media, instructions)
             processors = [_chain(*both) for both in zip(processors, new, strict=True)]
     decodes = _decodes_text(model) if to == "text" else None

@@ -1,1 +1,1 @@
-"""Regions of an image for the phrases of a text."""
+"""Phrase grounding: batches, inference, drawing, and saliency."""

@@ -1,7 +1,7 @@
 """Prepares images, texts and phrases as inputs of a grounder, and collates them.
 
-In: rows with regions, or with captions for training without boxes. Out: a `PhraseBatch`. Images are fitted
-into the model's square input; boxes move with them (`Fit`).
+Input: rows with regions, or with captions for training without boxes. Output: a `PhraseBatch`. Images are
+fitted into the model's square input, and boxes are transformed with them (`Fit`).
 """
 
 from __future__ import annotations
@@ -23,33 +23,29 @@ from sensorium.models.grounder import Grounder, PhraseBatch
 
 @dataclass(frozen=True)
 class Fit:
-    """How an image lies in the square input of a model: `x_input = x * zoom[0] + offset[0]`, y alike."""
+    """Map from image to input coordinates: `x_input = x * zoom[0] + offset[0]`, and the same for y."""
 
     zoom: tuple[float, float]
     offset: tuple[float, float]
 
     def to_input(self, boxes: Float32[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n 4"]:
-        """Boxes of the image to boxes of the input."""
+        """Map boxes from image to input coordinates."""
         moved = boxes * np.array(self.zoom * 2) + np.array(self.offset * 2)
         return np.asarray(moved, dtype=np.float32)
 
     def to_image(self, boxes: Float32[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n 4"]:
-        """Boxes of the input to boxes of the image."""
+        """Map boxes from input to image coordinates."""
         moved = (boxes - np.array(self.offset * 2)) / np.array(self.zoom * 2)
         return np.asarray(moved, dtype=np.float32)
 
 
 def fit_of(width_px: int, height_px: int, image_input: ImageInput) -> Fit:
-    """How `image_input` fits a picture of this size.
-
-    Raises:
-        UsageError: If it cuts parts away: a thing might be among them.
-    """
+    """Map of an image of this size into the input; raises `UsageError` if the input crops images."""
     size = image_input.size_px
     if image_input.mode == "squash":
         return Fit((size / width_px, size / height_px), (0.0, 0.0))
     if image_input.mode != "pad":
-        raise UsageError(f"input mode '{image_input.mode}' cuts parts of a picture away; use pad or squash")
+        raise UsageError(f"input mode '{image_input.mode}' crops images; use pad or squash")
     zoom = size / max(width_px, height_px)
     width, height = max(1, round(width_px * zoom)), max(1, round(height_px * zoom))
     offset = (round(0.5 * (size - width)), round(0.5 * (size - height)))
@@ -57,16 +53,16 @@ def fit_of(width_px: int, height_px: int, image_input: ImageInput) -> Fit:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """One image with what is said of it.
+class PreparedImage:
+    """One image with its phrases.
 
     Attributes:
-        row: Its number.
-        pixels: The model's input.
-        regions: With boxes in pixels of the input.
-        fit: How the image lies in the input.
-        width_px: Of the image.
-        height_px: Of the image.
+        row: Row number.
+        pixels: Input of the model.
+        regions: Phrases, with boxes in pixels of the input.
+        fit: Map from image to input.
+        width_px: Width of the image.
+        height_px: Height of the image.
     """
 
     row: int
@@ -77,7 +73,9 @@ class Prepared:
     height_px: int
 
 
-def prepare_image(opened: media.Image, row: int, regions: Sequence[Region], grounder: Grounder) -> Prepared:
+def prepare_image(
+    opened: media.Image, row: int, regions: Sequence[Region], grounder: Grounder
+) -> PreparedImage:
     """Fit an opened image and its regions into the grounder's input."""
     image_input = grounder.image.input
     assert isinstance(image_input, ImageInput)
@@ -87,15 +85,11 @@ def prepare_image(opened: media.Image, row: int, regions: Sequence[Region], grou
         Region(r.text, r.start, r.end, fit.to_input(np.array(r.boxes, np.float32).reshape(-1, 4)).tolist())
         for r in regions
     ]
-    return Prepared(row, image_input(opened), moved, fit, width, height)
+    return PreparedImage(row, image_input(opened), moved, fit, width, height)
 
 
-def collate(images: Sequence[Prepared], grounder: Grounder) -> PhraseBatch:
-    """Make a batch; regions of one text of an image share that text.
-
-    Raises:
-        UsageError: If there is no phrase, or one covers no token of its text.
-    """
+def collate(images: Sequence[PreparedImage], grounder: Grounder) -> PhraseBatch:
+    """Collate images; phrases of one text share it; raises `UsageError` without phrases or their tokens."""
     text_input = grounder.text.input
     assert isinstance(text_input, TextInput)
     texts: list[tuple[int, str]] = []
@@ -129,11 +123,7 @@ def collate(images: Sequence[Prepared], grounder: Grounder) -> PhraseBatch:
 
 
 def token_span(text_input: TextInput, region: Region, num_tokens: int) -> Bool[np.ndarray, " N"]:
-    """Which tokens of a text a phrase covers, at least in part.
-
-    Raises:
-        UsageError: If it covers none that is left after truncation.
-    """
+    """Mask of the tokens that a phrase covers, at least in part; raises `UsageError` if there are none."""
     span = np.zeros(num_tokens, dtype=bool)
     for place, (start, end) in enumerate(text_input.offsets(region.text)):
         span[place] = max(start, region.start) < min(end, region.end)
@@ -145,12 +135,10 @@ def token_span(text_input: TextInput, region: Region, num_tokens: int) -> Bool[n
     return span
 
 
-def prepare_row(sample: Sample, row: int, grounder: Grounder, *, captions_only: bool = False) -> Prepared:
-    """Open a row's image and fit its regions, or each of its captions as a whole.
-
-    Raises:
-        MediaError: If there is no image that can be read, or nothing is said of it.
-    """
+def prepare_row(
+    sample: Sample, row: int, grounder: Grounder, *, captions_only: bool = False
+) -> PreparedImage:
+    """Open a row's image and fit its regions, or its captions; raises `MediaError` if it has neither."""
     if not sample.image:
         raise MediaError("the row has no image")
     opened = media.open(sample.image)  # in full: boxes are in its pixels
@@ -160,7 +148,5 @@ def prepare_row(sample: Sample, row: int, grounder: Grounder, *, captions_only: 
     if captions_only:
         regions = [Region(caption.text, 0, len(caption.text)) for caption in sample.texts]
     if not regions:
-        raise MediaError(
-            "nothing is said of the image: it has no regions" if not captions_only else "no caption"
-        )
+        raise MediaError("the row has no caption" if captions_only else "the row has no regions")
     return prepare_image(opened, row, regions, grounder)

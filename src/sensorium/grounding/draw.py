@@ -1,7 +1,7 @@
-"""A picture with its phrases: each in a colour of its own, boxed in the image and written below it.
+"""Draws detected phrases: boxes in the image, and the phrases with scores below it, in matching colours.
 
-In: an image and what `tasks.ground` found. Out: a Pillow picture. A phrase that is not there is written in
-grey and has no box.
+Input: an image and the output of `grounding.predict`. Output: a Pillow image. A phrase that is not in the
+image is written in grey and has no box.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from sensorium import media
 from sensorium.display.card import INK, PAPER, QUIET_INK
 from sensorium.display.fonts import Colour, Typeface
-from sensorium.grounding.predict import Located
+from sensorium.grounding.predict import Detection
 
 COLOURS: tuple[Colour, ...] = (
     (214, 62, 56),
@@ -34,13 +34,8 @@ _DESK = (247, 246, 243)
 _SHADE = (228, 226, 220)
 
 
-def draw_boxes(image: media.Image, found: Sequence[Located]) -> Image.Image:
-    """Draw the boxes of each phrase, and the phrases below.
-
-    Args:
-        image: That the boxes are of.
-        found: In the order of the text.
-    """
+def draw_boxes(image: media.Image, found: Sequence[Detection]) -> Image.Image:
+    """Draw the boxes of each phrase, and the phrases below; `found` is in the order of the text."""
     zoom = _LONG_SIDE_PX / max(image.pixels.shape[:2])
     size = tuple(max(1, round(side * zoom)) for side in image.pixels.shape[1::-1])
     shown = image.to_pillow().convert("RGB").resize(size, Image.Resampling.LANCZOS)
@@ -67,7 +62,7 @@ def draw_boxes(image: media.Image, found: Sequence[Located]) -> Image.Image:
 def _draw_box(
     canvas: ImageDraw.ImageDraw, corner: tuple[int, int], box: tuple[float, ...], colour: Colour
 ) -> None:
-    """An outline with a light rim, so that it is seen on any ground."""
+    """Draw an outline with a light rim, visible on any background."""
     x0, y0, x1, y1 = (value + corner[place % 2] for place, value in enumerate(box))
     canvas.rounded_rectangle((x0 - 2, y0 - 2, x1 + 2, y1 + 2), 8, outline=PAPER, width=8)
     canvas.rounded_rectangle((x0, y0, x1, y1), 6, outline=colour, width=4)
@@ -75,12 +70,12 @@ def _draw_box(
 
 def _label_boxes(
     canvas: ImageDraw.ImageDraw,
-    found: Sequence[Located],
+    found: Sequence[Detection],
     corner: tuple[int, int],
     zoom: float,
     size: tuple[int, int],
 ) -> None:
-    """The number of each phrase above its boxes, inside where there is no room; no number hides another."""
+    """Draw the number of each phrase above its boxes, or inside them; labels do not overlap."""
     face, height = Typeface(_LABEL_PX, is_bold=True), _LABEL_PX + 10
     taken: list[tuple[float, float, float]] = []
     for number, one in enumerate(found):
@@ -100,11 +95,11 @@ def _label_boxes(
 
 
 _Chip = tuple[str, str, Colour]
-"""Words, small words after them, and a colour."""
+"""Text, small text after it, and colour."""
 
 
-def _lay_out(found: Sequence[Located], width: int) -> list[list[_Chip]]:
-    """Phrases as chips, as many to a line as fit."""
+def _lay_out(found: Sequence[Detection], width: int) -> list[list[_Chip]]:
+    """Break phrases into lines of labels."""
     lines: list[list[_Chip]] = [[]]
     used = 0.0
     for number, one in enumerate(found):

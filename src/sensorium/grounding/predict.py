@@ -1,11 +1,14 @@
-"""Find phrases in an image: boxes and scores from a trained grounder.
+"""Detects phrases in an image with a trained grounder: boxes and scores.
 
-In: a grounder, images and phrases of texts. Out: for each phrase its boxes, best first, in pixels of the
-image, and how sure the model is that it is there. A grounder trained with boxes tells them; one that learned
-single words from captions says which of the things that stand out is named, and one that compared captions
-has its heat map only. With `one_to_one`, phrases of one text share the boxes out
-among themselves so that no two get the same (Sinkhorn). Phrases may be given; else a text is cut into simple
-noun phrases.
+Input: a grounder, images, and phrases of texts. Output: for each phrase its boxes, best first, in pixels of
+the image, and a score that it is in the image. Where boxes come from depends on the training:
+
+    with boxes      the grounder predicts them; non-maximum suppression keeps the best
+    on words        salient regions (`grounding.saliency`), ranked by the log-probability of the phrase
+    on captions     rectangles of the heat map with the greatest sum / area^power
+
+With `one_to_one`, the phrases of a text are assigned to different boxes (Sinkhorn). Phrases are given, or the
+text is split into simple noun phrases.
 """
 
 from __future__ import annotations
@@ -22,20 +25,20 @@ from torch import Tensor
 from sensorium import media
 from sensorium.core.errors import UsageError
 from sensorium.data.table.sample import Region
-from sensorium.grounding.batches import Prepared, collate, prepare_image
-from sensorium.grounding.saliency import boxes_of, things
-from sensorium.models.grounder import Found, Grounder, PhraseBatch
+from sensorium.grounding.batches import PreparedImage, collate, prepare_image
+from sensorium.grounding.saliency import boxes_of, salient_regions
+from sensorium.models.grounder import Grounder, GrounderOutput, PhraseBatch
 from sensorium.nn.boxes import iou, nms
 from sensorium.nn.matching import best_window, region_log_probs, sinkhorn
 
 NUM_BOXES = 10
 MIN_SCORE = 0.5
-"""Below it, a phrase is taken not to be there (grounders trained with boxes alone can tell)."""
-_NEARLY = 0.6
-"""Share of the best box's score from which another counts as named, too."""
+"""A phrase with a lower score is not in the image (only for grounders trained with boxes)."""
+_NAMED_SHARE = 0.6
+"""Boxes with at least this share of the best score count as named by the phrase, too."""
 _POWER, _FLOOR = 0.8, 0.5
-"""Of the best window: a heat map runs from 0 at its median to 1 at its peak; below the floor is better left
-out. Both were chosen on thirty training scenes, and nothing else of them was."""
+"""For `best_window`: heat maps are scaled to 0 at the median and 1 at the peak, and the floor is subtracted.
+Both were tuned on thirty training scenes."""
 _EDGES = frozenset(
     "above and at away below behind beside between by down from in inside into left near next of off on onto "
     "or over right to towards under up upon with without is are was were has have holding eating sitting "
@@ -45,18 +48,18 @@ _NOT_NOUNS = frozenset("a an the this that these those it its his her their some
 
 
 @dataclass(frozen=True)
-class Located:
-    """Where a phrase is.
+class Detection:
+    """A phrase with its boxes.
 
     Attributes:
-        region: The phrase; its `boxes` are what was given with it, if anything.
-        boxes: Found, best first, (x0, y0, x1, y1) in pixels of the image.
-        scores: Of these boxes; higher is better.
-        score: How sure that what it names is there: a probability where the grounder was trained with boxes;
-            else to be compared within a run alone, between 0 and 1, or a cosine where captions were compared.
-        is_there: Whether that is enough.
-        point: Where its heat map peaks; of things that stand out, on the best of them.
-        heat: The map, (grid, grid), over the model's square input.
+        region: The phrase; its `boxes` are the ground truth, if given.
+        boxes: Detected boxes, best first, (x0, y0, x1, y1) in pixels of the image.
+        scores: Score of each box; higher is better.
+        score: Score that the phrase is in the image: a probability if trained with boxes; otherwise
+            comparable only within one model: 0 to 1 if trained on words, a cosine if trained on captions.
+        is_there: Whether the score reaches the threshold.
+        point: Peak of the heat map (x, y); within the best region if trained on words.
+        heat: Heat map over the model's square input.
     """
 
     region: Region
@@ -69,14 +72,14 @@ class Located:
 
     @property
     def named(self) -> Float32[np.ndarray, "k 4"]:
-        """Boxes of all that the phrase seems to name: those nearly as good as the best; none if not there."""
+        """Boxes with a score near the best; empty if the phrase is not in the image."""
         if not self.is_there or not len(self.boxes):
             return self.boxes[:0]
-        named: Float32[np.ndarray, "k 4"] = self.boxes[self.scores >= _NEARLY * self.scores[0]]
+        named: Float32[np.ndarray, "k 4"] = self.boxes[self.scores >= _NAMED_SHARE * self.scores[0]]
         return named
 
     def as_dict(self) -> dict[str, object]:
-        """Phrase, span, best box (None where it is not there), all boxes and score, as plain values."""
+        """Phrase, span, best box (None if not in the image), all boxes and score, as plain values."""
         boxes = [[round(float(value), 2) for value in box] for box in self.named]
         found = {"phrase": self.region.phrase, "span": [self.region.start, self.region.end]}
         return found | {"box": boxes[0] if boxes else None, "boxes": boxes, "score": round(self.score, 4)}
@@ -84,15 +87,15 @@ class Located:
 
 def find_phrases(
     model: Grounder, image: media.Image, text: str, phrases: Sequence[str] = (), *, one_to_one: bool = False
-) -> list[Located]:
-    """Find phrases of a text in an image.
+) -> list[Detection]:
+    """Detect the phrases of a text in an image.
 
     Args:
-        model: A trained grounder.
-        image: Opened.
-        text: What is said of it; its context helps to tell which thing is meant.
-        phrases: Parts of `text`, in its order; () cuts it into simple noun phrases.
-        one_to_one: Let no two phrases have the same box.
+        model: Trained grounder.
+        image: Opened image.
+        text: Text about the image; the context of a phrase disambiguates it.
+        phrases: Parts of `text`, in its order; empty: simple noun phrases.
+        one_to_one: Whether to assign phrases to different boxes.
 
     Raises:
         UsageError: If the text is empty or a phrase does not occur in it.
@@ -101,43 +104,38 @@ def find_phrases(
     regions = [Region(text, start, end) for start, end in spans]
     prepared = prepare_image(image, 0, regions, model)
     found = locate(model, [prepared], [regions])[0]
-    tells_absence = model.meeting is not None
-    return _shared_out(found, tells_absence) if one_to_one and len(found) > 1 else found
+    is_one_to_one = one_to_one and len(found) > 1
+    return _assign_boxes(found, has_absence=model.meeting is not None) if is_one_to_one else found
 
 
 @torch.no_grad()
 def locate(
-    model: Grounder, images: Sequence[Prepared], originals: Sequence[Sequence[Region]]
-) -> list[list[Located]]:
-    """Find the regions' phrases in each image.
-
-    Args:
-        model: A trained grounder.
-        images: Prepared.
-        originals: Regions of each image, with boxes in its own pixels; they are passed on.
-    """
+    model: Grounder, images: Sequence[PreparedImage], originals: Sequence[Sequence[Region]]
+) -> list[list[Detection]]:
+    """Detect the phrases of each image; `originals` are its regions with boxes in its own pixels."""
     was_training = model.training
     model.eval()
-    batch = collate([image if model.meeting else _heads(image) for image in images], model).to(model.device)
+    batch = collate(images if model.meeting else [_first_noun_phrases(one) for one in images], model)
+    batch = batch.to(model.device)
     found = model(batch)
     model.train(was_training)
-    results: list[list[Located]] = []
+    results: list[list[Detection]] = []
     number = 0
     for place, (image, regions) in enumerate(zip(images, originals, strict=True)):
         read = _reader(model, found, batch, image, place)
-        results.append([_located(model, read(number + n), image, region) for n, region in enumerate(regions)])
+        results.append([_detection(model, read(number + n), image, one) for n, one in enumerate(regions)])
         number += len(regions)
     return results
 
 
 def noun_phrases(text: str) -> list[tuple[int, int]]:
-    """Cut a text into simple noun phrases: stretches of words between prepositions, verbs and commas.
+    """Split an English text into simple noun phrases; returns their spans.
 
-    Knows no grammar: it cuts at a fixed list of English words and at punctuation, and keeps stretches with
-    a word that is no article. Where that is not enough, phrases can be given.
+    It splits at punctuation and at a fixed list of prepositions and verbs, and keeps parts with at least one
+    word that is not an article. There is no parser; phrases can be given instead.
 
     Raises:
-        UsageError: If nothing is left.
+        UsageError: If there is no phrase.
 
     Example:
         >>> text = "the red frog left of a blue key, and two stars"
@@ -151,11 +149,7 @@ def noun_phrases(text: str) -> list[tuple[int, int]]:
 
 
 def given_phrases(text: str, phrases: Sequence[str]) -> list[tuple[int, int]]:
-    """Where phrases stand in a text; the same words given twice are looked for further on.
-
-    Raises:
-        UsageError: If one does not occur.
-    """
+    """Spans of phrases, repeated ones at their next occurrence; raises `UsageError` if one is missing."""
     spans: list[tuple[int, int]] = []
     ends: dict[str, int] = {}
     for phrase in phrases:
@@ -188,8 +182,8 @@ def _kept(text: str, stretch: Sequence[tuple[int, int]]) -> Iterator[tuple[int, 
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """What was found of a phrase, in the model's input: see `Located`; `core` is where it may point."""
+class _InputDetection:
+    """A detection in coordinates of the input, see `Detection`; `core` masks the places for its point."""
 
     boxes: Float[Tensor, "n 4"]
     scores: Float[Tensor, " n"]
@@ -200,48 +194,50 @@ class _Reading:
 
 
 def _reader(
-    model: Grounder, found: Found, batch: PhraseBatch, image: Prepared, place: int
-) -> Callable[[int], _Reading]:
-    """How to read a phrase, by its number in the batch, from what the model found in the image at `place`."""
+    model: Grounder, found: GrounderOutput, batch: PhraseBatch, image: PreparedImage, place: int
+) -> Callable[[int], _InputDetection]:
+    """Return a function from phrase number to detection, for the image at index `place` of the batch."""
     if found.boxes is not None:
-        return lambda number: _told(found, number)
+        return lambda number: _predicted_boxes(found, number)
     if model.offset is None:
-        return lambda number: _cut_out(model, found, number)
-    numbers = _things(image)
-    boxes, parts, places = boxes_of(numbers), _parts(model, numbers), found.places.values[place].cpu()
+        return lambda number: _heat_map_boxes(model, found, number)
+    numbers = _input_regions(image)
+    boxes, parts = boxes_of(numbers), _region_weights(model, numbers)
+    places = found.places.values[place].cpu()
 
-    def read(number: int) -> _Reading:
+    def read(number: int) -> _InputDetection:
         words = found.words.values[batch.text_of_phrase[number]][batch.spans[number]].cpu()
         fits = region_log_probs(places, words, parts)
         order = fits.argsort(descending=True, stable=True)[:NUM_BOXES]
         scores, heat, best = fits[order].exp(), found.scores[number].exp().cpu(), parts[order[0]]
-        return _Reading(boxes[order], scores, float(scores[0]), True, heat, best > best.max() / 2)
+        return _InputDetection(boxes[order], scores, float(scores[0]), True, heat, best > best.max() / 2)
 
     return read
 
 
-def _told(found: Found, number: int) -> _Reading:
-    """Boxes that the model tells itself."""
+def _predicted_boxes(found: GrounderOutput, number: int) -> _InputDetection:
+    """Detection by a model trained with boxes."""
     assert found.boxes is not None
     assert found.absent is not None
     shares = torch.cat([found.scores[number], found.absent[number, None]]).softmax(dim=0).cpu()
     heat, score = shares[:-1], float(1 - shares[-1])
     keep = nms(found.boxes[number].cpu(), heat, keep=NUM_BOXES)
     boxes = found.boxes[number].cpu()[keep]
-    return _Reading(
+    return _InputDetection(
         boxes, heat[keep], score, score >= MIN_SCORE, heat, torch.ones_like(heat, dtype=torch.bool)
     )
 
 
-def _cut_out(model: Grounder, found: Found, number: int) -> _Reading:
-    """Boxes by the heat map alone."""
+def _heat_map_boxes(model: Grounder, found: GrounderOutput, number: int) -> _InputDetection:
+    """Detection by a model trained on captions."""
     heat = found.scores[number].cpu()
     boxes, scores = _windows(heat.reshape(model.grid, model.grid), model.size_px / model.grid)
     boxes = boxes + model.shift_px
-    return _Reading(boxes, scores, float(heat.max()), True, heat, torch.ones_like(heat, dtype=torch.bool))
+    core = torch.ones_like(heat, dtype=torch.bool)
+    return _InputDetection(boxes, scores, float(heat.max()), True, heat, core)
 
 
-def _located(model: Grounder, found: _Reading, image: Prepared, region: Region) -> Located:
+def _detection(model: Grounder, found: _InputDetection, image: PreparedImage, region: Region) -> Detection:
     grid = model.grid
     row, column = divmod(int(found.heat.masked_fill(~found.core, -torch.inf).argmax()), grid)
     shift_px = 0.0 if model.meeting else model.shift_px
@@ -249,22 +245,22 @@ def _located(model: Grounder, found: _Reading, image: Prepared, region: Region) 
     x, y = image.fit.to_image(middle)[0, :2].tolist()
     boxes = _inside(image.fit.to_image(found.boxes.numpy()), image)
     heat = found.heat.reshape(grid, grid).numpy()
-    return Located(region, boxes, found.scores.numpy(), found.score, found.is_there, (x, y), heat)
+    return Detection(region, boxes, found.scores.numpy(), found.score, found.is_there, (x, y), heat)
 
 
-def _things(image: Prepared) -> Int64[Tensor, "S S"]:
-    """Number what stands out of the picture within the input; where nothing does, all of the picture."""
+def _input_regions(image: PreparedImage) -> Int64[Tensor, "S S"]:
+    """Number the salient regions of the image within the input; without any, the whole image is one."""
     corners = np.array([[0, 0, image.width_px, image.height_px]], np.float32)
     left, top, right, bottom = image.fit.to_input(corners)[0].round().astype(int).tolist()
     pixels = torch.from_numpy(image.pixels)
     numbers = torch.zeros(pixels.shape[1:], dtype=torch.int64)
-    found = things(pixels[:, top:bottom, left:right])
+    found = salient_regions(pixels[:, top:bottom, left:right])
     numbers[top:bottom, left:right] = found if found.any() else 1
     return numbers
 
 
-def _parts(model: Grounder, numbers: Int64[Tensor, "S S"]) -> Float[Tensor, "K M"]:
-    """How many pixels of each thing are nearest to each place."""
+def _region_weights(model: Grounder, numbers: Int64[Tensor, "S S"]) -> Float[Tensor, "K M"]:
+    """Number of pixels of each region that are nearest to each place."""
     cell_px = model.size_px / model.grid
     middles = torch.arange(model.size_px) + 0.5 - model.shift_px
     nearest = middles.div(cell_px).long().clamp(0, model.grid - 1)
@@ -273,10 +269,10 @@ def _parts(model: Grounder, numbers: Int64[Tensor, "S S"]) -> Float[Tensor, "K M
     return parts.index_put_((numbers, place), torch.ones(()), accumulate=True)[1:]
 
 
-def _heads(image: Prepared) -> Prepared:
-    """Cut phrases to their first noun phrase: words that mean themselves alone resolve no relation.
+def _first_noun_phrases(image: PreparedImage) -> PreparedImage:
+    """Shorten phrases to their first noun phrase, for models without relations.
 
-    Of "the frog left of the key" a frog is looked for, and not something between frog and key.
+    "the frog left of the key" becomes "the frog", so that the key does not influence its score.
     """
     cut = []
     for region in image.regions:
@@ -286,7 +282,7 @@ def _heads(image: Prepared) -> Prepared:
 
 
 def _windows(heat: Float[Tensor, "G G"], cell_px: float) -> tuple[Float[Tensor, "n 4"], Float[Tensor, " n"]]:
-    """Boxes from a heat map alone: its best window, then the best of what lies outside it, and so on."""
+    """Boxes of a heat map: the best window, then the best outside of it, and so on."""
     low, high = heat.median(), heat.max()
     rest = (heat - low) / (high - low).clamp(min=1e-6) - _FLOOR
     boxes, scores = [], []
@@ -298,31 +294,31 @@ def _windows(heat: Float[Tensor, "G G"], cell_px: float) -> tuple[Float[Tensor, 
     return torch.tensor(boxes, dtype=torch.float32) * cell_px, torch.tensor(scores, dtype=torch.float32)
 
 
-def _inside(boxes: Float32[np.ndarray, "n 4"], image: Prepared) -> Float32[np.ndarray, "n 4"]:
-    """Cut off what leaves the image."""
+def _inside(boxes: Float32[np.ndarray, "n 4"], image: PreparedImage) -> Float32[np.ndarray, "n 4"]:
+    """Clip boxes to the image."""
     far = np.array([image.width_px, image.height_px] * 2, np.float32)
     cut: Float32[np.ndarray, "n 4"] = np.clip(boxes, 0, far).astype(np.float32)
     return cut
 
 
-def _shared_out(found: Sequence[Located], tells_absence: bool) -> list[Located]:
-    """Share all boxes of an image out among its phrases; each gets the one that it has most of."""
+def _assign_boxes(found: Sequence[Detection], *, has_absence: bool) -> list[Detection]:
+    """Assign the boxes of an image to its phrases (Sinkhorn); each phrase gets its most probable box."""
     boxes = torch.from_numpy(np.concatenate([one.boxes for one in found]))
     scores = torch.from_numpy(np.concatenate([one.scores for one in found]))
     pool = boxes[nms(boxes, scores, max_iou=0.7)]
     fits = torch.stack([_fit(one, pool) for one in found])
-    absent = torch.tensor([1 - one.score if tells_absence else 0.0 for one in found])
+    absent = torch.tensor([1 - one.score if has_absence else 0.0 for one in found])
     chosen = sinkhorn(fits, absent).argmax(dim=1).tolist()
     return [_with_first(one, pool, int(choice)) for one, choice in zip(found, chosen, strict=True)]
 
 
-def _fit(one: Located, pool: Float[Tensor, "K 4"]) -> Float[Tensor, " K"]:
-    """How well each box of the pool fits a phrase: the score of its own box that overlaps it most."""
+def _fit(one: Detection, pool: Float[Tensor, "K 4"]) -> Float[Tensor, " K"]:
+    """Score of each box of the pool for a phrase: the score of its own box with the greatest IoU."""
     overlap, own = iou(pool, torch.from_numpy(one.boxes)).max(dim=1)
     return torch.where(overlap > 0.7, torch.from_numpy(one.scores)[own], 0.0)
 
 
-def _with_first(one: Located, pool: Float[Tensor, "K 4"], choice: int) -> Located:
+def _with_first(one: Detection, pool: Float[Tensor, "K 4"], choice: int) -> Detection:
     if choice == len(pool):
         return replace(one, is_there=False)
     boxes = np.concatenate([pool[choice : choice + 1].numpy(), one.boxes])

@@ -1,8 +1,8 @@
-"""Things that stand out of a picture, whatever they are: how far each pixel is from background, and regions.
+"""Salient regions of an image: geodesic distance of each pixel to the background, thresholded, as boxes.
 
-In: pixels. Out: a map of how much stands between each pixel and the edge of the picture, the regions in which
-that is much, and their boxes. What they are called is not known here, and nothing is learned: a picture whose
-background is as lively as its things has no such regions, or one that holds several.
+Input: pixels. Output: a saliency map, numbered connected regions, and their boxes. Nothing is learned, and
+regions have no names. In images whose background is as textured as the objects, no region may be found, or
+one that holds several objects.
 """
 
 from __future__ import annotations
@@ -13,35 +13,32 @@ from torch import Tensor
 from torch.nn import functional
 
 _SHARE = 0.3
-"""Of Otsu's threshold; on 150 training scenes 99.5 % of all things have a region from .1 to .5 of it."""
+"""Factor on Otsu's threshold; on 150 training scenes, factors from 0.1 to 0.5 find 99.5 % of the objects."""
 _LEAST = 1 / 400
-"""Share of the picture below which a region is none."""
-_SETTLED = 1e-9
+"""Minimum area of a region, as a share of the image."""
+_TOLERANCE = 1e-9
 
 
-def things(pixels: Float[Tensor, "C H W"]) -> Int64[Tensor, "H W"]:
-    """Number the regions that stand out, from 1 in reading order; 0 is background.
-
-    A region is joined side by side. Where nothing stands out, all is background.
-    """
-    depth = stands_out(pixels)
-    found = regions(depth > _SHARE * otsu(depth))
+def salient_regions(pixels: Float[Tensor, "C H W"]) -> Int64[Tensor, "H W"]:
+    """Number the salient regions (4-connected) from 1 in row-major order; 0 is background."""
+    depth = geodesic_saliency(pixels)
+    found = connected_components(depth > _SHARE * otsu(depth))
     sizes = found.flatten().bincount()
     sizes[0] = 0
     kept = (sizes >= _LEAST * found.numel()).long()
     return (kept.cumsum(dim=0) * kept)[found]
 
 
-def stands_out(pixels: Float[Tensor, "C H W"]) -> Float[Tensor, "H W"]:
-    """How much stands between each pixel and the edge: the least sum of steps on a way to it.
+def geodesic_saliency(pixels: Float[Tensor, "C H W"]) -> Float[Tensor, "H W"]:
+    """Geodesic distance of each pixel to the image border: the least sum of step costs along a path.
 
-    A step from pixel to pixel costs what the distance of their colours has above the picture's median step,
-    so that grain and soft light cost nothing. Setting out from a pixel of the edge costs its distance from
-    the edge's median colour, so that a thing that the edge cuts does not become background.
+    The cost of a step is the colour distance of the two pixels minus the median over the image, at least 0,
+    so that noise and smooth shading cost nothing. A path that starts at a border pixel first costs that
+    pixel's distance to the median border colour, so that objects cut by the border are not background.
 
     Reference:
-        Wei et al., Geodesic Saliency Using Background Priors, ECCV 2012, by pixels; they let steps that are
-        small in a patch's surroundings cost nothing.
+        Wei et al., Geodesic Saliency Using Background Priors, ECCV 2012, here per pixel; they ignore steps
+        that are small relative to a patch's surroundings.
     """
     down, right = (pixels.double().diff(dim=axis).norm(dim=0) for axis in (1, 2))
     usual = torch.cat([down.flatten(), right.flatten()]).median()
@@ -52,17 +49,15 @@ def stands_out(pixels: Float[Tensor, "C H W"]) -> Float[Tensor, "H W"]:
         for axis, cost in enumerate(costs):
             depth = _swept(depth, cost, axis)
             depth = _swept(depth.flip(axis), cost.flip(axis), axis).flip(axis)
-        if torch.allclose(before, depth, rtol=0, atol=_SETTLED):
+        if torch.allclose(before, depth, rtol=0, atol=_TOLERANCE):
             return depth
 
 
 def otsu(values: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
-    """The threshold that parts values into two groups with means as far apart as can be.
-
-    Maximises n_low n_high (mean_low - mean_high)^2; it lies between the groups.
+    """Otsu's threshold: it splits values into two groups, maximising n_low n_high (mean_low - mean_high)^2.
 
     Reference:
-        Otsu, A threshold selection method from gray-level histograms, 1979; of the values themselves.
+        Otsu, A threshold selection method from gray-level histograms, 1979; here without a histogram.
 
     Example:
         >>> otsu(torch.tensor([0.0, 1.0, 1.0, 8.0, 9.0])).item()
@@ -78,8 +73,8 @@ def otsu(values: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
     return (ordered[last] + ordered[last + 1]) / 2
 
 
-def regions(mask: Bool[Tensor, "H W"]) -> Int64[Tensor, "H W"]:
-    """Number the regions of a mask that join side by side, from 1 in reading order; 0 is outside."""
+def connected_components(mask: Bool[Tensor, "H W"]) -> Int64[Tensor, "H W"]:
+    """Number the 4-connected components of a mask from 1 in row-major order; 0 is outside."""
     numbers = torch.zeros(mask.shape, dtype=torch.int64)
     left = dict.fromkeys((y, x) for y, x in mask.nonzero().tolist())
     number = 0
@@ -100,7 +95,7 @@ def regions(mask: Bool[Tensor, "H W"]) -> Int64[Tensor, "H W"]:
 
 
 def boxes_of(numbers: Int64[Tensor, "H W"]) -> Float[Tensor, "K 4"]:
-    """The box of each of the regions 1 to K.
+    """Bounding box of each of the regions 1 to K.
 
     Example:
         >>> boxes_of(torch.tensor([[0, 1, 1], [0, 1, 0]])).tolist()
@@ -114,7 +109,7 @@ def boxes_of(numbers: Int64[Tensor, "H W"]) -> Float[Tensor, "K 4"]:
 
 
 def _edge_costs(pixels: Float[Tensor, "C H W"]) -> Float[Tensor, "H W"]:
-    """What setting out from a pixel of the edge costs; infinite elsewhere."""
+    """Initial cost at border pixels; infinite elsewhere."""
     on_edge = torch.ones(pixels.shape[1:], dtype=torch.bool, device=pixels.device)
     on_edge[1:-1, 1:-1] = False
     edge = pixels[:, on_edge]
@@ -124,7 +119,7 @@ def _edge_costs(pixels: Float[Tensor, "C H W"]) -> Float[Tensor, "H W"]:
 
 
 def _swept(depth: Float[Tensor, "H W"], cost: Float[Tensor, "_ _"], axis: int) -> Float[Tensor, "H W"]:
-    """Reach each pixel from all before it on its line: min over k <= i of d_k + c_k + ... + c_(i-1)."""
+    """Relax along one direction: min over k <= i of d_k + c_k + ... + c_(i-1)."""
     frame = (0, 0, 1, 0) if axis == 0 else (1, 0, 0, 0)
     climbed = functional.pad(cost.cumsum(dim=axis), frame)
     return torch.minimum(depth, climbed + (depth - climbed).cummin(dim=axis).values)

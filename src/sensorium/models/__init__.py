@@ -1,1 +1,1 @@
-"""Whole models: the joint embedding and how models are kept on disk."""
+"""Complete models, one file each, and how they are saved, loaded and fed; public ones are in `pretrained`."""

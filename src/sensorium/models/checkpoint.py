@@ -1,9 +1,8 @@
-"""A model on disk: a folder with `model.safetensors`, `config.toml` and `card.md`; no pickle anywhere.
+"""Saves and loads models: a folder with `model.safetensors`, `config.toml` and `card.md`; no pickle.
 
-`model.safetensors` carries checksums of its tensors and of the configuration in its header, so that the one
-file whose replacement is atomic also says whether its neighbours belong to it, and of which family the model
-is (`FAMILIES`). Long texts among the options (a tokenizer) stand in files of their own beside `config.toml`.
-Does not know how models are trained.
+The header of `model.safetensors` holds the model family (`FAMILIES`) and checksums of tensors and
+configuration. Since this file is replaced atomically, it also tells whether the other files belong to it.
+Long options, such as a tokenizer, are files of their own beside `config.toml`. Does not know training.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import hashlib
 import importlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from sensorium.core.config import Config, parse, read_toml, to_toml
 from sensorium.core.errors import CheckpointError, ConfigError, NotFoundError, SensoriumError
 from sensorium.core.files import replace_atomic, write_atomic
-from sensorium.models.int8 import packed, unpacked
+from sensorium.models.int8 import dequantise, quantise
 from sensorium.models.tower import hash_tensors
 from sensorium.models.weights import check_finite, check_floating, one_line, read_safetensors
 
@@ -38,41 +37,44 @@ CONFIG = "config.toml"
 CARD = "card.md"
 _LONG_TEXT, _MOST_TEXT = 1000, 2**28
 _FILE = "file:"
+_BUILD_ERRORS = (
+    SensoriumError, ValueError, TypeError, KeyError, RuntimeError, OverflowError, MemoryError,
+)  # fmt: skip
 M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Family:
-    """A class of models: `CLASS(config, pretrained=False)` builds one without weights, `.config` is its own.
+    """A model class: `CLASS(config, pretrained=False)` builds an instance, `.config` is its configuration.
 
     Attributes:
-        name: What people call one.
-        module: Where the class is.
+        name: Name in messages.
+        module: Module of the class.
         model: Name of the class.
-        config: Name of its configuration's class.
-        layer: In which layer the module is.
+        config: Name of its configuration class.
+        package: Package of the module.
     """
 
     name: str
     module: str
     model: str
     config: str
-    layer: str = "models"
+    package: str = "models"
 
     @property
     def model_class(self) -> type[nn.Module]:
-        """The class itself."""
+        """The model class, imported on first use."""
         found: type[nn.Module] = getattr(self._imported(), self.model)
         return found
 
     @property
     def config_class(self) -> type[Config]:
-        """That of its configuration."""
+        """The class of its configuration."""
         found: type[Config] = getattr(self._imported(), self.config)
         return found
 
     def _imported(self) -> ModuleType:
-        return importlib.import_module(f"sensorium.{self.layer}.{self.module}")
+        return importlib.import_module(f"sensorium.{self.package}.{self.module}")
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -86,17 +88,17 @@ FAMILIES: Mapping[str, Family] = {
     "sensorium audio codec 1": Family("audio codec", "audio_fsq", "AudioFsq", "AudioFsqConfig", "codecs"),
     "sensorium image codec 1": Family("image codec", "image_fsq", "ImageFsq", "ImageFsqConfig", "codecs"),
 }
-"""By the format that the header of the weights states."""
+"""By the format in the header of `model.safetensors`."""
 
 
-def save(model: nn.Module, folder: str | Path, *, card: str = "", is_packed: bool = False) -> Path:
-    """Write `model` to `folder`, each file whole or not at all, the weights last.
+def save(model: nn.Module, folder: str | Path, *, card: str = "", is_int8: bool = False) -> Path:
+    """Write `model` to `folder`; each file is replaced atomically, the weights last.
 
     Args:
-        model: What to keep.
-        folder: Made if missing; a model in it is replaced.
-        card: Markdown: data, recipe, metrics, limits.
-        is_packed: Whether it is made small: weights in eight bits (`models.eight_bits`), texts compressed.
+        model: Model of a known family.
+        folder: Created if missing; a model in it is replaced.
+        card: Model card in Markdown: data, recipe, metrics, limits.
+        is_int8: Whether to quantise weights (`models.int8`) and compress long texts.
 
     Returns:
         The folder.
@@ -113,17 +115,25 @@ def save(model: nn.Module, folder: str | Path, *, card: str = "", is_packed: boo
     values, texts = config.model_dump(mode="json", exclude_none=True), dict[str, str]()
     write_atomic(
         folder / CARD,
-        card or f"# {FAMILIES[format].name.capitalize()}\n\nHow it came to be was not recorded.\n",
+        card or f"# {FAMILIES[format].name.capitalize()}\n\nIts training was not recorded.\n",
     )
-    plain = _long_texts_out(values, texts, (), ".txt.gz" if is_packed else ".txt")
+
+    def externalise(name: str, text: str) -> str:
+        if len(text) <= _LONG_TEXT:
+            return text
+        name += ".txt.gz" if is_int8 else ".txt"
+        texts[name] = text
+        return _FILE + name
+
+    plain = _map_texts(values, externalise)
     for name, text in texts.items():
-        write_atomic(folder / name, gzip.compress(text.encode(), mtime=0) if is_packed else text)
+        write_atomic(folder / name, gzip.compress(text.encode(), mtime=0) if is_int8 else text)
     write_atomic(
         folder / CONFIG, f"# Configuration of the model beside it; read by sensorium.load.\n{to_toml(plain)}"
     )
     header = {"format": format, "config": _digest(values)}
     tensors = model.state_dict()
-    write_tensors(folder / WEIGHTS, packed(tensors) if is_packed else tensors, header)
+    write_tensors(folder / WEIGHTS, quantise(tensors) if is_int8 else tensors, header)
     return folder
 
 
@@ -139,12 +149,12 @@ def load(path: str | Path, kind: type[nn.Module] = nn.Module) -> nn.Module:
     """Read a model that `save` wrote, in evaluation mode on the CPU.
 
     Args:
-        path: The model's folder.
-        kind: The class that is needed; a model of another family is refused by its name.
+        path: Folder of the model.
+        kind: Expected class; a model of another family is refused.
 
     Raises:
         NotFoundError: If there is no such folder.
-        CheckpointError: If it is incomplete, damaged or of another kind; the message names the file.
+        CheckpointError: If it is incomplete, damaged or of another family; the message names the file.
     """
     folder = Path(path)
     for name in (WEIGHTS, CONFIG):
@@ -158,12 +168,12 @@ def load(path: str | Path, kind: type[nn.Module] = nn.Module) -> nn.Module:
     family = _family_of(metadata.get("format", ""), folder, kind)
     config = _read_config(folder, family, metadata.get("config"))
     model = _build_empty(family, config, folder)
-    _fill(model, unpacked(tensors), folder / WEIGHTS)
+    _fill(model, dequantise(tensors), folder / WEIGHTS)
     return model.eval()
 
 
 def _fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Give a model its tensors: of its shapes, and finite floating ones where it has such."""
+    """Load tensors into a model; shapes and types must fit, and values must be finite."""
     floating = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     try:
         check_floating({name: tensor for name, tensor in state.items() if name in floating})
@@ -176,21 +186,14 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors atomically with a checksum of their content, and `metadata`, in the header."""
+    """Write tensors atomically, with `metadata` and a checksum of the tensors in the header."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {**metadata, "sha256": _tensor_digest(whole)}
     replace_atomic(path, lambda temporary: save_file(whole, temporary, metadata=header))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read what `write_tensors` wrote.
-
-    Returns:
-        The tensors, and the metadata.
-
-    Raises:
-        CheckpointError: If the file is cut short, damaged or of another kind.
-    """
+    """Read what `write_tensors` wrote; raises `CheckpointError` if the file is damaged."""
     tensors, metadata = read_safetensors(path)
     if metadata.pop("sha256", None) != _tensor_digest(tensors):
         raise CheckpointError(f"{path} is damaged: its checksum differs; restore it from a copy")
@@ -201,7 +204,9 @@ def _format_of(model: nn.Module) -> str:
     for format, family in FAMILIES.items():
         if type(model).__name__ == family.model:
             return format
-    raise CheckpointError(f"cannot keep a {type(model).__name__}; known: {_known()}")
+    raise CheckpointError(
+        f"cannot save a {type(model).__name__}; known: {', '.join(one.name for one in FAMILIES.values())}"
+    )
 
 
 def _family_of(format: str, folder: Path, kind: type[nn.Module]) -> Family:
@@ -214,13 +219,9 @@ def _family_of(format: str, folder: Path, kind: type[nn.Module]) -> Family:
     return family
 
 
-def _known() -> str:
-    return ", ".join(family.name for family in FAMILIES.values())
-
-
 def _read_config(folder: Path, family: Family, digest: str | None) -> Config:
     try:
-        values = _long_texts_in(read_toml(folder / CONFIG), folder)
+        values = _map_texts(read_toml(folder / CONFIG), lambda _, text: _read_text(text, folder))
         config = parse(family.config_class, values, str(folder / CONFIG))
         is_same = _digest(values) == digest
     except (ConfigError, NotFoundError, OSError, EOFError, zlib.error, RecursionError) as error:
@@ -237,47 +238,28 @@ def _read_config(folder: Path, family: Family, digest: str | None) -> Config:
 def _build_empty(family: Family, config: Config, folder: Path) -> nn.Module:
     try:
         return family.model_class(config, pretrained=False)
-    except (
-        SensoriumError,
-        ValueError,
-        TypeError,
-        KeyError,
-        RuntimeError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+    except _BUILD_ERRORS as error:
         raise CheckpointError(f"{folder / CONFIG} does not build: {one_line(error)}") from error
 
 
-def _long_texts_out(
-    values: Mapping[str, Any], texts: dict[str, str], path: tuple[str, ...], ending: str
+def _map_texts(
+    values: Mapping[str, Any], change: Callable[[str, str], str], path: str = ""
 ) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+    """Apply `change(name, text)` to every text in nested values; the name is its dotted path."""
+    result = dict(values)
     for key, value in values.items():
         if isinstance(value, Mapping):
-            result[key] = _long_texts_out(value, texts, (*path, key), ending)
-        elif isinstance(value, str) and len(value) > _LONG_TEXT:
-            name = ".".join([*(part for part in path if part not in ("towers", "options")), key]) + ending
-            texts[name] = value
-            result[key] = _FILE + name
-        else:
-            result[key] = value
+            result[key] = _map_texts(value, change, path if key in ("towers", "options") else f"{path}{key}.")
+        elif isinstance(value, str):
+            result[key] = change(path + key, value)
     return result
 
 
-def _long_texts_in(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            result[key] = _long_texts_in(value, folder)
-        elif isinstance(value, str) and value.startswith(_FILE):
-            result[key] = _read_text(folder / Path(value.removeprefix(_FILE)).name)
-        else:
-            result[key] = value
-    return result
-
-
-def _read_text(path: Path) -> str:
+def _read_text(text: str, folder: Path) -> str:
+    """Return a text of the configuration, or the content of the file that it refers to."""
+    if not text.startswith(_FILE):
+        return text
+    path = folder / Path(text.removeprefix(_FILE)).name
     if path.suffix != ".gz":
         return path.read_text(encoding="utf-8")
     with gzip.open(path) as file:
@@ -288,7 +270,7 @@ def _read_text(path: Path) -> str:
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    """Of what is written, not of what it means: options that later versions add are not in it."""
+    """Hash of the values as written, so that options added by later versions do not change it."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

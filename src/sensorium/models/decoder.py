@@ -1,13 +1,19 @@
-"""A writer: one decoder of a multimodal model, what its ids stand for, and where it starts and ends.
+"""One decoder of a multimodal model: a `LanguageModel`, its vocabulary, and its start and end ids.
 
-In: texts, or codes of an image or a sound. Out: the ids that a language model reads and writes. There are
-three kinds: a finished language model by its name, frozen; a small one of our own over word pieces; and one
-over the codes of a codec, whose ids are the codes, then one for the start and one for the end.
+Input: texts, or codec ids of an image or a sound. Output: the ids that the language model reads and writes.
+There are three kinds of decoder:
+
+    pretrained       a public language model, frozen, with added cross-attention and LoRA adapters
+    tokenizer_json   a small Transformer over BPE tokens, trained from scratch
+    num_codes        a small Transformer over codec ids; its ids are the codes, one start id and one end id
+
+Added cross-attention has a gate that starts at 0, so that the logits of a pretrained model stay equal, bit
+for bit, until training starts (Flamingo, arXiv:2204.14198, section 3.2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
 
@@ -20,51 +26,57 @@ from sensorium.codecs.bpe import Bpe
 from sensorium.codecs.chat import Chat, Message, ids_of
 from sensorium.core.config import Config
 from sensorium.core.errors import UsageError
-from sensorium.models.adapters import adapter_names, add_low_rank, with_memory
 from sensorium.models.language_model import LanguageModel, LanguageModelConfig
-from sensorium.models.pretrained.library import open_text_model
-from sensorium.models.pretrained.text_model import TextModel
+from sensorium.models.pretrained.text_model import TextModel, open_text_model
 from sensorium.nn.block import BlockConfig
+from sensorium.nn.lora import LoRALinear, adapt
 from sensorium.nn.position import sinusoidal_grid
 
 _HEAD_DIM = 32
-_WAVES = 0.05
-"""Size of the waves that places start as, beside embeddings of .02."""
+_GRID_SCALE = 0.05
+"""Scale of the initial position embeddings; token embeddings start with a deviation of 0.02."""
+_OLD_KEYS = {
+    "low_rank": "lora_rank",
+    "pace": "diagonal_slope",
+    "focus": "prior_sharpness",
+    "forget": "token_dropout",
+    "num_places": "num_positions",
+    "gated": "gated_memory",
+}
+"""Keys of earlier releases, in recipes and in `config.toml` of checkpoints, with their names now."""
 
 
-class WriterConfig(Config):
-    """A decoder: one of `pretrained`, `tokenizer_json` and `num_codes`.
+class DecoderConfig(Config):
+    """Configuration of a decoder; sets at most one of `pretrained`, `tokenizer_json` and `num_codes`.
 
     Attributes:
-        pretrained: Name, folder or file of a finished language model; it stays frozen.
-        low_rank: Width of low-rank adapters in its self-attention; 0: none.
-        memory_last: How many of the last blocks look at the memory; None: all.
-        tokenizer_json: Word pieces of a small text decoder, as `codecs.bpe` trains them.
-        codec: What makes media of codes: a name or a folder. Nothing here loads it.
-        num_codes: How many codes it has.
-        width: Width of a decoder of our own.
-        depth: Its blocks.
-        num_heads: Its attention heads; default one for each 32 of width.
-        dropout: Of each part's output, in training.
-        prompted: Whether the instruction stands before the answer; otherwise it reaches the writer by the
-            memory alone, which needs a text encoder.
-        pace: Places of the memory that are read while one id is written, about, where it is read from end to
-            end: texts that are spoken, speech that is written down. 0: where it is not. See `nn.attention`.
-        focus: With a pace: how much sharper its last head begins to look than its first, as a logarithm. What
-            is copied letter by letter or piece by piece wants some that look at one place.
-        forget: Share of what it has written that it does not see in training, so that it learns to look at
-            the memory: in speech, what was said last tells most of what comes next (arXiv:1511.06349,
-            section 3.1). Of each picture another share, up to this: a place is told from the text alone, or
-            from more or less of what stands before it too.
-        guidance: How much more than it learned to it follows the memory when it writes; 1: as it learned. See
-            `generation.GuidedDecoder`. Needs training in which memories are hidden (`modality_dropout`).
-        num_places: Ids whose places are learned, beside rotary positions: the start's and those of a
-            picture's codes, so that "at the top" is somewhere. 0: those of texts and sounds.
-        gated: Whether its cross-attention passes a gate that starts at 0; a finished model's always does.
+        pretrained: Name, folder or file of a public language model; its weights stay frozen.
+        lora_rank: Rank of LoRA adapters in its self-attention; 0: none.
+        memory_last: Only the last n blocks have cross-attention; None: all.
+        tokenizer_json: Tokenizer of a small text decoder, as `codecs.bpe` trains it.
+        codec: Name or folder of the codec that turns ids into media. The model does not load it.
+        num_codes: Number of codes of the codec.
+        width: Width D of a decoder trained from scratch.
+        depth: Number of its blocks.
+        num_heads: Number of its attention heads; default: one per 32 of width.
+        dropout: Dropout rate on each sublayer's output.
+        prompted: Whether the prompt stands before the answer. If not, it reaches the decoder only through the
+            memory, which needs a text encoder.
+        diagonal_slope: Memory tokens per written id, for tasks that read the memory monotonically, such as
+            speech; 0: no diagonal prior. See `nn.attention`.
+        prior_sharpness: Initial log sharpness of the prior in the last head; the first head starts at 0.
+        token_dropout: Share of the input ids that are replaced by the start id in training, so that the
+            decoder relies on the memory (word dropout, arXiv:1511.06349, section 3.1). With `num_positions`,
+            each sequence draws its own share, uniform up to this value.
+        guidance: Scale of classifier-free guidance in generation; 1: none. See `generation.guided`. It needs
+            a model trained with `modality_dropout`.
+        num_positions: Number of learned absolute positions, beside rotary ones; 0: none. An image codec needs
+            one per code and one for the start id.
+        gated_memory: Whether cross-attention has a gate that starts at 0; always true for `pretrained`.
     """
 
     pretrained: str = ""
-    low_rank: int = Field(default=0, ge=0)
+    lora_rank: int = Field(default=0, ge=0)
     memory_last: int | None = Field(default=None, ge=1)
     tokenizer_json: str = ""
     codec: str = ""
@@ -74,38 +86,50 @@ class WriterConfig(Config):
     num_heads: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     prompted: bool = True
-    pace: float = Field(default=0.0, ge=0)
-    focus: float = Field(default=0.0, ge=0)
-    forget: float = Field(default=0.0, ge=0, lt=1)
+    diagonal_slope: float = Field(default=0.0, ge=0)
+    prior_sharpness: float = Field(default=0.0, ge=0)
+    token_dropout: float = Field(default=0.0, ge=0, lt=1)
     guidance: float = Field(default=1.0, ge=1)
-    num_places: int = Field(default=0, ge=0)
-    gated: bool = False
+    num_positions: int = Field(default=0, ge=0)
+    gated_memory: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_old_keys(cls, values: object) -> object:
+        if not isinstance(values, Mapping):
+            return values
+        for old, new in _OLD_KEYS.items():
+            if old in values and new in values:
+                raise ValueError(f"'{old}' is the old name of '{new}'; give only '{new}'")
+        return {_OLD_KEYS.get(key, key): value for key, value in values.items()}
 
     @model_validator(mode="after")
-    def _one_kind(self) -> WriterConfig:
+    def _check_kind(self) -> DecoderConfig:
         if sum(map(bool, (self.pretrained, self.tokenizer_json, self.num_codes))) > 1:
-            raise ValueError("pretrained, tokenizer_json and num_codes name different kinds; give one")
-        if self.pretrained and (self.forget or self.pace):
-            raise ValueError("forget and pace are for a writer of our own; a finished model stays as it came")
-        if self.focus and not self.pace:
-            raise ValueError("focus sharpens a writer that has a pace; give one, or leave focus out")
-        if self.low_rank and not self.pretrained:
-            raise ValueError("low_rank adapts a pretrained model; one of our own trains as a whole")
-        if self.num_places and not self.num_codes:
-            raise ValueError("num_places goes with num_codes: a picture has as many places as codes, and one")
+            raise ValueError("pretrained, tokenizer_json and num_codes exclude each other; give one of them")
+        if self.pretrained and (self.token_dropout or self.diagonal_slope):
+            raise ValueError(
+                "token_dropout and diagonal_slope do not apply to a pretrained decoder; leave them out"
+            )
+        if self.prior_sharpness and not self.diagonal_slope:
+            raise ValueError("prior_sharpness needs diagonal_slope > 0; set it, or leave prior_sharpness out")
+        if self.lora_rank and not self.pretrained:
+            raise ValueError("lora_rank needs a pretrained decoder; other decoders train all weights")
+        if self.num_positions and not self.num_codes:
+            raise ValueError("num_positions needs num_codes; give one position per code, and one more")
         return self
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What ids stand for, and where a sequence starts and ends.
+    """Ids of a decoder.
 
     Attributes:
-        size: How many ids there are.
-        start: Ids that every sequence begins with, where no chat lays it out.
-        end_ids: Ids after which all is said; the first is what a writer learns to write.
-        tokenizer: Text to ids and back; None where ids are codes.
-        chat: How a finished model's prompts are laid out; None for others.
+        size: Number of ids.
+        start: Ids at the start of every sequence, if there is no chat template.
+        end_ids: Ids that end a sequence; training uses the first.
+        tokenizer: Maps text to ids and back; None if ids are codes.
+        chat: Chat template of a pretrained model; None for others.
     """
 
     size: int
@@ -115,71 +139,63 @@ class Vocabulary:
     chat: Chat | None = None
 
     @classmethod
-    def of_codes(cls, num_codes: int) -> Vocabulary:
-        """The codes themselves, then one id for the start and one for the end."""
-        return cls(num_codes + 2, (num_codes,), (num_codes + 1,))
-
-    @classmethod
-    def of_pieces(cls, tokenizer: Bpe) -> Vocabulary:
-        """Word pieces, with the start and the end that the tokenizer itself adds."""
-        start, end = tokenizer.encode("")
-        return cls(tokenizer.vocab_size, (start,), (end,), tokenizer)
-
-    @classmethod
     def of_model(cls, found: TextModel) -> Vocabulary:
-        """That of a finished model."""
+        """Return the vocabulary of a pretrained model."""
         of_turn = None if found.chat is None else found.chat.turn_end  # others end documents, not turns
         ends = sorted(found.end_ids, key=lambda one: (one != of_turn, one))
         return cls(found.model.config.vocab_size, (), tuple(ends), found.tokenizer, found.chat)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Vocabulary:
-        return self  # nothing in it changes, and a template cannot be copied
+        return self  # it is immutable, and a chat template cannot be copied
 
 
-class Writer(nn.Module):
-    """A language model with its vocabulary.
+class Decoder(nn.Module):
+    """Language model with its vocabulary.
 
     Args:
-        config: Which.
-        memory_dim: Width of the memory that it attends to; 0: none.
+        config: Configuration.
+        memory_dim: Width of the memory for cross-attention; 0: no cross-attention.
 
     Attributes:
-        model: What computes.
-        vocabulary: What its ids stand for.
+        model: The language model.
+        vocabulary: Its ids.
 
     Raises:
-        UsageError: If the configuration says of no vocabulary.
+        UsageError: If the configuration names no vocabulary.
     """
 
-    def __init__(self, config: WriterConfig, memory_dim: int) -> None:
+    def __init__(self, config: DecoderConfig, memory_dim: int) -> None:
         super().__init__()
         self.config = config
         if config.pretrained:
             found = open_text_model(config.pretrained)
             self.vocabulary = Vocabulary.of_model(found)
-            self.model = with_memory(found.model, memory_dim, config.memory_last)
-            add_low_rank(self.model, config.low_rank)
+            self.model = add_cross_attention(found.model, memory_dim, config.memory_last)
+            add_lora(self.model, config.lora_rank)
             return
         if config.tokenizer_json:
-            self.vocabulary = Vocabulary.of_pieces(Bpe(config.tokenizer_json))
+            tokenizer = Bpe(config.tokenizer_json)
+            start, end = tokenizer.encode("")
+            self.vocabulary = Vocabulary(tokenizer.vocab_size, (start,), (end,), tokenizer)
         elif config.num_codes:
-            self.vocabulary = Vocabulary.of_codes(config.num_codes)
+            num = config.num_codes
+            self.vocabulary = Vocabulary(num + 2, start=(num,), end_ids=(num + 1,))
         else:
             raise UsageError("a decoder without vocabulary; give pretrained, tokenizer_json or num_codes")
-        self.model = _small(config, self.vocabulary.size, memory_dim)
+        self.model = _small_model(config, self.vocabulary.size, memory_dim)
 
     @property
     def tokenizer(self) -> Bpe | None:
-        """Text to ids and back; None where ids are codes."""
+        """Maps text to ids and back; None if ids are codes."""
         return self.vocabulary.tokenizer
 
     @property
     def end_ids(self) -> tuple[int, ...]:
-        """Ids after which all is said."""
+        """Ids that end a sequence."""
         return self.vocabulary.end_ids
 
     def prompt_ids(self, text: str = "") -> list[int]:
-        """Ids of what stands before the answer: the start, and `text` where it is prompted by word pieces."""
+        """Return the ids before the answer: start ids and, if the decoder is prompted, those of `text`."""
         known = self.vocabulary
         if known.tokenizer is None or not self.config.prompted:
             return list(known.start)
@@ -188,35 +204,63 @@ class Writer(nn.Module):
         return [*known.start, *known.tokenizer.encode(text, with_special=False)]
 
     def answer_ids(self, answer: str | Sequence[int]) -> list[int]:
-        """Ids of an answer, a text or codes, with the end after them.
-
-        Raises:
-            UsageError: If it is a text and ids are codes.
-        """
+        """Ids of an answer and the end id; raises `UsageError` for a text if the decoder writes codes."""
         if isinstance(answer, str):
             if self.tokenizer is None:
                 raise UsageError(f"this decoder writes codes, not the text '{answer}'")
             return [*self.tokenizer.encode(answer, with_special=False), self.end_ids[0]]
         return [*map(int, answer), self.end_ids[0]]
 
-    def remembered(self, ids: Int64[Tensor, "R N"]) -> Int64[Tensor, "R N"]:
-        """Ids of which, in training, some are forgotten: the start stands in for them."""
-        if not self.training or not self.config.forget:
+    def drop_tokens(self, ids: Int64[Tensor, "R N"]) -> Int64[Tensor, "R N"]:
+        """Replace a random share of the ids by the start id, in training (`DecoderConfig.token_dropout`)."""
+        if not self.training or not self.config.token_dropout:
             return ids
-        share = torch.full((len(ids), 1), self.config.forget, device=ids.device)
-        if self.config.num_places:
+        share = torch.full((len(ids), 1), self.config.token_dropout, device=ids.device)
+        if self.config.num_positions:
             share *= torch.rand_like(share)
-        is_gone = torch.rand(ids.shape, device=ids.device) < share
-        return ids.masked_fill(is_gone, self.vocabulary.start[0])
+        is_dropped = torch.rand(ids.shape, device=ids.device) < share
+        return ids.masked_fill(is_dropped, self.vocabulary.start[0])
 
-    def named_elsewhere(self) -> set[str]:
-        """Names, within `model`, of tensors that come with the finished model: no checkpoint holds them."""
+    def external_names(self) -> set[str]:
+        """Names, within `model`, of the frozen pretrained tensors; checkpoints do not contain them."""
         if not self.config.pretrained:
             return set()
         return {name for name, _ in self.model.named_parameters()} - set(adapter_names(self.model))
 
 
-def _small(config: WriterConfig, vocab_size: int, memory_dim: int) -> LanguageModel:
+def add_cross_attention(model: LanguageModel, memory_dim: int, last: int | None = None) -> LanguageModel:
+    """Build the same model with gated cross-attention; copied weights are frozen, new ones train.
+
+    Args:
+        model: Model without cross-attention.
+        memory_dim: Width of the memory; 0: no cross-attention (`mode = "prefix"`).
+        last: Only the last n blocks get cross-attention; None: all.
+    """
+    block = model.config.block.model_copy(update={"memory_dim": memory_dim, "gated_memory": True})
+    twin = LanguageModel(model.config.model_copy(update={"block": block, "memory_last": last}))
+    state = model.state_dict()
+    twin.load_state_dict(state, strict=False)
+    for name, parameter in twin.named_parameters():
+        parameter.requires_grad_(name not in state)
+    return twin
+
+
+def add_lora(model: LanguageModel, rank: int) -> None:
+    """Add LoRA adapters to the query and value projections of every self-attention; `rank` 0 adds none."""
+    for block in model.stack.blocks if rank else ():
+        adapt(block.get_submodule("attention"), ("query", "value"), rank)
+
+
+def adapter_names(model: nn.Module) -> Iterator[str]:
+    """Names of the parameters added to a pretrained model: gates, cross-attention, LoRA matrices."""
+    adapted = tuple(f"{name}." for name, part in model.named_modules() if isinstance(part, LoRALinear))
+    for name, _ in model.named_parameters():
+        last = name.rpartition(".")[2]
+        if ".memory_" in name or (name.startswith(adapted) and last in ("down", "up")):
+            yield name
+
+
+def _small_model(config: DecoderConfig, vocab_size: int, memory_dim: int) -> LanguageModel:
     block = BlockConfig(
         dim=config.width,
         num_heads=max(1, config.width // _HEAD_DIM) if config.num_heads is None else config.num_heads,
@@ -228,9 +272,9 @@ def _small(config: WriterConfig, vocab_size: int, memory_dim: int) -> LanguageMo
         is_causal=True,
         rotary_axes=1,
         memory_dim=memory_dim,
-        gated_memory=config.gated,
-        memory_diagonal_slope=config.pace,
-        memory_prior_sharpness=config.focus,
+        gated_memory=config.gated_memory,
+        memory_diagonal_slope=config.diagonal_slope,
+        memory_prior_sharpness=config.prior_sharpness,
         dropout=config.dropout,
     )
     model = LanguageModel(
@@ -239,17 +283,17 @@ def _small(config: WriterConfig, vocab_size: int, memory_dim: int) -> LanguageMo
             block=block,
             depth=config.depth,
             memory_last=config.memory_last,
-            num_positions=config.num_places,
+            num_positions=config.num_positions,
         )
     )
     if model.positions is not None:
-        _start_as_grid(model.positions.table)
+        _init_as_grid(model.positions.table)
     return model
 
 
 @torch.no_grad()
-def _start_as_grid(table: Tensor) -> None:
-    """Let places of a square picture's codes start as its rows and columns; at place i id i is written."""
+def _init_as_grid(table: Tensor) -> None:
+    """Initialise the positions of a square image's codes as its rows and columns; the last is the end's."""
     side = isqrt(len(table) - 1)
     if side**2 == len(table) - 1 and table.shape[1] % 4 == 0:
-        table[:-1] = _WAVES * sinusoidal_grid(side, table.shape[1])
+        table[:-1] = _GRID_SCALE * sinusoidal_grid(side, table.shape[1])

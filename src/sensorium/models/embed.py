@@ -1,8 +1,9 @@
-"""Search vectors of a table's rows: computed once for each model, kept there, resumed after a stop.
+"""Computes the search vectors of a table's rows, and stores them in the table per model.
 
-In: a table and a model. Out: vectors in the table, one for each image, sound and video and one for each
-text and spoken caption in the chosen languages. What a locked encoder gave in training is used again
-where the table keeps it. Rows that cannot be read are named and left out; the next run tries them again.
+Input: a table and a joint embedding. Output: vectors in the table: one per image, sound and video, and one
+per text and spoken caption in the chosen languages. An interrupted run resumes. Cached outputs of frozen
+encoders are reused (`models.feature_cache`). Rows that cannot be read are reported and skipped; the next run
+retries them.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from sensorium.core.types import MODALITY_OF
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 from sensorium.data.table.vectors import Ragged
-from sensorium.models.feature_cache import COLUMN_OF, feature_name, open_items
+from sensorium.models.feature_cache import COLUMN_OF, batched, feature_name, open_items
 from sensorium.models.joint_embedding import JointEmbedding
 from sensorium.models.tower import Tower
 
 ROWS_AT_ONCE: Mapping[str, int] = {"image": 128, "text": 512, "audio": 64, "speech": 64, "video": 8}
-"""Rows in one commit: what a kill loses at most."""
+"""Rows per commit; an interrupted run loses at most one commit."""
 
 _FEATURE_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class EmbedReport:
-    """What `embed_table` did.
+    """Result of `embed_table`.
 
     Attributes:
-        fingerprint: Of the model.
-        rows: For each field, how many rows got vectors now.
+        fingerprint: Fingerprint of the model.
+        rows: Number of rows with new vectors, by field.
         failures: (row, field, reason) of the rows that could not be read.
     """
 
@@ -48,7 +49,7 @@ class EmbedReport:
 
 @dataclass(frozen=True)
 class RowVectors:
-    """Vectors of some rows, of which each may have several.
+    """Vectors of some rows; a row may have several.
 
     Attributes:
         rows: Row number of each vector, (n,).
@@ -69,18 +70,18 @@ def embed_table(
     languages: Sequence[str] = (),
     progress: Progress = quiet,
 ) -> EmbedReport:
-    """Write the vectors that a table lacks; what is reported survives `kill -9`.
+    """Compute and store the vectors that a table lacks; each commit survives `kill -9`.
 
     Args:
-        table: Read and written.
-        model: Its towers say which fields can be embedded.
-        fields: Which; empty: all that the table holds and the model has a tower for.
-        languages: Of texts and spoken captions; empty: all.
-        progress: Told after each commit.
+        table: Table to read and write.
+        model: Joint embedding.
+        fields: Fields to embed; empty: all fields of the table that the model has a tower for.
+        languages: Languages of texts and spoken captions; empty: all.
+        progress: Called after each commit.
 
     Raises:
-        UsageError: If a field is asked for that the table does not hold or the model cannot embed, or the
-            model can embed none of what the table holds.
+        UsageError: If the table lacks a requested field, the model cannot embed it, or the model can embed no
+            field of the table.
     """
     fingerprint, written = model.fingerprint, dict[str, int]()
     failures: list[tuple[int, str, str]] = []
@@ -105,7 +106,7 @@ def embed_table(
 
 
 def _warn_of_skipped(table: Table, model: JointEmbedding, chosen: Sequence[str]) -> None:
-    """Say which fields of a table a model has no encoder for; refuse if it has none for any."""
+    """Warn of fields without an encoder; raise if the model has an encoder for none."""
     skipped = [name for name in table.fields if name not in chosen]
     if skipped and not chosen:
         raise UsageError(
@@ -121,10 +122,10 @@ def _warn_of_skipped(table: Table, model: JointEmbedding, chosen: Sequence[str])
 
 
 def fields_of(table: Table, model: JointEmbedding, asked: Sequence[str] = ()) -> list[str]:
-    """Fields of a table that a model can embed, or those asked for.
+    """Return the requested fields, or all fields of a table that a model can embed.
 
     Raises:
-        UsageError: If one that is asked for cannot be embedded.
+        UsageError: If a requested field cannot be embedded.
     """
     held = table.fields
     possible = [name for name in held if MODALITY_OF[name] in model.towers]
@@ -145,15 +146,7 @@ def embed_rows(
     *,
     languages: Sequence[str] = (),
 ) -> RowVectors:
-    """Vectors of one field of some rows, without writing them.
-
-    Args:
-        table: Read.
-        model: Embeds.
-        name: The field.
-        rows: Row numbers; those that hold nothing of the field give nothing.
-        languages: Of texts and spoken captions; empty: all.
-    """
+    """Vectors of one field of some rows, not stored; no languages means all. Rows without it have none."""
     parts = [found for found, _ in _parts(table, model, name, rows, languages)]
     empty = np.zeros((0, model.config.dim), np.float32)
     return RowVectors(
@@ -166,24 +159,20 @@ def embed_rows(
 def _parts(
     table: Table, model: JointEmbedding, name: str, rows: Int64[np.ndarray, " n"], languages: Sequence[str]
 ) -> Iterator[tuple[RowVectors, int]]:
-    """Vectors of `rows` in portions, and how many rows each portion covers."""
+    """Yield the vectors of `rows` in parts, with the number of rows of each part."""
     cached = _cached_features(table, model.tower(name), name, languages) if len(rows) else None
     if cached is not None:
         has_features = cached.counts[rows] > 0
-        for part in _portions(rows[has_features], _FEATURE_ROWS):
+        for part in batched(rows[has_features], _FEATURE_ROWS):
             yield _project(model, name, cached, part), len(part)
         rows = rows[~has_features]
     with ThreadPoolExecutor(2) as pool:
-        for part in _portions(rows, ROWS_AT_ONCE[name]):
+        for part in batched(rows, ROWS_AT_ONCE[name]):
             yield _open_and_embed(table, model, name, part, languages, pool), len(part)
 
 
-def _portions(rows: Int64[np.ndarray, " n"], size: int) -> list[Int64[np.ndarray, " m"]]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
 def _cached_features(table: Table, tower: Tower, name: str, languages: Sequence[str]) -> Ragged | None:
-    """Features that the tower's locked encoder left in the table, if they hold the same items."""
+    """Cached pooled vectors of the tower's frozen encoder, if the table has them for the same items."""
     if not tower.is_cacheable:
         return None
     if MODALITY_OF[name] not in ("image", "video"):
@@ -197,7 +186,7 @@ def _cached_features(table: Table, tower: Tower, name: str, languages: Sequence[
 
 @torch.no_grad()
 def _project(model: JointEmbedding, name: str, cached: Ragged, rows: Int64[np.ndarray, " n"]) -> RowVectors:
-    """Run the head alone; the views of an image become one vector, as `JointEmbedding.embed` has it."""
+    """Run only the head on cached vectors; views of an image are averaged as in `JointEmbedding.embed`."""
     tower = model.tower(name)
     has_views = MODALITY_OF[name] in ("image", "video")
     items = [cached[row][: tower.config.views] if has_views else cached[row] for row in rows.tolist()]

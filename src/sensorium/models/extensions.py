@@ -1,10 +1,10 @@
-"""Extensions of a multimodal model: parts of it that plug-in packages bring.
+"""Extensions: parts of a multimodal language model that plug-in packages add.
 
-A model's configuration names them with their options: `[extensions.NAME]`. `build` looks each name up in
-`EXTENSIONS` (entry-point group `sensorium.extension`). An extension is an `nn.Module`: its tensors lie among
-the model's, and its options in the model's configuration. What else it does, it says by the protocols that it
-implements: `PromptTransform` here, others where they are used (`generation.multimodal`: logits processors and
-text decoders; `training.generative.build`: what is learned from training data).
+Input: an extension's name and options, from `[extensions.NAME]` of the model's configuration. Output: an
+`nn.Module` from the registry `EXTENSIONS` (entry-point group `sensorium.extension`). Its tensors belong to
+the model's state dict, its options to the model's configuration. An extension acts through the protocols that
+it implements: `PromptTransform` here, logits processors and text decoders in `generation.multimodal`,
+learning from training data in `training.generative.build`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from sensorium.core.registry import Registry
 from sensorium.encoders import Encoder
 
 Options: TypeAlias = dict[str, JsonValue]
-"""Of an extension; `package` among them is the distribution that brings it."""
+"""Options of an extension; `package` is the distribution to install for it."""
 
 
 @runtime_checkable
 class Extension(Protocol):
-    """An extension of a model. It is built from its options and the model's encoders by modality."""
+    """Part of a model, built from its options and the model's encoders by modality."""
 
     @property
     def options(self) -> Options:
-        """What builds it again; a checkpoint keeps it."""
+        """Options that build it again; stored in checkpoints."""
 
 
 @runtime_checkable
 class PromptTransform(Protocol):
-    """An extension that changes instructions before a model reads them."""
+    """Extension that changes instructions before the model reads them."""
 
     def transform(self, to: str, instruction: str) -> str:
-        """An instruction for a kind of output, as the model reads it."""
+        """Return the instruction for output modality `to` as the model reads it."""
 
 
 EXTENSIONS: Registry[Extension] = Registry("extension")
@@ -51,11 +51,7 @@ def build(name: str, options: Mapping[str, JsonValue], sources: Mapping[str, Enc
 
 
 def find(name: str, options: Mapping[str, JsonValue]) -> Callable[..., Extension]:
-    """What builds an extension.
-
-    Raises:
-        NotFoundError: If no installed package brings it; the message says what to install.
-    """
+    """Return a builder; raises `NotFoundError` with the package to install if it is missing."""
     try:
         return EXTENSIONS.get(name)
     except NotFoundError as error:

@@ -1,9 +1,9 @@
-"""What locked towers give, computed once and kept in the media table.
+"""Cache of frozen encoders' outputs in the media table: pooled vectors, one per item and view.
 
-In: a table's field and a tower whose encoder is locked. Out: features in the table, one vector for each view
-of an image, each text and each clip in the chosen languages. A killed run goes on with the rows that are
-missing. The name holds everything that decides a value: another encoder, input or number of views never
-meets these features.
+Input: a field of a table, and a tower with a frozen encoder. Output: vectors stored beside the rows: one per
+view of an image, per text, and per audio clip in the chosen languages. An interrupted run continues with the
+missing rows. The cache name holds all that determines a value (encoder, input, number of views), so that
+other settings never read these vectors. Fast backends are tried for long runs (`encoders.backend`).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ COLUMN_OF = {"image": "image", "text": "texts", "audio": "audio", "speech": "spe
 ITEMS_AT_ONCE = 256
 SECONDS_BETWEEN_WRITES = 20.0
 WORTH_A_PROBE_S = 20.0
-"""Eager time above which other backends are tried; trying takes about as long."""
+"""Estimated run time in eager mode above which other backends are timed; timing takes about as long."""
 
 
 @dataclass(frozen=True)
 class Cached:
-    """What was computed.
+    """Result of `cache_features`.
 
     Attributes:
-        name: Under which name the table keeps the features.
-        num_rows: Rows that were missing.
-        failures: Rows whose media could not be read, with the reason; they have no features.
-        report: What a probe of backends found, if the encoder was slow enough to ask.
+        name: Name of the vectors in the table.
+        num_rows: Number of rows that were missing.
+        failures: Rows that could not be read, with the reason; they have no vectors.
+        report: Timings of backends, if the run was long enough to try them.
     """
 
     name: str
@@ -52,13 +52,13 @@ class Cached:
 
 
 def feature_name(field: str, tower: Tower, *, views: int, languages: Sequence[str]) -> str:
-    """Name of a field's features: field, encoder, hash of all that decides them, views or languages.
+    """Name of cached vectors: field, encoder, hash of all that determines them, views or languages.
 
     Args:
-        field: Of the table.
-        tower: Whose encoder gives them.
-        views: For images and videos.
-        languages: For texts and speech; empty: all.
+        field: Field of the table.
+        tower: Tower with the encoder.
+        views: Number of views, for images and videos.
+        languages: Languages, for texts and speech; empty: all.
     """
     if field in ("image", "video"):
         kind = f"views-{views}"
@@ -78,19 +78,24 @@ def cache_features(
     threads: int = 2,
     progress: Progress = quiet,
 ) -> Cached:
-    """Run a locked tower over the rows of a field that have no features yet.
+    """Encode the rows of a field that have no vectors yet.
 
     Args:
-        table: Read and written.
-        field: Which of its fields.
-        tower: In evaluation mode; a frozen encoder is.
-        views: Views of an image: itself, then views - 1 crops.
-        languages: Of texts and speech; empty: all.
-        batch_size: Items in one forward pass.
-        threads: That decode.
-        progress: Told after each group of rows.
+        table: Table to read and write.
+        field: Field to encode.
+        tower: Tower with a frozen encoder, in evaluation mode.
+        views: Number of views of an image: the image itself, then views - 1 crops.
+        languages: Languages of texts and speech; empty: all.
+        batch_size: Items per forward pass.
+        threads: Number of decoding threads.
+        progress: Called after each group of rows.
     """
-    task = _Task(field, tower, views if field in ("image", "video") else 1, tuple(languages))
+    num_views = views if field in ("image", "video") else 1
+
+    def prepare(sample: Sample) -> list[np.ndarray]:
+        opened = list(open_items(sample, field, tuple(languages), tower.target_px))
+        return [tower.prepare(item, view) for item in opened for view in range(num_views)]
+
     run = _Runner(tower, batch_size)
     name = feature_name(field, tower, views=views, languages=languages)
     what = f"{field} features by {tower.config.encoder}"
@@ -98,9 +103,9 @@ def cache_features(
         table,
         name,
         field,
-        task.prepare,
+        prepare,
         run,
-        rows_at_once=max(1, ITEMS_AT_ONCE // task.views),
+        rows_at_once=max(1, ITEMS_AT_ONCE // num_views),
         threads=threads,
         progress=lambda done, total, _: progress(done, total, what + run.backend),
     )
@@ -118,20 +123,20 @@ def fill_features(
     threads: int = 1,
     progress: Progress = quiet,
 ) -> tuple[int, list[tuple[int, str]]]:
-    """Compute vectors of the rows that have none of this name yet, and keep them beside the rows.
+    """Compute and store the vectors of all rows that have none of this name.
 
     Args:
-        table: Read and written.
-        name: Of the vectors; it must hold everything that decides a value.
-        field: Which of the table's fields they are of.
-        prepare: Turns a row into inputs, none where it has none; a `MediaError` says that it cannot be read.
-        run: Turns the inputs of some rows, of so many in all, into the vectors of each row.
-        rows_at_once: Rows read and computed together.
-        threads: That prepare.
-        progress: Told after each group of rows.
+        table: Table to read and write.
+        name: Name of the vectors; it must hold all that determines a value.
+        field: Field of the table that they are computed from.
+        prepare: Turns a row into inputs, empty if it has none; raises `MediaError` if it cannot be read.
+        run: Turns the inputs of some rows, and the total number of rows, into the vectors of each row.
+        rows_at_once: Rows per call of `run`.
+        threads: Number of threads that prepare.
+        progress: Called after each group of rows.
 
     Returns:
-        How many rows were missing, and those that cannot be read with the reason; they have no vectors.
+        The number of rows that were missing, and the rows that could not be read, with the reason.
     """
 
     def inputs_of(sample: Sample) -> list[np.ndarray] | str:
@@ -154,35 +159,18 @@ def fill_features(
             items = [[] if isinstance(one, str) else one for one in found]
             waiting += zip(rows.tolist(), run(items, len(missing)), strict=True)
             if time.monotonic() - written_at > SECONDS_BETWEEN_WRITES or rows[-1] == missing[-1]:
-                _write(table, name, waiting)
+                offsets = np.cumsum([0, *(len(vectors) for _, vectors in waiting)])
+                vectors = np.concatenate([one for _, one in waiting])
+                table.set_features(name, [row for row, _ in waiting], offsets, vectors)
                 waiting, written_at = [], time.monotonic()
             progress(int(np.searchsorted(missing, rows[-1])) + 1, len(missing), name)
     return len(missing), failures
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One field through one tower."""
-
-    field: str
-    tower: Tower
-    views: int
-    languages: Sequence[str]
-
-    def prepare(self, sample: Sample) -> list[np.ndarray]:
-        """Inputs of a row: each view of each of its items."""
-        opened = list(open_items(sample, self.field, self.languages, self.tower.target_px))
-        return [self.tower.prepare(item, view) for item in opened for view in range(self.views)]
-
-
 def open_items(
     sample: Sample, field: str, languages: Sequence[str], target_px: int | None
 ) -> Iterator[Media]:
-    """Open what a row holds of a field: its image, each text and each clip in the languages (empty: all).
-
-    Raises:
-        MediaError: If it cannot be read.
-    """
+    """Open a row's image, or its texts or clips in the languages (empty: all); may raise `MediaError`."""
     if field == "text":
         asked = (one for one in sample.texts if is_asked(one.language, field, languages))
         yield from (media.Text(one.text, one.language) for one in asked)
@@ -202,14 +190,7 @@ def encode_items(
     batch_size: int = 32,
     encoder: Callable[[Padded], Tokens] | None = None,
 ) -> Float32[np.ndarray, "n D"]:
-    """Pooled vectors of prepared inputs; like lengths are padded together.
-
-    Args:
-        tower: Pools what its encoder gives.
-        items: Inputs, not padded.
-        batch_size: Inputs in one forward pass.
-        encoder: Stands in for the tower's own, as `encoders.backend` makes it.
-    """
+    """Pooled vectors of unpadded inputs, batched by length; `encoder` may replace the tower's own."""
     encoder = tower.encoder if encoder is None else encoder
     vectors = np.zeros((len(items), tower.encoder.dim), dtype=np.float32)
     by_length = sorted(range(len(items)), key=lambda number: len(items[number]))
@@ -221,7 +202,7 @@ def encode_items(
 
 
 class _Runner:
-    """A locked tower's encoder, through the fastest backend where much is to be done."""
+    """Runs a frozen encoder, in long runs with the fastest backend; see `fill_features` for the call."""
 
     def __init__(self, tower: Tower, batch_size: int) -> None:
         self.report: Report | None = None
@@ -231,7 +212,7 @@ class _Runner:
 
     @property
     def backend(self) -> str:
-        """What was chosen, in words for a progress line."""
+        """The chosen backend and its rate, for a progress line."""
         if self.report is None:
             return ""
         timing = next(one for one in self.report.timings if one.backend == self.report.chosen)
@@ -240,7 +221,6 @@ class _Runner:
         return f" through {timing.backend} ({rates})"
 
     def __call__(self, items: list[list[np.ndarray]], num_rows: int) -> list[Float32[np.ndarray, "_ D"]]:
-        """Pooled vectors of the items of some rows, of `num_rows` in all."""
         flat = [item for row in items for item in row]
         if self._encoder is None and flat:
             self._choose(flat, len(flat) * num_rows / len(items))
@@ -248,7 +228,7 @@ class _Runner:
         return np.split(vectors, np.cumsum([len(row) for row in items])[:-1])
 
     def _choose(self, flat: Sequence[np.ndarray], num_items: float) -> None:
-        """Time a few items; if all would take long, ask which backend is fastest and near enough to fp32."""
+        """Time a few items; if the whole run would be long, time all backends and choose the fastest."""
         self._encoder = self._tower.encoder
         sample = flat[: max(1, self._batch_size // 4)]
         started = time.perf_counter()
@@ -261,11 +241,3 @@ class _Runner:
 def batched(rows: Int64[np.ndarray, " n"], size: int) -> Iterator[Int64[np.ndarray, " m"]]:
     """Cut `rows` into pieces of at most `size`."""
     yield from (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def _write(table: Table, name: str, waiting: Sequence[tuple[int, Float32[np.ndarray, "_ D"]]]) -> None:
-    if waiting:
-        offsets = np.cumsum([0, *(len(vectors) for _, vectors in waiting)])
-        table.set_features(
-            name, [row for row, _ in waiting], offsets, np.concatenate([v for _, v in waiting])
-        )

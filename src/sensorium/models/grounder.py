@@ -1,17 +1,20 @@
-"""The grounder: an image and a text in, for each phrase of the text a map of places and a box out.
+"""Phrase grounding: an image and a text in; for each phrase of the text a heat map and boxes out.
 
-An image encoder gives places, a text encoder words; a Transformer in which both attend to each other lets
-"left of" be understood. A phrase is the mean of its words; its score at a place is their scaled product.
-Trained with boxes, each place also tells the box of the thing that lies on it (distances to its four sides,
-FCOS: arXiv 1904.01355) and the phrase has a score for "not there"; and a place may learn, before it meets any
-word, which words are said of what lies on it. Trained without boxes, places and words have met in a
-contrastive loss alone, and boxes are found outside (`tasks.ground`).
+An image encoder gives patch tokens ("places"), a text encoder word tokens. A phrase vector is the mean of its
+words; its score at a place is their scaled dot product. There are two ways to train:
+
+    with boxes      blocks of self-attention over places and words resolve relations such as "left of"; each
+                    place predicts the distances to the four sides of its box (FCOS, arXiv 1904.01355), each
+                    phrase a logit for "absent"; optionally, places learn words before these blocks
+    without boxes   a contrastive loss on words or captions; boxes are found from the scores
+                    (`grounding.predict`)
+
 Does not know losses, tables or files.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from math import isqrt, log
 from typing import Literal, cast
 
@@ -25,40 +28,39 @@ from sensorium.core.config import Config
 from sensorium.core.errors import ConfigError
 from sensorium.core.types import Padded, Tokens
 from sensorium.encoders import ENCODERS, Encoder
-from sensorium.models.scale import LogitScale
+from sensorium.models.heads import LogitScale
 from sensorium.nn.block import BlockConfig, Stack
 from sensorium.nn.matching import heat_maps, phrase_vectors, place_log_probs
 from sensorium.nn.position import LearnedPositions, grid_positions
 
-_USUAL_SIDE = 0.12
-"""Share of the picture from a thing's middle to its side, where training starts."""
-_RARE = -2.0
-"""Logit of any word at any place, where training starts without boxes: said of one image in eight."""
+_INITIAL_SIDE = 0.12
+"""Initial distance from a place to the sides of its box, as a share of the image side."""
+_INITIAL_LOGIT = -2.0
+"""Initial logit of a word at a place, when trained on words: about one image in eight contains the word."""
 
 
 class PartConfig(Config):
-    """An encoder by its registered name, with its own options."""
+    """Registered name of an encoder, and its arguments."""
 
     encoder: str
     options: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class GrounderConfig(Config):
-    """A grounder.
+    """Configuration of a grounder.
 
     Attributes:
-        image: Encoder whose tokens lie on a square grid.
-        text: Encoder of words.
-        dim: Width D in which places and words meet.
-        depth: Blocks in which they attend to each other, trained with boxes; 0: they meet in a contrastive
-            loss alone, trained without boxes, and relations stay unresolved.
-        contrast: At depth 0, what finds its images: each of the `words` by itself
-            (`losses.multiple_instance`; a product is the logit of a word at a place), or `captions` as wholes
-            (`losses.late_interaction`; a product is a cosine).
-        names: Trained with boxes: whether places learn words before they meet (`losses.multiple_instance`,
-            each thing for an image). Choosing a place among those of one image teaches kinds far later.
-        num_heads: Of these blocks.
-        dropout: In these blocks.
+        image: Image encoder whose tokens form a square grid.
+        text: Text encoder.
+        dim: Common width D of places and words.
+        depth: Number of blocks over places and words, trained with boxes; 0: none, trained without boxes,
+            and relations are not resolved.
+        contrast: For depth 0: `words` (`losses.multiple_instance`; a product is the logit of a word at a
+            place) or `captions` (`losses.late_interaction`; a product is a cosine).
+        names: For depth > 0: whether places also learn words before the blocks (`losses.multiple_instance`,
+            with each object as an image). Kinds of objects are then learned much earlier.
+        num_heads: Attention heads of the blocks.
+        dropout: Dropout rate of the blocks.
     """
 
     image: PartConfig
@@ -73,17 +75,17 @@ class GrounderConfig(Config):
 
 @dataclass(frozen=True)
 class PhraseBatch:
-    """Images, texts and phrases; each phrase is of one text, each text of one image.
+    """B images, T texts about them and P phrases of the texts.
 
     Attributes:
         rows: Row numbers of the images, (B,).
         images: Normalised pixels.
-        texts: Ids of T texts.
-        image_of_text: Which image each text is about.
-        text_of_phrase: Which text each phrase is of.
-        spans: True = the token is of the phrase.
+        texts: Ids of the texts.
+        image_of_text: Index of the image of each text.
+        text_of_phrase: Index of the text of each phrase.
+        spans: True = the token belongs to the phrase.
         boxes: Up to K boxes of each phrase, (x0, y0, x1, y1) in pixels of `images`.
-        num_boxes: How many of them are real; 0 = what the phrase names is not there.
+        num_boxes: Number of real boxes; 0: the phrase names nothing in the image.
     """
 
     rows: Int64[Tensor, " B"]
@@ -97,28 +99,23 @@ class PhraseBatch:
 
     def to(self, device: torch.device | str) -> PhraseBatch:
         """Return a copy with everything but `rows` on `device`."""
-        return PhraseBatch(
-            self.rows,
-            self.images.to(device),
-            self.texts.to(device),
-            *(
-                part.to(device)
-                for part in (self.image_of_text, self.text_of_phrase, self.spans, self.boxes, self.num_boxes)
-            ),
+        return replace(
+            self,
+            **{one.name: getattr(self, one.name).to(device) for one in fields(self) if one.name != "rows"},
         )
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a grounder gives for a batch.
+class GrounderOutput:
+    """Output of a grounder, for P phrases and M places.
 
     Attributes:
-        scores: Of each phrase at each place, logits; log-probabilities (`nn.matching.place_log_probs`)
-            where words were contrasted, cosines where captions were.
-        absent: Logit of "not there", or None where it was never trained.
-        boxes: The box that each place tells, in pixels of the input; None where never trained.
-        places: What the images gave, as it is compared with words that it has not met.
-        words: What the texts gave, alike.
+        scores: Score of each phrase at each place: logits (trained with boxes), log-probabilities
+            (`nn.matching.place_log_probs`, trained on words) or cosines (trained on captions).
+        absent: Logit of "not in the image"; None if trained without boxes.
+        boxes: Box predicted at each place, in pixels of the input; None if trained without boxes.
+        places: Image tokens as contrastive losses compare them with words.
+        words: Text tokens, likewise.
     """
 
     scores: Float[Tensor, "P M"]
@@ -128,13 +125,13 @@ class Found:
     words: Tokens
 
 
-class Meeting(nn.Module):
-    """Blocks in which places and words attend to each other, and what is read from them then.
+class CrossModalBlocks(nn.Module):
+    """Self-attention over places and words, then phrase scores and boxes.
 
     Args:
-        config: Of the grounder.
-        grid: Rows of places, and columns.
-        size_px: Side of the input.
+        config: Configuration of the grounder.
+        grid: Number of rows and of columns of the places.
+        size_px: Side of the input image.
     """
 
     def __init__(self, config: GrounderConfig, grid: int, size_px: int) -> None:
@@ -155,12 +152,12 @@ class Meeting(nn.Module):
         self.sides = nn.Linear(config.dim, 4)
         self.absent = nn.Linear(config.dim, 1)
         nn.init.normal_(self.sides.weight, std=0.01)
-        nn.init.constant_(self.sides.bias, log(_USUAL_SIDE))
+        nn.init.constant_(self.sides.bias, log(_INITIAL_SIDE))
 
     def forward(
         self, places: Float[Tensor, "B M D"], words: Tokens, batch: PhraseBatch
     ) -> tuple[Float[Tensor, "P M"], Float[Tensor, " P"], Float[Tensor, "P M 4"]]:
-        """Score every phrase at every place of its image and as not there, and tell the boxes."""
+        """Return scores of each phrase at each place, logits of absence, and the box of each place."""
         own, said = self._attend(places[batch.image_of_text], words)
         of_phrase = batch.text_of_phrase
         phrases = phrase_vectors(said[of_phrase], batch.spans)
@@ -171,9 +168,9 @@ class Meeting(nn.Module):
     def _attend(
         self, places: Float[Tensor, "T M D"], words: Tokens
     ) -> tuple[Float[Tensor, "T M D"], Float[Tensor, "T N D"]]:
-        """Run the blocks over both; words stand at the middle of the grid.
+        """Run the blocks; words have the position of the grid's centre.
 
-        Places carry their coordinates in -1..1 as they are, for "left of" is a difference of these.
+        Coordinates in -1..1 are added to places linearly, so that "left of" is a difference of them.
         """
         at = 2 * centres(self.grid, self.size_px, places.device) / self.size_px - 1
         both = torch.cat([self.positions(places) + self.coordinates(at), words.values], dim=1)
@@ -184,26 +181,27 @@ class Meeting(nn.Module):
         return both[:, : places.shape[1]], both[:, places.shape[1] :]
 
     def _boxes(self, sides: Float[Tensor, "T M 4"]) -> Float[Tensor, "T M 4"]:
-        """Boxes from the logarithms of the distances to the left, top, right and bottom side."""
+        """Convert log distances to the left, top, right and bottom side into boxes."""
         distance = sides.clamp(-6, 1).exp() * self.size_px
         middle = centres(self.grid, self.size_px, sides.device)
         return torch.cat([middle - distance[..., :2], middle + distance[..., 2:]], dim=-1)
 
 
 class Grounder(nn.Module):
-    """Places, words, and blocks in which they meet.
+    """Image encoder, text encoder, and the blocks over both.
 
     Args:
-        config: What to build. Weights come from torch's global generator.
+        config: Configuration. Weights are drawn from torch's global generator.
         pretrained: Not used: there are no pretrained parts.
 
     Attributes:
-        grid: Rows of places, and columns.
-        shift_px: How far the places lie to the right of and below the middles of the cells of an even grid.
-            Boxes that are learned allow for it by themselves.
+        grid: Number of rows and of columns of the places.
+        shift_px: Offset of the places to the right of and below the cell centres of an even grid. Learned
+            boxes compensate for it.
+        meeting: The blocks; None at depth 0. The name is that of its parameters in checkpoints.
 
     Raises:
-        ConfigError: If an encoder is of another modality, or its places do not lie on a square.
+        ConfigError: If an encoder is for another modality, or its places do not form a square grid.
     """
 
     def __init__(self, config: GrounderConfig, *, pretrained: bool = True) -> None:
@@ -217,22 +215,22 @@ class Grounder(nn.Module):
         self.shift_px = float(getattr(self.image, "first_px", half_px)) - half_px
         self.place = nn.Linear(self.image.dim, config.dim)
         self.word = nn.Linear(self.text.dim, config.dim)
-        self.meeting = Meeting(config, self.grid, self.size_px) if config.depth else None
+        self.meeting = CrossModalBlocks(config, self.grid, self.size_px) if config.depth else None
         by = "words" if config.names else config.contrast if config.depth == 0 else ""
         self.scale = LogitScale(1 / 0.07) if by == "captions" else None
         self.offset = nn.Linear(self.text.dim, 1) if by == "words" else None
         if self.offset is not None:
             nn.init.normal_(self.word.weight, std=1 / config.dim)
             nn.init.zeros_(self.offset.weight)
-            nn.init.constant_(self.offset.bias, _RARE)
+            nn.init.constant_(self.offset.bias, _INITIAL_LOGIT)
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return self.word.weight.device
 
-    def forward(self, batch: PhraseBatch) -> Found:
-        """Score every phrase of a batch at every place of its image."""
+    def forward(self, batch: PhraseBatch) -> GrounderOutput:
+        """Score each phrase of a batch at each place of its image."""
         own, said = self.place(self.image(batch.images).values), self.text(batch.texts).values
         words, mask = self.word(said), batch.texts.mask
         real = torch.ones(own.shape[:2], dtype=torch.bool, device=own.device)
@@ -240,15 +238,15 @@ class Grounder(nn.Module):
         before = Tokens(places, real), Tokens(named, mask)
         if self.meeting is not None:
             scores, absent, boxes = self.meeting(own, Tokens(words, mask), batch)
-            return Found(scores, absent, boxes, *before)
+            return GrounderOutput(scores, absent, boxes, *before)
         both = places[batch.image_of_text[batch.text_of_phrase]], named[batch.text_of_phrase]
         scores = heat_maps(*both, batch.spans) if self.offset is None else place_log_probs(*both, batch.spans)
-        return Found(scores.float(), None, None, *before)
+        return GrounderOutput(scores.float(), None, None, *before)
 
     def _compared(
         self, places: Float[Tensor, "B M D"], words: Float[Tensor, "T N D"], said: Float[Tensor, "T N _"]
     ) -> tuple[Float[Tensor, "B M _"], Float[Tensor, "T N _"]]:
-        """Vectors whose products tell of words at places: with an offset for each word, or of length 1."""
+        """Vectors for contrastive losses: with an offset per word (trained on words), or unit vectors."""
         if self.offset is None:
             return functional.normalize(places, dim=-1), functional.normalize(words, dim=-1)
         constant = torch.ones_like(places[..., :1])
@@ -269,7 +267,7 @@ class Grounder(nn.Module):
 
 
 def centres(grid: int, size_px: int, device: torch.device | None = None) -> Float[Tensor, "M 2"]:
-    """Middle of each place of a square grid over an image, (x, y) in pixels, in reading order.
+    """Centre (x, y) in pixels of each cell of a square grid over an image, in row-major order.
 
     Example:
         >>> centres(2, 8).tolist()

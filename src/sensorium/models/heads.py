@@ -1,16 +1,21 @@
-"""Heads: from an encoder's pooled vector to the joint space, (B, D) -> (B, E), not yet of unit length.
+"""Projection heads, from pooled encoder vectors (B, D) to the joint space (B, E), and the logit scale.
 
-A head is the only thing that trains over a locked tower, so it normalises what it is given: towers differ by
-orders of magnitude in scale. Does not know modalities, losses or the length of the vectors it gives.
+Head outputs are not normalised. A head is the only trained part above a frozen encoder, so it normalises its
+input: encoders differ by orders of magnitude in scale. Heads do not know modalities or losses.
 """
 
 from __future__ import annotations
 
+import math
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import Registry
+
+MAX_LOGIT_SCALE = 100.0
 
 HEADS: Registry[nn.Module] = Registry("head")
 """Builders `(in_dim, out_dim, **options) -> nn.Module` with `forward((B, in_dim)) -> (B, out_dim)`."""
@@ -18,9 +23,9 @@ HEADS: Registry[nn.Module] = Registry("head")
 
 @HEADS.register("identity")
 class IdentityHead(nn.Module):
-    """y = x: a locked encoder's own space is the joint space, and the other towers learn the way into it.
+    """y = x: the encoder's own space is the joint space, and the other towers learn to map into it.
 
-    With little data this is the best text head over a sentence encoder: there is nothing to forget.
+    With little data this is the best head over a frozen sentence encoder.
 
     Args:
         in_dim: Width D of the encoder.
@@ -36,7 +41,7 @@ class IdentityHead(nn.Module):
             )
 
     def forward(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Return pooled vectors as they are."""
+        """Return the input."""
         return pooled
 
 
@@ -47,19 +52,19 @@ class LinearHead(nn.Module):
     Args:
         in_dim: Width D of the encoder.
         out_dim: Width E of the joint space.
-        dropout: Share of inputs dropped in training, in [0, 1).
-        standardise: Give each coordinate of y mean 0 and variance 1 in training. Vectors of random weights
-            point one way, of names that share words most of all, and a contrast takes long to part them.
+        dropout: Dropout rate of the input, in [0, 1).
+        standardise: Whether a batch norm without affine parameters follows. Without it, outputs of random
+            weights have similar directions, and contrastive training separates them slowly.
 
     Reference:
-        Radford et al., arXiv 2103.00020, §2.3: a linear map alone. The norm is ours, for locked towers.
-        Batch norm as the last layer: Chen and He (SimSiam), arXiv 2011.10566, §4.4.
+        Radford et al., arXiv 2103.00020, §2.3: a linear map alone. The layer norm is ours, for frozen
+        encoders. Batch norm as the last layer: Chen and He (SimSiam), arXiv 2011.10566, §4.4.
     """
 
     def __init__(self, in_dim: int, out_dim: int, *, dropout: float = 0.0, standardise: bool = False) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(in_dim)
-        self.dropout = nn.Dropout(_checked_share(dropout))
+        self.dropout = nn.Dropout(_check_rate(dropout))
         self.project = nn.Linear(in_dim, out_dim, bias=False)
         self.last = nn.BatchNorm1d(out_dim, affine=False) if standardise else None
 
@@ -82,11 +87,11 @@ class ResidualMlpHead(nn.Module):
     Args:
         in_dim: Width D of the encoder.
         out_dim: Width E of the joint space.
-        width: Width of the residual stream; `out_dim` where None.
-        num_blocks: Residual blocks.
+        width: Width of the residual stream; default `out_dim`.
+        num_blocks: Number of residual blocks.
         expansion: Hidden width of a block as a multiple of `width`.
-        dropout: Share dropped after each hidden layer, in [0, 1).
-        input_dropout: Share of the encoder's features dropped in training, in [0, 1).
+        dropout: Dropout rate after each hidden layer, in [0, 1).
+        input_dropout: Dropout rate of the input, in [0, 1).
     """
 
     def __init__(
@@ -109,9 +114,9 @@ class ResidualMlpHead(nn.Module):
             )
         hidden = max(1, round(width * expansion))
         self.enter = nn.Sequential(
-            nn.LayerNorm(in_dim), nn.Dropout(_checked_share(input_dropout)), nn.Linear(in_dim, width)
+            nn.LayerNorm(in_dim), nn.Dropout(_check_rate(input_dropout)), nn.Linear(in_dim, width)
         )
-        self.blocks = nn.ModuleList(_block(width, hidden, _checked_share(dropout)) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(_block(width, hidden, _check_rate(dropout)) for _ in range(num_blocks))
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out_dim, bias=False))
 
     def forward(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
@@ -134,7 +139,44 @@ def _block(width: int, hidden: int, dropout: float) -> nn.Sequential:
     )
 
 
-def _checked_share(share: float) -> float:
-    if not 0 <= share < 1:
-        raise ConfigError(f"dropout={share} is not a share; expected 0 <= dropout < 1")
-    return share
+def _check_rate(rate: float) -> float:
+    if not 0 <= rate < 1:
+        raise ConfigError(f"dropout={rate} is not a rate; expected 0 <= dropout < 1")
+    return rate
+
+
+class LogitScale(nn.Module):
+    """Learned factor of the logits: s = exp(min(log_scale, ln 100)); logits are s times the cosines.
+
+    The bound acts in the forward pass. Above it, the backward pass keeps only the gradient that lowers
+    `log_scale`, so that the parameter never gets stuck.
+
+    Args:
+        init: Initial value, in (0, 100]; CLIP uses 1 / 0.07.
+
+    Reference:
+        Radford et al., arXiv 2103.00020, §2.5.
+    """
+
+    def __init__(self, init: float) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(init)))
+
+    def forward(self) -> Float[Tensor, ""]:
+        """Return the factor, at most 100."""
+        bounded: Tensor = _BoundedAbove.apply(self.log_scale, math.log(MAX_LOGIT_SCALE))
+        return bounded.exp()
+
+
+class _BoundedAbove(torch.autograd.Function):
+    """min(x, bound) with the gradient kept where descent would lower x."""
+
+    @staticmethod
+    def forward(context: torch.autograd.function.FunctionCtx, value: Tensor, bound: float) -> Tensor:
+        context.save_for_backward(value > bound)
+        return value.clamp(max=bound)
+
+    @staticmethod
+    def backward(context: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        (is_above,) = context.saved_tensors  # type: ignore[attr-defined]
+        return torch.where(is_above & (gradient < 0), torch.zeros_like(gradient), gradient), None

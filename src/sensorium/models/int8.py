@@ -1,10 +1,10 @@
-"""Weights in a quarter of their room: a whole number of eight bits each, and a scale for every row.
+"""Int8 quantisation of the weights in a checkpoint file, with one scale per row.
 
     w_ij ~ s_i q_ij,   s_i = max_j |w_ij| / 127,   q_ij from -127 to 127
 
-In: tensors by name. Out: the same, each large matrix (or filter bank) among them as its numbers `q` and,
-under the name with `.scale` behind it, its scales; everything else in half precision. A weight moves by half
-a scale at most. For files alone: models compute with what `unpacked` gives back.
+Input: tensors by name. Output: each large matrix or filter bank as int8 `q`, with its scales under the name
+plus `.scale`; all other floating tensors as float16. The error of a weight is at most s_i / 2. Models compute
+with the dequantised weights.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import torch
 from torch import Tensor
 
 _SCALE = ".scale"
-_FROM = 1024
-"""Smaller tensors stay as they are: they weigh nothing, and norms and biases want their digits."""
+_LEAST_SIZE = 1024
+"""Smaller tensors are not quantised: they save no space, and norms and biases need the precision."""
 _LEVELS = 127
 
 
-def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put large tensors into eight bits, the others into half precision; whole numbers stay.
+def quantise(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert large tensors to int8 and other floating tensors to float16; integers stay.
 
     Example:
-        >>> sorted(packed({"a": torch.ones(40, 30), "b": torch.ones(3)}))
+        >>> sorted(quantise({"a": torch.ones(40, 30), "b": torch.ones(3)}))
         ['a', 'a.scale', 'b']
     """
     made: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             made[name] = tensor
-        elif tensor.ndim < 2 or tensor.numel() < _FROM:
+        elif tensor.ndim < 2 or tensor.numel() < _LEAST_SIZE:
             made[name] = tensor.half()
         else:
             rows = tensor.float().flatten(1)
@@ -41,18 +41,11 @@ def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return made
 
 
-def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give back what `packed` was given, to half a scale; tensors that were never packed stay as they are."""
-    made: dict[str, Tensor] = {}
+def dequantise(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Invert `quantise` up to rounding; tensors that are not quantised stay as they are."""
+    made = dict(tensors)
     for name, tensor in tensors.items():
-        scale = tensors.get(name + _SCALE)
-        if scale is not None and tensor.dtype == torch.int8:
-            made[name] = tensor.float() * scale.float().view(-1, *[1] * (tensor.ndim - 1))
-        elif not _is_scale(name, tensors):
-            made[name] = tensor
+        if tensor.dtype == torch.int8 and name + _SCALE in tensors:
+            scale = made.pop(name + _SCALE).float()
+            made[name] = tensor.float() * scale.view(-1, *[1] * (tensor.ndim - 1))
     return made
-
-
-def _is_scale(name: str, tensors: Mapping[str, Tensor]) -> bool:
-    of = tensors.get(name.removesuffix(_SCALE)) if name.endswith(_SCALE) else None
-    return of is not None and of.dtype == torch.int8

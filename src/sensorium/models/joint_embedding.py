@@ -1,9 +1,10 @@
-"""The joint embedding: any number of modalities in one space where matched items lie together.
+"""Joint embedding: one vector space for several modalities, in which matching items have high cosine.
 
-In: a `MediaBatch` (training) or a list of texts, files and opened media (`embed`). Out: unit vectors.
-Each modality has one tower; fields of the same modality (sound effects and spoken captions) share it.
-Reference: Radford et al. (CLIP), arXiv 2103.00020; locked towers: Zhai et al. (LiT), arXiv 2111.07991.
-Does not know losses, optimisers, tables or files of its own (see `models.checkpoint`).
+Input: a `MediaBatch` (training), or a list of texts, files and opened media (`embed`). Output: unit vectors.
+Each modality has one tower; fields of the same modality (sounds and spoken captions) share it. Does not know
+losses, optimisers, tables or checkpoints (see `models.checkpoint`).
+
+Reference: Radford et al. (CLIP), arXiv 2103.00020; frozen towers: Zhai et al. (LiT), arXiv 2111.07991.
 """
 
 from __future__ import annotations
@@ -24,26 +25,21 @@ from sensorium.core.errors import MediaError, UsageError
 from sensorium.core.types import MODALITY_OF, Embeddings, MediaBatch, pad
 from sensorium.media.path_or_text import refuse_file_name
 from sensorium.media.types import Audio, Image, Media, Text, Video
-from sensorium.models.scale import MAX_LOGIT_SCALE, LogitScale
+from sensorium.models.heads import MAX_LOGIT_SCALE, LogitScale
 from sensorium.models.tower import Modality, Tower, TowerConfig, hash_tensors
 
 Item = str | Path | bytes | Media
-_MODALITY_OF_CLASS: Mapping[type, Modality] = {
-    Image: "image",
-    Audio: "audio",
-    Video: "video",
-    Text: "text",
-}
+_MODALITY_OF_CLASS: Mapping[type, Modality] = {Image: "image", Audio: "audio", Video: "video", Text: "text"}
 
 
 class JointEmbeddingConfig(Config):
-    """A joint space and its towers.
+    """Configuration of a joint embedding.
 
     Attributes:
         dim: Width E of the space.
         towers: By modality.
-        logit_scale_init: Factor of the cosines at the start.
-        logit_bias_init: Offset of the logits at the start, used by the sigmoid loss alone (SigLIP: -10).
+        logit_scale_init: Initial factor of the cosines.
+        logit_bias_init: Initial offset of the logits, for the sigmoid loss only (SigLIP: -10).
     """
 
     dim: int = Field(default=256, ge=1)
@@ -53,11 +49,11 @@ class JointEmbeddingConfig(Config):
 
 
 class JointEmbedding(nn.Module):
-    """Towers into one space.
+    """One tower per modality, and the logit scale and bias of the contrastive losses.
 
     Args:
-        config: What to build. Weights that are not pretrained come from torch's global generator.
-        pretrained: False leaves out the weights that pretrained encoders would fetch.
+        config: Configuration. Weights that are not pretrained are drawn from torch's global generator.
+        pretrained: Whether pretrained encoders load their weights.
     """
 
     def __init__(self, config: JointEmbeddingConfig, *, pretrained: bool = True) -> None:
@@ -75,7 +71,7 @@ class JointEmbedding(nn.Module):
 
     @property
     def text_languages(self) -> tuple[str, ...]:
-        """Languages that the text tower's encoder knows; none where there is no text tower, or not known."""
+        """Languages of the text encoder; empty if there is no text tower or they are not known."""
         return getattr(self.towers["text"].encoder, "languages", ()) if "text" in self.towers else ()
 
     @property
@@ -86,12 +82,12 @@ class JointEmbedding(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return self.logit_bias.device
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of configuration and weights: vectors of one fingerprint may be compared."""
+        """Short hash of configuration and weights; only vectors with equal fingerprints are comparable."""
         state = self.state_dict()
         key = tuple((tensor.data_ptr(), tensor._version) for tensor in state.values())
         if self._fingerprint[0] != key:
@@ -101,11 +97,7 @@ class JointEmbedding(nn.Module):
         return self._fingerprint[1]
 
     def tower(self, field: str) -> Tower:
-        """Return the tower that embeds `field` (or the modality of that name).
-
-        Raises:
-            UsageError: If the model has none.
-        """
+        """Return the tower of a field or modality; raises `UsageError` if the model has none."""
         modality = MODALITY_OF.get(field, field)
         if modality not in self.towers:
             raise UsageError(f"the model has no tower for '{field}'; it embeds {', '.join(self.towers)}")
@@ -114,11 +106,7 @@ class JointEmbedding(nn.Module):
         return tower
 
     def forward(self, batch: MediaBatch) -> dict[str, Float[Tensor, "_ E"]]:
-        """Embed each field of a batch.
-
-        Returns:
-            For each field of the batch, unit vectors of the rows that have it, ordered as `batch.present`.
-        """
+        """Return for each field of a batch the unit vectors of its rows, in the order of `batch.present`."""
         vectors = {name: self.tower(name)(inputs) for name, inputs in batch.inputs.items()}
         for name, features in batch.features.items():
             vectors[name] = self.tower(name).project(features)
@@ -126,11 +114,11 @@ class JointEmbedding(nn.Module):
 
     @torch.no_grad()
     def embed(self, items: Sequence[Item], *, batch_size: int = 32) -> Embeddings:
-        """Embed texts (`str`), files (`Path`, `bytes`) and opened media, of any modalities mixed.
+        """Embed texts (`str`), files (`Path`, `bytes`) and opened media; modalities may be mixed.
 
         Args:
-            items: What to embed; a `str` is a text, and refused where it is the name of a file.
-            batch_size: Inputs in one forward pass.
+            items: Items to embed. A `str` is a text; it is refused if it is the name of a file.
+            batch_size: Inputs per forward pass.
 
         Raises:
             UsageError: If the model has no tower for an item, or a `str` names a file.
@@ -141,10 +129,8 @@ class JointEmbedding(nn.Module):
         vectors = np.zeros((len(items), self.config.dim), dtype=np.float32)
         try:
             for start in range(0, len(items), window := 16 * batch_size):
-                opened = [
-                    self._open(item, number)
-                    for number, item in enumerate(items[start : start + window], start)
-                ]
+                part = enumerate(items[start : start + window], start)
+                opened = [self._open(item, number) for number, item in part]
                 self._embed_window(opened, vectors[start : start + window], batch_size)
         finally:
             self.train(was_training)

@@ -1,11 +1,11 @@
-"""A decoder over a vocabulary: what was written so far in, the odds of what comes next out.
+"""Autoregressive decoder over a vocabulary: ids so far in, logits of the next id out.
 
     h = stack(embed(ids), memory)      causal self-attention, and cross-attention to a memory if there is one
-    logits = h W^T                     W is the embedding itself where the two are tied
+    logits = h W^T                     W is the embedding matrix if the two are tied
 
-The same class writes text, image codes and audio codes: a vocabulary has no meaning here. It holds the
-weights of Llama, SmolLM2, Qwen2, Qwen3 and of Whisper's decoder (name maps in `models.pretrained`), and small
-ones of our own. Does not know how the next id is chosen, what a memory was made of, or what ids stand for.
+Ids may be text tokens, image codes or audio codes. The class holds the weights of Llama, SmolLM2, Qwen2,
+Qwen3 and Whisper's decoder (name maps in `models.pretrained`), and of small models trained from scratch. It
+does not know how the next id is sampled, what the memory encodes, or what ids stand for.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from sensorium.nn.position import LearnedPositions
 
 
 class LanguageModelConfig(Config):
-    """A decoder.
+    """Configuration of a decoder.
 
     Attributes:
         vocab_size: Number V of ids.
-        block: Of every block; `is_causal` for anything that writes from left to right.
+        block: Configuration of every block; `is_causal` for generation.
         depth: Number of blocks.
-        memory_every: Where the block has a memory: every so many-th attends to it (see `nn.block.Stack`).
-        memory_last: Only among the last so many blocks; None: among all.
-        num_positions: Learned positions; 0: positions are rotary, or there are none.
-        is_tied: Whether the embedding is also the output's matrix.
+        memory_every: Every n-th block has cross-attention, if `block` has a memory (see `nn.block.Stack`).
+        memory_last: Only the last n blocks may have cross-attention; None: all.
+        num_positions: Number of learned positions; 0: none.
+        is_tied: Whether the output matrix is the embedding.
     """
 
     vocab_size: int = Field(ge=1)
@@ -51,7 +51,7 @@ class LanguageModel(nn.Module):
     """Embedding, stack, output matrix.
 
     Args:
-        config: What to build. Weights come from torch's global generator.
+        config: Configuration. Weights are drawn from torch's global generator.
     """
 
     def __init__(self, config: LanguageModelConfig) -> None:
@@ -68,13 +68,13 @@ class LanguageModel(nn.Module):
 
     @property
     def output_matrix(self) -> Float[Tensor, "V D"]:
-        """What hidden vectors are multiplied with; losses take it, so as never to hold all logits."""
+        """Matrix that maps hidden vectors to logits; losses use it to compute logits in tiles."""
         return self.embedding.weight if self.head is None else self.head.weight
 
     def embed(
         self, ids: Int64[Tensor, "B N"], positions: Int64[Tensor, "#B N"] | None = None
     ) -> Float[Tensor, "B N D"]:
-        """Look ids up, and add learned positions where there are any."""
+        """Embed ids, and add learned positions if the model has them."""
         x: Tensor = self.embedding(ids)
         if self.positions is None:
             return x
@@ -90,15 +90,15 @@ class LanguageModel(nn.Module):
         caches: Sequence[Cache] | None = None,
         segments: Int64[Tensor, "B N"] | None = None,
     ) -> Float[Tensor, "B N D"]:
-        """Turn embedded tokens into hidden vectors.
+        """Compute hidden vectors.
 
         Args:
-            x: From `embed`, or vectors of media that stand among the tokens.
+            x: Output of `embed`, or media embeddings between token embeddings.
             mask: True = real.
-            positions: Default 0..N-1; with caches, where each new token stands.
-            memory: From `memory_key_values`, made once.
-            caches: One for each block, from `new_caches`; None = `x` is the whole sequence.
-            segments: Which of several sequences packed into a row each token is of (training only).
+            positions: Position of each token; default 0..N-1.
+            memory: Output of `memory_key_values`.
+            caches: One cache per block, from `new_caches`; None: `x` is the whole sequence.
+            segments: Number of the packed sequence of each token (training only).
         """
         hidden: Tensor = self.stack(
             x, mask, positions=positions, memory=memory, caches=caches, segments=segments
@@ -106,12 +106,12 @@ class LanguageModel(nn.Module):
         return hidden
 
     def logits(self, hidden: Float[Tensor, "B N D"]) -> Float[Tensor, "B N V"]:
-        """Score every id as the next one."""
+        """Compute the logits of the next id."""
         return functional.linear(hidden, self.output_matrix)
 
     @torch.inference_mode()
     def score(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
-        """Score every id as the next one, at each place of a text, without any memory in view."""
+        """Compute the logits of the next id at each position of a text, without memory."""
         return self.logits(self(self.embed(ids)))
 
     def memory_key_values(
@@ -120,11 +120,11 @@ class LanguageModel(nn.Module):
         mask: Bool[Tensor, "B S"] | None = None,
         segments: Int64[Tensor, "B S"] | None = None,
     ) -> list[KeyValues | None]:
-        """Project a memory once for the cross-attention of every block."""
+        """Project a memory to keys and values for the cross-attention of every block."""
         return self.stack.memory_key_values(memory, mask, segments)
 
     def new_caches(self, num_rows: int, capacity: int) -> list[StaticCache]:
-        """Empty caches of the model's own type, one for each block."""
+        """Create empty caches with the dtype and device of the model, one per block."""
         block, weight = self.config.block, self.embedding.weight
         num_kv_heads = block.num_heads if block.num_kv_heads is None else block.num_kv_heads
         head_dim = block.dim // block.num_heads if block.head_dim is None else block.head_dim

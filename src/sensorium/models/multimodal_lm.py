@@ -1,14 +1,14 @@
-"""The multimodal language model: images, sounds, films and texts in; text, images or speech out.
+"""Multimodal language model: images, audio, video and texts in; text, images or speech out.
 
-    input layer    each modality through its own encoder (CNN, RNN or Transformer): feature vectors
-    encoder        a stack of self-attention blocks in which the vectors of all modalities meet: the memory
-    decoders       one for each kind of output; each attends to the memory and to what it has written so far
-    output layer   the decoder's odds of the next id: of a word piece, or of a code of an image or a sound
+    sources      one encoder per input modality (CNN, RNN or Transformer): token vectors
+    fusion       a stack of blocks in which the tokens of all modalities attend to each other: the memory
+    decoders     one per output modality; each has cross-attention to the memory and predicts the next id:
+                 a text token, or a code of an image or audio codec
 
-A decoder may be a finished language model, frozen, which looks at the memory through gates that start at 0,
-or a small one of our own. With `mode = "prefix"` the memory is not attended to but put before the text,
-projected into the decoder's own input. A row may lack any modality, and what stands at masked places is never
-seen. Does not know how ids are chosen (`generation`), what they stand for (`codecs`), nor how it is trained.
+A decoder is a pretrained language model, frozen, with gated cross-attention, or a small one trained from
+scratch. With `mode = "prefix"` there is no cross-attention: the memory is projected and put before the input
+embeddings. A row may lack any modality; masked tokens never change the result. The module does not know how
+ids are sampled (`generation`), what they stand for (`codecs`), or how the model is trained.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from sensorium.core.types import MediaBatch, Tokens
 from sensorium.encoders import ENCODERS, Encoder
 from sensorium.fusion import build as build_fusion
 from sensorium.losses import IGNORED
-from sensorium.models.decoder import Writer, WriterConfig
+from sensorium.models.decoder import Decoder, DecoderConfig
 from sensorium.models.extensions import Extension, Options
 from sensorium.models.extensions import build as build_extension
-from sensorium.models.sequences import Lesson, Writing
+from sensorium.models.sequences import DecoderBatch, TokenBatch
 from sensorium.models.tower import Modality
 from sensorium.nn.attention import KeyValues
 from sensorium.nn.position import POSITION_DIM, concat_positions
@@ -41,12 +41,12 @@ Output = Literal["text", "image", "audio"]
 
 
 class SourceConfig(Config):
-    """How one modality comes in.
+    """Encoder of one input modality.
 
     Attributes:
         encoder: Registered name.
-        options: The encoder's own arguments.
-        frozen: Lock the encoder: its tokens are computed once and kept beside the rows.
+        options: Arguments of the encoder.
+        frozen: Whether the encoder is frozen; its tokens are then computed once and cached in the table.
     """
 
     encoder: str
@@ -55,17 +55,17 @@ class SourceConfig(Config):
 
 
 class MultimodalLMConfig(Config):
-    """A multimodal language model.
+    """Configuration of a multimodal language model.
 
     Attributes:
-        sources: By modality.
+        sources: Encoders by input modality.
         dim: Width D of the memory.
-        fusion: In which the modalities meet, by its registered name.
-        fusion_options: Its own arguments, as `depth`.
-        modality_dropout: Chance for each modality of each row to be hidden in training.
-        mode: `memory`: decoders attend to it; `prefix`: it stands before what they write.
-        decoders: By the kind of output.
-        extensions: Options of each part that a plug-in brings, by its registered name (`models.extensions`).
+        fusion: Registered name of the fusion.
+        fusion_options: Arguments of the fusion, such as `depth`.
+        modality_dropout: Probability that a modality of a row is masked in training.
+        mode: `memory`: decoders have cross-attention; `prefix`: the memory stands before their input.
+        decoders: By output modality.
+        extensions: Options of the parts that plug-ins add, by registered name (`models.extensions`).
     """
 
     sources: dict[Modality, SourceConfig] = Field(min_length=1)
@@ -74,15 +74,15 @@ class MultimodalLMConfig(Config):
     fusion_options: dict[str, JsonValue] = Field(default_factory=dict)
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     mode: Literal["memory", "prefix"] = "memory"
-    decoders: dict[Output, WriterConfig] = Field(min_length=1)
+    decoders: dict[Output, DecoderConfig] = Field(min_length=1)
     extensions: dict[str, Options] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _no_memory_no_blocks(self) -> MultimodalLMConfig:
+    def _check_mode(self) -> MultimodalLMConfig:
         for name, decoder in self.decoders.items():
             for option, is_set in (
                 ("memory_last", decoder.memory_last is not None),
-                ("pace", decoder.pace > 0),
+                ("diagonal_slope", decoder.diagonal_slope > 0),
                 ("guidance", decoder.guidance != 1),
             ):
                 if self.mode == "prefix" and is_set:
@@ -91,19 +91,19 @@ class MultimodalLMConfig(Config):
                     )
             if decoder.guidance != 1 and not self.modality_dropout:
                 raise ValueError(
-                    f"decoders.{name}.guidance needs training in which memories are hidden; "
-                    "set modality_dropout, as to 0.1"
+                    f"decoders.{name}.guidance needs training with masked modalities; "
+                    "set modality_dropout, such as 0.1"
                 )
         return self
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a decoder looks at besides what it has written.
+    """Encoded media as a decoder uses them.
 
     Attributes:
-        memory: For the cross-attention of each block; None in prefix mode.
-        prefix: Vectors that stand before the text; None otherwise.
+        memory: Keys and values for the cross-attention of each block; None in prefix mode.
+        prefix: Vectors before the input embeddings, in prefix mode; None otherwise.
     """
 
     memory: list[KeyValues | None] | None = None
@@ -111,13 +111,13 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a decoder gives for a lesson, at the places where something is to be learned.
+class DecoderOutput:
+    """Hidden vectors at the A positions of a batch that have a target.
 
     Attributes:
         hidden: (A, D).
-        targets: Ids that are to be written there, (A,).
-        rows: Row of the batch that each place is of, (A,).
+        targets: Target ids, (A,).
+        rows: Table row of each position, (A,).
     """
 
     hidden: Float[Tensor, "A D"]
@@ -130,17 +130,17 @@ class MultimodalLM(nn.Module):
 
     Args:
         config: What to build. Weights come from torch's global generator.
-        pretrained: False leaves out what trained: a checkpoint brings it. Frozen parts that came by a name
-            come by it in any case, for no checkpoint holds them.
+        pretrained: Ignored: frozen pretrained parts are always loaded by name, since no checkpoint contains
+            them.
 
     Attributes:
-        config: As given, with the tokenizers that came along.
-        sources: Encoders by modality.
-        decoders: By the kind of output.
-        extensions: Parts that plug-ins bring, by name.
+        config: Configuration.
+        sources: Encoders by input modality.
+        decoders: By output modality.
+        extensions: Parts that plug-ins add, by name.
 
     Raises:
-        ConfigError: If an encoder is of another modality.
+        ConfigError: If an encoder is for another modality.
         NotFoundError: If an extension is not installed.
     """
 
@@ -160,7 +160,7 @@ class MultimodalLM(nn.Module):
         )
         memory_dim = config.dim if config.mode == "memory" else 0
         self.decoders = nn.ModuleDict(
-            {name: Writer(one, memory_dim) for name, one in sorted(config.decoders.items())}
+            {name: Decoder(one, memory_dim) for name, one in sorted(config.decoders.items())}
         )
         self.prefixes = nn.ModuleDict(
             {name: nn.Linear(config.dim, self.decoder(name).model.config.block.dim) for name in self.decoders}
@@ -172,126 +172,119 @@ class MultimodalLM(nn.Module):
             {name: build_extension(name, one, encoders) for name, one in sorted(config.extensions.items())}
         )
         self.config = config
-        self.register_state_dict_post_hook(_leave_out)
-        self.register_load_state_dict_post_hook(_do_not_miss)
+        self.register_state_dict_post_hook(_drop_external)
+        self.register_load_state_dict_post_hook(_allow_external)
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.fusion.parameters()).device
 
-    def decoder(self, name: str) -> Writer:
-        """The decoder of a kind of output.
-
-        Raises:
-            UsageError: If there is none; the message says what there is.
-        """
+    def decoder(self, name: str) -> Decoder:
+        """Return the decoder of an output modality; raises `UsageError` if there is none."""
         if name not in self.decoders:
             raise UsageError(f"this model does not write {name}; it writes {', '.join(self.decoders)}")
-        return cast(Writer, self.decoders[name])
+        return cast(Decoder, self.decoders[name])
 
-    def keep_extensions(self) -> None:
-        """Put what the extensions have learned into the configuration, which a checkpoint keeps."""
+    def source(self, name: str) -> Encoder:
+        """Return the encoder of an input modality."""
+        return cast(Encoder, self.sources[name])
+
+    def store_extension_options(self) -> None:
+        """Copy what the extensions have learned into the configuration, which a checkpoint contains."""
         known = {name: cast(Extension, one).options for name, one in self.extensions.items()}
         self.config = self.config.model_copy(update={"extensions": known})
 
-    def forward(self, lesson: Lesson) -> Written:
-        """Read a lesson's media, and what is written of them up to each place where something is learned."""
-        writing = lesson.writing
-        context = self.context(lesson.decoder, self.encode(lesson.media), writing)
-        hidden = self.read(lesson.decoder, writing, context)
-        learned = writing.targets != IGNORED
-        segments = torch.zeros_like(writing.ids) if writing.segments is None else writing.segments
-        which = segments.clamp(max=writing.memory_of.shape[1] - 1)
-        rows = writing.memory_of.gather(1, which)[learned]
-        return Written(hidden[learned], writing.targets[learned], lesson.rows.to(rows.device)[rows])
+    def forward(self, batch: DecoderBatch) -> DecoderOutput:
+        """Encode the media of a training batch and run its decoder."""
+        sequences = batch.sequences
+        context = self.context(batch.decoder, self.encode(batch.media), sequences)
+        hidden = self.hidden_states(batch.decoder, sequences, context)
+        has_target = sequences.targets != IGNORED
+        segments = torch.zeros_like(sequences.ids) if sequences.segments is None else sequences.segments
+        which = segments.clamp(max=sequences.memory_rows.shape[1] - 1)
+        rows = sequences.memory_rows.gather(1, which)[has_target]
+        return DecoderOutput(
+            hidden[has_target], sequences.targets[has_target], batch.rows.to(rows.device)[rows]
+        )
 
     def encode(self, media: MediaBatch) -> Tokens:
-        """Let the modalities of each row meet: the memory, (B, S, D).
-
-        Args:
-            media: Inputs by modality, or tokens that a frozen encoder gave before.
-
-        Raises:
-            UsageError: If there is no encoder for a modality.
-        """
+        """Encode inputs, or cached tokens, and fuse them to a memory; raises `UsageError` without encoder."""
         given = dict.fromkeys([*media.inputs, *media.tokens])
         for name in given:
             if name not in self.sources:
                 raise UsageError(f"this model does not take {name}; it takes {', '.join(self.sources)}")
         features = {name: self._features(name, media) for name in given}
         if not features:
-            features = {name: self._nothing(name, len(media.rows)) for name in list(self.sources)[:1]}
-        met = self.fusion(features)
-        return Tokens(met.tokens, met.mask)
+            name, num_rows = next(iter(self.sources)), len(media.rows)
+            values = torch.zeros(num_rows, 0, self.fusion.dims[name], device=self.device)
+            features = {name: Tokens(values, values.new_zeros(num_rows, 0, dtype=torch.bool))}
+        fused = self.fusion(features)
+        return Tokens(fused.tokens, fused.mask)
 
-    def looked_at(self, media: MediaBatch) -> MediaBatch:
-        """The same batch with tokens in the place of inputs: what encoders see is seen once."""
+    def with_tokens(self, media: MediaBatch) -> MediaBatch:
+        """Replace encoder inputs by encoder outputs, so that each encoder runs once for several uses."""
         seen = {name: self.source(name)(one) for name, one in media.inputs.items()}
         return replace(media, inputs={}, tokens={**media.tokens, **seen})
 
-    def context(self, to: str, memory: Tokens, writing: Writing | None = None) -> Context:
-        """Make of a memory what a decoder looks at.
+    def context(self, to: str, memory: Tokens, sequences: TokenBatch | None = None) -> Context:
+        """Project a memory for a decoder: to keys and values, or to a prefix.
 
         Args:
-            to: Kind of output.
-            memory: From `encode`.
-            writing: Says which rows of the memory its sequences attend to; None: each row its own.
+            to: Output modality.
+            memory: Output of `encode`.
+            sequences: Says which memory rows its sequences attend to; None: sequence i attends to row i.
 
         Raises:
             UsageError: If sequences are packed in prefix mode.
         """
         model = self.decoder(to).model
         segments = None
-        if writing is not None:
-            memory, segments = writing.attended(memory)
+        if sequences is not None:
+            memory, segments = sequences.gather_memory(memory)
         if self.config.mode == "memory":
             return Context(memory=model.memory_key_values(memory.values, memory.mask, segments))
         if segments is not None:
             raise UsageError("sequences packed into one row cannot each have a prefix; do not pack them")
         return Context(prefix=Tokens(self.prefixes[to](memory.values), memory.mask))
 
-    def read(self, to: str, writing: Writing, context: Context) -> Float[Tensor, "R N D"]:
-        """Hidden vectors at every place of a writing."""
-        model, ids = self.decoder(to).model, self.decoder(to).remembered(writing.ids)
-        x, mask, positions = model.embed(ids, writing.positions), writing.mask, writing.positions
+    def hidden_states(self, to: str, sequences: TokenBatch, context: Context) -> Float[Tensor, "R N D"]:
+        """Run a decoder over sequences; returns the hidden vector at each position."""
+        decoder, mask, positions = self.decoder(to), sequences.mask, sequences.positions
+        x = decoder.model.embed(decoder.drop_tokens(sequences.ids), positions)
         if context.prefix is None:
-            hidden: Tensor = model(
-                x, mask, positions=positions, memory=context.memory, segments=writing.segments
+            hidden: Tensor = decoder.model(
+                x, mask, positions=positions, memory=context.memory, segments=sequences.segments
             )
             return hidden
-        before = context.prefix
-        x, mask = torch.cat([before.values, x], dim=1), torch.cat([before.mask, mask], dim=1)
+        prefix = context.prefix
+        x, mask = torch.cat([prefix.values, x], dim=1), torch.cat([prefix.mask, mask], dim=1)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        after: Tensor = model(x, mask, positions=positions)[:, before.mask.shape[1] :]
+        after: Tensor = decoder.model(x, mask, positions=positions)[:, prefix.mask.shape[1] :]
         return after
 
     def train(self, mode: bool = True) -> MultimodalLM:
-        """Set training mode; what is frozen stays in evaluation mode."""
+        """Set training mode; frozen encoders stay in evaluation mode."""
         super().train(mode)
         for name, source in self.config.sources.items():
             if source.frozen:
                 self.sources[name].eval()
         return self
 
-    def named_elsewhere(self) -> set[str]:
-        """Names of tensors that a package brings, by its name in the configuration; checkpoints lack them."""
+    def external_names(self) -> set[str]:
+        """Names of the frozen tensors that a package or model file provides; checkpoints leave them out."""
         names = {
             f"decoders.{name}.model.{tensor}"
             for name in self.decoders
-            for tensor in self.decoder(name).named_elsewhere()
+            for tensor in self.decoder(name).external_names()
         }
         for name, source in self.config.sources.items():
-            if source.frozen and _is_packaged(source):
+            if source.frozen and _is_pretrained(source):
                 names |= {f"sources.{name}.{tensor}" for tensor in self.sources[name].state_dict()}
         return names
 
-    def source(self, name: str) -> Encoder:
-        """The encoder of a modality."""
-        return cast(Encoder, self.sources[name])
-
     def _features(self, name: str, media: MediaBatch) -> Tokens:
-        """Tokens of a modality with their positions beside them, spread over all rows of the batch."""
+        """Tokens of a modality with position codes, scattered to all rows of the batch."""
         own = media.tokens[name] if name in media.tokens else self.source(name)(media.inputs[name])
         values, real = concat_positions(own.values, is_image=name == "image"), own.mask
         if name in media.shared:
@@ -301,10 +294,6 @@ class MultimodalLM(nn.Module):
         mask[present] = real
         spread = values.new_zeros(num_rows, *values.shape[1:]).index_put((present,), values)
         return Tokens(spread, mask)
-
-    def _nothing(self, name: str, num_rows: int) -> Tokens:
-        values = torch.zeros(num_rows, 0, self.fusion.dims[name], device=self.device)
-        return Tokens(values, torch.zeros(num_rows, 0, dtype=torch.bool, device=self.device))
 
 
 def _source(modality: str, config: SourceConfig) -> Encoder:
@@ -316,20 +305,19 @@ def _source(modality: str, config: SourceConfig) -> Encoder:
     return encoder
 
 
-def _is_packaged(source: SourceConfig) -> bool:
-    """Whether an encoder brings its own weights."""
+def _is_pretrained(source: SourceConfig) -> bool:
+    """Whether the encoder loads its own weights."""
     can_be = "pretrained" in inspect.signature(ENCODERS.get(source.encoder)).parameters
     return can_be and bool(source.options.get("pretrained", True))
 
 
-def _leave_out(model: nn.Module, state: MutableMapping[str, object], prefix: str, *_: object) -> None:
-    """Take out of a state what a checkpoint must not hold."""
-    for name in cast(MultimodalLM, model).named_elsewhere():
+def _drop_external(model: nn.Module, state: MutableMapping[str, object], prefix: str, *_: object) -> None:
+    """Remove external tensors from a state dict (state-dict hook)."""
+    for name in cast(MultimodalLM, model).external_names():
         state.pop(f"{prefix}{name}", None)
 
 
-def _do_not_miss(model: nn.Module, keys: tuple[list[str], list[str]]) -> None:
-    """Let a state be whole without what it must not hold."""
-    elsewhere = cast(MultimodalLM, model).named_elsewhere()
-    missing = keys[0]
-    missing[:] = [name for name in missing if name not in elsewhere]
+def _allow_external(model: nn.Module, keys: tuple[list[str], list[str]]) -> None:
+    """Do not report external tensors as missing (load-state-dict hook)."""
+    external = cast(MultimodalLM, model).external_names()
+    keys[0][:] = [name for name in keys[0] if name not in external]

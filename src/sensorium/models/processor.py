@@ -1,7 +1,7 @@
-"""Media and instructions as a multimodal model takes them: one batch of inputs, media that recur only once.
+"""Turns media and instructions into the input batch of a multimodal language model.
 
-In: opened media by modality, and an instruction for each row. Out: a `MediaBatch` whose rows are those of the
-memory. Does not know tasks, tables or writers.
+Input: opened media by modality, and an instruction per row. Output: a `MediaBatch` with one row per
+instruction; media that several rows share are stored once. Does not know tasks, tables or decoding.
 """
 
 from __future__ import annotations
@@ -18,16 +18,12 @@ from sensorium.media.types import Media
 from sensorium.models.extensions import PromptTransform
 from sensorium.models.multimodal_lm import MultimodalLM
 
-Prepared = Mapping[str, np.ndarray | Tokens]
-"""By modality: an encoder's input, not padded, or the tokens (1, N, D) that a frozen encoder gave."""
+ModelInputs = Mapping[str, np.ndarray | Tokens]
+"""By modality: the unpadded input of an encoder, or cached tokens (1, N, D) of a frozen encoder."""
 
 
-def prepare(model: MultimodalLM, given: Mapping[str, Media]) -> Prepared:
-    """Turn opened media into the inputs of the model's encoders.
-
-    Raises:
-        UsageError: If the model has no encoder for one of them.
-    """
+def prepare(model: MultimodalLM, given: Mapping[str, Media]) -> ModelInputs:
+    """Turn opened media into encoder inputs; raises `UsageError` if the model has no encoder for one."""
     unknown = sorted(set(given) - set(model.sources))
     if unknown:
         raise UsageError(f"this model does not take {unknown[0]}; it takes {', '.join(model.sources)}")
@@ -35,29 +31,29 @@ def prepare(model: MultimodalLM, given: Mapping[str, Media]) -> Prepared:
 
 
 def target_px(model: MultimodalLM, modality: str) -> int | None:
-    """Side of the picture that an encoder looks at: larger ones may be decoded at a reduced scale."""
+    """Side of the encoder's input image in pixels; larger images may be decoded at a reduced scale."""
     make = model.source(modality).input
     size = getattr(getattr(make, "frame", make), "size_px", None)
     return None if size is None else int(size)
 
 
-def hears_s(model: MultimodalLM) -> float | None:
-    """Seconds of sound that the encoder takes in at a time; the rest it would not hear."""
+def max_audio_s(model: MultimodalLM) -> float | None:
+    """Longest audio that the encoder takes, in seconds; it cuts longer audio. None: no limit."""
     longest = getattr(model.source("audio").input, "max_s", None) if "audio" in model.sources else None
     return None if longest is None else float(longest)
 
 
-def reads_whole(model: MultimodalLM, to: str, text: str, most: int) -> bool:
-    """Whether an instruction reaches a writer uncut: as a prompt of at most `most` ids, or by the memory."""
-    writer = model.decoder(to)
-    if writer.tokenizer is not None and writer.config.prompted:
-        return len(writer.prompt_ids(text)) <= most
+def fits_prompt(model: MultimodalLM, to: str, text: str, most: int) -> bool:
+    """Whether an instruction reaches a decoder untruncated: within `most` prompt ids, or via the encoder."""
+    decoder = model.decoder(to)
+    if decoder.tokenizer is not None and decoder.config.prompted:
+        return len(decoder.prompt_ids(text)) <= most
     make = model.source("text").input if "text" in model.sources else None
     return make.fits(text) if isinstance(make, TextInput) else True
 
 
-def as_read(model: MultimodalLM, to: str, instruction: str) -> str:
-    """An instruction as the model reads it: after the prompt transforms among its extensions."""
+def transform_prompt(model: MultimodalLM, to: str, instruction: str) -> str:
+    """Apply the prompt transforms among the model's extensions to an instruction."""
     for one in model.extensions.values():
         if isinstance(one, PromptTransform):
             instruction = one.transform(to, instruction)
@@ -65,15 +61,15 @@ def as_read(model: MultimodalLM, to: str, instruction: str) -> str:
 
 
 def batch_of(
-    model: MultimodalLM, rows: Sequence[int], own: Sequence[Prepared], instructions: Sequence[str]
+    model: MultimodalLM, rows: Sequence[int], own: Sequence[ModelInputs], instructions: Sequence[str]
 ) -> MediaBatch:
-    """Put media and instructions into a batch.
+    """Collate media and instructions.
 
     Args:
-        model: Whose encoders take them.
+        model: The model whose encoders take them.
         rows: Number of each row, for messages.
         own: Media of each row; rows that hold the same object share its inputs.
-        instructions: Of each row; they enter as texts where the model has an encoder for them.
+        instructions: Instruction of each row; a text input if the model has a text encoder.
     """
     present: dict[str, torch.Tensor] = {}
     inputs: dict[str, Padded] = {}
@@ -89,7 +85,7 @@ def batch_of(
         shared[name] = torch.tensor([numbers[id(own[place])] for place in places])
         media = [first[key][name] for key in numbers]
         if isinstance(media[0], Tokens):
-            tokens[name] = _padded([one for one in media if isinstance(one, Tokens)])
+            tokens[name] = _pad_tokens([one for one in media if isinstance(one, Tokens)])
         else:
             inputs[name] = pad([one for one in media if isinstance(one, np.ndarray)])
     if "text" in model.sources:
@@ -99,7 +95,7 @@ def batch_of(
     return MediaBatch(torch.tensor(rows), present, inputs, tokens=tokens, shared=shared)
 
 
-def _padded(several: Sequence[Tokens]) -> Tokens:
+def _pad_tokens(several: Sequence[Tokens]) -> Tokens:
     length = max(one.mask.shape[1] for one in several)
     values = several[0].values.new_zeros(len(several), length, several[0].values.shape[2])
     mask = torch.zeros(len(several), length, dtype=torch.bool)

@@ -1,7 +1,7 @@
-"""What a model is asked to do: one template for each task, the same in training and in use.
+"""Instruction templates: one per task, the same in training and inference.
 
-In: a task and what it is about. Out: its instruction, a text. It enters the encoder as the text modality,
-where the model has one, and stands before the answer, where the writer reads prompts. Does not know models.
+Input: a task, and its text and language. Output: the instruction as text. It enters the text encoder, if the
+model has one, and the decoder's prompt, if the decoder is prompted. Does not know models.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ TEMPLATES: Mapping[Task, str] = MappingProxyType(
         "speak": "{text}",
     }
 )
-"""By task; `text` is the question, the text to translate, to draw or to speak."""
+"""By task; `text` is the question, or the text to translate, draw or speak."""
 
-WRITER_OF: Mapping[Task, str] = MappingProxyType(
+DECODER_OF: Mapping[Task, str] = MappingProxyType(
     {task: {"draw": "image", "speak": "audio"}.get(task, "text") for task in TEMPLATES}
 )
-"""Which decoder does each task."""
+"""Output modality of each task: the name of its decoder."""
 
 
 _TRANSLATE = re.compile(r"(?:.* \| )?To (?P<language>[\w-]+): (?P<text>.*)", re.DOTALL)
-"""The template of `translate`, with or without what a prompt transform put before it."""
+"""The template of `translate`, with or without a prefix from a prompt transform."""
 
 
 def instruction(task: Task, text: str = "", language: str = "") -> str:
-    """The instruction of a task.
+    """Fill in the template of a task.
 
     Args:
-        task: What is to be done.
-        text: What it is about.
-        language: Code of the language to translate into.
+        task: The task.
+        text: Question, or text to translate, draw or speak.
+        language: Code of the target language, for `translate`.
 
     Raises:
         UsageError: If a text or a language is needed and missing.
@@ -60,11 +60,11 @@ def instruction(task: Task, text: str = "", language: str = "") -> str:
     return template.replace("{language}", language).replace("{text}", text)
 
 
-def to_translate(instruction: str) -> tuple[str, str] | None:
-    """The language and the text of an instruction to translate, without a prefix; None of any other.
+def parse_translation(instruction: str) -> tuple[str, str] | None:
+    """Return target language and text of a translation instruction, without prefix; None for other tasks.
 
     Example:
-        >>> to_translate("un frog | To fr: a frog"), to_translate("What is there?")
+        >>> parse_translation("un frog | To fr: a frog"), parse_translation("What is there?")
         (('fr', 'a frog'), None)
     """
     found = _TRANSLATE.fullmatch(instruction)

@@ -1,11 +1,11 @@
-"""A recogniser of speech: an encoder hears, and a decoder attends to what was heard while it writes.
+"""Speech recogniser: Whisper's encoder, and a language model with cross-attention to its output.
 
     memory = encoder(frames)                     (B, N, D), 50 tokens a second
     h = decoder(ids so far, memory)              causal self-attention and cross-attention in every block
 
-In: log-mel frames (B, T, M) of whole windows. Out: what the decoder attends to, and, once a text is known,
-how much each of its ids looked at each moment. The encoder is Whisper's, the decoder a `LanguageModel`
-(arXiv:2212.04356, figure 1). Does not know what ids mean, how the next one is chosen, or files.
+Input: log-mel frames (B, T, M) of whole windows. Output: keys and values for the decoder, and cross-attention
+weights of a given text (arXiv:2212.04356, figure 1). Does not know what ids mean, how they are sampled, or
+files.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from sensorium.nn.block import Block
 
 
 class RecogniserConfig(Config):
-    """Sizes of both halves.
+    """Configuration of a recogniser.
 
     Attributes:
-        encoder: Of the encoder.
-        decoder: Of the decoder; its blocks attend to a memory as wide as the encoder.
+        encoder: Sizes of the encoder.
+        decoder: Decoder with a memory as wide as the encoder.
     """
 
     encoder: WhisperShape = Field(default_factory=WhisperShape)
@@ -38,10 +38,10 @@ class RecogniserConfig(Config):
 
 
 class Recogniser(nn.Module):
-    """An encoder of sound and a decoder of text.
+    """Audio encoder and text decoder.
 
     Args:
-        config: What to build. Weights come from torch's global generator.
+        config: Configuration. Weights are drawn from torch's global generator.
     """
 
     def __init__(self, config: RecogniserConfig) -> None:
@@ -55,27 +55,18 @@ class Recogniser(nn.Module):
         """Log-mel frames of a window: 3,000 (30 s) for Whisper."""
         return 2 * self.config.encoder.num_positions
 
-    def listen(self, frames: Float32[Tensor, "B T M"]) -> list[KeyValues | None]:
-        """Encode windows and project them once for the cross-attention of every block."""
-        heard = self.encoder.encode_window(frames.to(self.encoder.first.weight))
-        return self.decoder.memory_key_values(heard.to(self.decoder.embedding.weight))
+    def encode(self, frames: Float32[Tensor, "B T M"]) -> list[KeyValues | None]:
+        """Encode windows, and project them to keys and values for every block of the decoder."""
+        memory = self.encoder.encode_window(frames.to(self.encoder.first.weight))
+        return self.decoder.memory_key_values(memory.to(self.decoder.embedding.weight))
 
-    def shares(
+    def cross_attention(
         self,
         ids: Int64[Tensor, "B N"],
         memory: Sequence[KeyValues | None],
         heads: Sequence[tuple[int, int]],
     ) -> tuple[Float32[Tensor, "B A N S"], Float[Tensor, "B N V"]]:
-        """How much of the attention of chosen heads goes to each token of the memory.
-
-        Args:
-            ids: What was written.
-            memory: From `listen`.
-            heads: A pairs of block and head.
-
-        Returns:
-            Shares, which sum to 1 over S, and the logits of the same pass.
-        """
+        """Weights of A pairs (block, head) for a text, with sum 1 over S, and the logits of the same pass."""
         taken: dict[int, Tensor] = {}
         hooks = []
         for number in {block for block, _ in heads}:

@@ -1,14 +1,14 @@
-"""What a decoder is to write: sequences of ids, with a target wherever something is to be learned.
+"""Batches of token sequences with training targets, padded or packed.
 
-In: for each sequence a prompt and an answer, both ids, and the row of the batch whose memory it attends to.
-Out: a `Writing`, padded or packed. The target of a place is the id that comes next; only ids of the answer
-are targets, so that neither prompt nor padding is learned. Does not know what ids stand for.
+Input: for each sequence the ids of a prompt and of an answer, and the batch row whose memory it attends to.
+Output: a `TokenBatch`. The target at position i is id i + 1. Only ids of the answer are targets; prompt and
+padding have none. The module does not know what ids stand for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Int64
@@ -19,13 +19,13 @@ from sensorium.losses import IGNORED
 
 
 @dataclass(frozen=True)
-class Sequel:
-    """A prompt and what is to be written after it.
+class TokenSequence:
+    """A prompt and its answer.
 
     Attributes:
-        prompt: Ids that are given, at least one: the decoder's start.
-        answer: Ids that are to be written, the end among them; empty: nothing is learned.
-        row: Row of the batch whose memory is attended to.
+        prompt: Given ids, at least one: the decoder's start id.
+        answer: Target ids with the end id; empty: there are no targets.
+        row: Batch row whose memory the sequence attends to.
     """
 
     prompt: Sequence[int]
@@ -33,48 +33,42 @@ class Sequel:
     row: int
 
     @property
-    def num_places(self) -> int:
-        """Ids that the decoder reads: all but the last."""
+    def num_inputs(self) -> int:
+        """Number of ids that the decoder reads: all but the last."""
         return max(len(self.prompt) + len(self.answer) - 1, 1)
 
 
 @dataclass(frozen=True)
-class Writing:
-    """Sequences of one decoder, one or several in a row.
+class TokenBatch:
+    """R rows of N ids for one decoder; each row holds one sequence, or K packed ones.
 
     Attributes:
-        ids: What the decoder reads, (R, N).
+        ids: Input ids, (R, N).
         mask: True = real, (R, N).
-        targets: What it is to write next, or `IGNORED`, (R, N).
-        positions: Places within each sequence, (R, N).
-        memory_of: Row of the memory that each of a row's sequences attends to, (R, K); -1 = no more.
-        segments: Which of the K sequences each id is of, (R, N); None where K is 1.
+        targets: Next id, or `IGNORED`, (R, N).
+        positions: Position within each sequence, (R, N).
+        memory_rows: Batch row whose memory each of the K sequences attends to, (R, K); -1 = no sequence.
+        segments: Number of the packed sequence of each id, (R, N); None if K is 1.
     """
 
     ids: Int64[Tensor, "R N"]
     mask: Bool[Tensor, "R N"]
     targets: Int64[Tensor, "R N"]
     positions: Int64[Tensor, "R N"]
-    memory_of: Int64[Tensor, "R K"]
+    memory_rows: Int64[Tensor, "R K"]
     segments: Int64[Tensor, "R N"] | None = None
 
-    def to(self, device: torch.device | str) -> Writing:
+    def to(self, device: torch.device | str) -> TokenBatch:
         """Return a copy on `device`."""
-        return Writing(
-            self.ids.to(device),
-            self.mask.to(device),
-            self.targets.to(device),
-            self.positions.to(device),
-            self.memory_of.to(device),
-            None if self.segments is None else self.segments.to(device),
-        )
+        tensors = {one.name: getattr(self, one.name) for one in fields(self)}
+        return replace(self, **{name: one.to(device) for name, one in tensors.items() if one is not None})
 
-    def attended(self, memory: Tokens) -> tuple[Tokens, Int64[Tensor, "R S"] | None]:
-        """The memory that each row attends to, and which sequence each of its places is for.
+    def gather_memory(self, memory: Tokens) -> tuple[Tokens, Int64[Tensor, "R S"] | None]:
+        """Return the memory of each row and, if sequences are packed, the sequence of each memory token.
 
-        One memory after the other, where sequences are packed; the numbers are None where they are not.
+        The memories of packed sequences are concatenated.
         """
-        of = self.memory_of
+        of = self.memory_rows
         values, mask = memory.values[of.clamp(min=0)], memory.mask[of.clamp(min=0)] & (of >= 0)[..., None]
         joined = Tokens(values.flatten(1, 2), mask.flatten(1, 2))
         if self.segments is None:
@@ -84,19 +78,19 @@ class Writing:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A batch for a multimodal language model: media, and what one decoder is to write of them.
+class DecoderBatch:
+    """Training batch of a multimodal language model: media, and token sequences of one decoder.
 
     Attributes:
-        media: Inputs by modality; their rows are those of the memory.
-        decoder: Its name.
-        writing: Its sequences.
-        task: What is practised, for the log.
+        media: Encoder inputs by modality; the memory has the same rows.
+        decoder: Name of the decoder.
+        sequences: Its sequences.
+        task: Name of the task, for the log.
     """
 
     media: MediaBatch
     decoder: str
-    writing: Writing
+    sequences: TokenBatch
     task: str = ""
 
     @property
@@ -104,58 +98,57 @@ class Lesson:
         """Row numbers."""
         return self.media.rows
 
-    def to(self, device: torch.device | str) -> Lesson:
+    def to(self, device: torch.device | str) -> DecoderBatch:
         """Return a copy on `device`."""
-        return Lesson(self.media.to(device), self.decoder, self.writing.to(device), self.task)
+        return DecoderBatch(self.media.to(device), self.decoder, self.sequences.to(device), self.task)
 
 
-def padded(sequels: Sequence[Sequel]) -> Writing:
-    """One sequence in each row.
+def padded(sequences: Sequence[TokenSequence]) -> TokenBatch:
+    """Put one sequence into each row.
 
     Example:
-        >>> padded([Sequel([1], [5, 2], row=0), Sequel([1, 7], [2], row=0)]).targets.tolist()
+        >>> padded([TokenSequence([1], [5, 2], row=0), TokenSequence([1, 7], [2], row=0)]).targets.tolist()
         [[5, 2], [-100, 2]]
     """
-    return _laid([[one] for one in sequels])
+    return _fill_rows([[one] for one in sequences])
 
 
-def packed(sequels: Sequence[Sequel], num_places: int) -> Writing:
-    """Several sequences in each row of `num_places` or, where one alone is longer, of its length.
+def packed(sequences: Sequence[TokenSequence], num_inputs: int) -> TokenBatch:
+    """Pack several sequences into each row of `num_inputs` ids; a longer sequence gets a longer row.
 
-    The longest first, each into the first row that has room for it. The masks are exact: what is learned is
-    what would be learned from single rows.
+    First-fit decreasing: the longest sequence first, each into the first row with enough room. Attention
+    masks are exact, so that loss and gradients equal those of padded rows.
     """
-    rows: list[list[Sequel]] = []
+    rows: list[list[TokenSequence]] = []
     room: list[int] = []
-    for one in sorted(sequels, key=lambda sequel: -sequel.num_places):
-        place = next((n for n, left in enumerate(room) if left >= one.num_places), len(rows))
+    for one in sorted(sequences, key=lambda sequence: -sequence.num_inputs):
+        place = next((n for n, left in enumerate(room) if left >= one.num_inputs), len(rows))
         if place == len(rows):
             rows.append([])
-            room.append(max(num_places, one.num_places))
+            room.append(max(num_inputs, one.num_inputs))
         rows[place].append(one)
-        room[place] -= one.num_places
-    return _laid(rows)
+        room[place] -= one.num_inputs
+    return _fill_rows(rows)
 
 
-def _laid(rows: Sequence[Sequence[Sequel]]) -> Writing:
-    length = max(sum(one.num_places for one in row) for row in rows)
+def _fill_rows(rows: Sequence[Sequence[TokenSequence]]) -> TokenBatch:
+    length = max(sum(one.num_inputs for one in row) for row in rows)
     most = max(len(row) for row in rows)
     shape = (len(rows), length)
     ids, positions, segments = (torch.zeros(shape, dtype=torch.int64) for _ in range(3))
     targets = torch.full(shape, IGNORED)
-    memory_of = torch.full((len(rows), most), -1)
+    memory_rows = torch.full((len(rows), most), -1)
     for number, row in enumerate(rows):
         start = 0
         for place, one in enumerate(row):
             whole = torch.tensor([*one.prompt, *one.answer])
-            span = slice(start, start + one.num_places)
-            ids[number, span] = whole[: one.num_places]
-            positions[number, span] = torch.arange(one.num_places)
+            span = slice(start, start + one.num_inputs)
+            ids[number, span] = whole[: one.num_inputs]
+            positions[number, span] = torch.arange(one.num_inputs)
             segments[number, span] = place
             if len(one.answer):
                 targets[number, span][len(one.prompt) - 1 :] = whole[len(one.prompt) :]
-            memory_of[number, place] = one.row
-            start += one.num_places
+            memory_rows[number, place] = one.row
+            start += one.num_inputs
         segments[number, start:] = most
-    mask = segments < most
-    return Writing(ids, mask, targets, positions, memory_of, segments if most > 1 else None)
+    return TokenBatch(ids, segments < most, targets, positions, memory_rows, segments if most > 1 else None)

@@ -1,8 +1,8 @@
-"""A tower: one modality's way into the joint space, encoder -> pooling -> head -> unit length.
+"""Tower: the path of one modality into the joint space: encoder, pooling, head, normalisation.
 
-The encoder may be locked: its parameters take no gradient and it stays in evaluation mode, so what it gives
-for a file never changes and can be computed once. `unlock = n` lets its last n blocks train; its
-normalisation statistics stay as they were. Does not know other modalities, losses or tables.
+Input: padded inputs. Output: unit vectors (B, E). A frozen encoder takes no gradients and stays in evaluation
+mode, so its outputs can be cached. `unlock = n` trains its last n blocks; statistics of its norms stay
+fixed. Does not know other modalities, losses or tables.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ Modality = Literal["image", "text", "audio", "video"]
 
 
 class TowerConfig(Config):
-    """One tower.
+    """Configuration of a tower.
 
     Attributes:
-        encoder: Registered name.
-        options: The encoder's own arguments.
-        pooling: How its tokens become one vector.
-        head: Registered name.
-        head_options: The head's own arguments.
-        frozen: Lock the encoder.
-        unlock: Last blocks of a locked encoder that train all the same.
-        views: Views of an item whose vectors are averaged by `embed`: itself, then views - 1 fixed crops.
+        encoder: Registered name of the encoder.
+        options: Arguments of the encoder.
+        pooling: Registered name of the pooling.
+        head: Registered name of the head.
+        head_options: Arguments of the head.
+        frozen: Whether the encoder is frozen.
+        unlock: Number of last blocks of a frozen encoder that train.
+        views: Number of views that `embed` averages: the item, then views - 1 fixed crops.
     """
 
     encoder: str
@@ -56,7 +56,7 @@ class TowerConfig(Config):
     @model_validator(mode="after")
     def _unlock_needs_frozen(self) -> TowerConfig:
         if self.unlock and not self.frozen:
-            raise ValueError(f"unlock={self.unlock} opens blocks of a locked encoder; set frozen = true")
+            raise ValueError(f"unlock={self.unlock} trains blocks of a frozen encoder; set frozen = true")
         return self
 
 
@@ -64,9 +64,9 @@ class Tower(nn.Module):
     """Encoder, pooling and head of one modality.
 
     Args:
-        config: What to build; a tokenizer that comes with the weights is added to `Tower.config`.
+        config: Configuration; `Tower.config` also holds the tokenizer of a pretrained encoder.
         dim: Width E of the joint space.
-        pretrained: False leaves out the weights that a pretrained encoder would fetch.
+        pretrained: Whether a pretrained encoder loads its weights.
     """
 
     def __init__(self, config: TowerConfig, dim: int, *, pretrained: bool = True) -> None:
@@ -80,18 +80,18 @@ class Tower(nn.Module):
 
     @property
     def is_cacheable(self) -> bool:
-        """True where what comes before the head never changes, so that it can be computed once."""
+        """Whether nothing before the head trains, so that pooled vectors can be cached."""
         before_head = [*self._weights.parameters(), *self.pool.parameters()]
         return self.config.frozen and not any(parameter.requires_grad for parameter in before_head)
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return next(self.parameters()).device
 
     @property
     def target_px(self) -> int | None:
-        """Short side that the encoder's input looks at, or None where it has none."""
+        """Side of the encoder's input image in pixels; None if it takes no images."""
         picture = getattr(self.encoder.input, "frame", self.encoder.input)
         return getattr(picture, "size_px", None)
 
@@ -100,7 +100,7 @@ class Tower(nn.Module):
         return self.project(self.encode(inputs))
 
     def encode(self, inputs: Padded) -> Float[Tensor, "B D"]:
-        """Return the pooled vectors that go into the head."""
+        """Return pooled vectors, the input of the head."""
         tokens = self.encoder(inputs)
         pooled: Tensor = self.pool(tokens)
         return pooled
@@ -110,24 +110,19 @@ class Tower(nn.Module):
         return F.normalize(self.head(pooled).float(), dim=-1)
 
     def prepare(self, media: Media | str, view: int = 0) -> np.ndarray:
-        """Turn opened media into the encoder's input.
-
-        Args:
-            media: Image, Audio, Video or text, as the encoder's input takes it.
-            view: 0 is the item itself; view v > 0 is drawn by a stream named v, the same for every item.
-        """
+        """Turn opened media into the encoder's input; view v > 0 is a random crop with seed v."""
         rng = None if view == 0 else np.random.default_rng(view)
         return self.encoder.input(media, rng)
 
     def train(self, mode: bool = True) -> Tower:
-        """Set training mode; a locked encoder stays in evaluation mode."""
+        """Set training mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.config.frozen:
             self._weights.eval()
         return self
 
     def encoder_fingerprint(self) -> str:
-        """Short hash of all that decides a pooled vector: names, options and weights before the head."""
+        """Short hash of all that determines a pooled vector: names, options and weights before the head."""
         digest = hashlib.sha256()
         names = [self.config.encoder, self.config.options, self.config.pooling, repr(self.encoder.input)]
         digest.update(json.dumps(names, sort_keys=True, default=str).encode())
@@ -158,7 +153,7 @@ def _build_encoder(config: TowerConfig, pretrained: bool) -> Encoder:
 
 
 def _completed(config: TowerConfig, encoder: Encoder) -> TowerConfig:
-    """Take up a tokenizer that the encoder brought along, so that the configuration is whole by itself."""
+    """Add the tokenizer of a pretrained encoder, so that the configuration alone builds the tower."""
     tokenizer = getattr(encoder.input, "tokenizer_json", None)
     if tokenizer is None or config.options.get("tokenizer_json"):
         return config
@@ -166,7 +161,7 @@ def _completed(config: TowerConfig, encoder: Encoder) -> TowerConfig:
 
 
 def hash_tensors(digest: hashlib._Hash, tensors: dict[str, Tensor]) -> None:
-    """Feed names, types, shapes and content of `tensors` to `digest`, by name."""
+    """Update `digest` with names, types, shapes and values of `tensors`, sorted by name."""
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -1,7 +1,7 @@
-"""Tensors as they come from a file: read whole, of a floating type, finite, of the shapes that are expected.
+"""Reads and checks tensors of a file: complete, floating and finite.
 
-In: safetensors files, or tensors by name. Out: the tensors, or a `CheckpointError` that names the first one
-that is wrong. Knows no model.
+Input: safetensors files, or tensors by name. Output: the tensors, or a `CheckpointError` that names the first
+bad one. Does not know models.
 """
 
 from __future__ import annotations
@@ -16,41 +16,26 @@ from torch import Tensor
 from sensorium.core.errors import CheckpointError
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_FOREIGN = (
-    SafetensorError,
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    OverflowError,
-)
-"""What the package raises over damaged headers and types that torch has not."""
+_READ_ERRORS = (
+    SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError,
+)  # fmt: skip
+"""Errors that safetensors raises for damaged headers and for types that torch lacks."""
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read all tensors of a file, and its metadata.
-
-    Raises:
-        CheckpointError: If it is cut short, damaged or of another kind.
-    """
+    """Read all tensors and the metadata of a file; raises `CheckpointError` if it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             return {name: file.get_tensor(name) for name in file.keys()}, metadata
-    except _FOREIGN as error:
+    except _READ_ERRORS as error:
         raise CheckpointError(
             f"{path} is not a whole safetensors file: {one_line(error)}; fetch it again"
         ) from error
 
 
 def check_floating(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse whole numbers and types of fewer than 16 bits: what they stand for is not in the file.
-
-    Raises:
-        CheckpointError: With the first such tensor.
-    """
+    """Raise `CheckpointError` for integers and floats under 16 bits: the file lacks their scales."""
     for name, tensor in tensors.items():
         if tensor.dtype not in _FLOATS:
             kind = str(tensor.dtype).removeprefix("torch.")
@@ -60,18 +45,14 @@ def check_floating(tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse NaN and infinity.
-
-    Raises:
-        CheckpointError: With the first tensor that holds one.
-    """
+    """Refuse NaN and infinity; raises `CheckpointError` for the first such tensor."""
     for name, tensor in tensors.items():
         if not is_finite(tensor):
             raise CheckpointError(f"'{name}' holds NaN or infinity; fetch or train the model again")
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all values are: one pass over them, without a copy."""
+    """Whether all values are finite; one pass without a copy."""
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return True
     low, high = tensor.detach().aminmax()  # NaN goes through both
@@ -79,5 +60,5 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error in one line."""
+    """Return the message of an error in one line."""
     return " ".join(str(error).split())

@@ -99,9 +99,9 @@ class Block(nn.Module):
         super().__init__()
         self.is_post = config.norm_place == "post"
         self.attention_norm = make_norm(config)
-        self.attention = _self_attention(config)
+        self.attention = _attention(config, is_memory=False)
         self.memory_norm = make_norm(config) if config.memory_dim else None
-        self.memory_attention = _memory_attention(config) if config.memory_dim else None
+        self.memory_attention = _attention(config, is_memory=True) if config.memory_dim else None
         self.memory_gate = (
             nn.Parameter(torch.zeros(())) if config.memory_dim and config.gated_memory else None
         )
@@ -138,7 +138,7 @@ class Block(nn.Module):
     def memory_key_values(
         self, memory: Float[Tensor, "B S C"], mask: Bool[Tensor, "B S"] | None = None
     ) -> KeyValues:
-        """Project a memory for this block's cross-attention; the block must have cross-attention."""
+        """Project a memory for the cross-attention of this block, which must have it."""
         assert self.memory_attention is not None, "this block has no cross-attention"
         return self.memory_attention.key_values(memory, mask)
 
@@ -242,45 +242,28 @@ def make_norm(config: BlockConfig) -> nn.Module:
     return nn.LayerNorm(config.dim, eps=config.norm_eps)
 
 
-def _self_attention(config: BlockConfig) -> Attention:
+def _attention(config: BlockConfig, *, is_memory: bool) -> Attention:
+    """Self-attention, or cross-attention to the memory."""
     head_dim = config.dim // config.num_heads if config.head_dim is None else config.head_dim
+    has_rotary = config.rotary_axes > 0 and not is_memory
     return Attention(
         config.dim,
         config.num_heads,
         num_kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
+        source_dim=config.memory_dim if is_memory else None,
         qkv_bias=config.qkv_bias,
         out_bias=config.out_bias,
         query_norm=config.query_norm,
         norm_eps=config.norm_eps,
-        is_causal=config.is_causal,
-        rotary=_rotary(config, head_dim) if config.rotary_axes else None,
-    )
-
-
-def _rotary(config: BlockConfig, head_dim: int) -> Rotary:
-    return Rotary(
-        head_dim,
-        config.rotary_base,
-        config.rotary_axes,
-        factors=config.rotary_factors,
-        gain=config.rotary_gain,
-    )
-
-
-def _memory_attention(config: BlockConfig) -> Attention:
-    return Attention(
-        config.dim,
-        config.num_heads,
-        num_kv_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-        source_dim=config.memory_dim,
-        diagonal_slope=config.memory_diagonal_slope,
+        is_causal=config.is_causal and not is_memory,
+        rotary=Rotary(
+            head_dim, config.rotary_base, config.rotary_axes, config.rotary_factors, config.rotary_gain
+        )
+        if has_rotary
+        else None,
+        diagonal_slope=config.memory_diagonal_slope if is_memory else 0.0,
         prior_sharpness=config.memory_prior_sharpness,
-        qkv_bias=config.qkv_bias,
-        out_bias=config.out_bias,
-        query_norm=config.query_norm,
-        norm_eps=config.norm_eps,
     )
 
 

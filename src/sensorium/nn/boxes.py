@@ -1,8 +1,7 @@
-"""Bounding boxes in an image: IoU, non-maximum suppression, and conversion between box formats.
+"""Bounding boxes in an image: area, IoU and non-maximum suppression.
 
 A box is (x0, y0, x1, y1) in pixels: x to the right, y down, corners at pixel edges. Its area is
-(x1 - x0)(y1 - y0), and an image of W x H pixels is the box (0, 0, W, H). `from_xywh` and `from_normalised`
-convert other formats to this one. The module does not know what a box contains.
+(x1 - x0)(y1 - y0), and an image of W x H pixels is the box (0, 0, W, H).
 """
 
 from __future__ import annotations
@@ -10,28 +9,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-
-
-def from_xywh(boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-    """Convert boxes from corner and size, the format of COCO and RefCOCO.
-
-    Example:
-        >>> from_xywh(torch.tensor([[10.0, 20.0, 5.0, 7.0]])).tolist()
-        [[10.0, 20.0, 15.0, 27.0]]
-    """
-    return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1)
-
-
-def from_normalised(boxes: Float[Tensor, "n 4"], width: float, height: float) -> Float[Tensor, "n 4"]:
-    """Convert boxes from normalised centre and size (0 to 1), the format of DETR and YOLO.
-
-    Example:
-        >>> from_normalised(torch.tensor([[0.5, 0.5, 0.2, 1.0]]), width=100.0, height=50.0).tolist()
-        [[40.0, 0.0, 60.0, 50.0]]
-    """
-    size = boxes.new_tensor([width, height])
-    centre, half = boxes[:, :2] * size, boxes[:, 2:] * size / 2
-    return torch.cat([centre - half, centre + half], dim=1)
 
 
 def area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
@@ -55,11 +32,9 @@ def iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"
 
 
 def generalised_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
-    """Generalised IoU of box i of `a` with box i of `b`, in (-1, 1].
+    """Generalised IoU of box i of `a` with box i of `b`, in (-1, 1]; has a gradient without overlap, too.
 
     It is IoU - (area of the enclosing box - union) / area of the enclosing box.
-
-    Unlike IoU, it has a gradient if two boxes do not overlap.
 
     Reference:
         Rezatofighi et al., arXiv 1902.09630, algorithm 1.
@@ -69,16 +44,6 @@ def generalised_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[T
     union = area(a) + area(b) - shared
     around = area(torch.cat([torch.minimum(a[:, :2], b[:, :2]), torch.maximum(a[:, 2:], b[:, 2:])], dim=1))
     return shared / union.clamp(min=least) - (around - union) / around.clamp(min=least)
-
-
-def merged(boxes: Float[Tensor, "n 4"]) -> Float[Tensor, " 4"]:
-    """Smallest box that encloses all boxes, as in the merged-box evaluation of Flickr30k Entities.
-
-    Example:
-        >>> merged(torch.tensor([[0.0, 1.0, 2.0, 3.0], [5.0, 0.0, 6.0, 2.0]])).tolist()
-        [0.0, 0.0, 6.0, 3.0]
-    """
-    return torch.cat([boxes[:, :2].amin(dim=0), boxes[:, 2:].amax(dim=0)])
 
 
 def nms(

@@ -51,11 +51,7 @@ class StaticCache:
         return self.keys.shape[2]
 
     def extend(self, new: KeyValues, positions: Int64[Tensor, "#B N"] | None = None) -> KeyValues:
-        """Write `new` at `positions` (default 0..N-1) and return all stored keys and values.
-
-        Raises:
-            UsageError: If the new tokens exceed the capacity.
-        """
+        """Write `new` at `positions` (default 0..N-1), and return all stored; raises `UsageError` if full."""
         num_rows, _, num_new, _ = new.keys.shape
         if num_new > self.capacity:
             raise UsageError(f"{num_new} tokens do not fit a cache of {self.capacity}; shorten the input")
@@ -81,5 +77,5 @@ class StaticCache:
         self.keys, self.values, self.mask = self.keys[rows], self.values[rows], self.mask[rows]
 
     def clear(self, rows: Sequence[int] | slice = slice(None)) -> None:
-        """Reset these rows to empty."""
+        """Empty these rows."""
         self.mask[rows] = False

@@ -3,7 +3,7 @@
     y = W x + (alpha / r) B A x        W is frozen; A (r x in) and B (out x r) are trained, B starts at 0
 
 An adapted layer starts equal to its base layer, bit for bit (arXiv:2106.09685, section 4.1). `adapt` replaces
-named linear layers of a module by adapted ones. `merge` adds the adapters to W for inference.
+named linear layers of a module by adapted ones.
 """
 
 from __future__ import annotations
@@ -40,12 +40,6 @@ class LoRALinear(nn.Module):
         own: Tensor = self.base(x)
         return own + self.scale * functional.linear(functional.linear(x, self.down), self.up)
 
-    @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        """Return a linear layer with the adapter added to W."""
-        self.base.weight += (self.scale * self.up @ self.down).to(self.base.weight.dtype)
-        return self.base
-
 
 def adapt(module: nn.Module, layers: Sequence[str], rank: int, alpha: float | None = None) -> int:
     """Add an adapter to every linear layer with one of these names.
@@ -75,11 +69,3 @@ def adapt(module: nn.Module, layers: Sequence[str], rank: int, alpha: float | No
     for parent, name in found:
         setattr(parent, name, LoRALinear(getattr(parent, name), rank, 2.0 * rank if alpha is None else alpha))
     return len(found)
-
-
-def merge(module: nn.Module) -> None:
-    """Merge every adapter of `module` into its linear layer and remove it."""
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, LoRALinear):
-                setattr(parent, name, child.merged())

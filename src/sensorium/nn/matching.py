@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
 from sensorium.core.errors import UsageError
-from sensorium.core.runtime import require
 
 
 def late_interaction(
@@ -53,13 +52,7 @@ def late_interaction(
 def heat_maps(
     places: Float[Tensor, "P M D"], words: Float[Tensor, "P N D"], span: Bool[Tensor, "P N"]
 ) -> Float[Tensor, "P M"]:
-    """Heat map of each phrase over the image: h_m = mean_n <place_m, word_n> over the phrase's words.
-
-    Args:
-        places: Patches of each phrase's image.
-        words: Words of each phrase's text.
-        span: True = the word belongs to the phrase.
-    """
+    """Heat map of each phrase over its image: h_m = mean_n <place_m, word_n>; `span` marks its words n."""
     return torch.einsum("pmd,pd->pm", places, phrase_vectors(words, span))
 
 
@@ -83,16 +76,10 @@ def place_log_probs(
 def region_log_probs(
     places: Float[Tensor, "M D"], words: Float[Tensor, "N D"], parts: Float[Tensor, "K M"]
 ) -> Float[Tensor, " K"]:
-    """Log-probability that each region of an image shows what a phrase names.
+    """Log-probability that each region of an image shows what a phrase names: s_k = mean_n log sigmoid l_kn.
 
-    Each region is scored like a separate image: s_k = mean_n log sigmoid l_kn. Here l_kn pools the logits of
-    word n over the region (`pooled_logits`). Thus a red crab beside a green frog does not match "the red
-    frog".
-
-    Args:
-        places: Patches of the image.
-        words: Words of the phrase alone.
-        parts: Overlap of each patch with each region, >= 0, in any unit.
+    l_kn pools the logits of word n over region k (`pooled_logits`), weighted by `parts`, the overlap of each
+    patch with each region. Thus a red crab beside a green frog does not match "the red frog".
     """
     logits = pooled_logits(words @ places.T, parts[:, None])
     return functional.logsigmoid(logits).mean(dim=1)
@@ -101,11 +88,8 @@ def region_log_probs(
 def pooled_logits(logits: Float[Tensor, "... M"], weights: Float[Tensor, "... M"]) -> Float[Tensor, "*k"]:
     """Weighted log-mean-exp of patch logits: log sum_m w_m exp s_m - log sum_m w_m.
 
-    It is a soft maximum with a gradient for every patch. It does not depend on the resolution of the grid.
-
-    Args:
-        logits: Logits of a word at each patch.
-        weights: Weight of each patch, >= 0 and not all 0.
+    It is a soft maximum with a gradient for every patch, independent of the resolution of the grid. Weights
+    are >= 0 and not all 0.
 
     Reference:
         Pinheiro and Collobert, arXiv 1411.6228, section 3.2, there with a temperature.
@@ -115,11 +99,7 @@ def pooled_logits(logits: Float[Tensor, "... M"], weights: Float[Tensor, "... M"
 
 
 def phrase_vectors(words: Float[Tensor, "P N D"], span: Bool[Tensor, "P N"]) -> Float[Tensor, "P D"]:
-    """Mean of each phrase's word vectors.
-
-    Raises:
-        UsageError: If a phrase has no word.
-    """
+    """Mean of each phrase's word vectors; raises `UsageError` if a phrase has no word."""
     if not bool(span.any(dim=1).all()):
         raise UsageError("a phrase covers no token of its text; give spans of at least one word")
     return _mean(words.transpose(1, 2), span[:, None])
@@ -136,30 +116,22 @@ class Window:
     score: float
 
 
-def best_window(heat: Float[Tensor, "H W"], *, power: float = 0.5, least: int = 1) -> Window:
+def best_window(heat: Float[Tensor, "H W"], *, power: float = 0.5) -> Window:
     """Find the rectangle with the greatest sum / area^power, by an integral image over all rectangles.
 
     Args:
         heat: Heat map; subtract the mean or a fraction of the peak first, so that background is negative.
         power: 0 includes every positive cell, 1 only the peak.
-        least: Minimum number of rows and columns.
-
-    Raises:
-        UsageError: If the map is smaller than `least`.
 
     Reference:
         ALBEF, arXiv 2107.07651, ranks proposals by sum / area^power. Here all rectangles are compared: 6,084
         on a 12 x 12 grid.
     """
     height, width = heat.shape
-    if least < 1 or least > min(height, width):
-        raise UsageError(
-            f"least={least} does not fit a map of {height} x {width}; give 1 to {min(height, width)}"
-        )
     integral = torch.zeros(height + 1, width + 1, dtype=torch.float64)
     integral[1:, 1:] = heat.double().cumsum(0).cumsum(1).cpu()
-    tops, bottoms = _ends(height, least)
-    lefts, rights = _ends(width, least)
+    tops, bottoms = torch.combinations(torch.arange(height + 1)).T
+    lefts, rights = torch.combinations(torch.arange(width + 1)).T
     corners = [integral[rows][:, columns] for rows in (bottoms, tops) for columns in (rights, lefts)]
     sums = corners[0] - corners[1] - corners[2] + corners[3]
     areas = (bottoms - tops)[:, None] * (rights - lefts)[None]
@@ -207,42 +179,7 @@ def sinkhorn(
     return (table + u[:, None] + v[None]).exp()[:num_phrases]
 
 
-def assign(scores: Float[Tensor, "P K"], absent: Float[Tensor, " P"]) -> Int64[Tensor, " P"]:
-    """One-to-one assignment with the greatest total score (Hungarian algorithm).
-
-    Any number of phrases may be "not there".
-
-    Args:
-        scores: Score of phrase p for box k.
-        absent: Score of "not there" for phrase p.
-
-    Returns:
-        Box index of each phrase, or -1 for "not there".
-
-    Raises:
-        MissingExtraError: If SciPy is not installed; `sinkhorn` does not need it.
-    """
-    optimise = require("scipy.optimize", "align")
-    num_phrases, num_boxes = scores.shape
-    own_slot = torch.full((num_phrases, num_phrases), -torch.inf, dtype=scores.dtype)
-    own_slot.fill_diagonal_(0)
-    slots = torch.where(own_slot == 0, absent.cpu()[:, None], own_slot)
-    table = torch.cat([scores.cpu(), slots], dim=1)
-    cost = -table.double().nan_to_num(neginf=-1e12).numpy()
-    _, columns = optimise.linear_sum_assignment(cost)
-    chosen = torch.from_numpy(columns).long()
-    return torch.where(chosen < num_boxes, chosen, -torch.ones_like(chosen))
-
-
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
     """Masked mean over the last axis; masked values may be NaN."""
     kept = torch.where(mask, values, torch.zeros_like(values))
     return kept.sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)
-
-
-def _ends(length: int, least: int) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"]]:
-    """Start and exclusive end of every interval of at least `least`."""
-    first = torch.arange(length)
-    pairs = torch.cartesian_prod(first, first + 1)
-    pairs = pairs[pairs[:, 1] - pairs[:, 0] >= least]
-    return pairs[:, 0], pairs[:, 1]

@@ -33,11 +33,7 @@ class ImagePatches(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B N D"]:
-        """Return the patches in row-major order.
-
-        Raises:
-            UsageError: If a side is not a multiple of the patch.
-        """
+        """Return patches in row-major order; raises `UsageError` if a side is no multiple of the patch."""
         height, width = images.shape[2:]
         if height % self.patch_px or width % self.patch_px:
             raise UsageError(f"image of {height} x {width} px is not made of {self.patch_px} px patches")

@@ -6,6 +6,7 @@ real tokens gives zeros. `POOLINGS.build("map", dim=64)` builds a pooling by nam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -20,57 +21,33 @@ POOLINGS: Registry[nn.Module] = Registry("pooling")
 """Every pooling by name: modules from `Tokens` to (B, D)."""
 
 
-@POOLINGS.register("mean")
-class MeanPool(nn.Module):
-    """Mean over the real tokens.
+class _Pool(nn.Module):
+    """Pooling without parameters."""
 
-    Args:
-        dim: Width D.
-    """
-
-    def __init__(self, dim: int) -> None:
+    def __init__(self, pool: Callable[[Tokens], Float[Tensor, "B D"]]) -> None:
         super().__init__()
-        self.dim = dim
+        self.pool = pool
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
-        """Pool."""
-        return masked_mean(tokens)
+        return self.pool(tokens)
+
+
+@POOLINGS.register("mean")
+def mean_pool(dim: int) -> nn.Module:
+    """Mean over the real tokens."""
+    return _Pool(masked_mean)
 
 
 @POOLINGS.register("max")
-class MaxPool(nn.Module):
-    """Maximum of each coordinate over the real tokens.
-
-    Args:
-        dim: Width D.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
-        """Pool."""
-        lowest = torch.finfo(tokens.values.dtype).min
-        greatest = tokens.values.masked_fill(~tokens.mask[..., None], lowest).amax(dim=1)
-        return greatest.masked_fill(~tokens.mask.any(dim=1, keepdim=True), 0)
+def max_pool(dim: int) -> nn.Module:
+    """Maximum of each coordinate over the real tokens."""
+    return _Pool(_masked_max)
 
 
 @POOLINGS.register("first")
-class FirstPool(nn.Module):
-    """The first token, such as `[CLS]`.
-
-    Args:
-        dim: Width D.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
-        """Pool."""
-        return tokens.values[:, 0].masked_fill(~tokens.mask[:, :1], 0)
+def first_pool(dim: int) -> nn.Module:
+    """The first token, such as `[CLS]`."""
+    return _Pool(_first)
 
 
 @POOLINGS.register("gem")
@@ -130,3 +107,13 @@ def masked_mean(tokens: Tokens) -> Float[Tensor, "B D"]:
     """Mean over the real tokens; zeros if there are none."""
     total = tokens.values.masked_fill(~tokens.mask[..., None], 0).sum(dim=1)
     return total / tokens.mask.sum(dim=1, keepdim=True).clamp(min=1).to(total.dtype)
+
+
+def _masked_max(tokens: Tokens) -> Float[Tensor, "B D"]:
+    lowest = torch.finfo(tokens.values.dtype).min
+    greatest = tokens.values.masked_fill(~tokens.mask[..., None], lowest).amax(dim=1)
+    return greatest.masked_fill(~tokens.mask.any(dim=1, keepdim=True), 0)
+
+
+def _first(tokens: Tokens) -> Float[Tensor, "B D"]:
+    return tokens.values[:, 0].masked_fill(~tokens.mask[:, :1], 0)

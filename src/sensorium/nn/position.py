@@ -98,11 +98,7 @@ class LearnedPositions(nn.Module):
         nn.init.trunc_normal_(self.table, std=0.02)
 
     def forward(self, x: Float[Tensor, "B N D"], start: int = 0) -> Float[Tensor, "B N D"]:
-        """Add the embeddings of positions start..start+N-1.
-
-        Raises:
-            ConfigError: If the sequence is longer than the table.
-        """
+        """Add positions start..start+N-1; raises `ConfigError` if the sequence is longer than the table."""
         end = start + x.shape[1]
         if end > len(self.table):
             raise ConfigError(f"{end} positions, but {len(self.table)} were learned; shorten the input")

@@ -98,11 +98,7 @@ class Fsq(nn.Module):
         return (steps * self.basis).sum(dim=-1)
 
     def to_codes(self, ids: Int64[Tensor, ...]) -> Float[Tensor, "... d"]:
-        """Convert ids to grid coordinates, equal to those that `forward` returns.
-
-        Raises:
-            UsageError: If an id is outside 0 to size - 1.
-        """
+        """Convert ids to grid coordinates as in `forward`; raises `UsageError` for ids out of range."""
         if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self.size):
             wrong = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
             raise UsageError(f"id {wrong} is not a code; expected 0 to {self.size - 1}")

@@ -259,7 +259,7 @@ class RunningTranscript:
         if window.peak < _SILENT_LOG_MEL:
             return window.num_real
         with torch.inference_mode():
-            memory = self._whisper.model.listen(torch.from_numpy(window.frames)[None])
+            memory = self._whisper.model.encode(torch.from_numpy(window.frames)[None])
         found = self._decoder.decode(memory, self.language, self._previous)
         if self._decoder.is_silence(found):
             return window.num_real

@@ -22,7 +22,7 @@ from sensorium.dtw.warping import dtw
 from sensorium.generation import Memory
 from sensorium.media.timed_text import TimedWord
 from sensorium.models.pretrained.whisper import Whisper
-from sensorium.models.pretrained.whisper_vocabulary import WrittenWord
+from sensorium.models.pretrained.whisper_vocabulary import DecodedWord
 
 _MEDIAN_WIDTH = 7
 _TOKENS_A_SECOND = 50
@@ -56,7 +56,7 @@ def word_times(
     device = whisper.model.decoder.embedding.weight.device
     whole = torch.tensor([[vocabulary.start, *opening, *ids]], device=device)
     with torch.inference_mode():
-        shares, logits = whisper.model.shares(whole, memory, whisper.alignment_heads)
+        shares, logits = whisper.model.cross_attention(whole, memory, whisper.alignment_heads)
     # The query at an id's position predicts the next id.
     places = slice(len(opening), len(opening) + len(ids) + 1)
     edges = _edges(shares[0, :, places, : max(num_frames // 2, 1)].cpu().numpy())
@@ -110,7 +110,7 @@ def without_pause(words: Sequence[TimedWord], most_s: float) -> list[TimedWord]:
     return [replace(words[0], start_s=words[0].end_s - most_s), *words[1:]]
 
 
-_Timed = tuple[WrittenWord, float, float, float]
+_Timed = tuple[DecodedWord, float, float, float]
 
 
 def _shortened(words: Sequence[_Timed]) -> list[_Timed]:

@@ -44,7 +44,7 @@ def pack(run: Path, folder: Path) -> int:
         _pack_codecs(model, run, folder)
     if not all(bool(tensor.half().isfinite().all()) for tensor in model.state_dict().values()):
         raise UsageError(f"{run} has weights beyond half precision; give the folder as it is")
-    save(model, folder, card=_without_places(read_card(run)), is_packed=True)
+    save(model, folder, card=_without_places(read_card(run)), is_int8=True)
     if (run / RECIPE).is_file():
         write_atomic(folder / RECIPE, to_toml(_each_text(read_toml(run / RECIPE), _name)))
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

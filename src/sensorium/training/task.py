@@ -76,7 +76,7 @@ class Task:
     """A model, and everything that the trainer needs to train it.
 
     Attributes:
-        recipe: Written into the run's folder.
+        recipe: DecoderOutput into the run's folder.
         model: Trained in place; `models.checkpoint` must know its class.
         batches: Training batches.
         criterion: The loss.

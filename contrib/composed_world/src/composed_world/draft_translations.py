@@ -20,7 +20,7 @@ from sensorium.core.config import Config, parse
 from sensorium.core.runtime import Progress, quiet
 from sensorium.encoders import Encoder
 from sensorium.models.extensions import Options
-from sensorium.models.prompts import to_translate
+from sensorium.models.prompts import parse_translation
 
 if TYPE_CHECKING:  # training is not imported for inference
     from sensorium.training.generative.batches import TaskData
@@ -100,7 +100,7 @@ class DraftTranslations(nn.Module):
         for data in tasks:
             for sample in data.read(data.train) if NAME in data.config.extensions else ():
                 for one in data.examples(sample):
-                    if (found := to_translate(one.instruction)) is not None:
+                    if (found := parse_translation(one.instruction)) is not None:
                         pairs.setdefault(found[0], []).append((found[1], str(one.answer)))
         self.tables = {language: PhraseTable.learned(own) for language, own in sorted(pairs.items())}
         kept = {language: table.to_json() for language, table in self.tables.items()}
@@ -120,7 +120,7 @@ def drafted(instruction: str, tables: Mapping[str, PhraseTable], without: str = 
         >>> drafted("To fr: a frog", known), drafted("To fr: a frog", known, "une grenouille.")
         ('une grenouille | To fr: a frog', 'a grenouille | To fr: a frog')
     """
-    found = to_translate(instruction)
+    found = parse_translation(instruction)
     if found is None or found[0] not in tables:
         return instruction
     language, text = found

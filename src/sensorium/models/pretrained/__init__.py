@@ -1,6 +1,5 @@
-"""Decoders whose weights come from elsewhere: one file a family, with a map from the published names to ours.
+"""Public language and speech models: one file per family, with a map from published names to ours.
 
-They stand here and not in `encoders.pretrained` since encoders do not know models. The layers are this
-project's own and equal to the reference code (relative error <= 1e-5 in fp32). Nothing is fetched on
-import.
+They are here and not in `encoders.pretrained`, because encoders do not import models. The layers are this
+project's own and match the reference code (relative error <= 1e-5 in fp32). Nothing is downloaded on import.
 """

@@ -1,7 +1,7 @@
-"""A folder as Hugging Face lays it out: its JSON files, and its weights in one safetensors file or in shards.
+"""Reads a model folder in Hugging Face's layout: JSON files, and weights in one or several safetensors files.
 
-In: the folder. Out: JSON objects and tensors by name. As in transformers, `model.safetensors` goes before
-an index of shards. Files outside the folder are not opened. Knows no architecture.
+Input: the folder. Output: JSON objects, and tensors by name. As in transformers, `model.safetensors` has
+priority over an index of shards. Files outside the folder are not opened. Does not know architectures.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 from torch import Tensor
 
 from sensorium.core.errors import CheckpointError, NotFoundError
-from sensorium.models.pretrained.settings import Settings, shown
+from sensorium.models.pretrained.settings import short_repr
 from sensorium.models.weights import one_line, read_safetensors
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let an error say of which checkpoint it speaks."""
+def name_in_errors(path: Path) -> Iterator[None]:
+    """Prefix the path of the checkpoint to error messages."""
     try:
         yield
     except CheckpointError as error:
@@ -31,36 +31,22 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path, default: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Args:
-        path: The file.
-        default: Returned where there is none; None: it must be there.
-
-    Raises:
-        NotFoundError: If it is not there.
-        CheckpointError: If it is not a JSON object in UTF-8.
-    """
+    """Read a JSON object; `default` stands in for a missing file; raises as `read_text` does."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         if default is not None:
             return dict(default)
-        raise NotFoundError(f"no file {path}; expected a folder as Hugging Face lays it out") from error
+        raise NotFoundError(f"no file {path}; expected a folder in Hugging Face's layout") from error
     except (ValueError, RecursionError, OSError) as error:  # not UTF-8 is a ValueError
         raise CheckpointError(f"{path} is not JSON: {one_line(error)}; fetch it again") from error
     if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds {shown(values)}, not a JSON object; fetch it again")
+        raise CheckpointError(f"{path} holds {short_repr(values)}, not a JSON object; fetch it again")
     return values
 
 
 def read_text(path: Path) -> str:
-    """Read a text in UTF-8.
-
-    Raises:
-        NotFoundError: If it is not there.
-        CheckpointError: If it is not UTF-8.
-    """
+    """Read a text file; raises `NotFoundError` if it is missing, `CheckpointError` if it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -70,7 +56,7 @@ def read_text(path: Path) -> str:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether there are weights in safetensors."""
+    """Whether the folder has safetensors weights."""
     return (folder / WEIGHTS).is_file() or (folder / INDEX).is_file()
 
 
@@ -78,14 +64,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """Read all tensors.
 
     Raises:
-        NotFoundError: If a file is not there.
-        CheckpointError: If one is damaged, or the index names files outside the folder.
+        NotFoundError: If a file is missing.
+        CheckpointError: If a file is damaged, or the index names files outside the folder.
     """
-    names = (
-        [WEIGHTS]
-        if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file()
-        else _shards(folder / INDEX)
-    )
+    is_sharded = (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file()
+    names = _shards(folder / INDEX) if is_sharded else [WEIGHTS]
     state: dict[str, Tensor] = {}
     for name in names:
         path = folder / name
@@ -96,21 +79,18 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _shards(index: Path) -> list[str]:
-    """Names of the shards that an index lists, in their order."""
+    """Sorted names of the shards in an index."""
     listed = read_json(index).get("weight_map")
-    if (
-        not isinstance(listed, dict)
-        or not listed
-        or not all(isinstance(name, str) for name in listed.values())
-    ):
+    is_map = isinstance(listed, dict) and all(isinstance(name, str) for name in listed.values())
+    if not isinstance(listed, dict) or not listed or not is_map:
         raise CheckpointError(
-            f"{index} has weight_map={shown(listed)}; expected names of files by names of tensors"
+            f"{index} has weight_map={short_repr(listed)}; expected file names by tensor name"
         )
     names = sorted(set(listed.values()))
     for name in names:
         if not name.endswith(".safetensors") or not _is_within(name):
             raise CheckpointError(
-                f"{index} names {shown(name)}; expected a .safetensors file in the same folder"
+                f"{index} names {short_repr(name)}; expected a .safetensors file in the same folder"
             )
     return names
 
@@ -119,15 +99,3 @@ def _is_within(name: str) -> bool:
     path = PurePosixPath(name)
     is_plain = not path.is_absolute() and ".." not in path.parts and "\\" not in name
     return is_plain and name.isprintable() and len(name.encode()) < 256
-
-
-def check_end_ids(values: Mapping[str, Any], source: str) -> None:
-    """Refuse ids of the end that are no whole numbers.
-
-    Raises:
-        CheckpointError: If `eos_token_id` is neither a whole number nor a list of such.
-    """
-    found = values.get("eos_token_id")
-    ids = found if isinstance(found, list) else [] if found is None else [found]
-    if any(type(one) is not int for one in ids):
-        raise Settings(values, source).refusal("eos_token_id", "an id or a list of ids")

@@ -1,16 +1,13 @@
-"""A GGUF file: the metadata, and the tensors as they lie in it.
+"""Reads GGUF files: metadata, and tensors as quantised blocks.
 
-In: the file. Out: values by name, and raw blocks that are mapped, not read, until they are decoded. The
-layout, little-endian: "GGUF", version (uint32), number of tensors and of metadata (uint64 each); metadata
-are key, type and value; tensors are name, rank, shape (fastest axis first), type and offset; then, aligned,
-the data, one tensor after another. Every count is held against the file's size before memory is taken for
-it, and what llama.cpp refuses (keys and names given twice, gaps between tensors) is refused. Knows no
-architecture.
+Input: the file. Output: metadata by key, and memory-mapped tensors that are decoded on demand. Layout,
+little-endian: "GGUF", version (uint32), number of tensors and of metadata (uint64 each); metadata as key,
+type and value; tensors as name, rank, shape (fastest axis first), type and offset; then, aligned, the data.
+Every count is checked against the file size before memory is allocated. Files that llama.cpp refuses
+(duplicate keys or names, gaps between tensors) are refused. Does not know architectures.
 
-The package `gguf` decodes the blocks. Its own reader takes 3.3 s to open the file of SmolLM2-135M; this one
-takes 0.2 s, so it is used only as the oracle of the tests.
-
-Reference: `docs/gguf.md` of ggml, version 3.
+The package `gguf` decodes the blocks. Its reader takes 3.3 s to open SmolLM2-135M and this one 0.2 s, so it
+is only the oracle of the tests. Reference: `docs/gguf.md` of ggml, version 3.
 """
 
 from __future__ import annotations
@@ -27,7 +24,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from sensorium.core.errors import CheckpointError, NotFoundError
-from sensorium.models.pretrained.settings import shown
+from sensorium.models.pretrained.settings import short_repr
+from sensorium.models.weights import one_line
 
 Value = bool | int | float | str | list["Value"]
 
@@ -36,19 +34,19 @@ _SWAPPED = tuple(version << 24 for version in _VERSIONS)
 _ALIGNMENTS = tuple(1 << power for power in range(17))
 _MOST_AXES = 4
 _DECODED_ROWS = 1024
-"""Rows into which a tensor's blocks are joined: `gguf` decodes 16 at a time, and is slow on short ones."""
+"""Blocks are joined into up to this many rows: `gguf` decodes 16 rows at a time and is slow on short ones."""
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
 
 @dataclass(frozen=True)
 class BlockType:
-    """How the values of one block lie in memory.
+    """Quantisation type.
 
     Attributes:
-        name: As GGUF calls it.
-        num_values: Values in a block, neighbours in a row.
-        num_bytes: Bytes of a block.
+        name: Name in GGUF.
+        num_values: Values per block, neighbours in a row.
+        num_bytes: Bytes per block.
     """
 
     name: str
@@ -61,11 +59,11 @@ F32 = BlockType("F32", 1, 4)
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """One tensor, not decoded yet.
+    """Tensor that is not decoded yet.
 
     Attributes:
-        shape: Slowest axis first, as torch has it.
-        kind: How its blocks are made.
+        shape: Slowest axis first, as in torch.
+        kind: Type of its blocks.
         blocks: (rows, bytes of a row); rows are all axes but the last.
     """
 
@@ -74,7 +72,7 @@ class GgufTensor:
     blocks: UInt8[np.ndarray, "rows bytes"]
 
     def decode(self) -> Float32[np.ndarray, "*shape"]:
-        """Return its values; scales that are not finite give values that are not, without a warning."""
+        """Return the values; non-finite scales give non-finite values without a warning."""
         from gguf import GGMLQuantizationType, quants
 
         joined = self.blocks.reshape(math.gcd(len(self.blocks), _DECODED_ROWS), -1)
@@ -85,12 +83,7 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class Gguf:
-    """What a file holds.
-
-    Attributes:
-        metadata: Values by key.
-        tensors: By name.
-    """
+    """Metadata by key and tensors by name."""
 
     metadata: Mapping[str, Value]
     tensors: Mapping[str, GgufTensor]
@@ -100,8 +93,8 @@ def read_gguf(path: Path) -> Gguf:
     """Open a file.
 
     Raises:
-        NotFoundError: If it is not there.
-        CheckpointError: If it is not a whole GGUF file, or a tensor's type is not supported.
+        NotFoundError: If the file is missing.
+        CheckpointError: If it is not a complete GGUF file, or a tensor's type is not supported.
     """
     try:
         data = np.memmap(path, np.uint8, mode="r")
@@ -114,14 +107,11 @@ def read_gguf(path: Path) -> Gguf:
     try:
         return _read(_Reader(data))
     except (struct.error, UnicodeDecodeError, ValueError) as error:
-        line = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{path} is not a GGUF file that can be read: {line}; fetch it again"
-        ) from error
+        raise CheckpointError(f"{path} cannot be read as GGUF: {one_line(error)}; fetch it again") from error
 
 
 class _Reader:
-    """Reads values one after another."""
+    """Reads values sequentially."""
 
     def __init__(self, data: np.ndarray) -> None:
         self.data = data
@@ -179,28 +169,28 @@ def _read(reader: _Reader) -> Gguf:
     for _ in range(num_values):
         key = reader.string()
         if key in metadata:
-            raise ValueError(f"{shown(key)} is given twice")
+            raise ValueError(f"{short_repr(key)} is given twice")
         metadata[key] = reader.value(reader.number("I"))
     headers = [_header(reader) for _ in range(num_tensors)]
     alignment = metadata.get("general.alignment", _ALIGNMENT)
     if type(alignment) is not int or alignment not in _ALIGNMENTS:
         raise ValueError(
-            f"general.alignment={shown(alignment)}, expected a power of two up to {_ALIGNMENTS[-1]}"
+            f"general.alignment={short_repr(alignment)}, expected a power of two up to {_ALIGNMENTS[-1]}"
         )
     start = -(-reader.place // alignment) * alignment
     return Gguf(metadata, _tensors(reader.data[start:], headers, alignment))
 
 
 def _tensors(data: np.ndarray, headers: list[_Header], alignment: int) -> dict[str, GgufTensor]:
-    """Tensors in the order of the file: each begins where the one before it ends, aligned."""
+    """Tensors in file order; each must start at the aligned end of the one before it."""
     tensors: dict[str, GgufTensor] = {}
     place = 0
     for header in headers:
         if header.name in tensors:
-            raise ValueError(f"{shown(header.name)} is there twice")
+            raise ValueError(f"{short_repr(header.name)} is there twice")
         if header.offset != place:
             raise ValueError(
-                f"{shown(header.name)} begins at byte {header.offset} of the data, expected {place}"
+                f"{short_repr(header.name)} begins at byte {header.offset} of the data, expected {place}"
             )
         tensors[header.name] = _tensor(data, header)
         place = -(-(place + tensors[header.name].blocks.size) // alignment) * alignment
@@ -217,10 +207,10 @@ class _Header(NamedTuple):
 def _header(reader: _Reader) -> _Header:
     name, num_axes = reader.string(), reader.number("I")
     if not 1 <= num_axes <= _MOST_AXES:
-        raise ValueError(f"{shown(name)} has {num_axes} axes, expected 1 to {_MOST_AXES}")
+        raise ValueError(f"{short_repr(name)} has {num_axes} axes, expected 1 to {_MOST_AXES}")
     shape = tuple(reader.number("Q") for _ in range(num_axes))[::-1]
     if 0 in shape:
-        raise ValueError(f"{shown(name)} is of shape {shape}, expected axes of 1 and more")
+        raise ValueError(f"{short_repr(name)} is of shape {shape}, expected axes of 1 and more")
     return _Header(name, shape, kind=reader.number("I"), offset=reader.number("Q"))
 
 
@@ -229,22 +219,22 @@ def _tensor(data: np.ndarray, header: _Header) -> GgufTensor:
     known, others = _block_types()
     if kind not in known:
         named, names = others.get(kind, "unknown"), ", ".join(one.name for one in known.values())
-        raise ValueError(f"{shown(name)} is of quantisation type {kind} ({named}); supported: {names}")
+        raise ValueError(f"{short_repr(name)} is of quantisation type {kind} ({named}); supported: {names}")
     blocks = known[kind]
     *outer, width = shape
     if width % blocks.num_values:
-        raise ValueError(f"rows of {width} in {shown(name)} are no blocks of {blocks.num_values}")
+        raise ValueError(f"rows of {width} in {short_repr(name)} are no blocks of {blocks.num_values}")
     row_bytes = width // blocks.num_values * blocks.num_bytes
     num_rows = math.prod(outer)
     if offset + num_rows * row_bytes > len(data):
-        raise ValueError(f"cut short: {shown(name)} ends beyond the file")
+        raise ValueError(f"cut short: {short_repr(name)} ends beyond the file")
     raw = data[offset : offset + num_rows * row_bytes].reshape(num_rows, row_bytes)
     return GgufTensor(shape, blocks, raw)
 
 
 @functools.cache
 def _block_types() -> tuple[Mapping[int, BlockType], Mapping[int, str]]:
-    """Types by GGUF's number: those that the package `gguf` decodes, and the names of the others."""
+    """Types by GGUF number: those that the package `gguf` decodes, and the names of the others."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 
     known, others = {}, {}

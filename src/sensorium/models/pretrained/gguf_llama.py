@@ -1,14 +1,12 @@
-"""Llama, Qwen2 and Qwen3 as llama.cpp names them: a GGUF file's metadata and tensors in our terms.
+"""Llama, Qwen2 and Qwen3 in GGUF: maps metadata and tensors of llama.cpp to ours.
 
-In: an opened file. Out: the `config.json` that it would have on Hugging Face, so that there is one reader
-of configurations, and parameters under our names. Files of architecture `llama` hold the rows of queries
-and keys in pairs (2i, 2i + 1) of rotary coordinates; here as in transformers they are (i, i + K/2). Since
-blocks lie along rows, the rows are put in order before they are decoded. Metadata that would change the
-result and are not built here are refused by their keys.
+Input: an opened file. Output: the equivalent `config.json` of Hugging Face, so that one reader serves both,
+and parameters under our names. Files of architecture `llama` store the rows of queries and keys in rotary
+pairs (2i, 2i + 1); here, as in transformers, they are (i, i + K/2). Rows are reordered before blocks are
+decoded. Metadata that would change the result and are not supported are refused by key.
 
-Reference: `convert_hf_to_gguf.py` of llama.cpp, `LlamaModel.permute`, and `constants.py` of its package
-gguf; `llama-model.cpp` and `llama-context.cpp` for what each key does and for what stands in where it is
-absent.
+Reference: `convert_hf_to_gguf.py` of llama.cpp, `LlamaModel.permute`, and `constants.py` of its package gguf;
+`llama-model.cpp` and `llama-context.cpp` for the effect and the default of each key.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from sensorium.core.errors import CheckpointError
 from sensorium.models.pretrained.gguf import F32, Gguf, GgufTensor
 from sensorium.models.pretrained.llama import FAMILIES
 from sensorium.models.pretrained.rope import Rope, multiplied, read_base, read_factor, yarn_factors, yarn_gain
-from sensorium.models.pretrained.settings import Settings, shown
+from sensorium.models.pretrained.settings import Settings, short_repr
 from sensorium.models.weights import check_finite
 
 _PAIRED = ("llama",)
@@ -39,7 +37,7 @@ _READ = frozenset(
         "rope.scaling.attn_factor", "rope.scaling.original_context_length", "rope.scaling.finetuned",
     )
 )  # fmt: skip
-"""Keys of attention and positions that are honoured, or say nothing of the result; all others are refused."""
+"""Keys of attention and positions that are supported or do not affect the result; others are refused."""
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "attention.causal": (True,),
     "attention.sliding_window": (0,),
@@ -59,28 +57,20 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "n_deepstack_layers": (0,),
     "nextn_predict_layers": (0,),
 }
-"""Keys that would change the result, with the values that do not."""
+"""Keys that would change the result, with their neutral values."""
 
 
 def read_config(file: Gguf) -> tuple[dict[str, Any], Rope]:
-    """Return the `config.json` that says what the metadata say, and the rotary positions.
-
-    Raises:
-        CheckpointError: If a key is missing, of the wrong type or range, or asks for what is not built.
-    """
+    """Equivalent `config.json`, and rotary positions; raises `CheckpointError` if not supported."""
     meta = Settings(file.metadata, "the metadata")
     family = meta.get("general.architecture")
     if family not in FAMILIES:
         raise CheckpointError(
-            f"model_type {shown(family)} is not supported; supported: {', '.join(FAMILIES)}"
+            f"model_type {short_repr(family)} is not supported; supported: {', '.join(FAMILIES)}"
         )
     meta.refuse_unless("split.count", 0, 1)
     read = Settings(
-        {
-            key.removeprefix(f"{family}."): value
-            for key, value in meta.items()
-            if key.startswith(f"{family}.")
-        },
+        {key.removeprefix(f"{family}."): one for key, one in meta.items() if key.startswith(f"{family}.")},
         f"the metadata of '{family}'",
     )
     _refuse_unsupported(read)
@@ -93,7 +83,7 @@ def read_config(file: Gguf) -> tuple[dict[str, Any], Rope]:
     if embedding is None:
         raise CheckpointError(f"the file has no tensor '{_EMBEDDING}'; is it a part of a model?")
     if read.size("vocab_size", embedding.shape[0]) != embedding.shape[0]:
-        raise read.refusal("vocab_size", f"{embedding.shape[0]}, the rows of '{_EMBEDDING}'")
+        raise read.error("vocab_size", f"{embedding.shape[0]}, the rows of '{_EMBEDDING}'")
     return {
         "model_type": family,
         "vocab_size": embedding.shape[0],
@@ -112,16 +102,12 @@ def read_config(file: Gguf) -> tuple[dict[str, Any], Rope]:
 
 
 def shapes(file: Gguf) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter under our name; nothing is decoded."""
+    """Shape of every parameter by our name; decodes nothing."""
     return {rename(name): tensor.shape for name, tensor in file.tensors.items() if name != _ROPE_FACTORS}
 
 
 def translate(file: Gguf, num_heads: int, num_kv_heads: int | None) -> Iterator[tuple[str, Tensor]]:
-    """Yield every parameter under our name, decoded to float32.
-
-    Raises:
-        CheckpointError: If a name is not of this family.
-    """
+    """Yield parameters by our names in float32; raises `CheckpointError` for unknown names."""
     is_paired = file.metadata.get("general.architecture") in _PAIRED
     heads = {"query": num_heads, "key": num_heads if num_kv_heads is None else num_kv_heads}
     for name, tensor in file.tensors.items():
@@ -135,7 +121,7 @@ def translate(file: Gguf, num_heads: int, num_kv_heads: int | None) -> Iterator[
 
 
 def unpair(tensor: GgufTensor, num_heads: int) -> GgufTensor:
-    """Put the rows of each head from the order (0, 1), (2, 3), ... into 0, 2, ..., 1, 3, ...."""
+    """Reorder the rows of each head from 0, 1, 2, 3, ... to 0, 2, ..., 1, 3, ...."""
     if len(tensor.shape) == 1:  # a bias: each value is a row
         values = rearrange(tensor.decode(), "(h k two) -> (h two k)", h=num_heads, two=2)
         return GgufTensor(tensor.shape, F32, values[None].view(np.uint8))
@@ -151,7 +137,7 @@ def rename(name: str) -> str:
     if match and match[2] in _PARTS:
         return f"stack.blocks.{match[1]}.{_PARTS[match[2]]}.{match[3]}"
     raise CheckpointError(
-        f"{shown(name)} is no tensor of llama, qwen2 or qwen3; is this another architecture?"
+        f"{short_repr(name)} is no tensor of llama, qwen2 or qwen3; is this another architecture?"
     )
 
 
@@ -181,23 +167,23 @@ def _refuse_unsupported(read: Settings) -> None:
         if key in _NEUTRAL or is_of_attention or key.startswith("expert"):
             read.refuse_unless(key, *_NEUTRAL.get(key, (0,)))
         if isinstance(value, float) and not np.isfinite(value):
-            raise read.refusal(key, "a finite number")
+            raise read.error(key, "a finite number")
 
 
 def _one_for_all(read: Settings, key: str, num_layers: int, default: int | None = None) -> int:
-    """A size that may be given for each layer; all layers here are alike."""
+    """A size that may be given per layer; all layers must have the same."""
     value = read.get(key)
     if not isinstance(value, list):
         return read.size(key, default)
     if len(value) != num_layers or any(one != value[0] for one in value):
-        raise read.refusal(key, f"{num_layers} equal values: layers of different sizes are not supported")
+        raise read.error(key, f"{num_layers} equal values: layers of different sizes are not supported")
     return Settings({key: value[0]}, read.source).size(key)
 
 
 def _head_dim(read: Settings, width: int, num_heads: int) -> int:
-    """Width of a head: that of keys, of values and of what is rotated must be one."""
+    """Width of a head; keys, values and rotary dimensions must agree."""
     if width % num_heads and read.get("attention.key_length") is None:
-        raise read.refusal("attention.head_count", f"a divisor of embedding_length={width}, or a key_length")
+        raise read.error("attention.head_count", f"a divisor of embedding_length={width}, or a key_length")
     common = width // num_heads or None
     head_dim = read.size("attention.key_length", common)
     for key, default in (("attention.value_length", common), ("rope.dimension_count", head_dim)):
@@ -210,14 +196,14 @@ def _head_dim(read: Settings, width: int, num_heads: int) -> int:
 
 
 def _rope(file: Gguf, read: Settings, head_dim: int, context: int) -> Rope:
-    """Rotary positions as llama.cpp reads them: linear unless told otherwise, by the new key or the old."""
+    """Rotary positions as in llama.cpp: scaling is linear by default; the factor may have its old key."""
     base, kind = read_base(read, "rope.freq_base"), read.get("rope.scaling.type")
     if kind not in (None, "none", "linear", "yarn"):
-        raise read.refusal("rope.scaling.type", "none, linear or yarn; others are not supported")
+        raise read.error("rope.scaling.type", "none, linear or yarn; others are not supported")
     key = "rope.scale_linear" if read.get("rope.scaling.factor") is None else "rope.scaling.factor"
     factor = 1.0 if read.get(key) in (None, 0) else read_factor(read, key)
     original = read.size("rope.scaling.original_context_length", context)
-    read.flag("rope.scaling.finetuned")  # says nothing of the result
+    read.flag("rope.scaling.finetuned")  # checked, but it has no effect
     gain, factors = read_factor(read, "rope.scaling.attn_factor", 1.0), tuple[float, ...]()
     if kind == "yarn":
         factors, gain = yarn_factors(factor, base, head_dim, original), gain * yarn_gain(factor)
@@ -227,12 +213,12 @@ def _rope(file: Gguf, read: Settings, head_dim: int, context: int) -> Rope:
 
 
 def _given_factors(file: Gguf, head_dim: int) -> tuple[float, ...]:
-    """Factors that stand among the tensors, as of Llama 3.1 and later."""
+    """Frequency factors stored as a tensor, as for Llama 3.1 and later."""
     tensor = file.tensors.get(_ROPE_FACTORS)
     if tensor is None:
         return ()
     if file.metadata.get("general.architecture") != "llama":
-        raise CheckpointError(f"'{_ROPE_FACTORS}' is there, which this architecture does not use")
+        raise CheckpointError(f"'{_ROPE_FACTORS}' is present, but this architecture does not use it")
     if tensor.shape != (head_dim // 2,):
         raise CheckpointError(f"'{_ROPE_FACTORS}' is of shape {tensor.shape}; expected ({head_dim // 2},)")
     values = torch.from_numpy(tensor.decode())

@@ -1,10 +1,10 @@
-"""The tokenizer that a GGUF file describes, as the JSON of the `tokenizers` package.
+"""Builds the tokenizer that a GGUF file describes, as JSON of the `tokenizers` package.
 
-In: metadata (pieces, kinds of pieces, merges, the name of the splitting rule). Out: JSON text for
-`codecs.bpe.Bpe`. Only byte-level byte-pair tokenizers are known, and of their splitting rules those below;
-others are refused, since a wrong one gives wrong ids without a word. Knows no model.
+Input: metadata (tokens, token types, merges, name of the pre-tokenizer). Output: JSON for `codecs.bpe.Bpe`.
+Only byte-level BPE with the pre-tokenizers below is supported; others are refused, since a wrong one would
+silently give wrong ids.
 
-Reference: `llama-vocab.cpp` of llama.cpp for the rules by name; the JSON is the published tokenizers' own.
+Reference: `llama-vocab.cpp` of llama.cpp for pre-tokenizers by name, and the published tokenizer files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 from sensorium.core.errors import CheckpointError
 from sensorium.models.pretrained.gguf import Value
-from sensorium.models.pretrained.settings import Settings, shown
+from sensorium.models.pretrained.settings import Settings, short_repr
 from sensorium.models.weights import one_line
 
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
@@ -29,18 +29,12 @@ _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 
 
 def tokenizer_json(metadata: Mapping[str, Value]) -> str:
-    """Build the tokenizer.
-
-    Raises:
-        CheckpointError: If it is of another kind, or a key is missing or does not fit the others.
-    """
+    """Build the tokenizer; raises `CheckpointError` if it is not supported, or keys are inconsistent."""
     meta = Settings(metadata, "the metadata")
     kind, rule = meta.get("tokenizer.ggml.model"), meta.get("tokenizer.ggml.pre") or "default"
     if kind != "gpt2" or not isinstance(rule, str) or rule not in _SPLITTERS:
-        known = ", ".join(_SPLITTERS)
-        raise CheckpointError(
-            f"tokenizer {shown(kind)} with rule {shown(rule)} is not supported; supported: gpt2 with {known}"
-        )
+        found, known = f"{short_repr(kind)} with rule {short_repr(rule)}", ", ".join(_SPLITTERS)
+        raise CheckpointError(f"tokenizer {found} is not supported; supported: gpt2 with {known}")
     try:
         json: str = _built(meta, rule).to_str()
     except CheckpointError:
@@ -74,11 +68,7 @@ def _built(meta: Settings, rule: str) -> Tokenizer:
 
 
 def check_special_ids(metadata: Mapping[str, Value]) -> None:
-    """Refuse ids of special tokens that are none of the tokenizer's.
-
-    Raises:
-        CheckpointError: With the first such key.
-    """
+    """Raise `CheckpointError` for the first special token id that is not in the vocabulary."""
     meta = Settings(metadata, "the metadata")
     num_tokens = len(_tokens(meta))
     for key in metadata:
@@ -88,11 +78,11 @@ def check_special_ids(metadata: Mapping[str, Value]) -> None:
 
 
 def token_id(meta: Settings, name: str, num_tokens: int) -> int:
-    """Id of a special token by its name in the metadata: one of the tokenizer's."""
+    """Return the id of a special token; it must be in the vocabulary."""
     key = f"tokenizer.ggml.{name}_token_id"
     found = meta.get(key)
     if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < num_tokens:
-        raise meta.refusal(key, f"an id from 0 to {num_tokens - 1}")
+        raise meta.error(key, f"an id from 0 to {num_tokens - 1}")
     return found
 
 
@@ -100,11 +90,11 @@ def _tokens(meta: Settings) -> list[str]:
     key = "tokenizer.ggml.tokens"
     tokens = _texts(meta, key)
     if not tokens:
-        raise meta.refusal(key, "at least one token")
+        raise meta.error(key, "at least one token")
     if len(set(tokens)) < len(tokens):
         twice = next(token for token, count in Counter(tokens).items() if count > 1)
         raise CheckpointError(
-            f"{meta.source} has the token {shown(twice)} twice in {key}; expected each once"
+            f"{meta.source} has the token {short_repr(twice)} twice in {key}; expected each once"
         )
     return tokens
 
@@ -115,31 +105,28 @@ def _merges(meta: Settings, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
         left, _, right = merge.partition(" ")
         if left not in vocab or right not in vocab or left + right not in vocab:
             raise CheckpointError(
-                f"{meta.source} has the merge {shown(merge)} in {key}; expected two of the tokens"
+                f"{meta.source} has the merge {short_repr(merge)} in {key}; expected two of the tokens"
             )
         pairs.append((left, right))
     return pairs
 
 
 def _kinds(meta: Settings, num_tokens: int) -> list[int]:
-    """What each token is; all are ordinary where nothing is said, as llama.cpp has it."""
+    """Type of each token; by default all are normal, as in llama.cpp."""
     key = "tokenizer.ggml.token_type"
     kinds = meta.get(key)
     if kinds is None:
         return [_NORMAL] * num_tokens
-    if (
-        not isinstance(kinds, list)
-        or len(kinds) != num_tokens
-        or any(type(kind) is not int for kind in kinds)
-    ):
-        raise meta.refusal(key, f"{num_tokens} whole numbers, one for each token")
+    is_list = isinstance(kinds, list) and all(type(kind) is int for kind in kinds)
+    if not isinstance(kinds, list) or not is_list or len(kinds) != num_tokens:
+        raise meta.error(key, f"{num_tokens} whole numbers, one for each token")
     return kinds
 
 
 def _texts(meta: Settings, key: str) -> list[str]:
     values = meta.get(key)
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise meta.refusal(key, "a list of texts")
+        raise meta.error(key, "a list of texts")
     return values
 
 

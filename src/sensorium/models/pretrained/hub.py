@@ -1,7 +1,7 @@
-"""Fetches checkpoints from the Hugging Face hub.
+"""Downloads model folders from the Hugging Face hub.
 
-A name is `hf:OWNER/NAME`. The client's local cache is asked first, then the network. Only configuration,
-tokenizer, chat template and `.safetensors` files are taken. Needs the extra `hub`.
+Input: a name `hf:OWNER/NAME`. Output: the local folder. The client's cache is used first, then the network.
+Only configuration, tokenizer, chat template and `.safetensors` files are downloaded. Needs the extra `hub`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _FILES = ("*.json", "*.safetensors", "*.jinja")
 
 
 def from_hub(name: str) -> Path:
-    """Return the folder of a model on the hub.
+    """Return the local folder of a model on the hub.
 
     Args:
         name: `OWNER/NAME`, with or without `PREFIX`.
 
     Raises:
-        FetchError: If it cannot be fetched.
-        MissingExtraError: If the client is not installed.
+        FetchError: If it cannot be downloaded.
+        MissingExtraError: If the hub client is not installed.
     """
     name = name.removeprefix(PREFIX)
     hub = require("huggingface_hub", "hub")
@@ -35,4 +35,4 @@ def from_hub(name: str) -> Path:
         except (OSError, ValueError) as error:  # the client's errors are OSErrors, a wrong name a ValueError
             failure = error
     line = " ".join(str(failure).split())
-    raise FetchError(f"cannot fetch {name} from the hub: {line}; is the name right, the network there?")
+    raise FetchError(f"cannot fetch {name} from the hub: {line}; check the name and the network")

@@ -1,10 +1,10 @@
-"""Llama, SmolLM2, Qwen2 and Qwen3: one decoder, four spellings.
+"""Llama, SmolLM2, Qwen2 and Qwen3: configurations and parameter names of one decoder.
 
-In: the `config.json` and the parameters of a Hugging Face checkpoint. Out: our configuration and our names.
-All four are blocks of RMS norm, rotary grouped-query attention and a SiLU-gated MLP; Qwen2 has biases on
-queries, keys and values, Qwen3 normalises queries and keys. What would change the result and is not built
-here (sliding windows, other activations, multipliers, softcaps) is refused by its name; a value of the
-wrong type or range, and sizes that are not those of the weights, are named. Knows no files.
+Input: `config.json` and parameters of a Hugging Face checkpoint. Output: our configuration and our names. All
+families are blocks of RMS norm, rotary grouped-query attention and a SiLU-gated MLP. Qwen2 has biases on
+queries, keys and values; Qwen3 normalises queries and keys. Settings that would change the result and are not
+supported (sliding windows, other activations, multipliers, softcaps) are refused by name. Values of the wrong
+type or range, and sizes that differ from the weights, are refused too. Does not read files.
 
 Reference: `modeling_llama.py`, `modeling_qwen2.py` and `modeling_qwen3.py` of transformers 5.
 """
@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from sensorium.core.errors import CheckpointError
+from sensorium.encoders.pretrained import names
 from sensorium.models.language_model import LanguageModel, LanguageModelConfig
 from sensorium.models.pretrained.rope import Rope, read_rope
-from sensorium.models.pretrained.settings import Settings, shown
+from sensorium.models.pretrained.settings import Settings, short_repr
 from sensorium.models.weights import check_finite, check_floating
 from sensorium.nn.block import BlockConfig
 
@@ -30,13 +31,13 @@ FAMILIES = ("llama", "qwen2", "qwen3")
 
 _DEFAULT_NORM_EPS = 1e-6
 _LEAST_EPS = 1e-30
-"""What float32 still keeps from dividing by zero."""
+"""Smallest epsilon that prevents division by zero in float32."""
 _DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "llama": {"max_position_embeddings": 2048},
     "qwen2": {"max_position_embeddings": 32_768, "num_key_value_heads": 32},
     "qwen3": {"max_position_embeddings": 32_768, "num_key_value_heads": 32, "head_dim": 128},
 }
-"""What transformers takes for keys that are absent."""
+"""Defaults of transformers for absent keys."""
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "hidden_act": ("silu", "swish"),
     "use_sliding_window": (False,),
@@ -62,19 +63,18 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "is_causal": (True,),
     "use_bidirectional_attention": (False,),
 }
-"""Keys that would change the result, with the values that do not."""
+"""Keys that would change the result, with their neutral values."""
 
 
 def read_config(values: Mapping[str, Any], rope: Rope | None = None) -> LanguageModelConfig:
     """Translate a `config.json`.
 
     Args:
-        values: Its content.
-        rope: Rotary positions, where they are not told by it.
+        values: Content of the file.
+        rope: Rotary positions, if they do not come from the file.
 
     Raises:
-        CheckpointError: If it asks for something that is not supported, or a value is missing or of another
-            type or range.
+        CheckpointError: If a setting is not supported, or a value is missing or of the wrong type or range.
 
     Example:
         >>> sizes = {"vocab_size": 31, "hidden_size": 24, "num_hidden_layers": 2, "intermediate_size": 29}
@@ -84,17 +84,15 @@ def read_config(values: Mapping[str, Any], rope: Rope | None = None) -> Language
     family = values.get("model_type")
     if family not in FAMILIES:
         raise CheckpointError(
-            f"model_type {shown(family)} is not supported; supported: {', '.join(FAMILIES)}"
+            f"model_type {short_repr(family)} is not supported; supported: {', '.join(FAMILIES)}"
         )
     settings = Settings({**_DEFAULTS[family], **values}, "config.json")
     _refuse_unsupported(settings, family)
     dim, num_heads = settings.size("hidden_size"), settings.size("num_attention_heads")
-    num_kv_heads, head_dim = (
-        settings.optional_size("num_key_value_heads"),
-        _head_dim(settings, dim, num_heads),
-    )
+    num_kv_heads = settings.optional_size("num_key_value_heads")
+    head_dim = _head_dim(settings, dim, num_heads)
     if num_kv_heads is not None and num_heads % num_kv_heads:
-        raise settings.refusal("num_key_value_heads", f"a divisor of num_attention_heads={num_heads}")
+        raise settings.error("num_key_value_heads", f"a divisor of num_attention_heads={num_heads}")
     rope = read_rope(values, head_dim, num_positions(values)) if rope is None else rope
     has_bias = family != "qwen2" and settings.flag("attention_bias")
     block = BlockConfig(
@@ -124,7 +122,7 @@ def read_config(values: Mapping[str, Any], rope: Rope | None = None) -> Language
 
 
 def num_positions(values: Mapping[str, Any]) -> int:
-    """Longest sequence that a model of a supported family was trained on, from its `config.json`."""
+    """Return the maximum sequence length of a supported family from its `config.json`."""
     defaults = _DEFAULTS[values["model_type"]]
     return Settings(values, "config.json").size(
         "max_position_embeddings", defaults["max_position_embeddings"]
@@ -132,18 +130,14 @@ def num_positions(values: Mapping[str, Any]) -> int:
 
 
 def build(config: LanguageModelConfig, state: Mapping[str, Tensor]) -> LanguageModel:
-    """Make the decoder and give it its parameters, without drawing any at random first.
+    """Build the decoder from its parameters, without random initialisation.
 
-    Args:
-        config: From `read_config`.
-        state: Under our names; biases that are missing are 0 (a Llama may have them in half of its layers).
-
-    Raises:
-        CheckpointError: If a parameter is missing, unknown, of another shape, or not finite.
+    Missing biases are 0 (a Llama may have them in half of its layers). Raises `CheckpointError` if a
+    parameter is missing, unknown, of the wrong shape, or not finite.
     """
     check_shapes(config, {name: tuple(value.shape) for name, value in state.items()})
     check_finite(state)
-    with _Unset():
+    with _SkipInit():
         model = LanguageModel(config)
     dtype = next(iter(state.values())).dtype
     zeros = {
@@ -156,15 +150,7 @@ def build(config: LanguageModelConfig, state: Mapping[str, Tensor]) -> LanguageM
 
 
 def check_shapes(config: LanguageModelConfig, found: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare the configuration's sizes with the weights, before anything is made of either.
-
-    Args:
-        config: From `read_config`.
-        found: Shapes of the weights, under our names.
-
-    Raises:
-        CheckpointError: With the first parameter that is missing, unknown or of another shape.
-    """
+    """Check names and shapes of weights before memory is allocated; raises `CheckpointError`."""
     blocks = {int(name.split(".")[2]) for name in found if name.startswith("stack.blocks.")}
     depth = max(blocks, default=-1) + 1
     if depth != config.depth:
@@ -183,7 +169,7 @@ def check_shapes(config: LanguageModelConfig, found: Mapping[str, tuple[int, ...
 
 
 def _shapes(config: LanguageModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every parameter of the decoder with its shape."""
+    """Names and shapes of all parameters."""
     block, vocab, dim = config.block, config.vocab_size, config.block.dim
     head_dim = dim // block.num_heads if block.head_dim is None else block.head_dim
     num_kv_heads = block.num_heads if block.num_kv_heads is None else block.num_kv_heads
@@ -215,25 +201,16 @@ def _shapes(config: LanguageModelConfig) -> Iterator[tuple[str, tuple[int, ...]]
 
 
 def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the parameters of a checkpoint as they are called here.
-
-    Raises:
-        CheckpointError: If a name is not of this family, or a parameter is not of a floating type.
-    """
+    """Rename parameters; raises `CheckpointError` for unknown names and types that are not floating."""
     ours = {rename(name): value for name, value in state.items() if not _UNUSED.fullmatch(name)}
     check_floating(ours)
     return ours
 
 
-def untied(
+def resolve_tying(
     config: LanguageModelConfig, state: dict[str, Tensor]
 ) -> tuple[LanguageModelConfig, dict[str, Tensor]]:
-    """Settle whether the output matrix is the embedding: its own one, if it differs, counts (transformers 5).
-
-    Args:
-        config: From `read_config`.
-        state: Under our names.
-    """
+    """Drop an output matrix that equals a tied embedding; untie it if it differs, as transformers 5 does."""
     head = state.get("head.weight")
     if not config.is_tied or head is None:
         return config, state
@@ -244,14 +221,11 @@ def untied(
 
 def rename(name: str) -> str:
     """Return our name of one parameter."""
-    for pattern, ours in _NAMES:
-        match = re.fullmatch(pattern, name)
-        if match:
-            return _PARTS.sub(lambda found: _OURS[found[0]], match.expand(ours))
-    raise CheckpointError(f"'{name}' is no parameter of {', '.join(FAMILIES)}; is this another architecture?")
+    ours = names.rename(name, _NAMES, f"{', '.join(FAMILIES)}; is this another architecture?")
+    return _PARTS.sub(lambda found: _OURS[found[0]], ours)
 
 
-_UNUSED = re.compile(r".*\.rotary_emb\.inv_freq")  # old checkpoints keep the angles that config.json implies
+_UNUSED = re.compile(r".*\.rotary_emb\.inv_freq")  # redundant entry of old checkpoints
 _NAMES = (
     (r"model\.embed_tokens\.weight", "embedding.weight"),
     (r"model\.norm\.weight", "stack.norm.weight"),
@@ -279,10 +253,10 @@ _PARTS = re.compile("|".join(_OURS))
 _SETTERS = ("normal_", "uniform_", "kaiming_uniform_", "div_")
 
 
-class _Unset(TorchFunctionMode):
-    """Parameters are neither drawn nor scaled: memory that is replaced at once is never touched.
+class _SkipInit(TorchFunctionMode):
+    """Skips the initialisation of parameters that are replaced at once.
 
-    The meta device would do the same, but imports torch's compiler and sympy for it (3 s).
+    The meta device would do the same, but it imports torch's compiler and sympy (3 s).
     """
 
     def __torch_function__(
@@ -299,10 +273,10 @@ class _Unset(TorchFunctionMode):
 
 
 def _head_dim(settings: Settings, dim: int, num_heads: int) -> int:
-    """Width of a head: an even number, since rotary positions turn pairs."""
+    """Width of a head; even, since rotary positions rotate pairs."""
     head_dim = settings.optional_size("head_dim")
     if head_dim is None and dim % num_heads:
-        raise settings.refusal("num_attention_heads", f"a divisor of hidden_size={dim}, or a head_dim")
+        raise settings.error("num_attention_heads", f"a divisor of hidden_size={dim}, or a head_dim")
     head_dim = dim // num_heads if head_dim is None else head_dim
     if head_dim % 2:
         raise CheckpointError(f"config.json has heads {head_dim} wide; expected an even head_dim")
@@ -312,22 +286,19 @@ def _head_dim(settings: Settings, dim: int, num_heads: int) -> int:
 def _refuse_unsupported(settings: Settings, family: str) -> None:
     for key, neutral in _NEUTRAL.items():
         settings.refuse_unless(key, *neutral)
-    names = settings.get("architectures")
-    if names is not None:
-        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        if not is_list or (names and f"{family}forcausallm" not in [name.lower() for name in names]):
-            raise settings.refusal(
+    classes = settings.get("architectures")
+    if classes is not None:
+        is_list = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        if not is_list or (classes and f"{family}forcausallm" not in [name.lower() for name in classes]):
+            raise settings.error(
                 "architectures", f"['{family.capitalize()}ForCausalLM'], as of model_type '{family}'"
             )
     own = settings.get("auto_map")
     if own is not None and not (isinstance(own, Mapping) and not any("Model" in str(key) for key in own)):
-        raise settings.refusal("auto_map", "no code of its own: what it computes is not known here")
+        raise settings.error("auto_map", "no custom model code, which is not supported")
     kinds = settings.get("layer_types")
     if kinds is not None:
         depth = settings.size("num_hidden_layers")
-        if (
-            not isinstance(kinds, list)
-            or len(kinds) != depth
-            or any(kind != "full_attention" for kind in kinds)
-        ):
-            raise settings.refusal("layer_types", f"{depth} times 'full_attention'; others are not supported")
+        is_full = isinstance(kinds, list) and all(kind == "full_attention" for kind in kinds)
+        if not is_full or len(kinds) != depth:
+            raise settings.error("layer_types", f"{depth} times 'full_attention'; others are not supported")

@@ -1,15 +1,14 @@
-"""Rotary positions as published models ask for them: the base, and wavelengths stretched for long texts.
+"""Rotary position settings of published models: base, and scaling for long contexts.
 
-In: `rope_parameters` or `rope_scaling` of a `config.json`, or the `rope.*` metadata of a GGUF file. Out:
-the base, a factor for each pair of coordinates that its wavelength is multiplied by, and what queries and
-keys are multiplied by.
+Input: `rope_parameters` or `rope_scaling` of a `config.json`, or `rope.*` metadata of a GGUF file. Output:
+the base, a factor on the wavelength of each coordinate pair, and a gain on queries and keys.
 
     linear   every factor is s
     llama3   s for wavelengths over L / low, 1 for those under L / high, in between a blend of 1 / s and 1
-    yarn     1 / (m + (1 - m) / s), with m from 1 to 0 over the pairs that turn fast to slow times in L
+    yarn     1 / (m + (1 - m) / s), with m falling from 1 to 0 from the pairs that turn fast to the slow ones
 
-L is the context that the model was first trained on. Scalings that depend on the length of the text
-(dynamic, longrope) and positions of several axes (mrope) are refused by their names.
+L is the context of pre-training. Scalings that depend on the length of the text (dynamic, longrope) and
+positions with several axes (mrope) are refused by name.
 
 Reference: `modeling_rope_utils.py` of transformers 5; `llama-context.cpp` and `ggml_rope_ext` of llama.cpp;
 arXiv:2309.00071, section 3.
@@ -23,23 +22,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from sensorium.core.errors import CheckpointError
-from sensorium.models.pretrained.settings import Settings, shown
+from sensorium.models.pretrained.settings import Settings, short_repr
 
 DEFAULT_BASE = 10_000.0
 _LEAST_BASE, _MOST_BASE = 1.0, 1e30
 _LEAST_FACTOR, _MOST_FACTOR = 1e-6, 1e6
 _SINGULAR = 0.001
-"""Width of YaRN's ramp where its ends meet."""
+"""Width of YaRN's ramp if both ends are equal."""
 
 
 @dataclass(frozen=True)
 class Rope:
-    """What `nn.position.Rotary` is built with.
+    """Arguments of `nn.position.Rotary`.
 
     Attributes:
-        base: Of the wavelengths.
-        factors: For each pair of coordinates; none: all are 1.
-        gain: What rotated queries and keys are multiplied by.
+        base: Base of the wavelengths.
+        factors: Factor on the wavelength of each coordinate pair; empty: all are 1.
+        gain: Factor on rotated queries and keys.
     """
 
     base: float
@@ -48,22 +47,17 @@ class Rope:
 
 
 def read_base(settings: Settings, key: str, default: float = DEFAULT_BASE) -> float:
-    """Return a base within the range in which float32 angles are finite."""
+    """Return a base for which float32 angles are finite."""
     return settings.number(key, default, least=_LEAST_BASE, most=_MOST_BASE)
 
 
 def read_factor(settings: Settings, key: str, default: float | None = None) -> float:
-    """Return a factor of a scaling."""
+    """Return a scaling factor."""
     return settings.number(key, default, least=_LEAST_FACTOR, most=_MOST_FACTOR)
 
 
 def read_rope(values: Mapping[str, Any], head_dim: int, context: int) -> Rope:
-    """Read what a `config.json` says of rotary positions, as transformers does.
-
-    Args:
-        values: Its content.
-        head_dim: Width K of a head.
-        context: Its `max_position_embeddings`.
+    """Read the rotary positions of a `config.json`, as transformers does, for heads of width `head_dim`.
 
     Raises:
         CheckpointError: If a value is missing or out of range, or the scaling is not supported.
@@ -88,7 +82,7 @@ def read_rope(values: Mapping[str, Any], head_dim: int, context: int) -> Rope:
         factor = read_factor(rope, "factor", context / original)
         return Rope(base, _yarn_factors(rope, factor, base, head_dim, original), _yarn_gain(rope, factor))
     raise CheckpointError(
-        f"{rope.source} has rope_type={shown(kind)}, which is not supported; "
+        f"{rope.source} has rope_type={short_repr(kind)}, which is not supported; "
         "supported: default, linear, llama3, yarn"
     )
 
@@ -103,19 +97,19 @@ def yarn_factors(
     slow: float = 1.0,
     rounds: bool = True,
 ) -> tuple[float, ...]:
-    """YaRN's factors: fast pairs stay as they are, slow ones are stretched, those between are blended.
+    """Return YaRN's factors: 1 for fast pairs, `factor` for slow ones, a blend between.
 
     Args:
-        factor: How many times longer texts may be.
-        base: Of the wavelengths.
+        factor: Ratio of the extended context to L.
+        base: Base of the wavelengths.
         head_dim: Width K of a head.
-        original: Context L that the model was first trained on.
-        fast: Pairs that turn more often in L stay as they are.
-        slow: Pairs that turn less often are stretched.
-        rounds: Whether the ends of the ramp are whole pairs.
+        original: Context L of pre-training.
+        fast: Pairs with more turns in L keep their wavelength.
+        slow: Pairs with fewer turns in L are stretched.
+        rounds: Whether the ends of the ramp are rounded to whole pairs.
 
     Raises:
-        CheckpointError: If the ramp has no place among the pairs.
+        CheckpointError: If base and context leave no room for the ramp.
     """
     if base <= 1:
         raise CheckpointError(f"yarn needs a base of rotary positions above 1, got {base:g}")
@@ -135,19 +129,19 @@ def yarn_factors(
 
 
 def yarn_gain(factor: float, scale: float = 1.0) -> float:
-    """What YaRN multiplies queries and keys by: .1 m ln(s) + 1."""
+    """Return YaRN's gain on queries and keys: 0.1 m ln(s) + 1."""
     return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
 
 
 def multiplied(factors: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
-    """Join two stretchings; either may be empty."""
+    """Multiply two lists of factors; either may be empty."""
     if not factors or not others:
         return tuple(factors or others)
     return tuple(one * other for one, other in zip(factors, others, strict=True))
 
 
 def _chosen(values: Mapping[str, Any]) -> Settings:
-    """The settings that count: transformers lets `rope_scaling` replace `rope_parameters` as a whole."""
+    """The effective section: in transformers, `rope_scaling` replaces `rope_parameters` as a whole."""
     found = {name: _section(values, name) for name in ("rope_scaling", "rope_parameters")}
     old, new = found["rope_scaling"], found["rope_parameters"]
     name = "rope_scaling" if old else "rope_parameters"
@@ -156,12 +150,12 @@ def _chosen(values: Mapping[str, Any]) -> Settings:
     if lost is not None and "rope_theta" not in old and values.get("rope_theta", DEFAULT_BASE) != lost:
         raise CheckpointError(
             "config.json has rope_scaling without rope_theta beside rope_parameters with "
-            f"rope_theta={shown(lost)}; write all of them into rope_parameters"
+            f"rope_theta={short_repr(lost)}; write all of them into rope_parameters"
         )
     nested = next((key for key, value in chosen.items() if isinstance(value, Mapping)), None)
     if nested is not None:
         raise CheckpointError(
-            f"config.json has {name} by kind of layer ({shown(nested)}), which is not supported"
+            f"config.json has {name} by kind of layer ({short_repr(nested)}), which is not supported"
         )
     return Settings(chosen, f"{name} of config.json")
 
@@ -171,7 +165,7 @@ def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, Mapping):
-        raise CheckpointError(f"config.json has {name}={shown(found)}; expected a JSON object")
+        raise CheckpointError(f"config.json has {name}={short_repr(found)}; expected a JSON object")
     return found
 
 

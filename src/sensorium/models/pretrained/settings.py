@@ -1,8 +1,7 @@
-"""Values that somebody else wrote (`config.json`, metadata of a GGUF file), each checked when it is read.
+"""Checked access to values of foreign files: `config.json`, or the metadata of a GGUF file.
 
-In: values by key, and where they stand. Out: sizes, numbers and flags within their ranges, or a
-`CheckpointError` that names place, key, what was found and what is expected. Null counts as absent. Knows
-no architecture.
+Input: values by key, and the name of their file. Output: sizes, numbers and flags within their ranges, or a
+`CheckpointError` with file, key, found value and expectation. Null counts as absent.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ class Settings:
     """Checked access to values by key.
 
     Args:
-        values: As they were read.
-        source: What they are of, for messages: `config.json`.
+        values: Values as read.
+        source: Name of the file, for messages.
     """
 
     def __init__(self, values: Mapping[str, Any], source: str) -> None:
         self._values, self.source = values, source
 
     def get(self, key: str) -> Any:
-        """Return a value as it stands; None where it is absent."""
+        """Return an unchecked value; None if it is absent."""
         return self._values.get(key)
 
     def items(self) -> ItemsView[str, Any]:
@@ -38,55 +37,51 @@ class Settings:
         return self._values.items()
 
     def size(self, key: str, default: int | None = None) -> int:
-        """Return a whole number from 1 to 2^31 - 1."""
+        """Return an integer from 1 to 2^31 - 1."""
         value = default if self.get(key) is None else self.get(key)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
-            raise self.refusal(key, f"a whole number from 1 to {_MOST}")
+            raise self.error(key, f"a whole number from 1 to {_MOST}")
         return value
 
     def optional_size(self, key: str) -> int | None:
-        """Return a size, or None where it is absent."""
+        """Return a size; None if it is absent."""
         return None if self.get(key) is None else self.size(key)
 
     def number(self, key: str, default: float | None = None, *, least: float, most: float) -> float:
-        """Return a number within its range; a whole one becomes a float."""
+        """Return a number within its range, as a float."""
         value: Any = default if self.get(key) is None else self.get(key)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not least <= value <= most:  # NaN is within no range
-            raise self.refusal(key, f"a number from {least:g} to {most:g}")
+            raise self.error(key, f"a number from {least:g} to {most:g}")
         return float(value)
 
     def flag(self, key: str, *, default: bool = False) -> bool:
         """Return true or false."""
         value = default if self.get(key) is None else self.get(key)
         if not isinstance(value, bool):
-            raise self.refusal(key, "true or false")
+            raise self.error(key, "true or false")
         return value
 
     def refuse_unless(self, key: str, *neutral: object) -> None:
-        """Refuse a value that asks for what is not built: only `neutral` ones and null change nothing.
-
-        Raises:
-            CheckpointError: If the value is another.
-        """
+        """Raise `CheckpointError` unless a value is null or in `neutral`: others are not supported."""
         value = self.get(key)
         if value is not None and value not in neutral:
             raise CheckpointError(
-                f"{self.source} has {key}={shown(value)}, which is not supported; use a model without it"
+                f"{self.source} has {key}={short_repr(value)}, which is not supported; use a model without it"
             )
 
-    def refusal(self, key: str, expected: str) -> CheckpointError:
-        """The error for a value that is not what is expected."""
+    def error(self, key: str, expected: str) -> CheckpointError:
+        """Return the error for a missing or unexpected value."""
         if self.get(key) is None:
             return CheckpointError(f"{self.source} lacks {key}; expected {expected}")
-        return CheckpointError(f"{self.source} has {key}={shown(self.get(key))}; expected {expected}")
+        return CheckpointError(f"{self.source} has {key}={short_repr(self.get(key))}; expected {expected}")
 
 
-def shown(value: object) -> str:
-    """A value for a message: its beginning, in one line.
+def short_repr(value: object) -> str:
+    """Return a value for a message: its beginning, in one line.
 
     Example:
-        >>> shown({"rope_theta": "abc"})
+        >>> short_repr({"rope_theta": "abc"})
         "{'rope_theta': 'abc'}"
     """
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**40:

@@ -1,8 +1,8 @@
-"""A published language model, ready to write: decoder, tokenizer, chat layout, and the ids that end a turn.
+"""Loads public language models: decoder, tokenizer, chat template and end ids.
 
-In: a `.gguf` file, or a folder as Hugging Face lays it out (`config.json`, safetensors in one file or in
-shards, `tokenizer.json`). Out: a `TextModel`. Knows names of files; what is in them is known by its
-siblings. Fetches nothing.
+Input: a model name, a `.gguf` file, or a folder in Hugging Face's layout (`config.json`, safetensors,
+`tokenizer.json`). Output: a `TextModel`. Models with a name come from a package, which is downloaded on first
+use. The formats are read by the other modules of this package.
 """
 
 from __future__ import annotations
@@ -16,27 +16,30 @@ import torch
 
 from sensorium.codecs.bpe import Bpe
 from sensorium.codecs.chat import Chat
-from sensorium.core.errors import CheckpointError
+from sensorium.core.errors import CheckpointError, NotFoundError
+from sensorium.core.runtime import Progress, quiet
 from sensorium.core.tokenizer import read_tokenizer_file
+from sensorium.data.collections.packages import weights
 from sensorium.models.language_model import LanguageModel
-from sensorium.models.pretrained import gguf_llama, llama, turns
-from sensorium.models.pretrained.folder import check_end_ids, naming, read_json, read_weights
+from sensorium.models.pretrained import chat_format, gguf_llama, llama
+from sensorium.models.pretrained.folder import name_in_errors, read_json, read_weights
 from sensorium.models.pretrained.gguf import read_gguf
 from sensorium.models.pretrained.gguf_tokenizer import check_special_ids, tokenizer_json
 
+NAMES = ("smollm2",)
 _CONFIG, _GENERATION = "config.json", "generation_config.json"
 
 
 @dataclass(frozen=True)
 class TextModel:
-    """What is needed to write with a language model.
+    """A language model with its tokenizer.
 
     Attributes:
         model: The decoder, in evaluation mode.
-        tokenizer: Text to ids and back.
-        chat: How a conversation is laid out; None where the model came without, as one that only continues.
-        end_ids: Ids after which the model has said what it had to.
-        num_positions: Longest sequence that it was trained on.
+        tokenizer: Maps text to ids and back.
+        chat: Chat template; None for a model that only continues text.
+        end_ids: Ids that end an answer.
+        num_positions: Maximum sequence length of training.
     """
 
     model: LanguageModel
@@ -46,24 +49,45 @@ class TextModel:
     num_positions: int
 
 
-def load_gguf(path: Path, dtype: torch.dtype = torch.float32) -> TextModel:
-    """Read a `.gguf` file; quantised weights are decoded.
+def open_text_model(
+    name: str | Path, dtype: torch.dtype = torch.float32, progress: Progress = quiet
+) -> TextModel:
+    """Load a language model.
 
     Args:
-        path: The file.
-        dtype: Of the parameters.
+        name: One of `NAMES`, a `.gguf` file, or a folder in Hugging Face's layout.
+        dtype: Type of the parameters.
+        progress: Called during a download.
 
     Raises:
-        NotFoundError: If it is not there.
-        CheckpointError: If it is damaged, or asks for something that is not supported.
+        NotFoundError: If there is no such model.
+        CheckpointError: If it is damaged or not supported.
+        FetchError: If it cannot be downloaded.
+    """
+    path = Path(name)
+    if path.suffix == ".gguf":
+        return load_gguf(path, dtype)
+    if path.is_dir():
+        return load_folder(path, dtype)
+    if name not in NAMES:
+        raise NotFoundError(f"no language model '{name}'; give {', '.join(NAMES)}, a folder or a .gguf file")
+    return load_gguf(weights(str(name), progress), dtype)
+
+
+def load_gguf(path: Path, dtype: torch.dtype = torch.float32) -> TextModel:
+    """Load a `.gguf` file; quantised weights are decoded to `dtype`.
+
+    Raises:
+        NotFoundError: If the file is missing.
+        CheckpointError: If it is damaged or not supported.
     """
     file = read_gguf(path)
-    with naming(path):
+    with name_in_errors(path):
         values, rope = gguf_llama.read_config(file)
         config = llama.read_config(values, rope)
         llama.check_shapes(config, gguf_llama.shapes(file))
         check_special_ids(file.metadata)
-        found = turns.of_metadata(file.metadata)
+        found = chat_format.of_metadata(file.metadata)
         tokenizer = Bpe(tokenizer_json(file.metadata), config.vocab_size, [*found.special, *found.ends])
         _check_sizes(tokenizer, config.vocab_size)
         chat = found.chat(tokenizer)
@@ -78,21 +102,19 @@ def load_gguf(path: Path, dtype: torch.dtype = torch.float32) -> TextModel:
 
 
 def load_folder(folder: Path, dtype: torch.dtype = torch.float32) -> TextModel:
-    """Read a folder that `save_pretrained` of transformers wrote, or a snapshot of a model hub.
-
-    Args:
-        folder: With `config.json`, `tokenizer.json` and the weights.
-        dtype: Of the parameters.
+    """Load a folder that `save_pretrained` of transformers wrote, or a snapshot of a model hub.
 
     Raises:
-        NotFoundError: If a file is not there.
-        CheckpointError: If one is damaged, or asks for something that is not supported.
+        NotFoundError: If a file is missing.
+        CheckpointError: If a file is damaged or not supported.
     """
     values = read_json(folder / _CONFIG)
-    with naming(folder):
+    with name_in_errors(folder):
         config = llama.read_config(values)
         state = llama.translate(read_weights(folder))
-        model = llama.build(*llama.untied(config, {name: value.to(dtype) for name, value in state.items()}))
+        model = llama.build(
+            *llama.resolve_tying(config, {name: value.to(dtype) for name, value in state.items()})
+        )
         tokenizer, chat, end_ids = _read_turns(folder, values, config.vocab_size)
         _check_sizes(tokenizer, config.vocab_size)
     return TextModel(model, tokenizer, chat, end_ids, llama.num_positions(values))
@@ -101,11 +123,9 @@ def load_folder(folder: Path, dtype: torch.dtype = torch.float32) -> TextModel:
 def _read_turns(
     folder: Path, values: Mapping[str, Any], vocab_size: int
 ) -> tuple[Bpe, Chat | None, frozenset[int]]:
-    """The tokenizer of a folder, the layout of conversations, and the ids that end a turn."""
+    """Read tokenizer, chat template and end ids of a folder."""
     generation = read_json(folder / _GENERATION, {})
-    check_end_ids(values, _CONFIG)
-    check_end_ids(generation, _GENERATION)
-    found = turns.of_folder(
+    found = chat_format.of_folder(
         folder,
         read_json(folder / "tokenizer_config.json", {}),
         read_json(folder / "special_tokens_map.json", {}),
@@ -117,9 +137,9 @@ def _read_turns(
 
 
 def _check_sizes(tokenizer: Bpe, vocab_size: int) -> None:
-    """Refuse a tokenizer of another model: more pieces of text than the model has rows."""
+    """Refuse a tokenizer with more text tokens than the model has ids."""
     num_pieces = tokenizer.vocab_size - len(tokenizer.special_ids)
     if num_pieces > vocab_size:
         raise CheckpointError(
-            f"the tokenizer has {num_pieces} tokens, the model {vocab_size}; do they belong together?"
+            f"the tokenizer has {num_pieces} tokens, the model {vocab_size}; expected files of one model"
         )

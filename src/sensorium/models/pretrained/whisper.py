@@ -1,8 +1,8 @@
-"""Whisper of any size, from either of the layouts in which it is published.
+"""Whisper models of any size, in Hugging Face's or CTranslate2's layout.
 
-In: a folder with `config.json`, `tokenizer.json` and the weights, as Hugging Face (`model.safetensors`) or
-CTranslate2 (`model.bin`, float32 or float16) lay them out. Out: a `Recogniser` with its vocabulary and the
-heads whose attention follows the sound. Equal to the reference code (relative error <= 1e-5 in fp32).
+Input: a folder with `config.json`, `tokenizer.json` and weights: `model.safetensors` (Hugging Face) or
+`model.bin` (CTranslate2, float32 or float16). Output: a `Recogniser`, its vocabulary, and the attention heads
+that follow the audio. Matches the reference code (relative error <= 1e-5 in fp32).
 
 Reference: `modeling_whisper.py` of transformers 5; `specs/whisper_spec.py` of CTranslate2 4.
 """
@@ -20,17 +20,18 @@ from torch import Tensor
 
 from sensorium.core.errors import CheckpointError, ConfigError, NotFoundError
 from sensorium.encoders.pretrained import whisper as encoder
-from sensorium.encoders.pretrained.ctranslate2 import read_model, rename_variables
+from sensorium.encoders.pretrained.ctranslate2 import read_model
+from sensorium.encoders.pretrained.names import rename, rename_variables
 from sensorium.models.language_model import LanguageModelConfig
 from sensorium.models.pretrained.folder import (
     WEIGHTS,
     has_weights,
-    naming,
+    name_in_errors,
     read_json,
     read_text,
     read_weights,
 )
-from sensorium.models.pretrained.settings import Settings, shown
+from sensorium.models.pretrained.settings import Settings, short_repr
 from sensorium.models.pretrained.whisper_vocabulary import WhisperVocabulary
 from sensorium.models.recogniser import Recogniser, RecogniserConfig
 from sensorium.models.weights import check_finite, check_floating, one_line
@@ -42,13 +43,13 @@ CT2_WEIGHTS = "model.bin"
 
 @dataclass(frozen=True, eq=False)
 class Whisper:
-    """A recogniser that writes down speech.
+    """A Whisper model.
 
     Attributes:
         model: Encoder and decoder.
-        vocabulary: What its ids stand for.
-        alignment_heads: Pairs of block and head whose cross-attention tells when a word is said.
-        precision: `fp32`; `mixed`: the decoder computes in bfloat16 while it writes; `bf16`: both do.
+        vocabulary: Vocabulary of the decoder.
+        alignment_heads: Pairs of block and head whose cross-attention gives word timestamps.
+        precision: `fp32`; `mixed`: bfloat16 in generation by the decoder; `bf16`: in the encoder too.
     """
 
     model: Recogniser
@@ -61,16 +62,16 @@ def load_whisper(folder: Path, precision: Precision = "fp32") -> Whisper:
     """Read a folder in either layout.
 
     Args:
-        folder: Holds `config.json`, `tokenizer.json` and the weights.
-        precision: In which it computes; the decoder's parameters are float32.
+        folder: Folder with `config.json`, `tokenizer.json` and weights.
+        precision: Precision of computation; the decoder's parameters stay float32.
 
     Raises:
-        NotFoundError: If the folder or one of its files is not there.
-        CheckpointError: If a file is damaged, or of another architecture.
+        NotFoundError: If the folder or a file is missing.
+        CheckpointError: If a file is damaged, or the architecture is another.
     """
     values = read_json(folder / "config.json")
     values |= read_json(folder / "generation_config.json", {})
-    with naming(folder):
+    with name_in_errors(folder):
         settings = Settings(values, "config.json or generation_config.json")
         config, state = _read_model(folder, values)
         model = build(config, state, torch.float32)
@@ -82,7 +83,7 @@ def load_whisper(folder: Path, precision: Precision = "fp32") -> Whisper:
 
 
 def _read_model(folder: Path, values: Mapping[str, Any]) -> tuple[RecogniserConfig, dict[str, Tensor]]:
-    """Sizes and parameters, from whichever of the layouts is there."""
+    """Read configuration and parameters from the layout that is present."""
     if has_weights(folder):
         return read_config(values), translate(read_weights(folder))
     if (folder / CT2_WEIGHTS).is_file():
@@ -101,48 +102,42 @@ def _vocabulary(folder: Path, settings: Settings, vocab_size: int) -> WhisperVoc
     )
     last = max(*vocabulary.suppressed, vocabulary.end, vocabulary.no_times, *vocabulary.languages.values())
     if last >= vocab_size:
-        raise CheckpointError(f"tokenizer.json has a mark with id {last}, the model knows {vocab_size} ids")
+        raise CheckpointError(
+            f"tokenizer.json has a special token with id {last}, but the model has {vocab_size} ids"
+        )
     return vocabulary
 
 
 def _ids(settings: Settings, keys: Sequence[str], vocab_size: int) -> list[int]:
-    """Ids that are never written, by the first key that is there; those of no piece say nothing."""
+    """List of ids under the first key that is present; ids outside the vocabulary are ignored."""
     key = next((key for key in keys if settings.get(key) is not None), keys[0])
     found = settings.get(key)
     if found is None:
         return []
     if not isinstance(found, list) or any(type(one) is not int for one in found):
-        raise settings.refusal(key, "a list of ids")
+        raise settings.error(key, "a list of ids")
     return [one for one in found if 0 <= one < vocab_size]
 
 
 def _alignment_heads(settings: Settings, decoder: LanguageModelConfig) -> tuple[tuple[int, int], ...]:
-    """Pairs of block and head; none where nobody has said which."""
+    """Pairs of block and head; empty if the settings have none."""
     key, depth, num_heads = "alignment_heads", decoder.depth, decoder.block.num_heads
     found = settings.get(key)
     if found is None:
         return ()
     pairs = found if isinstance(found, list) else [found]
     known = {(block, head) for block in range(depth) for head in range(num_heads)}
-    if not all(isinstance(pair, list) and _is_pair(pair) and tuple(pair) in known for pair in pairs):
-        raise settings.refusal(key, f"pairs of a block below {depth} and a head below {num_heads}")
+    for pair in pairs:
+        is_pair = isinstance(pair, list) and [type(one) for one in pair] == [int, int]
+        if not is_pair or tuple(pair) not in known:
+            raise settings.error(key, f"pairs of a block below {depth} and a head below {num_heads}")
     return tuple((block, head) for block, head in pairs)
 
 
-def _is_pair(values: list[Any]) -> bool:
-    return len(values) == 2 and all(type(value) is int for value in values)
-
-
 def build(config: RecogniserConfig, state: Mapping[str, Tensor], dtype: torch.dtype) -> Recogniser:
-    """Make the model and give it its parameters, without drawing any at random first.
+    """Build the model from parameters by our names, without random initialisation.
 
-    Args:
-        config: Its sizes.
-        state: Under our names; biases that are missing are 0, as all of the keys' are.
-        dtype: Of the parameters.
-
-    Raises:
-        CheckpointError: If a parameter is missing, unknown or of another shape.
+    Missing biases of keys are 0. Raises `CheckpointError` for missing or unknown names and wrong shapes.
     """
     _check_depths(config, state)
     check_floating(state)
@@ -165,7 +160,7 @@ def build(config: RecogniserConfig, state: Mapping[str, Tensor], dtype: torch.dt
 
 
 def _check_depths(config: RecogniserConfig, state: Mapping[str, Tensor]) -> None:
-    """Compare the numbers of blocks with the weights, before as many are made."""
+    """Check the numbers of blocks against the weights, before memory is allocated."""
     for side, depth in (("encoder", config.encoder.depth), ("decoder", config.decoder.depth)):
         prefix = f"{side}.stack.blocks."
         found = {name.split(".")[3] for name in state if name.startswith(prefix)}
@@ -176,13 +171,9 @@ def _check_depths(config: RecogniserConfig, state: Mapping[str, Tensor]) -> None
 
 
 def read_config(values: Mapping[str, Any]) -> RecogniserConfig:
-    """Translate a `config.json` in Hugging Face's layout.
-
-    Raises:
-        CheckpointError: If it is of another architecture, lacks a size, or asks for what is not built here.
-    """
+    """Translate a `config.json` of Hugging Face; raises `CheckpointError` if it is not supported."""
     if values.get("model_type") != "whisper":
-        raise CheckpointError(f"model_type {shown(values.get('model_type'))} is not 'whisper'")
+        raise CheckpointError(f"model_type {short_repr(values.get('model_type'))} is not 'whisper'")
     settings = Settings(values, "config.json")
     for key, neutral in _NEUTRAL.items():
         settings.refuse_unless(key, *neutral)
@@ -204,47 +195,35 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "tie_word_embeddings": (True,),
     "quantization_config": (),
 }
-"""Keys that would change the result, with the values that do not."""
+"""Keys that would change the result, with their neutral values."""
 
 
 def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the parameters of a Hugging Face checkpoint as they are called here.
-
-    Raises:
-        CheckpointError: If a name is not Whisper's, or the output matrix is not the embedding.
-    """
+    """Rename the parameters of a Hugging Face checkpoint; raises `CheckpointError` for unknown ones."""
     head, embedding = state.get("proj_out.weight"), state.get("model.decoder.embed_tokens.weight")
-    if head is not None and embedding is not None and not _is_same(head, embedding):
-        raise CheckpointError(
-            "'proj_out.weight' is not 'model.decoder.embed_tokens.weight'; expected tied ones"
-        )
-    return {
-        _rename(name.removeprefix("model.")): value
-        for name, value in state.items()
-        if name != "proj_out.weight"
-    }
-
-
-def _is_same(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and torch.equal(one, other)
+    if head is not None and embedding is not None:
+        if head.dtype != embedding.dtype or not torch.equal(head, embedding):
+            raise CheckpointError(
+                "'proj_out.weight' is not 'model.decoder.embed_tokens.weight'; expected tied ones"
+            )
+    ours: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if name != "proj_out.weight":
+            renamed = rename(name.removeprefix("model."), _HF_NAMES, "Whisper; is this another architecture?")
+            ours[".".join(_PARTS.get(part, part) for part in renamed.split("."))] = value
+    return ours
 
 
 def translate_variables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the variables of CTranslate2's layout as they are called here, in float32.
-
-    Raises:
-        CheckpointError: If a name is not Whisper's, or a variable is quantised.
-    """
-    heard = {name: value for name, value in state.items() if name.startswith("encoder/")}
-    written = {
-        name: value
-        for name, value in state.items()
-        if name not in heard and name not in _SETTINGS and name != "decoder/projection/weight"
-    }
-    ours = {f"encoder.{name}": value for name, value in encoder.translate(heard).items()}
-    return ours | rename_variables(written, _CT2_NAMES, "Whisper's decoder")
+    """Rename CTranslate2 variables, in float32; raises `CheckpointError` for unknown or quantised ones."""
+    of_encoder = {name: value for name, value in state.items() if name.startswith("encoder/")}
+    skipped = {*of_encoder, *_SETTINGS, "decoder/projection/weight"}
+    of_decoder = {name: value for name, value in state.items() if name not in skipped}
+    ours = {f"encoder.{name}": value for name, value in encoder.translate(of_encoder).items()}
+    return ours | rename_variables(of_decoder, _CT2_NAMES, "Whisper's decoder")
 
 
+_BLOCK = r"(encoder|decoder)\.layers\.(\d+)"
 _HF_NAMES = (
     (r"encoder\.conv1\.(\w+)", r"encoder.first.\1"),
     (r"encoder\.conv2\.(\w+)", r"encoder.second.\1"),
@@ -252,19 +231,13 @@ _HF_NAMES = (
     (r"decoder\.embed_tokens\.weight", "decoder.embedding.weight"),
     (r"decoder\.embed_positions\.weight", "decoder.positions.table"),
     (r"(encoder|decoder)\.layer_norm\.(\w+)", r"\1.stack.norm.\2"),
-    (
-        r"(encoder|decoder)\.layers\.(\d+)\.self_attn_layer_norm\.(\w+)",
-        r"\1.stack.blocks.\2.attention_norm.\3",
-    ),
-    (r"(encoder|decoder)\.layers\.(\d+)\.self_attn\.(\w+)\.(\w+)", r"\1.stack.blocks.\2.attention.\3.\4"),
-    (r"decoder\.layers\.(\d+)\.encoder_attn_layer_norm\.(\w+)", r"decoder.stack.blocks.\1.memory_norm.\2"),
-    (
-        r"decoder\.layers\.(\d+)\.encoder_attn\.(\w+)\.(\w+)",
-        r"decoder.stack.blocks.\1.memory_attention.\2.\3",
-    ),
-    (r"(encoder|decoder)\.layers\.(\d+)\.final_layer_norm\.(\w+)", r"\1.stack.blocks.\2.mlp_norm.\3"),
-    (r"(encoder|decoder)\.layers\.(\d+)\.fc1\.(\w+)", r"\1.stack.blocks.\2.mlp.up.\3"),
-    (r"(encoder|decoder)\.layers\.(\d+)\.fc2\.(\w+)", r"\1.stack.blocks.\2.mlp.down.\3"),
+    (rf"{_BLOCK}\.self_attn_layer_norm\.(\w+)", r"\1.stack.blocks.\2.attention_norm.\3"),
+    (rf"{_BLOCK}\.self_attn\.(\w+)\.(\w+)", r"\1.stack.blocks.\2.attention.\3.\4"),
+    (rf"{_BLOCK}\.encoder_attn_layer_norm\.(\w+)", r"\1.stack.blocks.\2.memory_norm.\3"),
+    (rf"{_BLOCK}\.encoder_attn\.(\w+)\.(\w+)", r"\1.stack.blocks.\2.memory_attention.\3.\4"),
+    (rf"{_BLOCK}\.final_layer_norm\.(\w+)", r"\1.stack.blocks.\2.mlp_norm.\3"),
+    (rf"{_BLOCK}\.fc1\.(\w+)", r"\1.stack.blocks.\2.mlp.up.\3"),
+    (rf"{_BLOCK}\.fc2\.(\w+)", r"\1.stack.blocks.\2.mlp.down.\3"),
 )
 _PARTS = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "out"}
 _LAYER = r"decoder/layer_(\d+)"
@@ -293,16 +266,8 @@ _SETTINGS = frozenset(
 )  # fmt: skip
 
 
-def _rename(name: str) -> str:
-    for pattern, ours in _HF_NAMES:
-        match = re.fullmatch(pattern, name)
-        if match:
-            return ".".join(_PARTS.get(part, part) for part in match.expand(ours).split("."))
-    raise CheckpointError(f"'{name}' is no parameter of Whisper; is this another architecture?")
-
-
 def _read_ct2(folder: Path) -> tuple[RecogniserConfig, dict[str, Tensor]]:
-    """The layout has no sizes: they are those of the variables."""
+    """Derive the configuration from the variables; this layout stores no sizes."""
     arrays = read_model(folder / CT2_WEIGHTS)
     state = {name: torch.from_numpy(value) for name, value in arrays.items()}
     try:
@@ -337,7 +302,7 @@ def _config(
     num_mels: int,
     vocab_size: int,
 ) -> RecogniserConfig:
-    """Sizes; of pairs the first is the encoder's, the second the decoder's."""
+    """Build the configuration; in pairs, the first value is the encoder's."""
     block = BlockConfig(
         dim=dim,
         num_heads=heads[1],
@@ -363,6 +328,6 @@ def _config(
 
 
 def _later_half(config: LanguageModelConfig) -> tuple[tuple[int, int], ...]:
-    """Every head of the later half of the blocks, where nobody has said which follow the sound."""
+    """All heads of the later half of the blocks: the default if no alignment heads are given."""
     depth, num_heads = config.depth, config.block.num_heads
     return tuple((block, head) for block in range(depth // 2, depth) for head in range(num_heads))

@@ -1,8 +1,8 @@
-"""Whisper's ids: pieces of text, times, and marks that say what is to be done.
+"""Whisper's vocabulary: text tokens, timestamps and special tokens.
 
-In: its `tokenizer.json` and the lists of ids that are never to be written. Out: marks, texts and words. Ids
-below `end` are text; from `first_time` on each id is a time, .02 s apart. An English-only model has marks
-for languages among its ids but was not trained with them (arXiv:2212.04356, section 2.3).
+Input: `tokenizer.json`, and the ids that are never generated. Output: special ids, texts and words. Ids below
+`end` are text; from `first_time` on, each id is a timestamp, 0.02 s apart. An English-only model has language
+tokens in its vocabulary, but was not trained with them (arXiv:2212.04356, section 2.3).
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _REPLACEMENT = "\ufffd"
 
 
 @dataclass(frozen=True)
-class WrittenWord:
-    """A word as the decoder wrote it: its text, the space before it kept, and its ids."""
+class DecodedWord:
+    """A word of a transcript: text with its leading space, and ids."""
 
     text: str
     ids: tuple[int, ...]
 
 
 class WhisperVocabulary:
-    """Ids and what they stand for.
+    """Vocabulary of a Whisper model.
 
     Args:
         tokenizer_json: Content of `tokenizer.json`.
-        vocab_size: Ids that the model knows; those beyond the tokenizer's are times.
-        suppressed: Ids that are never written: signs that stand for no speech, and marks.
-        first_suppressed: Ids that a text does not begin with.
-        is_multilingual: Whether it was trained with the marks for languages; None: told by `vocab_size`.
+        vocab_size: Number of ids of the model; those beyond the tokenizer's are timestamps.
+        suppressed: Ids that are never generated, such as signs that are not spoken.
+        first_suppressed: Ids that are not generated first.
+        is_multilingual: Whether language tokens are used; None: derived from `vocab_size`.
 
     Raises:
-        CheckpointError: If it is not Whisper's tokenizer.
+        CheckpointError: If a special token of Whisper is missing.
     """
 
     def __init__(
@@ -59,21 +59,21 @@ class WhisperVocabulary:
         self.is_multilingual = (
             vocab_size >= _MULTILINGUAL_FROM if is_multilingual is None else is_multilingual
         )
-        self.end = self._mark("endoftext")
-        self.start = self._mark("startoftranscript")
-        self.previous = self._mark("startofprev")
-        self.no_times = self._mark("notimestamps")
-        self.no_speech = self._mark("nospeech", "nocaptions")
+        self.end = self._special_id("endoftext")
+        self.start = self._special_id("startoftranscript")
+        self.previous = self._special_id("startofprev")
+        self.no_times = self._special_id("notimestamps")
+        self.no_speech = self._special_id("nospeech", "nocaptions")
         self.first_time = self.no_times + 1
-        marks = [self._mark(name) for name in ("translate", "transcribe", "startoflm")]
+        marks = [self._special_id(name) for name in ("translate", "transcribe", "startoflm")]
         self.suppressed = tuple(sorted({*suppressed, *marks, self.start, self.previous, self.no_speech}))
         self.first_suppressed = tuple(first_suppressed)
 
     @cached_property
     def languages(self) -> Mapping[str, int]:
-        """Mark of each language by its code; an English-only model has none but `en`."""
+        """Language token by language code; an English-only model has only `en`."""
         if not self.is_multilingual:
-            return {"en": self._mark("en")}
+            return {"en": self._special_id("en")}
         found = {}
         for mark, number in self._tokenizer.get_vocab(with_added_tokens=True).items():
             match = _LANGUAGE.fullmatch(mark)
@@ -82,11 +82,11 @@ class WhisperVocabulary:
         return found
 
     def opening(self, language: str = "", *, is_timed: bool = True) -> list[tuple[int, ...]]:
-        """Return the marks that a transcript begins with after `start`: for each, the ids that it may be.
+        """Return the special tokens that follow `start`: for each position, the allowed ids.
 
         Args:
-            language: Its code; empty: the model tells.
-            is_timed: Whether times are written.
+            language: Language code; empty: the model detects it.
+            is_timed: Whether timestamps are generated.
 
         Raises:
             UsageError: If the model does not know the language.
@@ -97,46 +97,46 @@ class WhisperVocabulary:
         marks: list[tuple[int, ...]] = []
         if self.is_multilingual:
             asked = (self.languages[language],) if language else tuple(self.languages.values())
-            marks = [asked, (self._mark("transcribe"),)]
+            marks = [asked, (self._special_id("transcribe"),)]
         return marks if is_timed else [*marks, (self.no_times,)]
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text; marks in it are spelt out, never obeyed."""
+        """Return the ids of a text; special tokens in it are encoded as plain text."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids; marks and times are left out."""
+        """Return the text of ids without special tokens and timestamps."""
         text: str = self._tokenizer.decode([one for one in ids if one < self.end])
         return text
 
-    def words(self, ids: Sequence[int], language: str = "en") -> list[WrittenWord]:
-        """Split ids of text into words; characters where the language writes no spaces."""
+    def words(self, ids: Sequence[int], language: str = "en") -> list[DecodedWord]:
+        """Split ids of text into words, or into characters for languages without spaces."""
         characters = self._characters(ids)
         if language in _UNSPACED:
             return characters
-        words: list[WrittenWord] = []
+        words: list[DecodedWord] = []
         for piece in characters:
             is_new = piece.text.startswith(" ") or piece.text.strip() in string.punctuation
             if is_new or not words:
                 words.append(piece)
             else:
-                words[-1] = WrittenWord(words[-1].text + piece.text, words[-1].ids + piece.ids)
+                words[-1] = DecodedWord(words[-1].text + piece.text, words[-1].ids + piece.ids)
         return words
 
-    def _characters(self, ids: Sequence[int]) -> list[WrittenWord]:
-        """The shortest runs of ids that are whole characters."""
+    def _characters(self, ids: Sequence[int]) -> list[DecodedWord]:
+        """Split ids into the shortest runs that decode to complete characters."""
         whole, done, place = self.decode(ids), 0, 0
-        found: list[WrittenWord] = []
+        found: list[DecodedWord] = []
         for stop in range(1, len(ids) + 1):
             text = self.decode(ids[done:stop])
             at = text.find(_REPLACEMENT)
             if at < 0 or whole[place + at : place + at + 1] == _REPLACEMENT:
-                found.append(WrittenWord(text, tuple(ids[done:stop])))
+                found.append(DecodedWord(text, tuple(ids[done:stop])))
                 done, place = stop, place + len(text)
         return found
 
-    def _mark(self, *names: str) -> int:
+    def _special_id(self, *names: str) -> int:
         for name in names:
             number: int | None = self._tokenizer.token_to_id(f"<|{name}|>")
             if number is not None:

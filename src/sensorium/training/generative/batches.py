@@ -25,9 +25,9 @@ from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 from sensorium.data.table.vectors import Ragged
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.processor import Prepared, batch_of, prepare, target_px
-from sensorium.models.prompts import WRITER_OF
-from sensorium.models.sequences import Lesson, Sequel, packed, padded
+from sensorium.models.processor import ModelInputs, batch_of, prepare, target_px
+from sensorium.models.prompts import DECODER_OF
+from sensorium.models.sequences import DecoderBatch, TokenSequence, packed, padded
 from sensorium.training.generative.examples import COLUMNS, Example, examples_of
 from sensorium.training.generative.recipe import TaskConfig
 
@@ -114,16 +114,16 @@ class Collator:
 
     def batch(
         self, data: TaskData, rows: Sequence[int], examples: Sequence[Sequence[Example]]
-    ) -> tuple[Lesson | None, list[Example]]:
+    ) -> tuple[DecoderBatch | None, list[Example]]:
         """Collate the examples of some rows.
 
         Returns:
             The batch, or None if no example can be used; and the examples in it.
         """
-        ready: dict[tuple[int, int], Prepared] = {}
+        ready: dict[tuple[int, int], ModelInputs] = {}
         kept: list[tuple[int, Example]] = []
         answers: list[list[int]] = []
-        decoder = self.model.decoder(WRITER_OF[data.config.task])
+        decoder = self.model.decoder(DECODER_OF[data.config.task])
         for row, one in ((row, one) for row, of_row in zip(rows, examples, strict=True) for one in of_row):
             changed = self._transformed(data, one)
             answer = self._answer(data, row, changed)
@@ -143,12 +143,12 @@ class Collator:
             return None, []
         own, instructions = [ready[row, one.key] for row, one in kept], [one.instruction for _, one in kept]
         sequences = [
-            Sequel(decoder.prompt_ids(text), ids, place)
+            TokenSequence(decoder.prompt_ids(text), ids, place)
             for place, (text, ids) in enumerate(zip(instructions, answers, strict=True))
         ]
         writing = packed(sequences, self.pack) if self.pack else padded(sequences)
         media_batch = batch_of(self.model, [row for row, _ in kept], own, instructions)
-        batch = Lesson(media_batch, WRITER_OF[data.config.task], writing, data.config.task)
+        batch = DecoderBatch(media_batch, DECODER_OF[data.config.task], writing, data.config.task)
         return batch, [one for _, one in kept]
 
     def _transformed(self, data: TaskData, example: Example) -> Example:
@@ -165,7 +165,7 @@ class Collator:
             return None
         return [int(code) for code in data.codes[row][:, 0]]
 
-    def _prepared(self, data: TaskData, row: int, example: Example) -> Prepared:
+    def _prepared(self, data: TaskData, row: int, example: Example) -> ModelInputs:
         """Encoder inputs, or cached encoder outputs, of an example's media; others are left out."""
         ready: dict[str, np.ndarray | Tokens] = {}
         for name, encoded in example.media.items():
@@ -181,7 +181,7 @@ class Collator:
 
 def mixed_batches(
     tasks: Sequence[TaskData], collator: Collator, *, batch_size: int, seed: int
-) -> Epochs[Lesson]:
+) -> Epochs[DecoderBatch]:
     """Training batches of a mixture of tasks; an epoch has as many as one pass over the rows of all tasks.
 
     Args:
@@ -200,7 +200,7 @@ def mixed_batches(
         rng = np.random.default_rng([seed, _STREAM, walk, row])
         return [found[place] for place in sorted(rng.permutation(len(found))[:most].tolist())]
 
-    def batch(number: int, epoch: int, num_before: int) -> Lesson | None:
+    def batch(number: int, epoch: int, num_before: int) -> DecoderBatch | None:
         """The next batch of a task after `num_before` others of it in this epoch."""
         data, order = tasks[number], orders[number]
         round_, place = divmod(num_before, len(order))
@@ -212,7 +212,7 @@ def mixed_batches(
         ]
         return collator.batch(data, rows.tolist(), examples)[0]
 
-    def batches(epoch: int, first: int) -> Iterator[Lesson | None]:
+    def batches(epoch: int, first: int) -> Iterator[DecoderBatch | None]:
         rng = np.random.default_rng([seed, _STREAM, epoch])
         which = rng.choice(len(tasks), num_batches, p=weights / weights.sum())
         for index in range(first, num_batches):
@@ -233,7 +233,7 @@ def _seconds(data: TaskData) -> Float64[np.ndarray, " n"] | None:
 
 def all_batches(
     model: MultimodalLM, data: TaskData, rows: Int64[np.ndarray, " n"]
-) -> Iterator[tuple[Lesson, Sequence[Example]]]:
+) -> Iterator[tuple[DecoderBatch, Sequence[Example]]]:
     """Batches of all examples of some rows, in order, each with its examples."""
     collator = Collator(model)
     for start in range(0, len(rows), _ROWS_AT_ONCE):

@@ -44,7 +44,7 @@ def build_multimodal(
     start = open_start(recipe.start) if recipe.start else None
     config = with_tokenizer(recipe.model, tasks, recipe.data.vocab_size, start)
     for name, codec in ({} if codecs is None else codecs).items():
-        known = {"num_codes": codec.vocab_size, "num_places": _num_places(codec)}
+        known = {"num_codes": codec.vocab_size, "num_positions": _num_places(codec)}
         decoder = config.decoders[name].model_copy(update=known)  # type: ignore[index]
         config = config.model_copy(update={"decoders": {**config.decoders, name: decoder}})
     with torch.random.fork_rng():
@@ -113,7 +113,7 @@ def learn_extensions(model: MultimodalLM, tasks: Sequence[TaskData], progress: P
     for one in model.extensions.values():
         if isinstance(one, Learns):
             one.learn(tasks, progress)
-    model.keep_extensions()
+    model.store_extension_options()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from sensorium.evals.question_only import Questions, majority_answers
 from sensorium.losses import next_id_loss
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.sequences import Lesson
+from sensorium.models.sequences import DecoderBatch
 from sensorium.training.generative.batches import TaskData, all_batches
 from sensorium.training.generative.text_metrics import written_measures
 from sensorium.training.log import Figures
@@ -91,13 +91,13 @@ def _guessed(data: TaskData, rows: np.ndarray) -> dict[str, float]:
 
 
 @torch.no_grad()
-def marks(model: MultimodalLM, batch: Lesson) -> tuple[list[bool], float, int]:
+def marks(model: MultimodalLM, batch: DecoderBatch) -> tuple[list[bool], float, int]:
     """Which sequences of a batch are exact, the mean loss per id, and the number of ids."""
     written = model(batch)
     matrix = model.decoder(batch.decoder).model.output_matrix
     loss = float(next_id_loss(written.hidden, matrix, written.targets))
     best = torch.cat([(part @ matrix.T).argmax(dim=1) for part in written.hidden.split(256)])
-    sequence = (batch.writing.targets >= 0).nonzero()[:, 0]
-    wrong = torch.zeros(len(batch.writing.ids), dtype=torch.int64, device=best.device)
+    sequence = (batch.sequences.targets >= 0).nonzero()[:, 0]
+    wrong = torch.zeros(len(batch.sequences.ids), dtype=torch.int64, device=best.device)
     wrong.index_add_(0, sequence, (best != written.targets).to(torch.int64))
     return (wrong == 0).tolist(), loss, len(best)

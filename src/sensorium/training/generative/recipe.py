@@ -16,9 +16,9 @@ from pydantic import Field, model_validator
 from sensorium.core.config import Config
 from sensorium.losses import next_id_loss
 from sensorium.models.extensions import Options, find
-from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig, Written
-from sensorium.models.prompts import WRITER_OF, Task
-from sensorium.models.sequences import Lesson
+from sensorium.models.multimodal_lm import DecoderOutput, MultimodalLM, MultimodalLMConfig
+from sensorium.models.prompts import DECODER_OF, Task
+from sensorium.models.sequences import DecoderBatch
 from sensorium.training.criterion import Objective
 from sensorium.training.recipe import HeldOut, Test, TrainConfig
 
@@ -145,17 +145,17 @@ class GenerativeRecipe(Config):
     def _has_writers(self) -> GenerativeRecipe:
         writers = {str(name): writer for name, writer in self.model.decoders.items()}
         for one in self.data.tasks:
-            if WRITER_OF[one.task] not in writers:
+            if DECODER_OF[one.task] not in writers:
                 raise ValueError(
-                    f"task '{one.task}' writes {WRITER_OF[one.task]}, but there is no "
-                    f"[model.decoders.{WRITER_OF[one.task]}]"
+                    f"task '{one.task}' writes {DECODER_OF[one.task]}, but there is no "
+                    f"[model.decoders.{DECODER_OF[one.task]}]"
                 )
-            if WRITER_OF[one.task] != "text" and not writers[WRITER_OF[one.task]].codec:
+            if DECODER_OF[one.task] != "text" and not writers[DECODER_OF[one.task]].codec:
                 raise ValueError(
-                    f"task '{one.task}' needs model.decoders.{WRITER_OF[one.task]}.codec: a codec's folder"
+                    f"task '{one.task}' needs model.decoders.{DECODER_OF[one.task]}.codec: a codec's folder"
                 )
-        if self.data.pack and any(writer.pace for writer in writers.values()):
-            raise ValueError("a writer with a pace needs a memory of its own: leave data.pack out")
+        if self.data.pack and any(writer.diagonal_slope for writer in writers.values()):
+            raise ValueError("a decoder with diagonal_slope needs one sequence per row; leave data.pack out")
         if self.data.pack and self.model.mode == "prefix":
             raise ValueError("data.pack needs mode = 'memory'; packed sequences cannot each have a prefix")
         return self
@@ -171,7 +171,7 @@ class NextId:
 
     smoothing: float = 0.0
 
-    def __call__(self, model: MultimodalLM, outputs: Written, batch: Lesson) -> Objective:
+    def __call__(self, model: MultimodalLM, outputs: DecoderOutput, batch: DecoderBatch) -> Objective:
         """Compute the mean loss of the target ids."""
         matrix = model.decoder(batch.decoder).model.output_matrix
         loss = next_id_loss(outputs.hidden, matrix, outputs.targets, smoothing=self.smoothing)
@@ -186,7 +186,7 @@ class NextId:
         ]
         return {"gates": float(sum(float(gate) for gate in gates) / len(gates))} if gates else {}
 
-    def bad_rows(self, outputs: Written, batch: Lesson) -> list[int]:
+    def bad_rows(self, outputs: DecoderOutput, batch: DecoderBatch) -> list[int]:
         """Rows with a hidden vector that is not finite."""
         wrong = ~outputs.hidden.detach().isfinite().all(dim=1)
         return sorted({int(row) for row in outputs.rows[wrong]})

@@ -17,7 +17,7 @@ from sensorium.data.collections import open_table
 from sensorium.data.table.vectors import Ragged
 from sensorium.models.checkpoint import load
 from sensorium.models.multimodal_lm import MultimodalLM, MultimodalLMConfig
-from sensorium.models.prompts import WRITER_OF
+from sensorium.models.prompts import DECODER_OF
 from sensorium.models.prompts import Task as TaskName
 from sensorium.training.card import Card, figure_list
 from sensorium.training.generative.batches import Collator, TaskData, mixed_batches
@@ -131,7 +131,7 @@ def with_caches(
             )
             failed += missed
     if config.task in ("draw", "speak"):
-        field, codec = "image" if config.task == "draw" else "speech", codecs[WRITER_OF[config.task]]
+        field, codec = "image" if config.task == "draw" else "speech", codecs[DECODER_OF[config.task]]
         codes, missed = cached_codes(table, field, codec, config.languages, progress)
         failed += missed
     failures |= {f"{row} ({table.ids[row]} in {config.table})": reason for row, reason in failed}

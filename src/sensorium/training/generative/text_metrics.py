@@ -18,7 +18,7 @@ from sensorium.evals.speech import evaluate_transcripts
 from sensorium.evals.translation import evaluate_translations
 from sensorium.generation.multimodal import engine_of, requests, text_decoder_of
 from sensorium.models.multimodal_lm import MultimodalLM
-from sensorium.models.prompts import to_translate
+from sensorium.models.prompts import parse_translation
 from sensorium.training.generative.batches import TaskData, all_batches
 from sensorium.training.generative.examples import Example
 
@@ -131,6 +131,6 @@ def _trained(data: TaskData) -> list[Example]:
 
 def _text(example: Example) -> str:
     """The text to translate, without the instruction."""
-    found = to_translate(example.instruction)
+    found = parse_translation(example.instruction)
     assert found is not None
     return found[1]

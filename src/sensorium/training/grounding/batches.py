@@ -11,7 +11,7 @@ from sensorium.core.errors import MediaError
 from sensorium.data.loading.epochs import Epochs
 from sensorium.data.loading.order import Order
 from sensorium.data.table.table import Table
-from sensorium.grounding.batches import Prepared, collate, prepare_row
+from sensorium.grounding.batches import PreparedImage, collate, prepare_row
 from sensorium.models.grounder import Grounder, PhraseBatch
 
 _STREAM = 9
@@ -35,14 +35,14 @@ def phrase_batches(
     columns = ["image", "texts"] if captions_only else ["image", "regions"]
     order.check(len(table))
 
-    def read(rows: np.ndarray) -> Iterator[Prepared]:
+    def read(rows: np.ndarray) -> Iterator[PreparedImage]:
         for row, sample in zip(rows.tolist(), table.rows(rows, columns=columns), strict=True):
             try:
                 yield prepare_row(sample, row, grounder, captions_only=captions_only)
             except MediaError as error:
                 failures[row] = str(error)
 
-    def draw(image: Prepared, epoch: int) -> Prepared:
+    def draw(image: PreparedImage, epoch: int) -> PreparedImage:
         texts = list(dict.fromkeys(region.text for region in image.regions))
         num = max(1, texts_per_image)
         if len(texts) <= num:

@@ -22,7 +22,7 @@ from sensorium.core.config import Config
 from sensorium.core.types import Tokens
 from sensorium.losses.late_interaction import filip
 from sensorium.losses.multiple_instance import multiple_instance_bce, unique_words
-from sensorium.models.grounder import Found, Grounder, GrounderConfig, PhraseBatch, centres
+from sensorium.models.grounder import Grounder, GrounderConfig, GrounderOutput, PhraseBatch, centres
 from sensorium.nn.boxes import generalised_iou
 from sensorium.training.criterion import Objective
 from sensorium.training.recipe import HeldOut, TrainConfig
@@ -104,7 +104,7 @@ class Grounding:
     names_weight: float = 1.0
     places_step: int = 1
 
-    def __call__(self, model: Grounder, outputs: Found, batch: PhraseBatch) -> Objective:
+    def __call__(self, model: Grounder, outputs: GrounderOutput, batch: PhraseBatch) -> Objective:
         """Compute the loss with boxes, or without where the model predicts none."""
         if outputs.boxes is None or outputs.absent is None:
             return self._by_captions(model, outputs, batch)
@@ -117,7 +117,7 @@ class Grounding:
             total = total + self.names_weight * parts["names"]
         return Objective(total, parts)
 
-    def _by_captions(self, model: Grounder, outputs: Found, batch: PhraseBatch) -> Objective:
+    def _by_captions(self, model: Grounder, outputs: GrounderOutput, batch: PhraseBatch) -> Objective:
         places, words = some_places(outputs.places, self.places_step), outputs.words
         if model.scale is not None:
             loss = filip(places.values, words.values, places.mask, words.mask, model.scale())
@@ -130,7 +130,7 @@ class Grounding:
         """The logit scale of a model that compares captions."""
         return {} if model.scale is None else {"logit_scale": float(model.scale().detach())}
 
-    def bad_rows(self, outputs: Found, batch: PhraseBatch) -> list[int]:
+    def bad_rows(self, outputs: GrounderOutput, batch: PhraseBatch) -> list[int]:
         """Rows of phrases with a score that is not finite."""
         wrong = ~outputs.scores.detach().isfinite().all(dim=1).cpu()
         images = batch.image_of_text.cpu()[batch.text_of_phrase.cpu()[wrong]]

@@ -16,8 +16,8 @@ from sensorium.data.loading.order import Order
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 from sensorium.evals.grounding import Grounded, grounding_metrics
-from sensorium.grounding.batches import Prepared, prepare_row
-from sensorium.grounding.predict import Located, locate
+from sensorium.grounding.batches import PreparedImage, prepare_row
+from sensorium.grounding.predict import Detection, locate
 from sensorium.models.grounder import Grounder, GrounderConfig, PartConfig
 from sensorium.training.card import Card, figure_table
 from sensorium.training.grounding.batches import phrase_batches
@@ -92,7 +92,7 @@ def measure_rows(
     """Locate every phrase of some rows; yields prediction with truth, and the type ("" if unknown)."""
     for start in range(0, len(rows), IMAGES_AT_ONCE):
         samples: list[Sample] = []
-        prepared: list[Prepared] = []
+        prepared: list[PreparedImage] = []
         part = np.asarray(rows[start : start + IMAGES_AT_ONCE])
         for row, sample in zip(
             part.tolist(), table.rows(part, columns=["image", "regions", "meta"]), strict=True
@@ -110,7 +110,7 @@ def measure_rows(
                 yield _grounded(one, image), types[place] if place < len(types) else ""
 
 
-def _grounded(one: Located, image: Prepared) -> Grounded:
+def _grounded(one: Detection, image: PreparedImage) -> Grounded:
     truth = np.array(one.region.boxes, np.float64).reshape(-1, 4)
     return Grounded(
         one.boxes.astype(np.float64), one.score, truth, image.width_px, image.height_px, point=one.point

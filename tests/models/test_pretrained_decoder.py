@@ -41,15 +41,15 @@ def finished(monkeypatch: pytest.MonkeyPatch) -> LanguageModel:
 def tiny(rank: int = 0, mode: str = "memory") -> MultimodalLM:
     looks = {"memory_last": 2} if mode == "memory" else {}
     return build(
-        mode=mode, decoders={"text": {"pretrained": "tiny", "low_rank": rank, **looks}}, is_moved=False
+        mode=mode, decoders={"text": {"pretrained": "tiny", "lora_rank": rank, **looks}}, is_moved=False
     )
 
 
 @pytest.mark.parametrize("rank", [0, 3])
 def test_before_it_trains_it_is_the_model_that_it_was(finished: LanguageModel, rank: int) -> None:
     model, whole = tiny(rank), lesson()
-    ids, mask = whole.writing.ids, whole.writing.mask
-    expected = finished(finished.embed(ids), mask)[whole.writing.targets >= 0]
+    ids, mask = whole.sequences.ids, whole.sequences.mask
+    expected = finished(finished.embed(ids), mask)[whole.sequences.targets >= 0]
     assert torch.equal(model(whole).hidden, expected)
 
 
@@ -74,7 +74,7 @@ def test_only_what_was_added_learns_and_is_kept(tmp_path: Path, rank: int, mode:
         average.update(step)
     after = model.decoder("text").model.state_dict()
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
-    elsewhere = model.decoder("text").named_elsewhere()
+    elsewhere = model.decoder("text").external_names()
     assert not changed & elsewhere
     assert bool(changed) == (mode == "memory" or rank > 0)
     assert not {f"decoders.text.model.{name}" for name in elsewhere} & training_state(model).keys()
@@ -105,7 +105,7 @@ def test_a_checkpoint_that_lacks_what_trained_is_refused(tmp_path: Path) -> None
 
 
 def test_adapters_go_with_finished_models_alone() -> None:
-    with pytest.raises(ValueError, match="one of our own trains as a whole"):
-        build(decoders={"text": {"tokenizer_json": BPE, "low_rank": 3}})
-    with pytest.raises(ValueError, match="name different kinds"):
+    with pytest.raises(ValueError, match="lora_rank needs a pretrained decoder"):
+        build(decoders={"text": {"tokenizer_json": BPE, "lora_rank": 3}})
+    with pytest.raises(ValueError, match="exclude each other"):
         build(decoders={"text": {"tokenizer_json": BPE, "pretrained": "tiny"}})

@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from sensorium.codecs.bpe import Bpe, train_bpe
 from sensorium.core.errors import CheckpointError
-from sensorium.models.pretrained import turns
+from sensorium.models.pretrained import chat_format
 
 PARITY = Path(__file__).parents[1] / "parity" / "chat_templates"
 MARKS = ["<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>", "<|end|>", "<|user|>"]
@@ -27,8 +27,8 @@ ID = BPE.special_ids
 
 def read(
     folder: Path, settings: dict[str, Any], special: dict[str, Any] | None = None, ends: object = None
-) -> turns.Turns:
-    return turns.of_folder(
+) -> chat_format.ChatFormat:
+    return chat_format.of_folder(
         folder, settings, special or {}, {"generation_config.json": {"eos_token_id": ends}}
     )
 
@@ -67,7 +67,7 @@ def test_a_mark_that_begins_the_next_turn_ends_none(tmp_path: Path) -> None:
 
 
 def test_ends_of_all_settings_are_joined(tmp_path: Path) -> None:
-    found = turns.of_folder(
+    found = chat_format.of_folder(
         tmp_path,
         {"eos_token": {"content": "<end>"}},
         {},
@@ -77,7 +77,7 @@ def test_ends_of_all_settings_are_joined(tmp_path: Path) -> None:
 
 
 def test_gguf_files_end_turns_by_metadata_names_and_template() -> None:
-    found = turns.of_metadata(
+    found = chat_format.of_metadata(
         metadata(ggml__eos_token_id=0, ggml__eom_token_id=9, chat_template="{{ bos_token }}")
     )
     assert found.all_ends(BPE, found.chat(BPE)) == {0, 9, ID["<|im_end|>"], ID["<|eot_id|>"], ID["<|end|>"]}
@@ -127,7 +127,7 @@ def test_values_of_another_type_are_refused(tmp_path: Path, value: object) -> No
     with pytest.raises(CheckpointError, match="expected a text"):
         read(tmp_path, {"eos_token": value})
     with pytest.raises(CheckpointError, match="expected a text"):
-        turns.of_metadata(metadata(chat_template=value))
+        chat_format.of_metadata(metadata(chat_template=value))
     if value not in (3, [1]):
         with pytest.raises(CheckpointError, match="expected an id"):
             read(tmp_path, {}, ends=value)
@@ -136,7 +136,7 @@ def test_values_of_another_type_are_refused(tmp_path: Path, value: object) -> No
 @pytest.mark.parametrize("value", ["2", 2.0, True, 10**6])
 def test_ids_that_are_none_are_refused_in_metadata(value: object) -> None:
     with pytest.raises(CheckpointError, match="eot_token_id="):
-        turns.of_metadata(metadata(ggml__eot_token_id=value))
+        chat_format.of_metadata(metadata(ggml__eot_token_id=value))
 
 
 def test_named_tokens_of_the_vocabulary_are_special_unless_a_text_reads_so() -> None:

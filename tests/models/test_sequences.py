@@ -6,21 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.losses import IGNORED
-from sensorium.models.sequences import Sequel, Writing, packed, padded
+from sensorium.models.sequences import TokenBatch, TokenSequence, packed, padded
 
 ids = st.lists(st.integers(3, 40), max_size=7)
 parts = st.lists(st.tuples(ids, ids, st.integers(0, 5)), min_size=1, max_size=9)
 
 
-def sequels(given_: list[tuple[list[int], list[int], int]]) -> list[Sequel]:
-    return [Sequel([1, *prompt], [*answer, 2], row) for prompt, answer, row in given_]
+def sequels(given_: list[tuple[list[int], list[int], int]]) -> list[TokenSequence]:
+    return [TokenSequence([1, *prompt], [*answer, 2], row) for prompt, answer, row in given_]
 
 
-def lessons_of(writing: Writing) -> list[tuple[int, list[int], list[int], list[int]]]:
+def lessons_of(writing: TokenBatch) -> list[tuple[int, list[int], list[int], list[int]]]:
     """Each sequence as it lies there: row of the memory, what is read, its places, what is learned."""
     found = []
     for row in range(len(writing.ids)):
-        for place, memory_row in enumerate(writing.memory_of[row].tolist()):
+        for place, memory_row in enumerate(writing.memory_rows[row].tolist()):
             if memory_row < 0:
                 continue
             own = writing.mask[row].clone()
@@ -33,12 +33,12 @@ def lessons_of(writing: Writing) -> list[tuple[int, list[int], list[int], list[i
 
 @given(parts, st.integers(1, 30))
 @settings(deadline=None, max_examples=60)
-def test_packed_rows_hold_the_sequences_of_padded_ones(given_: list, num_places: int) -> None:
+def test_packed_rows_hold_the_sequences_of_padded_ones(given_: list, num_positions: int) -> None:
     given_ = sequels(given_)
-    one, other = padded(given_), packed(given_, num_places)
+    one, other = padded(given_), packed(given_, num_positions)
     assert lessons_of(one) == lessons_of(other)
     assert other.mask.sum() == one.mask.sum()
-    assert other.ids.shape[1] <= max(num_places, one.ids.shape[1])
+    assert other.ids.shape[1] <= max(num_positions, one.ids.shape[1])
     assert len(other.ids) <= len(one.ids)
 
 
@@ -57,18 +57,18 @@ def test_only_answers_are_targets(given_: list) -> None:
 
 
 def test_padding_is_neither_read_nor_learned() -> None:
-    writing = padded([Sequel([1], [5, 6, 7, 2], 0), Sequel([1, 4], [2], 1)])
+    writing = padded([TokenSequence([1], [5, 6, 7, 2], 0), TokenSequence([1, 4], [2], 1)])
     assert writing.mask.sum(dim=1).tolist() == [4, 2]
     assert (writing.targets[~writing.mask] == IGNORED).all()
     assert writing.targets[1].tolist() == [IGNORED, 2, IGNORED, IGNORED]
 
 
 def test_a_prompt_without_answer_is_read_whole_but_its_last() -> None:
-    assert (padded([Sequel([1, 3, 4], [], 0)]).targets == IGNORED).all()
+    assert (padded([TokenSequence([1, 3, 4], [], 0)]).targets == IGNORED).all()
 
 
 def test_packing_fills_rows() -> None:
-    many = [Sequel([1], [5] * (3 + number % 5), 0) for number in range(20)]
+    many = [TokenSequence([1], [5] * (3 + number % 5), 0) for number in range(20)]
     writing = packed(many, 16)
     assert writing.mask.float().mean() > 0.85
-    assert torch.equal(writing.mask, writing.segments < writing.memory_of.shape[1])
+    assert torch.equal(writing.mask, writing.segments < writing.memory_rows.shape[1])

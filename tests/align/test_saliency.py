@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium.grounding.saliency import boxes_of, otsu, regions, stands_out, things
+from sensorium.grounding.saliency import (
+    boxes_of,
+    connected_components,
+    geodesic_saliency,
+    otsu,
+    salient_regions,
+)
 
 SHAPES = ((slice(2, 9), slice(3, 12)), (slice(5, 17), slice(17, 23)), (slice(13, 19), slice(0, 7)))
 
@@ -23,7 +29,7 @@ def picture(*, grain: float = 0.02, light: float = 0.3) -> torch.Tensor:
 
 
 def test_each_thing_is_a_region_with_its_box() -> None:
-    numbers = things(picture())
+    numbers = salient_regions(picture())
     expected = torch.zeros(23, 29, dtype=torch.int64)
     for number, at in enumerate(SHAPES, 1):
         expected[at] = number
@@ -33,13 +39,13 @@ def test_each_thing_is_a_region_with_its_box() -> None:
 
 @pytest.mark.parametrize("changed", [lambda x: 5 * x - 2, lambda x: x.flip(0), lambda x: x + 0.2])
 def test_contrast_and_brightness_change_nothing(changed) -> None:
-    assert torch.equal(things(changed(picture())), things(picture()))
+    assert torch.equal(salient_regions(changed(picture())), salient_regions(picture()))
 
 
 def test_a_mirrored_or_turned_picture_has_mirrored_or_turned_depths() -> None:
-    pixels, depth = picture(), stands_out(picture())
+    pixels, depth = picture(), geodesic_saliency(picture())
     for turn in (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.transpose(-1, -2)):
-        torch.testing.assert_close(stands_out(turn(pixels)), turn(depth))
+        torch.testing.assert_close(geodesic_saliency(turn(pixels)), turn(depth))
 
 
 def test_depth_is_the_cheapest_way_from_the_edge() -> None:
@@ -62,19 +68,19 @@ def test_depth_is_the_cheapest_way_from_the_edge() -> None:
                 step = float(np.linalg.norm(values[other] - values[y, x]))
                 heapq.heappush(ways, (cost + max(0.0, step - usual), other))
     expected = torch.tensor([[depth[y, x] for x in range(11)] for y in range(7)])
-    torch.testing.assert_close(stands_out(pixels), expected.double())
+    torch.testing.assert_close(geodesic_saliency(pixels), expected.double())
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 1), (3, 1, 13), (1, 5, 7), (3, 2, 2)])
 def test_a_flat_picture_has_no_thing(shape: tuple[int, ...]) -> None:
-    assert not things(torch.full(shape, 0.4)).any()
-    assert boxes_of(things(torch.full(shape, 0.4))).shape == (0, 4)
+    assert not salient_regions(torch.full(shape, 0.4)).any()
+    assert boxes_of(salient_regions(torch.full(shape, 0.4))).shape == (0, 4)
 
 
 def test_specks_are_no_things() -> None:
     pixels = picture()
     pixels[:, 11, 13] += 1
-    assert torch.equal(things(pixels), things(picture()))
+    assert torch.equal(salient_regions(pixels), salient_regions(picture()))
 
 
 def test_regions_join_side_by_side_and_not_by_corners() -> None:
@@ -86,7 +92,7 @@ def test_regions_join_side_by_side_and_not_by_corners() -> None:
             moved.select(axis, 0 if step == 1 else -1).zero_()
             spread = torch.where(mask & (moved > 0), torch.minimum(spread, moved), spread)
     kinds = spread.unique()
-    assert torch.equal(regions(mask), torch.searchsorted(kinds, spread))
+    assert torch.equal(connected_components(mask), torch.searchsorted(kinds, spread))
     assert len(kinds) > 5
 
 

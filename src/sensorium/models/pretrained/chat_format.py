@@ -1,10 +1,10 @@
-"""How a published model converses: its chat template, what the template knows by name, and what ends a turn.
+"""Chat format of a published model: its chat template, special tokens, and the ids that end a turn.
 
-In: the settings beside a tokenizer (`tokenizer_config.json` and its neighbours), or the metadata of a GGUF
-file. Out: `Turns`, which makes the `Chat` and the ids that end a turn once the tokenizer is there. Limits: of
-templates by name the one named `default` is read.
+Input: the JSON files beside a tokenizer, or the metadata of a GGUF file. Output: a `ChatFormat`, which builds
+the `Chat` and the end ids once the tokenizer is loaded. If a model has several named templates, the one named
+`default` is used.
 
-Reference: `from_pretrained` of transformers' tokenizers; `llama-vocab.cpp` of llama.cpp for names of ends.
+Reference: `from_pretrained` of transformers' tokenizers; `llama-vocab.cpp` of llama.cpp for end tokens.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from sensorium.codecs.bpe import Bpe
 from sensorium.codecs.chat import Chat, knows_chatml
 from sensorium.core.errors import CheckpointError
+from sensorium.models.pretrained.folder import read_text
 
 _NAMES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _GGUF_NAMES = {
@@ -25,31 +26,21 @@ _GGUF_NAMES = {
 }  # fmt: skip
 _TEMPLATE_FILE, _TEMPLATE_FOLDER = "chat_template.jinja", "additional_chat_templates"
 _ENDS = frozenset(
-    {
-        "<|eot_id|>",
-        "<|im_end|>",
-        "<|end|>",
-        "<|return|>",
-        "<|call|>",
-        "<|flush|>",
-        "<|calls|>",
-        "<end_of_turn>",
-    }
-    | {"<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>"}
-    | {"<end_of_utterance>", "<|eot|>"}
+    "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|> </s> "
+    "<|eom_id|> <EOT> _<EOT> [EOT] [EOS] <|end_of_text|> <end_of_utterance> <|eot|>".split()
 )
-"""Control tokens that end a turn in any GGUF file, whatever its metadata say."""
+"""Control tokens that end a turn in every GGUF file, independent of its metadata."""
 
 
 @dataclass(frozen=True)
-class Turns:
-    """What is known of a model's conversations before its tokenizer is there.
+class ChatFormat:
+    """Chat settings that do not need the tokenizer.
 
     Attributes:
-        named: Special tokens by the names that templates use.
-        template: Jinja text; empty: the model came without; None: with several, and none is the default.
+        named: Special tokens by their names in templates.
+        template: Jinja text; empty: the model has none; None: it has several, but no default.
         end_ids: Ids that end a turn.
-        ends: Special tokens that end a turn where the tokenizer has them.
+        ends: Special tokens that end a turn, if the tokenizer has them.
     """
 
     named: Mapping[str, object]
@@ -59,21 +50,17 @@ class Turns:
 
     @property
     def special(self) -> list[str]:
-        """The special tokens that have a name."""
+        """Special tokens that have a name."""
         return [one for one in self.named.values() if isinstance(one, str)]
 
     def chat(self, tokenizer: Bpe) -> Chat | None:
-        """The layout of conversations; None where the model came without, as one that only continues.
-
-        Raises:
-            CheckpointError: If the template does not parse.
-        """
+        """Build the chat template, None if there is none; raises `CheckpointError` if it does not parse."""
         if self.template is None or not (self.template or knows_chatml(tokenizer)):
             return None
         return Chat(tokenizer, self.template, self.named)
 
     def all_ends(self, tokenizer: Bpe, chat: Chat | None) -> frozenset[int]:
-        """Ids after which the model has said what it had to, the end that its template writes among them."""
+        """Return all ids that end a turn, including the end that the template writes."""
         named = {tokenizer.special_ids[one] for one in self.ends if one in tokenizer.special_ids}
         written = None if chat is None else chat.turn_end
         found = self.end_ids | named | ({written} if written is not None else set())
@@ -85,17 +72,14 @@ def of_folder(
     settings: Mapping[str, Any],
     special_map: Mapping[str, Any],
     sources: Mapping[str, Mapping[str, Any]],
-) -> Turns:
-    """Read what a folder of Hugging Face says.
+) -> ChatFormat:
+    """Read the chat format of a Hugging Face folder; raises `CheckpointError` for values of the wrong type.
 
     Args:
-        folder: Where the files of templates are looked for.
-        settings: `tokenizer_config.json`.
-        special_map: `special_tokens_map.json`; older folders name their special tokens there.
-        sources: By file name, the settings that may hold `eos_token_id`.
-
-    Raises:
-        CheckpointError: If a value is of another type than it must be.
+        folder: Folder with template files.
+        settings: Content of `tokenizer_config.json`.
+        special_map: Content of `special_tokens_map.json`, where older folders name their special tokens.
+        sources: By file name, contents that may have `eos_token_id`.
     """
     where = "tokenizer_config.json"
     named = _named(settings, where)
@@ -105,7 +89,7 @@ def of_folder(
     for name, values in sources.items():
         ids.update(_ids(values.get("eos_token_id"), f"{name} has eos_token_id"))
     end = named.get("eos_token")
-    return Turns(
+    return ChatFormat(
         named,
         _template(folder, settings.get("chat_template"), f"{where} has chat_template"),
         frozenset(ids),
@@ -113,12 +97,8 @@ def of_folder(
     )
 
 
-def of_metadata(metadata: Mapping[str, Any]) -> Turns:
-    """Read what a GGUF file says.
-
-    Raises:
-        CheckpointError: If a value is of another type than it must be, or an id is not in the vocabulary.
-    """
+def of_metadata(metadata: Mapping[str, Any]) -> ChatFormat:
+    """Read the chat format of a GGUF file; raises `CheckpointError` for wrong types or unknown ids."""
     tokens = metadata.get("tokenizer.ggml.tokens")
     pieces = tokens if isinstance(tokens, list) else []
     ids = {}
@@ -131,7 +111,7 @@ def of_metadata(metadata: Mapping[str, Any]) -> Turns:
     template = metadata.get("tokenizer.chat_template", "")
     if not isinstance(template, str):
         raise CheckpointError(f"tokenizer.chat_template={template!r:.60}; expected a text")
-    return Turns(
+    return ChatFormat(
         {f"{_GGUF_NAMES[name]}_token": str(pieces[one]) for name, one in ids.items() if name in _GGUF_NAMES},
         template,
         frozenset(ids[name] for name in ("eos", "eot", "eom") if name in ids),
@@ -140,7 +120,7 @@ def of_metadata(metadata: Mapping[str, Any]) -> Turns:
 
 
 def _ids(value: object, what: str) -> Iterable[int]:
-    """Ids that a setting names: one, several or none; a negative one, which no piece has, counts as none."""
+    """Ids of a setting: one, several or none; negative ids are ignored."""
     found: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(one, int) and not isinstance(one, bool) for one in found):
         raise CheckpointError(f"{what}={value!r:.60}; expected an id or a list of ids")
@@ -148,7 +128,7 @@ def _ids(value: object, what: str) -> Iterable[int]:
 
 
 def _named(settings: Mapping[str, Any], where: str) -> dict[str, object]:
-    """Special tokens that a template may call by name; each is a text, or described by one."""
+    """Special tokens that templates may use by name; each is a text, or an object with `content`."""
     found: dict[str, object] = {}
     extra = settings.get("extra_special_tokens")
     given = {**settings, **(extra if isinstance(extra, Mapping) else {})}
@@ -166,11 +146,11 @@ def _named(settings: Mapping[str, Any], where: str) -> dict[str, object]:
 
 
 def _template(folder: Path, given: object, what: str) -> str | None:
-    """The default template: files have precedence over settings."""
+    """The default template; files have precedence over settings."""
     files = sorted((folder / _TEMPLATE_FOLDER).glob("*.jinja"))
-    by_name = {file.stem: _read(file) for file in files if file.is_file()}
+    by_name = {file.stem: read_text(file) for file in files if file.is_file()}
     if (folder / _TEMPLATE_FILE).is_file():
-        by_name["default"] = _read(folder / _TEMPLATE_FILE)
+        by_name["default"] = read_text(folder / _TEMPLATE_FILE)
     if by_name:
         return by_name.get("default")
     if given is None or isinstance(given, str):
@@ -180,10 +160,3 @@ def _template(folder: Path, given: object, what: str) -> str | None:
     if not isinstance(given, Mapping) or not all(isinstance(one, str) for one in given.values()):
         raise CheckpointError(f"{what}={given!r:.60}; expected a text, or texts by name")
     return given.get("default") if given else ""
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not a text in UTF-8: {error}; fetch it again") from error
