@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from sensorium.core.errors import NotFoundError, UsageError
-from sensorium.data.loading.feature_loader import FeatureLoader
+from sensorium.core.types import MediaBatch
+from sensorium.data.loading.epochs import Epochs
+from sensorium.data.loading.feature_loader import feature_batches
 from sensorium.data.loading.order import LoaderState
 from sensorium.data.table.vectors import Ragged
 
@@ -20,9 +22,9 @@ def ragged(counts: list[int], dim: int) -> Ragged:
 IMAGES, TEXTS = ragged([1, 0, 3, 2] * 29, 5), ragged([2, 1, 0, 4] * 29, 3)
 
 
-def loader(**options) -> FeatureLoader:
+def loader(**options) -> Epochs[MediaBatch]:
     rows = np.arange(2, 116)
-    return FeatureLoader({"text": TEXTS, "image": IMAGES}, rows, **{"batch_size": 13, "seed": 5, **options})
+    return feature_batches({"text": TEXTS, "image": IMAGES}, rows, **{"batch_size": 13, "seed": 5, **options})
 
 
 def test_each_row_brings_one_of_its_own_vectors():
@@ -75,10 +77,10 @@ def test_groups_mark_positives():
 
 def test_wrong_features_are_refused():
     with pytest.raises(UsageError, match="each with as many samples"):
-        FeatureLoader({"text": TEXTS, "image": ragged([1], 2)}, [0], batch_size=1, seed=0)
+        feature_batches({"text": TEXTS, "image": ragged([1], 2)}, [0], batch_size=1, seed=0)
     with pytest.raises(UsageError, match="known fields"):
-        FeatureLoader({"picture": TEXTS}, [0], batch_size=1, seed=0)
+        feature_batches({"picture": TEXTS}, [0], batch_size=1, seed=0)
     with pytest.raises(NotFoundError, match="no row 116"):
-        FeatureLoader({"text": TEXTS}, [3, 116], batch_size=1, seed=0)
+        feature_batches({"text": TEXTS}, [3, 116], batch_size=1, seed=0)
     with pytest.raises(UsageError, match="3 groups for 116"):
         loader(groups=["a", "b", "c"])

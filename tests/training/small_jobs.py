@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from sensorium.core.config import Config
 from sensorium.core.runtime import Progress, quiet
-from sensorium.data.loading.feature_loader import FeatureLoader
+from sensorium.data.loading.feature_loader import feature_batches
 from sensorium.data.table.vectors import Ragged
 from sensorium.models.checkpoint import read_tensors
 from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfig
@@ -72,7 +72,7 @@ def task(*, data: dict[str, Ragged] | None = None, loss: str = "info_nce", **opt
     return Task(
         recipe=SmallRecipe(train=train),
         model=of_task.pop("model", None) or model(),
-        batches=FeatureLoader(data, np.arange(num_rows), batch_size=train.batch_size, seed=2),
+        batches=feature_batches(data, np.arange(num_rows), batch_size=train.batch_size, seed=2),
         criterion=Contrast(LossConfig.model_validate({"kind": loss, "pairs": pairs})),
         data=of_task.pop("identity", {}),
         **of_task,

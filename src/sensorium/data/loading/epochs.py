@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+from sensorium.core.errors import UsageError
 from sensorium.data.loading.order import LoaderState
 
 T = TypeVar("T")
@@ -42,8 +43,25 @@ class Epochs(Generic[T]):
             if batch is not None:
                 yield batch
 
+    def __iter__(self) -> Iterator[T]:
+        """Yield the rest of the current epoch; the next call starts the next epoch."""
+        state = self.state()
+        return self.epoch(state.epoch, state.offset)
+
     def state(self) -> LoaderState:
         """The position after the last batch."""
         if self._state.offset >= len(self):
             return LoaderState(self._state.epoch + 1, 0, self._state.seed)
         return self._state
+
+    def resume(self, state: LoaderState) -> None:
+        """Continue from a position.
+
+        Raises:
+            UsageError: If its seed differs, since the order would differ.
+        """
+        if state.seed != self._state.seed:
+            raise UsageError(
+                f"the state has seed {state.seed}, the loader {self._state.seed}; resume with the same seed"
+            )
+        self._state = state

@@ -13,12 +13,23 @@ import torch
 
 from sensorium.core.errors import UsageError
 from sensorium.core.types import FIELDS, MediaBatch
-from sensorium.data.loading.order import Cursor, LoaderState, Order, pick
+from sensorium.data.loading.epochs import Epochs
+from sensorium.data.loading.order import Order, pick
 from sensorium.data.table.vectors import Ragged
 
 
-class FeatureLoader:
-    """Loads batches of cached features.
+def feature_batches(
+    features: Mapping[str, Ragged],
+    rows: Sequence[int] | np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    groups: Sequence[str] | None = None,
+    shuffle: bool = True,
+    drop_last: bool = True,
+    augment: bool = True,
+) -> Epochs[MediaBatch]:
+    """Batches of cached features.
 
     Args:
         features: For each field, vectors of n samples.
@@ -32,71 +43,39 @@ class FeatureLoader:
 
     Example:
         >>> text = Ragged(np.ones((3, 2), np.float32), np.array([0, 1, 3]))
-        >>> loader = FeatureLoader({"text": text}, [0, 1], batch_size=2, seed=0)
-        >>> [tuple(batch.features["text"].shape) for batch in loader.epoch(0)]
+        >>> batches = feature_batches({"text": text}, [0, 1], batch_size=2, seed=0)
+        >>> [tuple(batch.features["text"].shape) for batch in batches.epoch(0)]
         [(2, 2)]
     """
+    lengths = {name: len(ragged) for name, ragged in features.items()}
+    if not lengths or set(lengths) - set(FIELDS) or len(set(lengths.values())) > 1:
+        raise UsageError(f"features of {lengths}; give known fields, each with as many samples")
+    count = next(iter(lengths.values()))
+    names = np.arange(count) if groups is None else np.asarray(groups)
+    if len(names) != count:
+        raise UsageError(f"{len(names)} groups for {count} samples; give one for each")
+    fields = {name: features[name] for name in FIELDS if name in features}
+    order = Order(np.asarray(rows, np.int64), batch_size, seed, shuffle, drop_last)
+    order.check(count)
+    codes = np.unique(names, return_inverse=True)[1]
 
-    def __init__(
-        self,
-        features: Mapping[str, Ragged],
-        rows: Sequence[int] | np.ndarray,
-        *,
-        batch_size: int,
-        seed: int,
-        groups: Sequence[str] | None = None,
-        shuffle: bool = True,
-        drop_last: bool = True,
-        augment: bool = True,
-    ) -> None:
-        lengths = {name: len(ragged) for name, ragged in features.items()}
-        if not lengths or set(lengths) - set(FIELDS) or len(set(lengths.values())) > 1:
-            raise UsageError(f"features of {lengths}; give known fields, each with as many samples")
-        count = next(iter(lengths.values()))
-        names = np.arange(count) if groups is None else np.asarray(groups)
-        if len(names) != count:
-            raise UsageError(f"{len(names)} groups for {count} samples; give one for each")
-        self._features = {name: features[name] for name in FIELDS if name in features}
-        self._order = Order(np.asarray(rows, np.int64), batch_size, seed, shuffle, drop_last)
-        self._order.check(count)
-        self._codes = np.unique(names, return_inverse=True)[1]
-        self._augment = augment
-        self._cursor = Cursor(self._order)
-
-    def __len__(self) -> int:
-        """Batches in an epoch."""
-        return len(self._order)
-
-    def epoch(self, epoch: int, offset: int = 0) -> Iterator[MediaBatch]:
-        """Yield the batches of an epoch, starting with number `offset`."""
-        for rows in self._cursor.walk(epoch, offset):
-            yield self._batch(epoch, rows)
-
-    def __iter__(self) -> Iterator[MediaBatch]:
-        """Yield the rest of the current epoch; the next call starts the next epoch."""
-        state = self.state()
-        return self.epoch(state.epoch, state.offset)
-
-    def state(self) -> LoaderState:
-        """Position after the last batch that was yielded."""
-        return self._cursor.state()
-
-    def resume(self, state: LoaderState) -> None:
-        """Continue from a position (see `Cursor.resume`)."""
-        self._cursor.resume(state)
-
-    def _batch(self, epoch: int, rows: np.ndarray) -> MediaBatch:
+    def batch(epoch: int, rows: np.ndarray) -> MediaBatch:
         present: dict[str, torch.Tensor] = {}
-        features: dict[str, torch.Tensor] = {}
-        for name, ragged in self._features.items():
+        vectors: dict[str, torch.Tensor] = {}
+        for name, ragged in fields.items():
             counts = ragged.offsets[rows + 1] - ragged.offsets[rows]
             positions = np.flatnonzero(counts)
             if not len(positions):
                 continue
             chosen = ragged.offsets[rows[positions]]
-            if self._augment:
-                chosen = chosen + pick(self._order.seed, epoch, rows[positions], name, counts[positions])
+            if augment:
+                chosen = chosen + pick(seed, epoch, rows[positions], name, counts[positions])
             present[name] = torch.from_numpy(positions)
-            features[name] = torch.from_numpy(ragged.values[chosen])
-        groups = torch.from_numpy(self._codes[rows])
-        return MediaBatch(torch.from_numpy(rows), present, features=features, groups=groups)
+            vectors[name] = torch.from_numpy(ragged.values[chosen])
+        groups = torch.from_numpy(codes[rows])
+        return MediaBatch(torch.from_numpy(rows), present, features=vectors, groups=groups)
+
+    def batches(epoch: int, first: int) -> Iterator[MediaBatch]:
+        return (batch(epoch, rows) for rows in order.batches(epoch, first))
+
+    return Epochs(len(order), seed, batches)

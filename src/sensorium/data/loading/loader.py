@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 from sensorium.core.errors import TrainingError, UsageError
 from sensorium.core.types import MediaBatch
 from sensorium.data.loading.decode import Captions, Decoded, Decoder
+from sensorium.data.loading.epochs import Epochs
 from sensorium.data.loading.mixup import Mixup
-from sensorium.data.loading.order import Cursor, LoaderState, Order
+from sensorium.data.loading.order import LoaderState, Order
 from sensorium.data.table.table import Table
 from sensorium.data.transforms import Input
 
@@ -90,7 +91,7 @@ class Loader:
         )
         self._workers = workers
         self._pool: _Pool | None = None
-        self._cursor = Cursor(self._order)
+        self._epochs = Epochs(len(self._order), seed, self._batches)
         self.failures: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -103,24 +104,19 @@ class Loader:
         Raises:
             TrainingError: If a worker dies (detected within seconds).
         """
-        rows = Cursor(self._order).walk(epoch, offset)
-        for decoded, _ in zip(self._decode(epoch, rows), self._cursor.walk(epoch, offset), strict=False):
-            self.failures.update(decoded.failures)
-            if len(decoded.rows):
-                yield self._batch(decoded)
+        return self._epochs.epoch(epoch, offset)
 
     def __iter__(self) -> Iterator[MediaBatch]:
         """Yield the rest of the current epoch; the next call starts the next epoch."""
-        state = self.state()
-        return self.epoch(state.epoch, state.offset)
+        return iter(self._epochs)
 
     def state(self) -> LoaderState:
-        """Position after the last batch that was yielded."""
-        return self._cursor.state()
+        """Position after the last batch."""
+        return self._epochs.state()
 
     def resume(self, state: LoaderState) -> None:
-        """Continue from a position (see `Cursor.resume`)."""
-        self._cursor.resume(state)
+        """Continue from a position (see `Epochs.resume`)."""
+        self._epochs.resume(state)
 
     def close(self) -> None:
         """Stop the workers; the next epoch starts new ones."""
@@ -132,6 +128,11 @@ class Loader:
         if "image" not in inputs or not augment:
             raise UsageError(f"mixup={probability} needs an image input and augment=True; set it to 0")
         return Mixup(probability, self._order.rows, self._codes)
+
+    def _batches(self, epoch: int, first: int) -> Iterator[MediaBatch | None]:
+        for decoded in self._decode(epoch, self._order.batches(epoch, first)):
+            self.failures.update(decoded.failures)
+            yield self._batch(decoded) if len(decoded.rows) else None
 
     def _batch(self, decoded: Decoded) -> MediaBatch:
         groups = torch.from_numpy(self._codes[decoded.rows.numpy()])

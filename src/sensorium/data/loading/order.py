@@ -89,43 +89,10 @@ class Order:
         return self.rows[order]
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Int64[np.ndarray, " B"]]:
-        """Yield the rows of each batch of an epoch from the one numbered `first` on."""
+        """Yield the rows of each batch of an epoch, starting with batch `first`."""
         rows, size = self.permuted(epoch), self.batch_size
         for number in range(first, len(self)):
             yield rows[number * size : (number + 1) * size]
-
-
-class Cursor:
-    """Iterates over an order and keeps the current position."""
-
-    def __init__(self, order: Order) -> None:
-        self._order = order
-        self._state = LoaderState(0, 0, order.seed)
-
-    def walk(self, epoch: int, offset: int) -> Iterator[Int64[np.ndarray, " B"]]:
-        """Yield the rows of each batch of an epoch, starting with batch `offset`."""
-        rows, size = self._order.permuted(epoch), self._order.batch_size
-        for index in range(offset, len(self._order)):
-            self._state = LoaderState(epoch, index + 1, self._order.seed)
-            yield rows[index * size : (index + 1) * size]
-
-    def state(self) -> LoaderState:
-        """Position after the last batch that was yielded."""
-        if self._state.offset >= len(self._order):
-            return LoaderState(self._state.epoch + 1, 0, self._state.seed)
-        return self._state
-
-    def resume(self, state: LoaderState) -> None:
-        """Continue from a position.
-
-        Raises:
-            UsageError: If its seed differs, since the order would differ.
-        """
-        if state.seed != self._order.seed:
-            raise UsageError(
-                f"the state has seed {state.seed}, the loader {self._order.seed}; resume with the same seed"
-            )
-        self._state = state
 
 
 def random_stream(seed: int, epoch: int, row: int, field: str, *more: int) -> np.random.Generator:

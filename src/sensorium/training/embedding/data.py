@@ -20,7 +20,7 @@ from sensorium.codecs.bpe import train_bpe
 from sensorium.core.errors import ConfigError, TrainingError, warn
 from sensorium.core.runtime import Progress, cache_dir, quiet
 from sensorium.core.types import FIELDS, MODALITY_OF, MediaBatch
-from sensorium.data.loading.feature_loader import FeatureLoader
+from sensorium.data.loading.feature_loader import feature_batches
 from sensorium.data.loading.loader import Loader
 from sensorium.data.loading.order import LoaderState, pick
 from sensorium.data.table.sample import is_asked, normalise
@@ -160,7 +160,7 @@ def build_batches(recipe: Recipe, model: JointEmbedding, data: TrainingData) -> 
             f"data.blend={recipe.data.blend} needs an image tower whose encoder trains; unlock it, or set 0"
         )
     if not decoded:
-        return FeatureLoader(
+        return feature_batches(
             data.cached,
             rows,
             groups=data.groups,
