@@ -19,7 +19,7 @@ from sensorium.data.table.table import Table
 from sensorium.losses.laplacian import laplacian_pyramid, pyramid_l1, upsample
 from sensorium.models.checkpoint import load
 from sensorium.training.codec.batches import Sound, audio_batches, image_batches
-from sensorium.training.codec.criterion import ImageReconstruction
+from sensorium.training.codec.criterion import Reconstruction, image_terms
 from sensorium.training.codec.recipe import CodecLoss, CodecRecipe
 from sensorium.training.recipe import recipes_dir
 from sensorium.training.trainer import train
@@ -117,7 +117,7 @@ def test_a_value_that_is_not_finite_names_its_rows() -> None:
     values[1, 0, 2] = float("nan")
     batch = Signals(torch.tensor([11, 12, 13]), values, values)
     found = Reconstructed(values, torch.zeros(3, 4, dtype=torch.int64))
-    assert ImageReconstruction(CodecLoss()).bad_rows(found, batch) == [12]
+    assert Reconstruction(CodecLoss(), image_terms).bad_rows(found, batch) == [12]
 
 
 def test_recipes_and_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from sensorium.data.transforms.audio import audio_of
 from sensorium.media.types import Media
 from sensorium.training.card import Card, figure_list
 from sensorium.training.codec.batches import Sound, audio_batches, image_batches, to_uint8
-from sensorium.training.codec.criterion import AudioReconstruction, ImageReconstruction
+from sensorium.training.codec.criterion import Reconstruction, audio_terms, image_terms
 from sensorium.training.codec.data import OpenedMedia, open_parts
 from sensorium.training.codec.evaluate import evaluate_audio, evaluate_images
 from sensorium.training.codec.recipe import CodecRecipe
@@ -44,13 +44,12 @@ def prepare_codec(recipe: CodecRecipe, progress: Progress = quiet) -> Task:
         num_frames = stride * max(1, round(data.crop_s * model.rate))
         batches = audio_batches(opened.items, order, num_frames=num_frames, gain_db=data.gain_db)
     is_image = isinstance(model, ImageFsq)
-    criterion = ImageReconstruction(recipe.loss) if is_image else AudioReconstruction(recipe.loss)
     evaluate: Any = evaluate_images if is_image else evaluate_audio
     return Task(
         recipe=recipe,
         model=model,
         batches=batches,
-        criterion=criterion,
+        criterion=Reconstruction(recipe.loss, image_terms if is_image else audio_terms),
         data={"media": opened.digest},
         evaluate=lambda trained: evaluate(trained, opened, data.max_measured),
         describe=lambda evaluation: describe(recipe, model, opened, evaluation),
