@@ -32,7 +32,7 @@ def series(
     json: JsonOption = False,
 ) -> None:
     """Align two recordings, videos or tables of numbers that run at different paces."""
-    from sensorium.align.series import which_by
+    from sensorium.align.align_series import which_by
 
     by_ = which_by(by)
     if plot is not None and plot.suffix.lower() != ".png":

@@ -76,8 +76,9 @@ def _repaired_wav(source: Source) -> Source | None:
         if header[:4] == b"data":
             break
         at += 8 + size
-        if size % 2 and not _is_chunk(file, at):  # usually padded to an even length
-            at += 1
+        if size % 2:  # usually padded to an even length
+            file.seek(at)
+            at += re.fullmatch(rb"[ -~]{4}", file.read(4)) is None
     start, end = at + 8, source.num_bytes
     is_empty = size == 0 and start < riff_end <= end  # other chunks follow
     if not format_ or start >= end or is_empty:
@@ -89,11 +90,6 @@ def _repaired_wav(source: Source) -> Source | None:
     magic = b"RIFX" if order == ">" else b"RIFF"
     beginning = magic + struct.pack(order + "I", whole) + b"WAVE" + format_
     return byte_range(source, start, end, beginning + b"data" + struct.pack(order + "I", length))
-
-
-def _is_chunk(file: object, at: int) -> bool:
-    file.seek(at)  # type: ignore[attr-defined]
-    return re.fullmatch(rb"[ -~]{4}", file.read(4)) is not None  # type: ignore[attr-defined]
 
 
 def _is_whole_flac(source: Source) -> bool:

@@ -175,8 +175,8 @@ class Painter:
     """Converts decoded frames to upright RGB of one size.
 
     The FFmpeg scaler is reused between frames, because creating it takes twice the time of everything else.
-    `aspect` is the pixel aspect ratio, width by height. `size` is the output width and height; without it, the
-    short side has at most `target_px`.
+    `aspect` is the pixel aspect ratio, width by height. `size` is the output width and height; without it,
+    the short side has at most `target_px`.
     """
 
     def __init__(

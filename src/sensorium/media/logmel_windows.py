@@ -43,7 +43,7 @@ class Window:
 
 
 class FrameWindows:
-    """Windows of `num_frames` frames with `num_mels` bands over a stream of mono blocks at 16 kHz, of any length.
+    """Windows of `num_frames` frames with `num_mels` bands over a stream of mono blocks at 16 kHz.
 
     Example:
         >>> windows = FrameWindows([np.ones(8_000, np.float32)] * 5, num_mels=80, num_frames=200)
