@@ -40,7 +40,7 @@ def movie_orientation(file: Seekable, num_bytes: int) -> Orientation:
 def chunks(
     file: Seekable, at: int, end: int, layout: str, *, trailer: int = 0, padded: bool = False
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and size of each chunk of a RIFF (`<4sI`) or PNG (`>I4s`) file; at most 131,072."""
+    """Name, start, size of each RIFF (`<4sI`) or PNG (`>I4s`) chunk; MediaError beyond 131,072 chunks."""
     for _ in range(_MAX_CHUNKS):
         if at + 8 > end:
             return
@@ -82,7 +82,7 @@ def icon_sizes(content: bytes) -> Iterator[tuple[int, int]]:
 
 
 def links(source: Source) -> list[Source]:
-    """Split a file where a new Ogg stream begins, at most 4,096 times; else return it unchanged."""
+    """Split a file at each start of an Ogg stream; LimitError if there are more than 4,096."""
     starts, at, is_head, page = [0], 0, True, 0
     file = source.file
     while at < source.num_bytes:
