@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 
+from sensorium.media.container_header import boxes
 from sensorium.media.source import Source, byte_range
 
 _MAX_CHUNKS = 4096
@@ -163,23 +164,8 @@ def _is_whole_mp3(source: Source) -> bool:
 
 def _is_whole_mp4(source: Source) -> bool:
     """Whether the boxes of the file end within it, and none is a fragment."""
-    at = 0
-    for _ in range(_MAX_CHUNKS):
-        source.file.seek(at)
-        header = source.file.read(16)
-        if len(header) < 8:
-            return True
-        size = int.from_bytes(header[:4], "big")
-        if size == 1:
-            size = int.from_bytes(header[8:16], "big")
-        if header[4:8] == b"moof":
-            return False
-        if size < 8:  # to the end of the file
-            return True
-        at += size
-        if at > source.num_bytes:
-            return False
-    return True
+    found = boxes(source.file, 0, source.num_bytes)
+    return all(name != b"moof" and end <= source.num_bytes for name, _, end in found)
 
 
 def _is_whole_matroska(source: Source) -> bool:
