@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from sensorium.media.logmel import log_mel
-from sensorium.media.logmel_windows import HOP, FrameWindows
+from sensorium.media.logmel import HOP, FrameWindows, log_mel
 
 T, M = 37, 13
 

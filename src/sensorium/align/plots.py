@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int64
 
-from sensorium.align.align_series import SeriesAlignment
+from sensorium.align.align_series import SeriesAlignment, TimedSeries
 from sensorium.align.mfcc import FRAMES_A_SECOND, AudioFeatures, audio_features
-from sensorium.align.series import TimedSeries
 from sensorium.core.errors import UsageError
 from sensorium.core.files import replace_atomic
 from sensorium.media.audio_blocks import audio_blocks

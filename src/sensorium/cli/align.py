@@ -101,7 +101,7 @@ def series(
     json: JsonOption = False,
 ) -> None:
     """Align two recordings, videos or tables of numbers of different tempo (dynamic time warping)."""
-    from sensorium.align.series import which_by
+    from sensorium.align.align_series import which_by
 
     by_ = which_by(by)
     _check_plot(plot)

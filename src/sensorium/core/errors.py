@@ -1,4 +1,4 @@
-"""Every failure a user can cause, as one tree.
+"""Errors that users can correct, as one class tree.
 
     SensoriumError
     ├── UsageError        (ValueError)         wrong call or option               exit 2
@@ -14,7 +14,7 @@
     └── TrainingError     (RuntimeError)       training that cannot go on         exit 1
 
 A message is one line: what, got, expected, next step. The command line prints it and exits with `exit_code`.
-What was done, but is less than was asked for, is a `SensoriumWarning`; the command line prints that too.
+Skipped work is reported by a `SensoriumWarning`; the command line prints it too.
 """
 
 import warnings

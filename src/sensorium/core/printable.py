@@ -17,7 +17,7 @@ def visible(text: str) -> str:
         >>> visible("a\x1b[31mfrog\udce9"), visible("a\tb\nc")
         ('a\\x1b[31mfrog\\udce9', 'a\tb\nc')
     """
-    return _UNSAFE.sub(lambda found: _escape(found[0]), text.replace("\r\n", "\n"))
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
 
 
 def one_line(text: str) -> str:
@@ -38,7 +38,3 @@ def json_safe(text: str) -> str:
         '["\\u009b31m"]'
     """
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()

@@ -34,7 +34,11 @@ class Strip:
 def draw_sheet(
     strips: Sequence[Strip], *, title: str = "", footer: str = "", columns: int = 5
 ) -> Image.Image:
-    """Draw a strip for each query, with `columns` hits in a line, a heading and small print below."""
+    """Draw a strip for each query, with `columns` hits in a line, a heading and small print below.
+
+    Raises:
+        UsageError: If there are no strips.
+    """
     if not strips:
         raise UsageError("no queries to draw; give at least one strip")
     columns = max(1, min(columns, max(len(strip.hits) for strip in strips)))

@@ -1,7 +1,7 @@
-"""A contact sheet as one HTML file that needs nothing beside it: pictures and sounds are inside.
+"""Renders a contact sheet as one self-contained HTML file, with images and sounds as data URIs.
 
-In: strips of cards, and the jinja2 template beside this file. Out: the text of the page; short sounds and
-videos can be played in it.
+Input: strips of cards, and the jinja2 template beside this file. Output: the text of the page, in which short
+sounds and videos can be played.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def draw_page(strips: Sequence[Strip], *, title: str = "", footer: str = "") -> 
 
 
 def _printable(value: object) -> object:
-    """Text of strangers without what turns a line round or is no UTF-8; jinja2 escapes it then."""
+    """Untrusted text without bidirectional overrides and surrogates; jinja2 then escapes it."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _shown(card: Card) -> dict[str, str]:
-    """What the template shows of a card: texts and data URIs."""
+    """Fields of a card for the template: texts and data URIs."""
     words = KIND_NAMES.get(card.kind, card.kind)
     parts = (words if card.score is not None else f"query: {words}", card.detail)
     return {
@@ -60,7 +60,7 @@ def _shown(card: Card) -> dict[str, str]:
 
 
 def _media(card: Card) -> dict[str, str]:
-    """The picture, and what can be played: a moving picture replaces the picture."""
+    """Data URIs of the picture, video and sound; an animated image replaces the picture."""
     picture = video = sound = ""
     if card.kind != "text":
         picture = _data_uri("image/jpeg", _jpeg(card.picture))
@@ -85,7 +85,7 @@ def _data_uri(media_type: str, data: bytes) -> Markup:
 
 
 def _video_type(data: bytes) -> str:
-    """Type of a container that browsers play as a video, or nothing for a moving picture."""
+    """MIME type of a container that browsers play as a video; empty for an animated image."""
     if data[4:8] == b"ftyp":
         return "video/mp4"
     return "video/webm" if data[:4] == b"\x1aE\xdf\xa3" else ""

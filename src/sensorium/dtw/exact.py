@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64, UInt8
@@ -67,25 +66,6 @@ class Solved:
     distance: float
     path: Int64[np.ndarray, "L 2"] | None = None
     weights: Float64[np.ndarray, " L"] | None = None
-
-
-@runtime_checkable
-class Sweep(Protocol):
-    """A recurrence over the rows of the cost matrix."""
-
-    bits: int
-
-    def begin(self) -> np.ndarray:
-        """Initial state above the first row; a copy of a state is a checkpoint."""
-
-    def advance(self, state: np.ndarray, low: int, high: int, codes: Codes | None) -> None:
-        """Process rows low..high-1 (`low` is a multiple of `PANEL`) and update the state in place."""
-
-    def last_row(self, state: np.ndarray) -> Float[np.ndarray, " m"]:
-        """Accumulated costs of the last processed row."""
-
-    def least(self, state: np.ndarray) -> float:
-        """Lower bound on the cost of every path through the current row."""
 
 
 def solve(problem: Problem, *, path: bool, cap_bytes: int) -> Solved:
@@ -151,7 +131,7 @@ def _of_numbers(problem: Problem) -> float:
     return math.inf if least >= big / 2 else float(least)
 
 
-def sweep_of(problem: Problem) -> Sweep:
+def sweep_of(problem: Problem) -> WavefrontSweep | TableSweep:
     """Select the fastest recurrence for a step pattern."""
     weight = problem.pattern.diagonal_weight
     return TableSweep(problem) if weight is None or weight < 1 else WavefrontSweep(problem, weight - 1)
@@ -183,7 +163,10 @@ def _blocks(ranges: Ranges, bits: int, cap_bytes: int) -> list[int]:
 
 
 class WavefrontSweep:
-    """Recurrence for the moves (1, 1), (1, 0), (0, 1); the state is the row above, from column -1."""
+    """Recurrence for the moves (1, 1), (1, 0), (0, 1); the state is the row above, from column -1.
+
+    A copy of a state is a checkpoint.
+    """
 
     bits = 2
 
@@ -208,7 +191,7 @@ class WavefrontSweep:
         return state
 
     def advance(self, state: Float[np.ndarray, " v"], low: int, high: int, codes: Codes | None) -> None:
-        """For each panel: compute the costs, then run the recurrence."""
+        """Process rows low..high-1 (`low` is a multiple of `PANEL`) and update the state in place."""
         place = 0
         for top in range(low, high, PANEL):
             bottom = min(top + PANEL, high)
@@ -225,7 +208,7 @@ class WavefrontSweep:
         return state[1:]
 
     def least(self, state: Float[np.ndarray, " v"]) -> float:
-        """Minimum of the row."""
+        """Minimum of the row: a lower bound on the cost of every path through it."""
         return float(state.min())
 
     def _fill(self, cost: Float[np.ndarray, "k w"], top: int, bottom: int, left: int, right: int) -> None:

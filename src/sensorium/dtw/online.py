@@ -113,7 +113,8 @@ class OnlineAligner:
 
     def _hear(self, frame: np.ndarray) -> int:
         low = max(0, min(self._position - self._width // 2, len(self._reference) - self._width))
-        best = self._entered(low) + self._costs(frame, low)
+        costs = as_costs(frame[None], self._reference[low : low + self._width], self._metric)
+        best = self._entered(low) + row_in_units(costs)
         least = float(best.min())
         if not math.isfinite(self._spent + least):
             raise beyond_float64()
@@ -138,6 +139,3 @@ class OnlineAligner:
                 out=entered[new],
             )
         return entered
-
-    def _costs(self, frame: np.ndarray, low: int) -> Float64[np.ndarray, " W"]:
-        return row_in_units(as_costs(frame[None], self._reference[low : low + self._width], self._metric))

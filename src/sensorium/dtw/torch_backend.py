@@ -81,12 +81,13 @@ def _sweep(
     sums = costs.new_full((halo + 1, halo + n), big)  # the last diagonals, the oldest overwritten
     codes = torch.full((n + m - 1 if keep else 0, n), NO_CODE, dtype=torch.uint8, device=costs.device)
     last = costs.new_full((m,), big)
+    order = np.argsort(table.jumps[:, 0] == 0, kind="stable").tolist()  # within a row last, as in `exact`
     for diagonal in range(n + m - 1):
         best = costs.new_full((n,), big)
         code = torch.full((n,), NO_CODE, dtype=torch.uint8, device=costs.device)
         if diagonal == 0 or (is_open and diagonal < m):
             best[0] = slanted[halo + diagonal, halo]
-        for p in _order(table):
+        for p in order:
             down, across = (int(jump) for jump in table.jumps[p])
             total = sums[(diagonal - down - across) % (halo + 1), halo - down : halo - down + n]
             for q in range(int(table.counts[p])):
@@ -101,11 +102,6 @@ def _sweep(
         if 0 <= diagonal - (n - 1) < m:
             last[diagonal - (n - 1)] = best[n - 1]
     return last, codes
-
-
-def _order(table: Table) -> list[int]:
-    """Order in which productions are tried: those within a row last, as in `exact`."""
-    return sorted(range(len(table.jumps)), key=lambda p: bool(table.jumps[p, 0] == 0))
 
 
 def _trace(codes: UInt8[Tensor, "s n"], table: Table, row: int, column: int) -> _Path:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -96,13 +97,14 @@ def ranges(window: Window, n: int, m: int) -> Ranges:
     if isinstance(window, (SakoeChiba, Slanted)) and window.radius < 0:
         raise UsageError(f"{window} has a negative radius; give 0 or more")
     if isinstance(window, SakoeChiba):
-        found = _sakoe_chiba(window.radius, n, m)
+        rows = np.arange(n, dtype=np.int64)
+        found = Ranges(np.maximum(rows - window.radius, 0), np.minimum(rows + window.radius + 1, m))
     elif isinstance(window, Slanted):
-        found = _along_longer(_slanted(window.radius), n, m)
+        found = _along_longer(partial(_slanted, window.radius), n, m)
     elif isinstance(window, Itakura):
         if not window.max_slope > 1:
             raise UsageError(f"{window} leaves no freedom; max_slope must be above 1")
-        found = _along_longer(_itakura(window.max_slope), n, m)
+        found = _along_longer(partial(_itakura, window.max_slope), n, m)
     else:
         found = _masked(window, n, m)
     empty = np.flatnonzero(found.low >= found.high)
@@ -124,11 +126,6 @@ def _impossible(window: Any, n: int, m: int, why: str) -> str:
     return f"{name} is impossible for lengths {n} and {m}: {why}; " + (
         advice if isinstance(window, SakoeChiba) else "widen it, or choose another step pattern"
     )
-
-
-def _sakoe_chiba(radius: int, n: int, m: int) -> Ranges:
-    rows = np.arange(n, dtype=np.int64)
-    return Ranges(np.maximum(rows - radius, 0), np.minimum(rows + radius + 1, m))
 
 
 def _masked(window: Any, n: int, m: int) -> Ranges:
@@ -159,25 +156,19 @@ def _along_longer(bounds: _Bounds, n: int, m: int) -> Ranges:
     return Ranges(np.searchsorted(last, rows, "left"), np.searchsorted(first, rows, "right"))
 
 
-def _slanted(radius: int) -> _Bounds:
-    def bounds(places: np.ndarray, long: int, short: int) -> tuple[np.ndarray, np.ndarray]:
-        below, above = _nearest(places * (short - 1), max(long - 1, 1))
-        return below - radius, above + radius
-
-    return bounds
+def _slanted(radius: int, places: np.ndarray, long: int, short: int) -> tuple[np.ndarray, np.ndarray]:
+    below, above = _nearest(places * (short - 1), max(long - 1, 1))
+    return below - radius, above + radius
 
 
-def _itakura(slope: float) -> _Bounds:
-    def bounds(places: np.ndarray, long: int, short: int) -> tuple[np.ndarray, np.ndarray]:
-        below, above = _nearest(places * (short - 1), max(long - 1, 1))
-        share = places * ((short - 1) / max(long - 1, 1))
-        rest = share[::-1]
-        tiny = 1e-9  # a bound that is whole but for rounding is whole
-        first = np.ceil(np.maximum(share / slope, short - 1 - rest * slope) - tiny)
-        last = np.floor(np.minimum(share * slope, short - 1 - rest / slope) + tiny)
-        return np.minimum(first.astype(np.int64), below), np.maximum(last.astype(np.int64), above)
-
-    return bounds
+def _itakura(slope: int | float, places: np.ndarray, long: int, short: int) -> tuple[np.ndarray, np.ndarray]:
+    below, above = _nearest(places * (short - 1), max(long - 1, 1))
+    share = places * ((short - 1) / max(long - 1, 1))
+    rest = share[::-1]
+    tiny = 1e-9  # a bound that is whole but for rounding is whole
+    first = np.ceil(np.maximum(share / slope, short - 1 - rest * slope) - tiny)
+    last = np.floor(np.minimum(share * slope, short - 1 - rest / slope) + tiny)
+    return np.minimum(first.astype(np.int64), below), np.maximum(last.astype(np.int64), above)
 
 
 def _nearest(numerator: np.ndarray, denominator: int) -> tuple[np.ndarray, np.ndarray]:

@@ -29,8 +29,7 @@ HOURS_LIMITS = Limits(file_bytes=1 << 36, seconds=24 * 3600)
 def audio_blocks(
     source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = HOURS_LIMITS
 ) -> Iterator[Float32[np.ndarray, " T"]]:
-    """Yield the first audio track, mixed to mono and resampled to `rate_hz`, in blocks of at most a few
-    seconds.
+    """Yield the first audio track, mixed to mono and resampled to `rate_hz`, in blocks of a few seconds.
 
     Raises:
         NotFoundError: If the path does not exist.

@@ -59,7 +59,8 @@ def opened_container(source: Source, format_name: str, limits: Limits) -> Iterat
     except MediaError:
         raise
     except (av.error.FFmpegError, ValueError, EOFError, OSError) as error:
-        raise MediaError(f"{source.name}: damaged {format_name} ({_reason(error)})") from error
+        reason = str(getattr(error, "strerror", None) or error).splitlines()[0][:160].lower()
+        raise MediaError(f"{source.name}: damaged {format_name} ({reason})") from error
 
 
 def picture_stream(container: InputContainer) -> VideoStream | None:
@@ -103,7 +104,3 @@ def late_s(container: InputContainer, stream: Stream) -> float:
 
 def _refuse_nested(url: str, flags: int, options: dict[str, str]) -> object:
     raise MediaError(f"the file points to another file ({url[:80]}); only what is inside it is read")
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error).splitlines()[0][:160].lower()

@@ -37,10 +37,30 @@ def movie_orientation(file: Seekable, num_bytes: int) -> Orientation:
     return UPRIGHT
 
 
+def boxes(file: Seekable, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start of the content and declared end of each MP4 box that begins between two positions."""
+    for _ in range(_MAX_BOXES):
+        if start + 8 > end:
+            return
+        file.seek(start)
+        head = file.read(16)
+        if len(head) < 8:
+            return
+        size, header_bytes = int.from_bytes(head[:4], "big"), 8
+        if size == 1 and len(head) == 16:
+            size, header_bytes = int.from_bytes(head[8:16], "big"), 16
+        if size == 0:
+            size = end - start
+        if size < header_bytes:
+            return
+        yield head[4:8], start + header_bytes, start + size
+        start += size
+
+
 def chunks(
     file: Seekable, at: int, end: int, layout: str, *, trailer: int = 0, padded: bool = False
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and size of each chunk of a RIFF (`<4sI`) or PNG (`>I4s`) file; at most 131,072."""
+    """Name, start, size of each RIFF (`<4sI`) or PNG (`>I4s`) chunk; MediaError beyond 131,072 chunks."""
     for _ in range(_MAX_CHUNKS):
         if at + 8 > end:
             return
@@ -82,7 +102,7 @@ def icon_sizes(content: bytes) -> Iterator[tuple[int, int]]:
 
 
 def links(source: Source) -> list[Source]:
-    """Split a file where a new Ogg stream begins, at most 4,096 times; else return it unchanged."""
+    """Split a file at each start of an Ogg stream; LimitError if there are more than 4,096."""
     starts, at, is_head, page = [0], 0, True, 0
     file = source.file
     while at < source.num_bytes:
@@ -109,23 +129,7 @@ def links(source: Source) -> list[Source]:
 
 def _named(file: Seekable, start: int, end: int, name: bytes) -> Iterator[tuple[int, int]]:
     """Start and end of the content of each box called `name` between two positions."""
-    for _ in range(_MAX_BOXES):
-        if start + 8 > end:
-            return
-        file.seek(start)
-        head = file.read(16)
-        if len(head) < 8:
-            return
-        size, header_bytes = int.from_bytes(head[:4], "big"), 8
-        if size == 1 and len(head) == 16:
-            size, header_bytes = int.from_bytes(head[8:16], "big"), 16
-        if size == 0:
-            size = end - start
-        if size < header_bytes:
-            return
-        if head[4:8] == name:
-            yield start + header_bytes, min(start + size, end)
-        start += size
+    return ((content, min(stop, end)) for found, content, stop in boxes(file, start, end) if found == name)
 
 
 def _is_video(file: Seekable, start: int, end: int) -> bool:

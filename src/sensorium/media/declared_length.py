@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 
+from sensorium.media.container_header import boxes
 from sensorium.media.source import Source, byte_range
 
 _MAX_CHUNKS = 4096
@@ -76,8 +77,9 @@ def _repaired_wav(source: Source) -> Source | None:
         if header[:4] == b"data":
             break
         at += 8 + size
-        if size % 2 and not _is_chunk(file, at):  # usually padded to an even length
-            at += 1
+        if size % 2:  # usually padded to an even length
+            file.seek(at)
+            at += re.fullmatch(rb"[ -~]{4}", file.read(4)) is None
     start, end = at + 8, source.num_bytes
     is_empty = size == 0 and start < riff_end <= end  # other chunks follow
     if not format_ or start >= end or is_empty:
@@ -89,11 +91,6 @@ def _repaired_wav(source: Source) -> Source | None:
     magic = b"RIFX" if order == ">" else b"RIFF"
     beginning = magic + struct.pack(order + "I", whole) + b"WAVE" + format_
     return byte_range(source, start, end, beginning + b"data" + struct.pack(order + "I", length))
-
-
-def _is_chunk(file: object, at: int) -> bool:
-    file.seek(at)  # type: ignore[attr-defined]
-    return re.fullmatch(rb"[ -~]{4}", file.read(4)) is not None  # type: ignore[attr-defined]
 
 
 def _is_whole_flac(source: Source) -> bool:
@@ -167,23 +164,8 @@ def _is_whole_mp3(source: Source) -> bool:
 
 def _is_whole_mp4(source: Source) -> bool:
     """Whether the boxes of the file end within it, and none is a fragment."""
-    at = 0
-    for _ in range(_MAX_CHUNKS):
-        source.file.seek(at)
-        header = source.file.read(16)
-        if len(header) < 8:
-            return True
-        size = int.from_bytes(header[:4], "big")
-        if size == 1:
-            size = int.from_bytes(header[8:16], "big")
-        if header[4:8] == b"moof":
-            return False
-        if size < 8:  # to the end of the file
-            return True
-        at += size
-        if at > source.num_bytes:
-            return False
-    return True
+    found = boxes(source.file, 0, source.num_bytes)
+    return all(name != b"moof" and end <= source.num_bytes for name, _, end in found)
 
 
 def _is_whole_matroska(source: Source) -> bool:

@@ -66,7 +66,7 @@ def opened_movie(
     `will_seek` tells that `Movie.can_seek` will be asked; some formats are read through for it.
 
     Raises:
-        NotFoundError: If a path leads nowhere.
+        NotFoundError: If the path does not exist.
         MediaError: If it is not a video, or damaged from the start.
         LimitError: If its header is beyond `limits`.
     """
@@ -163,7 +163,7 @@ def sound(source: SourceLike, *, rate_hz: int = 16_000, limits: Limits = STREAM_
 
 
 def timed_frames(movie: Movie, *, is_sought: bool = False) -> Iterator[tuple[float, float, VideoFrame]]:
-    """Each frame that decodes, when it begins and when it ends; see `video.timed_frames`."""
+    """Start time, end time and frame, for each frame that decodes; see `video.timed_frames`."""
     shown = video.timed_frames(movie, is_sought=is_sought)
     for number, (time_s, duration_s, frame) in enumerate(shown, start=1):
         movie.limits.check("frames", number, movie.source.name)

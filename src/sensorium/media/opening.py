@@ -24,15 +24,15 @@ def open(
     """Open an image, sound, video or text.
 
     Args:
-        source: A path, bytes, a binary file object, or a `data:` URI. What it holds is told from its content.
-        limits: Bounds; checked against headers before anything is decoded.
-        isolate: Decode in a subprocess that is killed beyond `limits.memory_bytes` or `limits.timeout_s`: for
-            files of strangers. Costs some milliseconds once the first call has started a worker.
-        target_px: Short side in pixels that will be enough. Images come out whole or at least twice as
-            large (several times faster for JPEG); video frames come out with at most this short side.
+        source: A path, bytes, a binary file object, or a `data:` URI. Its content determines the format.
+        limits: Bounds; checked against headers before decoding.
+        isolate: Decode in a subprocess that is killed beyond `limits.memory_bytes` or `limits.timeout_s`, for
+            untrusted files. Takes some milliseconds once the first call has started a worker.
+        target_px: Sufficient short side in pixels. Images are full size or at least twice as large (several
+            times faster for JPEG); video frames have at most this short side.
 
     Raises:
-        NotFoundError: If a path leads nowhere.
+        NotFoundError: If the path does not exist.
         MediaError: If the content is damaged, unsupported or of no known kind.
         LimitError: If it is beyond `limits`.
         UsageError: If `source` is nothing that can be opened, such as a URL.
@@ -52,14 +52,14 @@ def open(
 
 
 def probe(source: SourceLike, *, limits: Limits = _DEFAULT) -> Header:
-    """Read what a file says about itself, decoding nothing.
+    """Read the header of a file, without decoding.
 
     Args:
         source: As for `open`.
         limits: Bounds; a header beyond them is refused as `open` would.
 
     Raises:
-        NotFoundError: If a path leads nowhere.
+        NotFoundError: If the path does not exist.
         MediaError: If the header is damaged, unsupported or of no known kind.
         LimitError: If it is beyond `limits`.
 
@@ -76,7 +76,7 @@ def probe(source: SourceLike, *, limits: Limits = _DEFAULT) -> Header:
 
 
 def decode(source: Source, limits: Limits, target_px: int | None) -> Image | Audio | Video | Text:
-    """Decode in this process; whatever a decoder raises becomes one `MediaError` or `LimitError`."""
+    """Decode in this process; any exception of a decoder becomes one `MediaError` or `LimitError`."""
     try:
         format_, behind = identify(source)
         return _decode(behind, format_, limits, target_px)
@@ -132,7 +132,7 @@ def _decode(
 
 
 def _explained(error: Exception, source: Source) -> SensoriumError:
-    """One error of ours for anything that decoders raise on damaged input, with one line of reason."""
+    """Convert an exception of a decoder to one `SensoriumError` with a reason in one line."""
     if isinstance(error, MediaError):
         message = str(error)
         named = message if message.startswith(source.name) else f"{source.name}: {message}"

@@ -46,7 +46,8 @@ def pack_media(media: Media) -> tuple[bytes, list[memoryview]]:
         "facts": facts,
         "arrays": {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()},
     }
-    return json.dumps(header).encode(), [_bytes_of(array) for array in arrays.values()]
+    flat = (np.ascontiguousarray(array).reshape(-1) for array in arrays.values())
+    return json.dumps(header).encode(), [array.view(np.uint8).data for array in flat]
 
 
 def pack_error(error: MediaError) -> bytes:
@@ -69,10 +70,6 @@ def unpack_media(header: bytes, body: bytearray, uri: str) -> Media:
         raise MediaError(
             "the isolated decoder gave an answer that makes no sense; the file is not safe"
         ) from error
-
-
-def _bytes_of(array: np.ndarray) -> memoryview:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _parts_of(media: Media) -> tuple[dict[str, np.ndarray], dict[str, int]]:

@@ -88,7 +88,7 @@ def opened(source: SourceLike, limits: Limits) -> Iterator[Source]:
     """Open `source` for reading; a file opened here is closed at the end.
 
     Raises:
-        NotFoundError: If a path leads nowhere.
+        NotFoundError: If the path does not exist.
         LimitError: If there are more bytes than `limits.file_bytes`.
         MediaError: If it is empty, not a regular file, or a damaged data URI.
         UsageError: If it is a URL, or nothing that can be read.

@@ -27,20 +27,20 @@ _UNSEEN = re.compile("[\x00-\x08\x0e-\x1b\x7f]")
 _MOST_S_OF_A_FILE = 1e9
 """Thirty years: beyond, milliseconds get lost in sums."""
 _ARROW = "--\u2060>"
-"""An arrow that no reader of SubRip takes for one between times: a word joiner, which is not seen, within."""
+"""Arrow with an invisible word joiner, so that SubRip readers do not parse it as the one between times."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class TimedWord:
-    """A word and when it is said.
+    """A word with its start and end time.
 
     Attributes:
         word: As written.
-        start_s: When it begins.
-        end_s: When it has ended.
-        confidence: 0 (as good as chance) to 1.
-        line: Number of the line or sentence that it stands in.
+        start_s: Start time.
+        end_s: End time.
+        confidence: 0 (chance) to 1.
+        line: Number of its line or sentence.
     """
 
     word: str
@@ -64,10 +64,10 @@ _Span: TypeAlias = tuple[int, int]
 
 
 def write_words(words: Sequence[TimedWord], path: Path) -> None:
-    """Write `words` in the format that the ending of `path` names; the file is whole or absent.
+    """Write `words` in the format of the extension of `path`; the file is complete or absent.
 
     Raises:
-        UsageError: If the ending is none of .json, .srt, .vtt, .TextGrid and .txt, or a time is no number.
+        UsageError: If the extension is not .json, .srt, .vtt, .TextGrid or .txt, or a time is not a number.
     """
     write_atomic(path, writer_of(path)(words))
 

@@ -85,7 +85,7 @@ class Video:
 
     Attributes:
         frames: (T, H, W, 3), 0 to 255, upright.
-        times_s: When each frame is shown, (T,), ascending; the file's first moment is 0.
+        times_s: Display time of each frame, (T,), ascending; 0 is the file's first timestamp.
         audio: The sound track, or None.
         uri: Where it came from; empty if unknown.
     """
@@ -107,7 +107,7 @@ class Text:
 
     Attributes:
         text: The characters.
-        language: BCP 47 tag, e.g. `en`; empty if unknown (files do not tell).
+        language: BCP 47 tag, e.g. `en`; empty if unknown, as for files.
         uri: Where it came from; empty if unknown.
     """
 
@@ -124,8 +124,8 @@ class Header:
         kind: What `open` would return.
         format: Name of the format, e.g. `jpeg`, `ogg`, `mp4`.
         num_bytes: Size as stored.
-        width_px: Width as seen, after rotation.
-        height_px: Height as seen, after rotation.
+        width_px: Width after rotation.
+        height_px: Height after rotation.
         num_frames: Frames of a video or animation (estimated if it keeps no count), 1 for an image.
         duration_s: Length in seconds.
         sample_rate_hz: Of the sound.

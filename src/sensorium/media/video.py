@@ -130,7 +130,7 @@ def read_header(source: Source, format_name: str, limits: Limits) -> Header:
 
 
 def _length(movie: Movie) -> tuple[float | None, int]:
-    """Seconds to the file's last moment, and number of frames, estimated by their rate if need be."""
+    """Seconds to the file's last timestamp, and number of frames, estimated by their rate if need be."""
     container, stream = movie.container, movie.stream
     duration_s = whole_duration_of(container)
     if not duration_s or not audio.has_true_length(movie.source, movie.format_name, container):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sensorium.media.logmel_windows import FRAMES_A_SECOND
+from sensorium.media.logmel import FRAMES_A_SECOND
 from sensorium.media.timed_text import TimedWord
 from sensorium.models.pretrained.whisper_vocabulary import TIME_STEP_S
 

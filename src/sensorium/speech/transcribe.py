@@ -28,7 +28,7 @@ from sensorium.generation import Memory
 from sensorium.generation.request import Choice
 from sensorium.media import probe
 from sensorium.media.audio_blocks import HOURS_LIMITS, audio_blocks
-from sensorium.media.logmel_windows import FRAMES_A_SECOND, FrameWindows, Window
+from sensorium.media.logmel import FRAMES_A_SECOND, FrameWindows, Window
 from sensorium.media.timed_text import TimedWord
 from sensorium.media.types import Audio
 from sensorium.models.pretrained import hub

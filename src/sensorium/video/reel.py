@@ -44,7 +44,7 @@ _EDGE_S = 0.005
 
 @dataclass(frozen=True)
 class Reel:
-    """A written reel: its file, duration (the sum of the spans), number of frames, and whether it has sound."""
+    """A written reel: file, duration (sum of the spans), number of frames, and whether it has sound."""
 
     path: Path
     duration_s: float
@@ -115,7 +115,8 @@ class _Writer:
             picture = self._picture_track(out, first[1])
             merged: Iterator[tuple[float, Any]] = self._stamped(first, frames, total_s)
             if tracks:
-                rate_hz = _nearest_rate(tracks[0].codec_context.sample_rate)
+                own_hz = tracks[0].codec_context.sample_rate
+                rate_hz = next((rate for rate in _AAC_RATES_HZ if rate >= own_hz), _AAC_RATES_HZ[-1])
                 layout = "mono" if tracks[0].codec_context.channels == 1 else "stereo"
                 sound = out.add_stream("aac", rate=rate_hz, layout=layout)
                 sound.options = {"aac_coder": "fast"}
@@ -251,11 +252,6 @@ def _audio_frames(
         pending = pending[:, whole:]
     if pending is not None and pending.shape[1]:
         yield made(pending)
-
-
-def _nearest_rate(rate_hz: int) -> int:
-    """Nearest rate that AAC supports: the same, else the next above, else the highest."""
-    return next((rate for rate in _AAC_RATES_HZ if rate >= rate_hz), _AAC_RATES_HZ[-1])
 
 
 def _mark_chapters(out: OutputContainer, spans: Sequence[Span], titles: Sequence[str]) -> None:

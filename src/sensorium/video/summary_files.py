@@ -143,16 +143,14 @@ def _pictures(video: Path, times_s: Sequence[float]) -> list[Image.Image]:
     """Square images of the frames at ascending times; one that does not decode repeats the one before."""
     found_s: list[float] = []
     squares: list[Image.Image] = []
+    size = (PICTURE_PX, PICTURE_PX)
     for frame in frames_at(video, times_s, target_px=PICTURE_PX):
         found_s.append(frame.time_s)
-        squares.append(_square(Image.fromarray(np.ascontiguousarray(frame.pixels))))
-    empty = Image.new("RGB", (PICTURE_PX, PICTURE_PX), _SURROUND)
+        picture = Image.fromarray(np.ascontiguousarray(frame.pixels))
+        squares.append(ImageOps.pad(picture, size, Image.Resampling.LANCZOS, _SURROUND))
+    empty = Image.new("RGB", size, _SURROUND)
     places = np.searchsorted(found_s, np.array(times_s) + 1e-6, side="right") - 1
     return [squares[max(place, 0)] if squares else empty for place in places.tolist()]
-
-
-def _square(picture: Image.Image) -> Image.Image:
-    return ImageOps.pad(picture, (PICTURE_PX, PICTURE_PX), Image.Resampling.LANCZOS, _SURROUND)
 
 
 def _frame_card(chosen: Chosen, picture: Image.Image) -> Card:

@@ -23,8 +23,7 @@ _WINDOW, _MARGIN = 100, 25
 
 
 class TransNetDetector:
-    """Finds shots by the predicted probability that a frame is the last of one; `threshold` is the least of a
-    cut.
+    """Finds shots by the predicted probability (at least `threshold`) that a frame is the last of one.
 
     Raises:
         MissingExtraError: If the package is not installed.
