@@ -12,17 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sensorium.cli import options
 from sensorium.cli.answering import as_json, open_model, prepare, read_precision, show
-from sensorium.cli.options import (
-    PENALTY,
-    AssistantOption,
-    MaxTokensOption,
-    PenaltyOption,
-    PrecisionOption,
-    SeedOption,
-    SystemOption,
-    TemperatureOption,
-)
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, note, visible
 from sensorium.cli.parameters import check_unused
 from sensorium.core.errors import SensoriumError, UsageError
@@ -37,8 +28,8 @@ _USUAL = "smollm2"
 
 
 def chat(
-    model: AssistantOption = "",
-    system: SystemOption = "",
+    model: options.AssistantOption = "",
+    system: options.SystemOption = "",
     attach: Annotated[
         list[Path] | None,
         typer.Option("--attach", "-a", metavar="FILE", help="File for the first message; repeatable."),
@@ -55,11 +46,11 @@ def chat(
             "-o", "--out", metavar="FOLDER", help="Folder of spoken answers; default: the current one."
         ),
     ] = None,
-    max_tokens: MaxTokensOption = 512,
-    temperature: TemperatureOption = 0.2,
-    penalty: PenaltyOption = None,
-    seed: SeedOption = 0,
-    precision: PrecisionOption = "bf16",
+    max_tokens: options.MaxTokensOption = 512,
+    temperature: options.TemperatureOption = 0.2,
+    penalty: options.PenaltyOption = None,
+    seed: options.SeedOption = 0,
+    precision: options.PrecisionOption = "bf16",
     json: JsonOption = False,
 ) -> None:
     """Converse with a model; /help lists what can be typed besides messages.
@@ -81,7 +72,7 @@ def chat(
             {"--voice": voice or None, "--out": out}, "is for --speak; give that too, or leave it out"
         )
     config = write_config(
-        max_tokens, temperature, seed, repetition_penalty=PENALTY if penalty is None else penalty
+        max_tokens, temperature, seed, repetition_penalty=options.PENALTY if penalty is None else penalty
     )
     if speak and not (model or voice):
         first_model("speak")  # a missing speech model is reported before anything is loaded
