@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sensorium.cli import options
-from sensorium.cli.answering import as_json, open_model, prepare, read_precision, show
+from sensorium.cli.answering import as_json, open_model, prepare, show
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, note, visible
 from sensorium.cli.parameters import check_unused
 from sensorium.core.errors import SensoriumError, UsageError
@@ -89,7 +89,7 @@ def chat(
             _turn(talk, line.strip(), speaker, is_json=json)
 
 
-def _opened(name: str, precision: str) -> Assistant:
+def _opened(name: str, precision: options.Precision) -> Assistant:
     """Load the model; raises UsageError if it is not trained for chat."""
     from sensorium.assistants.load import load_assistant
 
@@ -97,7 +97,7 @@ def _opened(name: str, precision: str) -> Assistant:
         assistant = load_assistant(name, progress=progress)
     if not {"text", "ask"} & set(assistant.capabilities):
         raise UsageError(f"{name} is not trained for chat; try --model {_USUAL}")
-    assistant = assistant.with_precision(read_precision(precision))
+    assistant = assistant.with_precision(precision)
     prepare(assistant)
     return assistant
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sensorium.cli import options
-from sensorium.cli.answering import check_files, prepare, read_precision, read_words, show
+from sensorium.cli.answering import check_files, prepare, read_words, show
 from sensorium.cli.output import JsonOption, TerminalProgress
 from sensorium.cli.parameters import check_unused
 from sensorium.core.errors import UsageError
@@ -63,7 +63,7 @@ def generate(
     config = write_config(max_tokens, temperature, seed, stops or [], usual if penalty is None else penalty)
     with TerminalProgress() as progress:
         assistant = load(model, TextAssistant, progress=progress)
-    assistant = assistant.with_precision(read_precision(precision))
+    assistant = assistant.with_precision(precision)
     prepare(assistant)
     guide = _guide(assistant, schema_text, choices or [])
     warn_of_language(assistant.name, assistant.capabilities, "text", text)
