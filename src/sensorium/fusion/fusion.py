@@ -126,12 +126,12 @@ class Fusion(nn.Module):
         unknown = sorted(lengths.keys() - self.dims.keys())
         if unknown:
             raise UsageError(f"length of '{unknown[0]}', but the fusion has {', '.join(self.modalities)}")
-        fusion = copy.deepcopy(self).float().cpu().eval()
+        fusion = copy.deepcopy(self).float().cpu().eval().requires_grad_(False)
         features = {}
         for name, dim in self.dims.items():
             num = lengths.get(name, 0)
             features[name] = Tokens(torch.zeros(1, num, dim), torch.ones(1, num, dtype=torch.bool))
         # The counter does not know the fused attention kernels of the CPU.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             fusion(features)
         return int(counter.get_total_flops())
