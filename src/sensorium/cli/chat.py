@@ -164,7 +164,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[Conversation, str], None]]] = {
     "/system": ("TEXT: set the system prompt", _instruct),
     "/clear": ("start a new conversation", lambda talk, rest: talk.clear()),
     "/help": ("list commands", _help),
-    "/quit": ("quit", lambda talk, rest: None),
+    "/quit": ("end the conversation", lambda talk, rest: None),
 }
 
 
