@@ -128,4 +128,6 @@ def test_a_model_says_which_package_its_extension_needs(tmp_path: Path) -> None:
     assert run([load], tmp_path, site).returncode == 0
     last = run([load], tmp_path).stderr.splitlines()[-1]
     assert last.startswith("sensorium.core.errors.CheckpointError: ")
-    assert last.endswith("the model has an extension 'polite'; to use it, install polite-package")
+    assert last.endswith(
+        "the model needs the extension 'polite' of a plug-in package; run: pip install polite-package"
+    )

@@ -89,13 +89,13 @@ def test_a_film_is_seen_in_its_middle_or_in_parts(world: Path, capsys: pytest.Ca
     [
         (["ask", "none.png", "What is it?"], 4, "none.png"),
         (["ask", "a.png", " "], 2, "the question is empty"),
-        (["ask", "a.png"], 2, "put the question behind the files"),
+        (["ask", "a.png"], 2, "put the question after the files"),
         (
             ["ask", "Who are you?"],
             2,
             "describes media; for a model that answers questions, take --model smollm2",
         ),
-        (["caption", "a.png", "--precision", "fp7"], 2, "expected one of fp32"),
+        (["caption", "a.png", "--precision", "fp7"], 2, "'fp7' is not one of 'fp32'"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -84,7 +84,7 @@ def test_equal_seeds_give_equal_conversations(
     [
         ("/nope", 2, "no command /nope; /help lists them"),
         ("/attach none.png", 4, "no file 'none.png'"),
-        ("/help", 0, "/attach   FILE: let a file go with the next message"),
+        ("/help", 0, "/attach   FILE: attach a file to the next message"),
     ],
 )
 def test_commands_and_their_mistakes(

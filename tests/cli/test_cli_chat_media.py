@@ -77,7 +77,7 @@ def test_who_does_not_see_is_stood_in_for_unless_chosen(
 @pytest.mark.parametrize(
     ("lines", "arguments", "code", "message"),
     [
-        ("hi\n", ["-m", "drawing"], 2, "drawing does not converse; try --model smollm2"),
+        ("hi\n", ["-m", "drawing"], 2, "drawing is not trained for chat; try --model smollm2"),
         ("/voice none.wav\n", ["-m", "all"], 4, "no file 'none.wav'; give the recording of a question"),
         ("hi\n", ["-m", "seeing", "--speak"], 4, "`sensorium train speak` and give --model runs/speak"),
         ("hi\n", ["-m", "seeing", "--speak", "--voice", "drawing"], 2, "for a model that speaks, train"),

@@ -81,7 +81,7 @@ def test_speech_is_heard_as_it_is_written(
         (["draw", "a", "-o", "out.gif"], 2, "ends in .png"),
         (["draw", " ", "-o", "out.png"], 2, "nothing to draw"),
         (["draw", "a"], 2, "--out"),
-        (["draw", "a", "-o", "out.png", "--judge", "x", "--best-of", "1"], 2, "chooses among several"),
+        (["draw", "a", "-o", "out.png", "--judge", "x", "--best-of", "1"], 2, "ranks several images"),
         (["speak", "a", "-o", "out.mp3"], 2, "ends in .wav"),
         (["speak", "a", "-o", "-", "--json"], 2, "give -o FILE"),
         (

@@ -68,7 +68,7 @@ def test_what_is_packed_answers_the_same_wherever_it_lies(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--pack", "there"], 2, "pack what? Name the run"),
+        (["--pack", "there"], 2, "--pack needs a run: sensorium models RUN"),
         (["RUN", "--pack", "RUN"], 2, "is the run itself; give another folder"),
         (["nowhere", "--pack", "there"], 4, "no folder nowhere"),
     ],

@@ -138,7 +138,20 @@ def test_words_that_know_their_place_meet_again_after_the_look() -> None:
     after = mixer.after(before, torch.ones(1, 7, dtype=torch.bool), positions=positions)
     assert torch.allclose(mixer(given).tokens, after)
     assert not torch.allclose(after, mixer.after.norm(before), atol=0.1)
-    assert mixer.flops({"image": 4, "text": 3}) > plain.flops({"image": 4, "text": 3})
+    costs = [
+        build("transformer", {"image": 8, "text": 8}, 8, places=4, after=num).flops({"image": 4, "text": 3})
+        for num in (0, 1)
+    ]
+    assert costs[0] < costs[1]
+
+
+def test_flops_are_two_for_each_multiply_add() -> None:
+    fusion = build("concat", {"image": 7, "text": 5}, 3, width=11, hidden_dim=13)
+    layers = 2 * (22 * 13 + 13 * 3)
+    assert fusion.flops({"image": 4, "text": 2}) == 2 * 11 * (4 * 7 + 2 * 5) + layers
+    assert fusion.flops({"text": 2}) == 2 * 11 * 2 * 5 + layers
+    assert fusion.flops({}) == layers
+    assert fusion.training
 
 
 def test_width_within_follows_the_width_that_is_asked_for() -> None:

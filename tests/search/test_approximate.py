@@ -136,6 +136,8 @@ def test_an_index_is_stale_once_vectors_are_written(tmp_path: Path) -> None:
 
 def test_too_few_vectors_are_refused(tmp_path: Path) -> None:
     table = fill(tmp_path / "t.lance", 17)
+    with pytest.raises(UsageError, match="index kind 'FLAT' is unknown; use one of IVF_PQ, IVF_HNSW_SQ"):
+        build_approximate(table, "f", "FLAT")
     with pytest.raises(TableError, match=r"17 vectors are too few.*exact search is faster"):
         build_approximate(table, "f")
 

@@ -6,28 +6,18 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, cast
 
 import typer
 
+from sensorium.cli.options import Precision
 from sensorium.cli.output import PARTLY_FAILED, TerminalProgress, emit_json, emit_text, note, write_stream
 from sensorium.core.errors import NotFoundError, SensoriumError, UsageError
 from sensorium.core.printable import one_line
 
 if TYPE_CHECKING:
     from sensorium.assistants.assistant import Assistant, Generation, Output, Part, WriteConfig
-    from sensorium.generation import Precision
     from sensorium.models.prompts import Task
-
-
-def read_precision(name: str) -> Precision:
-    """Check the value of `--precision`; raises UsageError if it is unknown."""
-    from sensorium.generation import Precision
-
-    known = get_args(Precision)
-    if name not in known:
-        raise UsageError(f"--precision {name}: expected one of {', '.join(known)}")
-    return cast("Precision", name)
 
 
 def read_words(words: Sequence[str] | None, otherwise: str) -> str:
@@ -65,7 +55,7 @@ def prepare(assistant: Assistant, to: Output = "text") -> None:
         assistant.prepare(to, progress)
 
 
-def open_model(task: Task, name: str = "", *, language: str = "", precision: str = "bf16") -> Assistant:
+def open_model(task: Task, name: str = "", *, language: str = "", precision: Precision = "bf16") -> Assistant:
     """Load the model of `--model`, or the first available one for the task, and compile its decoder.
 
     Raises:
@@ -76,13 +66,13 @@ def open_model(task: Task, name: str = "", *, language: str = "", precision: str
     from sensorium.assistants.load import load_assistant
     from sensorium.models.prompts import DECODER_OF
 
-    chosen, place = read_precision(precision), name or first_model(task)
+    place = name or first_model(task)
     with TerminalProgress() as progress:
         assistant = load_assistant(place, progress=progress)
     check_capability(assistant.name, assistant.capabilities, task, language)
     if not name:
         note(f"model: {place}")
-    assistant = assistant.with_precision(chosen)
+    assistant = assistant.with_precision(precision)
     prepare(assistant, cast("Output", DECODER_OF[task]))
     return assistant
 

@@ -24,7 +24,7 @@ from sensorium import __version__
 from sensorium.cli.output import note
 from sensorium.cli.parameters import apply_rules
 from sensorium.cli.plugins import COMMANDS as PLUGINS
-from sensorium.cli.plugins import app_of, root_commands, told_when_interrupted
+from sensorium.cli.plugins import app_of, message_when_interrupted, root_commands
 from sensorium.core.errors import NotFoundError, SensoriumError, SensoriumWarning
 from sensorium.core.printable import one_line
 
@@ -153,14 +153,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     With `SENSORIUM_DEBUG=1` they are raised.
     """
     _write_unencodable_characters_escaped()
-    asked = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         with warnings.catch_warnings():
             _print_warnings()
-            result = app(asked, standalone_mode=False, prog_name="sensorium")
+            result = app(words, standalone_mode=False, prog_name="sensorium")
         sys.stdout.flush()
         if result == INTERRUPTED:  # Typer returns this after Ctrl-C
-            return _fail(_interrupted(asked), INTERRUPTED)
+            return _fail(_interrupted(words), INTERRUPTED)
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
         return _leave_closed_pipe()
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Typer turns a closed pipe into this; shell completion leaves with 0.
         return _leave_closed_pipe() if error.code == 1 else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _fail(_interrupted(asked), INTERRUPTED)
+        return _fail(_interrupted(words), INTERRUPTED)
     except typer.TyperException as error:
         return _fail(_usage_message(error), error.exit_code)
     except SensoriumError as error:
@@ -183,23 +183,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print_warnings() -> None:
     """Print each `SensoriumWarning` once, as one line on stderr; other warnings as Python does."""
-    as_usual, said = warnings.showwarning, set[str]()
+    show_other, shown = warnings.showwarning, set[str]()
 
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if not issubclass(category, SensoriumWarning):
-            as_usual(message, category, *place)
-        elif str(message) not in said:
-            said.add(str(message))
+            show_other(message, category, *place)
+        elif str(message) not in shown:
+            shown.add(str(message))
             note(f"note: {one_line(str(message))}")
 
     warnings.simplefilter("always", SensoriumWarning)
     warnings.showwarning = show  # type: ignore[assignment]
 
 
-def _interrupted(asked: Sequence[str]) -> str:
+def _interrupted(arguments: Sequence[str]) -> str:
     """Message after Ctrl-C: what was kept, and the command to continue."""
-    words = tuple(asked)
-    how = _AFTERWARDS.get(words[:2]) or _AFTERWARDS.get(words[:1]) or told_when_interrupted(words)
+    words = tuple(arguments)
+    how = _ON_INTERRUPT.get(words[:2]) or _ON_INTERRUPT.get(words[:1]) or message_when_interrupted(words)
     if how is None:
         return "interrupted"
     again = words if words[0] != "train" or "--resume" in words else (*words, "--resume")
@@ -207,7 +207,7 @@ def _interrupted(asked: Sequence[str]) -> str:
 
 
 _RESUMES, _RESTARTS = "what is done is kept; to continue, run", "nothing is kept; to start again, run"
-_AFTERWARDS: dict[tuple[str, ...], str] = {
+_ON_INTERRUPT: dict[tuple[str, ...], str] = {
     **{("data", name): _RESUMES for name in ("prepare", "get")},
     **{
         ("data", name): "remove the --out table, which is incomplete, then run"

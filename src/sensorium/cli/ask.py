@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sensorium.cli import options
 from sensorium.cli.answering import answer_media, check_files, open_model
-from sensorium.cli.options import (
-    PENALTY,
-    EveryOption,
-    MaxTokensOption,
-    PrecisionOption,
-    SeedOption,
-    TaughtModelOption,
-    TemperatureOption,
-)
 from sensorium.cli.output import JsonOption
 from sensorium.core.errors import UsageError
 
@@ -30,12 +22,12 @@ def ask(
         list[str],
         typer.Argument(metavar='[MEDIA...] "QUESTION"', help="Files, then the question about them."),
     ],
-    model: TaughtModelOption = "",
-    every: EveryOption = None,
-    max_tokens: MaxTokensOption = 128,
-    temperature: TemperatureOption = 0.0,
-    seed: SeedOption = 0,
-    precision: PrecisionOption = "bf16",
+    model: options.TaughtModelOption = "",
+    every: options.EveryOption = None,
+    max_tokens: options.MaxTokensOption = 128,
+    temperature: options.TemperatureOption = 0.0,
+    seed: options.SeedOption = 0,
+    precision: options.PrecisionOption = "bf16",
     json: JsonOption = False,
 ) -> None:
     """Answer a question about images, sounds or videos, or one in words alone.
@@ -61,6 +53,6 @@ def ask(
     check_files(paths)
     task: Task = "ask" if paths else "text"
     assistant = open_model(task, model, precision=precision)
-    penalty = PENALTY if task == "text" else 1.0
+    penalty = options.PENALTY if task == "text" else 1.0
     config = write_config(max_tokens, temperature, seed, repetition_penalty=penalty)
     answer_media(assistant, task, paths, config, text=question, every_s=every, is_json=json)

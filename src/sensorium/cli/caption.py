@@ -7,26 +7,19 @@ from typing import Annotated
 
 import typer
 
+from sensorium.cli import options
 from sensorium.cli.answering import answer_media, check_files, open_model
-from sensorium.cli.options import (
-    EveryOption,
-    MaxTokensOption,
-    PrecisionOption,
-    SeedOption,
-    TaughtModelOption,
-    TemperatureOption,
-)
 from sensorium.cli.output import JsonOption
 
 
 def caption(
     media: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, sounds or videos.")],
-    model: TaughtModelOption = "",
-    every: EveryOption = None,
-    max_tokens: MaxTokensOption = 64,
-    temperature: TemperatureOption = 0.0,
-    seed: SeedOption = 0,
-    precision: PrecisionOption = "bf16",
+    model: options.TaughtModelOption = "",
+    every: options.EveryOption = None,
+    max_tokens: options.MaxTokensOption = 64,
+    temperature: options.TemperatureOption = 0.0,
+    seed: options.SeedOption = 0,
+    precision: options.PrecisionOption = "bf16",
     json: JsonOption = False,
 ) -> None:
     """Describe images, sounds or videos.

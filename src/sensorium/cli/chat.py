@@ -12,17 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorium.cli.answering import as_json, open_model, prepare, read_precision, show
-from sensorium.cli.options import (
-    PENALTY,
-    AssistantOption,
-    MaxTokensOption,
-    PenaltyOption,
-    PrecisionOption,
-    SeedOption,
-    SystemOption,
-    TemperatureOption,
-)
+from sensorium.cli import options
+from sensorium.cli.answering import as_json, open_model, prepare, show
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, note, visible
 from sensorium.cli.parameters import check_unused
 from sensorium.core.errors import SensoriumError, UsageError
@@ -37,8 +28,8 @@ _USUAL = "smollm2"
 
 
 def chat(
-    model: AssistantOption = "",
-    system: SystemOption = "",
+    model: options.AssistantOption = "",
+    system: options.SystemOption = "",
     attach: Annotated[
         list[Path] | None,
         typer.Option("--attach", "-a", metavar="FILE", help="File for the first message; repeatable."),
@@ -55,11 +46,11 @@ def chat(
             "-o", "--out", metavar="FOLDER", help="Folder of spoken answers; default: the current one."
         ),
     ] = None,
-    max_tokens: MaxTokensOption = 512,
-    temperature: TemperatureOption = 0.2,
-    penalty: PenaltyOption = None,
-    seed: SeedOption = 0,
-    precision: PrecisionOption = "bf16",
+    max_tokens: options.MaxTokensOption = 512,
+    temperature: options.TemperatureOption = 0.2,
+    penalty: options.PenaltyOption = None,
+    seed: options.SeedOption = 0,
+    precision: options.PrecisionOption = "bf16",
     json: JsonOption = False,
 ) -> None:
     """Converse with a model; /help lists what can be typed besides messages.
@@ -81,7 +72,7 @@ def chat(
             {"--voice": voice or None, "--out": out}, "is for --speak; give that too, or leave it out"
         )
     config = write_config(
-        max_tokens, temperature, seed, repetition_penalty=PENALTY if penalty is None else penalty
+        max_tokens, temperature, seed, repetition_penalty=options.PENALTY if penalty is None else penalty
     )
     if speak and not (model or voice):
         first_model("speak")  # a missing speech model is reported before anything is loaded
@@ -98,7 +89,7 @@ def chat(
             _turn(talk, line.strip(), speaker, is_json=json)
 
 
-def _opened(name: str, precision: str) -> Assistant:
+def _opened(name: str, precision: options.Precision) -> Assistant:
     """Load the model; raises UsageError if it is not trained for chat."""
     from sensorium.assistants.load import load_assistant
 
@@ -106,7 +97,7 @@ def _opened(name: str, precision: str) -> Assistant:
         assistant = load_assistant(name, progress=progress)
     if not {"text", "ask"} & set(assistant.capabilities):
         raise UsageError(f"{name} is not trained for chat; try --model {_USUAL}")
-    assistant = assistant.with_precision(read_precision(precision))
+    assistant = assistant.with_precision(precision)
     prepare(assistant)
     return assistant
 
@@ -173,7 +164,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[Conversation, str], None]]] = {
     "/system": ("TEXT: set the system prompt", _instruct),
     "/clear": ("start a new conversation", lambda talk, rest: talk.clear()),
     "/help": ("list commands", _help),
-    "/quit": ("quit", lambda talk, rest: None),
+    "/quit": ("end the conversation", lambda talk, rest: None),
 }
 
 

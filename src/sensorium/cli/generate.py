@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorium.cli.answering import check_files, prepare, read_precision, read_words, show
-from sensorium.cli.options import (
-    PENALTY,
-    AssistantOption,
-    MaxTokensOption,
-    PenaltyOption,
-    PrecisionOption,
-    SeedOption,
-    SystemOption,
-    TemperatureOption,
-    WordsArgument,
-)
+from sensorium.cli import options
+from sensorium.cli.answering import check_files, prepare, read_words, show
 from sensorium.cli.output import JsonOption, TerminalProgress
 from sensorium.cli.parameters import check_unused
 from sensorium.core.errors import UsageError
@@ -30,17 +20,17 @@ if TYPE_CHECKING:
 
 
 def generate(
-    prompt: WordsArgument = None,
-    model: AssistantOption = "smollm2",
+    prompt: options.WordsArgument = None,
+    model: options.AssistantOption = "smollm2",
     is_raw: Annotated[
         bool, typer.Option("--continue", help="Continue TEXT, such as code, instead of answering it.")
     ] = False,
-    system: SystemOption = "",
-    max_tokens: MaxTokensOption = 512,
-    temperature: TemperatureOption = 0.0,
-    penalty: PenaltyOption = None,
-    seed: SeedOption = 0,
-    precision: PrecisionOption = "bf16",
+    system: options.SystemOption = "",
+    max_tokens: options.MaxTokensOption = 512,
+    temperature: options.TemperatureOption = 0.0,
+    penalty: options.PenaltyOption = None,
+    seed: options.SeedOption = 0,
+    precision: options.PrecisionOption = "bf16",
     stops: Annotated[
         list[str] | None, typer.Option("--stop", metavar="TEXT", help="Stop sequence; repeatable.")
     ] = None,
@@ -69,11 +59,11 @@ def generate(
     if is_raw:
         check_unused({"--system": system or None}, "is for answers; leave it out with --continue")
     schema_text = _read_schema(schema, choices or [])
-    usual = 1.0 if is_raw else PENALTY
+    usual = 1.0 if is_raw else options.PENALTY
     config = write_config(max_tokens, temperature, seed, stops or [], usual if penalty is None else penalty)
     with TerminalProgress() as progress:
         assistant = load(model, TextAssistant, progress=progress)
-    assistant = assistant.with_precision(read_precision(precision))
+    assistant = assistant.with_precision(precision)
     prepare(assistant)
     guide = _guide(assistant, schema_text, choices or [])
     warn_of_language(assistant.name, assistant.capabilities, "text", text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -80,13 +80,9 @@ PenaltyOption = Annotated[
 SeedOption = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="Equal seeds give equal answers.")
 ]
+Precision = Literal["fp32", "bf16", "int8", "int4"]
 PrecisionOption = Annotated[
-    str,
-    typer.Option(
-        "--precision",
-        metavar="P",
-        help="Number format of the weights: fp32, bf16, int8 or int4; fewer bits are faster.",
-    ),
+    Precision, typer.Option("--precision", help="Number format of the weights; fewer bits are faster.")
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 

@@ -15,23 +15,23 @@ from sensorium.core.registry import Registry
 
 COMMANDS: Registry[None] = Registry("command")
 F = TypeVar("F", bound=Callable[..., None])
-_TOLD = "told_when_interrupted"
+_MESSAGE = "message_when_interrupted"
 
 
 def when_interrupted(text: str) -> Callable[[F], F]:
     """Decorate a command with the message after Ctrl-C; it is printed as "TEXT: COMMAND"."""
 
     def add(command: F) -> F:
-        command.__dict__[_TOLD] = text
+        command.__dict__[_MESSAGE] = text
         return command
 
     return add
 
 
-def told_when_interrupted(words: Sequence[str]) -> str | None:
+def message_when_interrupted(words: Sequence[str]) -> str | None:
     """Message after Ctrl-C of a plug-in's command; None if it has none."""
     name = next((one for one in (".".join(words[:2]), *words[:1]) if one in COMMANDS), None)
-    return None if name is None else getattr(COMMANDS.get(name), _TOLD, None)
+    return None if name is None else getattr(COMMANDS.get(name), _MESSAGE, None)
 
 
 def add_commands(app: typer.Typer, group: str) -> None:

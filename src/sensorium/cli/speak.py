@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sensorium.cli import options
 from sensorium.cli.answering import open_model, read_words
-from sensorium.cli.options import (
-    MaxTokensOption,
-    SeedOption,
-    TaughtModelOption,
-    TemperatureOption,
-    WordsArgument,
-)
 from sensorium.cli.output import JsonOption, TerminalProgress, emit_json, emit_text, note
 from sensorium.core.errors import UsageError
 
@@ -35,11 +29,11 @@ def speak(
             "-o", "--out", metavar="FILE", help="A .wav, .flac or .ogg file; - streams a WAV to stdout."
         ),
     ],
-    text: WordsArgument = None,
-    model: TaughtModelOption = "",
-    max_tokens: MaxTokensOption = 500,
-    temperature: TemperatureOption = 0.7,
-    seed: SeedOption = 0,
+    text: options.WordsArgument = None,
+    model: options.TaughtModelOption = "",
+    max_tokens: options.MaxTokensOption = 500,
+    temperature: options.TemperatureOption = 0.7,
+    seed: options.SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Read a text aloud, sentence after sentence.

@@ -7,26 +7,19 @@ from typing import Annotated
 
 import typer
 
+from sensorium.cli import options
 from sensorium.cli.answering import open_model, read_words, show
-from sensorium.cli.options import (
-    MaxTokensOption,
-    PrecisionOption,
-    SeedOption,
-    TaughtModelOption,
-    TemperatureOption,
-    WordsArgument,
-)
 from sensorium.cli.output import JsonOption
 
 
 def translate(
     to: Annotated[str, typer.Option("--to", metavar="CODE", help="Language to translate into, such as fr.")],
-    text: WordsArgument = None,
-    model: TaughtModelOption = "",
-    max_tokens: MaxTokensOption = 128,
-    temperature: TemperatureOption = 0.0,
-    seed: SeedOption = 0,
-    precision: PrecisionOption = "bf16",
+    text: options.WordsArgument = None,
+    model: options.TaughtModelOption = "",
+    max_tokens: options.MaxTokensOption = 128,
+    temperature: options.TemperatureOption = 0.0,
+    seed: options.SeedOption = 0,
+    precision: options.PrecisionOption = "bf16",
     json: JsonOption = False,
 ) -> None:
     """Translate a text, line by line and sentence by sentence.

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sensorium.core.types import Tokens
-from sensorium.fusion import cost
 from sensorium.fusion.registry import FUSIONS, FusionOutput, block_config, check_min, concatenate
 from sensorium.nn.block import Stack
 from sensorium.nn.pooling import AttentionPool
@@ -72,14 +71,6 @@ class Bottleneck(nn.Module):
         together = _append(concatenate(own), shared)
         pooled = self.leave(self.pool(together))
         return FusionOutput(pooled, self.leave(together.values), together.mask)
-
-    def flops(self, lengths: Mapping[str, int]) -> int:
-        """FLOPs of one row."""
-        num_shared = len(self.shared)
-        num_tokens = sum(lengths[name] for name in self.stacks) + num_shared
-        blocks = sum(cost.stack(self._stack(name), lengths[name] + num_shared) for name in self.stacks)
-        pooling = cost.attention(self.pool.attention, 1, num_tokens)
-        return blocks + cost.linear(self.leave, num_tokens + 1) + pooling
 
     def _layer(
         self, name: str, layer: int, own: Tokens, shared: Float[Tensor, "B F D"]

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sensorium.core.types import Tokens
-from sensorium.fusion import cost
 from sensorium.fusion.registry import FUSIONS, FusionOutput, block_config, check_min, concatenate, means
 from sensorium.nn.block import Stack
 
@@ -73,18 +72,6 @@ class CrossAttention(nn.Module):
         pooled = self.out(torch.cat(means(updated), dim=1))
         sequence = concatenate(updated)
         return FusionOutput(pooled, sequence.values, sequence.mask)
-
-    def flops(self, lengths: Mapping[str, int]) -> int:
-        """FLOPs of one row."""
-        total = cost.linear(self.out)
-        for target in self.modalities:
-            num = lengths[target]
-            stacks = cast(nn.ModuleDict, self.pairs[target])
-            total += sum(cost.stack(cast(Stack, stacks[one]), num, lengths[one]) for one in stacks)
-            total += cost.linear(self.join[target], num) + cost.linear(self.leave[target], num)
-            if target in self.memory:
-                total += cost.stack(cast(Stack, self.memory[target]), num)
-        return total
 
     def _update(self, target: str, tokens: Mapping[str, Tokens]) -> Float[Tensor, "B N E"]:
         own = tokens[target]

@@ -6,15 +6,18 @@ Input: `Tokens` of any subset of modalities, of any width and length, and which 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from sensorium.core.errors import ConfigError, UsageError
 from sensorium.core.types import Tokens
-from sensorium.fusion import cost
 from sensorium.fusion.projection import InputProjection
 from sensorium.fusion.registry import FUSIONS, FusionOutput, Mixer
 
@@ -110,7 +113,9 @@ class Fusion(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def flops(self, lengths: Mapping[str, int]) -> int:
-        """Floating-point operations of one forward pass of one row (a multiply-add is two; see `cost`).
+        """Floating-point operations of a forward pass of one row, by `torch.utils.flop_counter`.
+
+        Matrix products and attention are counted, two operations for a multiply-add.
 
         Args:
             lengths: Tokens of each modality; a modality with 0 or no entry costs its absent token.
@@ -121,6 +126,12 @@ class Fusion(nn.Module):
         unknown = sorted(lengths.keys() - self.dims.keys())
         if unknown:
             raise UsageError(f"length of '{unknown[0]}', but the fusion has {', '.join(self.modalities)}")
-        given = {name: lengths.get(name, 0) for name in self.intake.modalities}
-        projection = sum(cost.linear(self.intake.project[name], num) for name, num in given.items())
-        return projection + self.mixer.flops({name: max(1, num) for name, num in given.items()})
+        fusion = copy.deepcopy(self).float().cpu().eval().requires_grad_(False)
+        features = {}
+        for name, dim in self.dims.items():
+            num = lengths.get(name, 0)
+            features[name] = Tokens(torch.zeros(1, num, dim), torch.ones(1, num, dtype=torch.bool))
+        # The counter does not know the fused attention kernels of the CPU.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            fusion(features)
+        return int(counter.get_total_flops())

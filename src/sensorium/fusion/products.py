@@ -15,7 +15,6 @@ from torch import nn
 
 from sensorium.core.errors import ConfigError
 from sensorium.core.types import Tokens
-from sensorium.fusion import cost
 from sensorium.fusion.registry import FUSIONS, FusionOutput, check_min, means
 
 MAX_PRODUCTS = 65_536
@@ -70,10 +69,6 @@ class TensorProduct(nn.Module):
             product = rearrange(product[:, :, None] * extended[:, None], "b p d -> b (p d)")
         return FusionOutput.of_vector(self.out(product))
 
-    def flops(self, lengths: Mapping[str, int]) -> int:
-        """FLOPs of one row; the outer product itself is element-wise and not counted."""
-        return cost.linear(self)
-
 
 @FUSIONS.register("lowrank")
 class LowRank(nn.Module):
@@ -101,10 +96,6 @@ class LowRank(nn.Module):
         for factor, x in zip(self.factors.values(), vectors, strict=True):
             product = product * rearrange(factor(x), "b (r e) -> b r e", r=self.rank)
         return FusionOutput.of_vector((product * self.weights[:, None]).sum(dim=1) + self.bias)
-
-    def flops(self, lengths: Mapping[str, int]) -> int:
-        """FLOPs of one row; the products themselves are element-wise and not counted."""
-        return cost.linear(self)
 
 
 def _fitting_dim(num_modalities: int, max_products: int) -> int:

@@ -58,9 +58,6 @@ class Mixer(Protocol):
     def __call__(self, tokens: Mapping[str, Tokens]) -> FusionOutput:
         """Fuse (B, N_m, width) tokens of each modality; `weights`, if any, in the order of the mapping."""
 
-    def flops(self, lengths: Mapping[str, int]) -> int:
-        """Floating-point operations for one row, given the number of tokens of each modality."""
-
 
 FUSIONS: Registry[Mixer] = Registry("fusion")
 """Fusions by name: builders `(modalities, width, out_dim, **options) -> Mixer`; see `fusion.build`.

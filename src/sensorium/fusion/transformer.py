@@ -17,7 +17,6 @@ from torch.nn import functional
 
 from sensorium.core.errors import ConfigError
 from sensorium.core.types import Tokens
-from sensorium.fusion import cost
 from sensorium.fusion.registry import FUSIONS, FusionOutput, block_config, check_min, concatenate
 from sensorium.nn.block import Block, Stack
 from sensorium.nn.pooling import AttentionPool
@@ -48,11 +47,6 @@ class PatchAttention(nn.Module):
         scores = scores.masked_fill(~real[:, None], torch.finfo(scores.dtype).min)
         update: Tensor = self.value(scores.softmax(dim=-1) @ patches)
         return z.values + update * ~is_patch[:, None]
-
-    def flops(self, num_tokens: int, num_patches: int) -> int:
-        """FLOPs of one row."""
-        width = self.query.out_features
-        return cost.linear(self, num_tokens) + 4 * num_tokens * num_patches * width if num_patches else 0
 
 
 @FUSIONS.register("transformer")
@@ -121,14 +115,6 @@ class JointTransformer(nn.Module):
         if self.after is not None:
             z = Tokens(self.after(z.values, z.mask, positions=positions), z.mask)
         return FusionOutput(self.leave(self.pool(z)), self.leave(z.values), z.mask)
-
-    def flops(self, lengths: Mapping[str, int]) -> int:
-        """FLOPs of one row."""
-        num_tokens = sum(lengths.values())
-        pooling = cost.attention(self.pool.attention, 1, num_tokens)
-        to_patches = 0 if self.look is None else self.look.flops(num_tokens, lengths.get("image", 0))
-        stacks = sum(cost.stack(one, num_tokens) for one in (self.stack, self.after) if one is not None)
-        return stacks + cost.linear(self.leave, num_tokens + 1) + pooling + to_patches
 
 
 def _init_to_identity(stack: Stack) -> Stack:

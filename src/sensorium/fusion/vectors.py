@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from sensorium.core.types import Tokens
-from sensorium.fusion import cost
 from sensorium.fusion.registry import FUSIONS, FusionOutput, check_min, means
 
 
@@ -37,10 +36,6 @@ class Concat(nn.Module):
     def forward(self, tokens: Mapping[str, Tokens]) -> FusionOutput:
         """Fuse."""
         return FusionOutput.of_vector(self.layers(torch.cat(means(tokens), dim=1)))
-
-    def flops(self, lengths: Mapping[str, int]) -> int:
-        """FLOPs of one row; the number of tokens does not matter after the mean."""
-        return cost.linear(self)
 
 
 @FUSIONS.register("weighted")
@@ -70,10 +65,6 @@ class Weighted(nn.Module):
         pooled = (weights[:, None, None] * torch.stack(outputs)).sum(dim=0)
         return FusionOutput.of_vector(pooled, weights.expand(len(pooled), -1))
 
-    def flops(self, lengths: Mapping[str, int]) -> int:
-        """FLOPs of one row."""
-        return cost.linear(self)
-
 
 @FUSIONS.register("gated")
 class Gated(nn.Module):
@@ -99,10 +90,6 @@ class Gated(nn.Module):
         weights = gates.mean(dim=2)
         pooled = (gates * torch.stack(outputs, dim=1)).sum(dim=1)
         return FusionOutput.of_vector(pooled, weights / weights.sum(dim=1, keepdim=True))
-
-    def flops(self, lengths: Mapping[str, int]) -> int:
-        """FLOPs of one row."""
-        return cost.linear(self)
 
 
 def _two_layers(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:

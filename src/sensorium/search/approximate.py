@@ -189,7 +189,10 @@ def build_approximate(table: Table, fingerprint: str, kind: Kind = "IVF_PQ") -> 
     Raises:
         NotFoundError: If the table has no vectors of this model.
         TableError: If there are too few vectors, or another process is building this index.
+        UsageError: If the kind is unknown.
     """
+    if kind not in get_args(Kind):
+        raise UsageError(f"index kind '{kind}' is unknown; use one of {', '.join(get_args(Kind))}")
     start = time.perf_counter()
     table.refresh()
     entries = _entries(table, fingerprint)
@@ -338,37 +341,25 @@ def write_dataset(
     return lance.write_dataset(table, str(path), mode="overwrite" if Path(path).exists() else "create")
 
 
-def build_index(
-    dataset: lance.LanceDataset, column: str = "vector", kind: Kind = "IVF_PQ"
-) -> lance.LanceDataset:
-    """Build a cosine index on a column; it replaces an older one.
+def build_index(dataset: lance.LanceDataset, kind: Kind = "IVF_PQ") -> lance.LanceDataset:
+    """Build a cosine index on the vectors; it replaces an older one.
 
     Args:
-        dataset: Dataset with a column of fixed-size lists of float32.
-        column: Name of the column.
+        dataset: Dataset of at least `MIN_VECTORS` vectors.
         kind: `IVF_PQ` is small and quick to build, `IVF_HNSW_SQ` has a higher recall.
 
     Returns:
         The dataset at its new version.
-
-    Raises:
-        UsageError: If the kind is unknown.
-        TableError: If the column is missing, is not a vector column or has too few rows.
     """
-    if kind not in get_args(Kind):
-        raise UsageError(f"index kind '{kind}' is unknown; use one of {', '.join(get_args(Kind))}")
-    width, num_rows = _width(dataset, column), dataset.count_rows()
-    if num_rows < MIN_VECTORS:
-        raise TableError(
-            f"{num_rows} vectors are too few for {kind}, which needs {MIN_VECTORS}; search exactly instead"
-        )
     return dataset.create_index(
-        column,
+        "vector",
         kind,
         metric="cosine",
         replace=True,
-        num_partitions=num_partitions(num_rows),
-        num_sub_vectors=_sub_vectors(width) if kind == "IVF_PQ" else None,
+        num_partitions=num_partitions(dataset.count_rows()),
+        num_sub_vectors=_sub_vectors(dataset.schema.field("vector").type.list_size)
+        if kind == "IVF_PQ"
+        else None,
     )
 
 
@@ -377,11 +368,9 @@ def search_index(
     queries: Float32[np.ndarray, "q E"],
     k: int,
     *,
-    column: str = "vector",
     label: str = "row",
     num_probes: int = 32,
     refine: int = 10,
-    where: str | None = None,
 ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
     """Search a dataset by its index, or exactly if it has none.
 
@@ -389,11 +378,9 @@ def search_index(
         dataset: Result of `build_index` or `write_dataset`.
         queries: Unit vectors.
         k: Number of results.
-        column: Name of the vector column.
         label: Integer column whose value is returned for each result.
         num_probes: Partitions searched; more partitions increase recall.
         refine: k times this many candidates are scored again with their full vectors.
-        where: SQL filter, applied before the search.
 
     Returns:
         Cosines, best first, and labels; padded with -inf and -1.
@@ -402,11 +389,11 @@ def search_index(
     labels = np.full((len(queries), k), -1, dtype=np.int64)
     for i, query in enumerate(queries):
         nearest = {
-            "column": column, "q": query, "k": k, "metric": "cosine",
+            "column": "vector", "q": query, "k": k, "metric": "cosine",
             "minimum_nprobes": num_probes, "maximum_nprobes": num_probes, "refine_factor": refine,
             "ef": max(64, k * refine),
         }  # fmt: skip
-        found = dataset.to_table(columns=[label, "_distance"], nearest=nearest, filter=where, prefilter=True)
+        found = dataset.to_table(columns=[label, "_distance"], nearest=nearest)
         scores[i, : len(found)] = 1 - found["_distance"].to_numpy()
         labels[i, : len(found)] = found[label].to_numpy()
     return scores, labels
@@ -428,15 +415,6 @@ def recall(found: Int64[np.ndarray, "q k"], exact: Int64[np.ndarray, "q k"]) -> 
         len(np.intersect1d(one, other)) / max(1, len(other)) for one, other in zip(found, exact, strict=True)
     ]
     return float(np.mean(shares))
-
-
-def _width(dataset: lance.LanceDataset, column: str) -> int:
-    if column not in dataset.schema.names:
-        raise TableError(f"no column '{column}'; there are: {', '.join(dataset.schema.names)}")
-    kind = dataset.schema.field(column).type
-    if not pa.types.is_fixed_size_list(kind):
-        raise TableError(f"column '{column}' is {kind}; expected fixed-size lists of float32")
-    return int(kind.list_size)
 
 
 def _sub_vectors(width: int) -> int:
