@@ -33,8 +33,6 @@ def plain_values(array: pa.Array) -> list[Any]:
         pa.ArrowException, ValueError, TypeError: If a cell cannot be read.
     """
     kind = array.type
-    if _is_plain(kind):
-        return list(array.to_pylist())
     if isinstance(kind, pa.BaseExtensionType):
         change = _EXTENSIONS.get(getattr(kind, "extension_name", ""), lambda cell: cell)
         return _each(plain_values(array.storage), change)
@@ -57,27 +55,6 @@ def cells(array: pa.Array) -> Iterator[Any]:
             yield plain_values(array.slice(index, 1))[0]
         except Exception as error:  # Arrow and Python raise many types over a bad value
             yield error
-
-
-def _is_plain(kind: pa.DataType) -> bool:
-    """Whether Arrow's `to_pylist` gives plain values for a type."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _is_plain(kind.value_type)
-    if pa.types.is_struct(kind):
-        fields = [kind.field(index) for index in range(kind.num_fields)]
-        return len({field.name for field in fields}) == len(fields) and all(_is_plain(f.type) for f in fields)
-    if pa.types.is_float16(kind):
-        return False
-    return bool(
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_null(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-    )
 
 
 def _plain(value: Any) -> Any:
