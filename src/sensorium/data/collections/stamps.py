@@ -8,6 +8,7 @@ English, then `xx.utf8=caption`), `NAME.ogg` (its sound), `NAME_desc_xx.ogg` (th
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,10 +61,10 @@ def licence_of(folder: Path) -> str:
     return LICENCE if name in ("", "GPL-2") else name
 
 
-def _stamp(picture: Path, place: Path, texts: list[Caption], licence: str) -> Sample:
+def _stamp(picture: Path, relative: Path, texts: list[Caption], licence: str) -> Sample:
     sound = picture.with_suffix(".ogg")
     return Sample(
-        uri=f"{NAME}:{place.as_posix()}",
+        uri=f"{NAME}:{relative.as_posix()}",
         image=picture.read_bytes(),
         audio=sound.read_bytes() if sound.exists() else None,
         speech=_clips(picture),
@@ -71,7 +72,7 @@ def _stamp(picture: Path, place: Path, texts: list[Caption], licence: str) -> Sa
         group=normalise(texts[0].text),
         source=NAME,
         licence=licence,
-        meta={"category": place.parent.as_posix()},
+        meta={"category": relative.parent.as_posix()},
     )
 
 
@@ -92,12 +93,8 @@ def _captions(path: Path) -> list[Caption]:
 def _clips(picture: Path) -> list[Clip]:
     """The spoken captions and names of a stamp; English if the file name has no language."""
     clips = []
-    for path in sorted(picture.parent.glob(f"{_literal(picture.stem)}_*")):
+    for path in sorted(picture.parent.glob(f"{glob.escape(picture.stem)}_*")):
         spoken = _SPOKEN.fullmatch(path.name[len(picture.stem) :])
         if spoken and (spoken["desc"] or spoken["locale"]):
             clips.append(Clip(bcp47(spoken["locale"] or "en"), path.read_bytes()))
     return clips
-
-
-def _literal(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)

@@ -48,7 +48,7 @@ def wrap_errors(path: Path, failed: str = "cannot be read", remedy: str = "") ->
         raise
     except BaseException as error:  # a panic is not an Exception
         message = f"{path} {failed}: {_reason(error)}; {remedy or remedy_for(path)}"
-        if not _is_utf8(str(path)):
+        if str(path).encode("utf-8", "replace") != str(path).encode("utf-8", "surrogatepass"):
             message = f"{path} {failed}: its path is not UTF-8; rename its folder"
         raise storage_error(error, path, failed) or TableError(message) from error
 
@@ -83,7 +83,7 @@ def locked(path: Path, wait_s: float, busy: str) -> Iterator[None]:
     except filelock.Timeout as error:
         raise TableError(f"{path} {busy} by another process; wait for it or stop it") from error
     except OSError as error:
-        message = f"{path} cannot be locked: {_reason(error)}; choose another place"
+        message = f"{path} cannot be locked: {_reason(error)}; choose another folder"
         raise storage_error(error, path) or TableError(message) from error
     try:
         yield
@@ -286,10 +286,6 @@ class Store:
             f"{self.path}: rows are missing or out of order (another program changed it); "
             f"{remedy_for(self.path)}"
         )
-
-
-def _is_utf8(text: str) -> bool:
-    return text.encode("utf-8", "replace") == text.encode("utf-8", "surrogatepass")
 
 
 def _newest_version(path: Path) -> int:

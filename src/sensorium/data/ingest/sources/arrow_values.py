@@ -38,7 +38,7 @@ def plain_values(array: pa.Array) -> list[Any]:
         return _each(plain_values(array.storage), change)
     if pa.types.is_dictionary(kind):
         known = plain_values(array.dictionary)
-        return _each(array.indices.to_pylist(), lambda place: known[place])
+        return _each(array.indices.to_pylist(), lambda index: known[index])
     if pa.types.is_run_end_encoded(kind):
         return plain_values(pc.run_end_decode(array))
     if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
