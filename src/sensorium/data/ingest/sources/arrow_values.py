@@ -20,6 +20,9 @@ _EXTENSIONS: dict[str, Callable[[Any], Any]] = {
 }
 """Conversion of extension types; others are read as their storage type."""
 
+_PLAIN_TYPES = frozenset(
+    {pa.null(), pa.bool_(), pa.string(), pa.large_string(), pa.binary(), pa.large_binary()}
+)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY_S = 86_400
 _DAYS_TO_EPOCH = 719_468
@@ -33,6 +36,8 @@ def plain_values(array: pa.Array) -> list[Any]:
         pa.ArrowException, ValueError, TypeError: If a cell cannot be read.
     """
     kind = array.type
+    if _is_plain(kind):
+        return list(array.to_pylist())
     if isinstance(kind, pa.BaseExtensionType):
         change = _EXTENSIONS.get(getattr(kind, "extension_name", ""), lambda cell: cell)
         return _each(plain_values(array.storage), change)
@@ -55,6 +60,17 @@ def cells(array: pa.Array) -> Iterator[Any]:
             yield plain_values(array.slice(index, 1))[0]
         except Exception as error:  # Arrow and Python raise many types over a bad value
             yield error
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether Arrow's `to_pylist`, which is fast, gives plain values for a type."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _is_plain(kind.value_type)
+    if pa.types.is_struct(kind):
+        fields = [kind.field(index) for index in range(kind.num_fields)]
+        return len({field.name for field in fields}) == len(fields) and all(_is_plain(f.type) for f in fields)
+    is_number = pa.types.is_integer(kind) or (pa.types.is_floating(kind) and not pa.types.is_float16(kind))
+    return bool(is_number or kind in _PLAIN_TYPES)
 
 
 def _plain(value: Any) -> Any:
