@@ -140,7 +140,7 @@ def test_bad_sounds_and_texts_are_one_line(tmp_path: Path) -> None:
         ("silent.wav", "A frog.", "en", "silent"),
         ("steady.wav", "A frog.", "en", "steady noise"),
         ("short.wav", "A frog " * 50, "en", "longer than the sound"),
-        ("short.wav", "A frog.", "tlh-x", "does not speak"),
+        ("short.wav", "A frog.", "tlh-x", "does not support"),
         ("short.wav", "— …", "en", "no word"),
         ("broken.wav", "A frog.", "en", "broken.wav"),
         ("none.wav", "A frog.", "en", "none.wav"),

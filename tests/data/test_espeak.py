@@ -67,13 +67,13 @@ def test_sounds_are_letters_with_gaps_and_pauses() -> None:
     assert heard.count("|") >= 2
     assert phonemes("frog frog", "en-us") == " ".join([phonemes("frog", "en-us")] * 2)
     assert phonemes("", "en") == phonemes(" ... ", "en") == ""
-    with pytest.raises(UsageError, match="does not speak 'qq'"):
+    with pytest.raises(UsageError, match="does not support 'qq'"):
         phonemes("a", "qq")
 
 
 def test_what_it_cannot_do_is_told() -> None:
     assert not has_voice("tlh-x")
-    with pytest.raises(UsageError, match="does not speak 'qq'"):
+    with pytest.raises(UsageError, match="does not support 'qq'"):
         speak("a", "qq")
     with pytest.raises(UsageError, match="no variant 'zz9'"):
         speak("a", "en", variant="zz9")

@@ -23,8 +23,8 @@ def sample(name: str, regions: tuple[Region, ...] = ()) -> Sample:
 def older_table(path: Path) -> Table:
     """A table as sensorium made it before there were regions."""
     names = [name for name in schema.SCHEMA.names if name != "regions"]
-    old = schema.described("", "").field
-    fields = schema.pa.schema([old(name) for name in names], metadata=schema.described("", "").metadata)
+    old = schema.with_metadata("", "").field
+    fields = schema.pa.schema([old(name) for name in names], metadata=schema.with_metadata("", "").metadata)
     Store.create(path / ROWS, fields)
     return Table.open(path)
 
@@ -53,5 +53,5 @@ def test_an_older_table_reads_and_grows(tmp_path: Path) -> None:
     assert [row.uri for row in table.rows([1, 0])] == ["b", "a"]
     assert [row.regions for row in table.rows([0, 1], columns=["regions"])] == [(), ()]
     assert table.column("regions") == [(), ()]
-    with pytest.raises(TableError, match="older than regions"):
+    with pytest.raises(TableError, match="older version without regions"):
         table.add([sample("c", REGIONS)])

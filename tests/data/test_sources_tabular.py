@@ -1,6 +1,7 @@
 """What table files give, and how columns are chosen."""
 
 import base64
+import contextlib
 import json
 from pathlib import Path
 
@@ -140,7 +141,8 @@ def test_no_bytes_break_the_readers(content: bytes) -> None:
         for suffix in ("csv", "jsonl", "tsv"):
             path = Path(folder) / f"t.{suffix}"
             path.write_bytes(content)
-            list(read_rows(path))
+            with contextlib.suppress(UsageError):  # two columns of one name
+                list(read_rows(path))
 
 
 def test_data_uris() -> None:

@@ -55,7 +55,7 @@ def test_a_file_that_was_cut_is_one_table_error(table: Path, name: str, share: f
         read_all(table)
     message = str(error.value)
     assert str(table) in message
-    assert any(step in message for step in ("prepare the table anew", "sensorium embed"))
+    assert any(step in message for step in ("prepare the table again", "sensorium embed"))
     assert not any(
         noise in message for noise in ("\n", ".rs", "LanceError", "External error", "/home/runner")
     )
@@ -81,7 +81,7 @@ def test_vectors_that_lie_under_the_name_of_others_are_refused(table: Path) -> N
     one, other = table.glob("vectors-image-*.lance")
     shutil.rmtree(one)
     other.rename(one)
-    with pytest.raises(TableError, match="holds vectors of 'image:"):
+    with pytest.raises(TableError, match="has vectors of 'image:"):
         Table.open(table).fields_embedded()
 
 

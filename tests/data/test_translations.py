@@ -40,7 +40,7 @@ def test_catalogues_of_both_byte_orders_are_read(tmp_path: Path, order: str) -> 
     path.write_bytes(catalogue({"a frog\0frogs": "ein Frosch\0Frösche"}, order))
     assert read_catalogue(path) == {"a frog": "ein Frosch"}
     path.write_bytes(b"not a catalogue at all")
-    with pytest.raises(ValueError, match="no gettext catalogue"):
+    with pytest.raises(ValueError, match="is not a gettext catalogue"):
         read_catalogue(path)
 
 

@@ -1,8 +1,8 @@
-"""Ready collections from package registries: names to samples, and to finished media tables.
+"""Ready-made data sets from package registries: `samples` yields them, `get` builds their media tables.
 
-stamps        785 pictures with captions in 80 languages, sounds, spoken captions     Debian, 161 MB
+stamps        785 images with captions in 80 languages, audio, spoken captions        Debian, 161 MB
 clipart       6,900 drawings with titles and tags                                     Debian
-emoji         9,442 pictures by five vendors, names in a hundred languages            npm
+emoji         9,442 images by five vendors, names in a hundred languages              npm
 translations  texts in twelve languages: captions, names of emoji, messages           Debian, npm
 """
 
@@ -28,47 +28,38 @@ __all__ = ["COLLECTIONS", "fetch_deb", "fetch_npm", "fetch_pip", "get", "open_ta
 
 @runtime_checkable
 class Collection(Protocol):
-    """What a module of this folder, or of a plug-in, offers."""
+    """Interface of a module of this package, or of a plug-in."""
 
     NAME: str
     DESCRIPTION: str
     LICENCE: str
 
     def read(self, progress: Progress = quiet) -> Iterator[Sample]:
-        """Fetch what is needed and yield the samples, in an order that stays."""
+        """Download the packages if needed and yield the samples in a fixed order."""
 
 
 COLLECTIONS: Registry[Collection] = Registry("collection")
-"""What `samples` and `get` know, by name."""
+"""The collections by name."""
 for _module in (stamps, clipart, emoji, translations):
     COLLECTIONS.register(_module.NAME)(partial(lambda module: module, _module))
 
 
 def samples(name: str, progress: Progress = quiet) -> Iterator[Sample]:
-    """Fetch a collection and yield its samples.
-
-    Args:
-        name: One of `COLLECTIONS`.
-        progress: Told about the downloads, then after each sample.
-
-    Raises:
-        NotFoundError: If no such collection is known.
-        FetchError: If one of its packages cannot be fetched.
-    """
+    """Download a collection and yield its samples (arguments and errors as in `get`)."""
     return COLLECTIONS.build(name).read(progress)
 
 
 def get(name: str, path: Path | None = None, progress: Progress = quiet) -> Table:
-    """Make the media table of a collection, or open it where it is finished.
+    """Build the media table of a collection, or open it if it is complete.
 
     Args:
         name: One of `COLLECTIONS`.
-        path: Where the table goes; the user's cache if None. A table that exists there gets what it lacks.
-        progress: Told about the downloads, then after each sample.
+        path: Path of the table; None: in the user's cache. Missing rows are added to an existing table.
+        progress: Reports the downloads, then the samples.
 
     Raises:
-        NotFoundError: If no such collection is known.
-        FetchError: If one of its packages cannot be fetched.
+        NotFoundError: If there is no such collection.
+        FetchError: If one of its packages cannot be downloaded.
     """
     collection = COLLECTIONS.build(name)
     target = cache_dir("tables") / f"{name}.lance" if path is None else path
@@ -82,7 +73,7 @@ def get(name: str, path: Path | None = None, progress: Progress = quiet) -> Tabl
 
 
 def _build(collection: Collection, target: Path, progress: Progress) -> Table:
-    """Fill a neighbour of `target` and rename it: a table that is there is a finished one."""
+    """Fill a temporary table beside `target` and rename it, so that an existing table is complete."""
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         table = Table.create(partial, description=collection.DESCRIPTION, licence=collection.LICENCE)

@@ -1,15 +1,15 @@
 """Clip art: 6,900 drawings of the Open Clip Art Library with titles and tags.
 
-In: two Debian packages, one with pictures (PNG), one with the SVGs they were drawn from. Out: one sample a
-picture. The title and the tags (`dc:title`, `dc:subject`) come from the SVG. Half the titles name a
-collection or were copied from another file: there the words of the file's name are the caption. Tags that
-only repeat the folder are dropped. Symbolic links are the same picture in a second folder, not samples.
+Input: two Debian packages, with images (PNG) and with the SVGs that they were rendered from. Output: one
+sample per image. Title and tags (`dc:title`, `dc:subject`) come from the SVG. Half of the titles name a
+collection or are copied from another file; then the caption is the words of the file name. Tags that repeat
+the folder are dropped. Symbolic links are skipped: they are the same image in another folder.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -50,14 +50,7 @@ _LICENCES = {"publicdomain": LICENCE, "GPL": "GPL-2.0-only"}
 
 @dataclass(frozen=True)
 class Work:
-    """What an SVG says of itself.
-
-    Attributes:
-        title: As written; "" if none.
-        tags: As written, in order.
-        creator: Names of people.
-        licence: SPDX identifier.
-    """
+    """Metadata of an SVG: title as written ("" if none), tags in order, names of creators, SPDX licence."""
 
     title: str = ""
     tags: tuple[str, ...] = ()
@@ -66,10 +59,10 @@ class Work:
 
 
 def read(progress: Progress = quiet) -> Iterator[Sample]:
-    """Fetch the packages where needed and yield the pictures in the order of their paths.
+    """Download the packages if needed and yield the images sorted by path.
 
     Raises:
-        FetchError: If a package cannot be fetched.
+        FetchError: If a package cannot be downloaded.
     """
     pictures, drawings = fetch(PICTURES, progress), fetch(DRAWINGS, progress)
     yield from read_folders(
@@ -78,25 +71,25 @@ def read(progress: Progress = quiet) -> Iterator[Sample]:
 
 
 def read_folders(pictures: Path, drawings: Path, progress: Progress = quiet) -> Iterator[Sample]:
-    """Yield each picture below `pictures`, described by the SVG of the same name below `drawings`."""
+    """Yield each image below `pictures` with the metadata of the SVG of the same name below `drawings`."""
     paths = [path for path in sorted(pictures.rglob("*.png")) if not path.is_symlink()]
     for path in track(paths, len(paths), "reading clip art", progress):
-        place = path.relative_to(pictures)
-        work = describe(drawings / place.with_suffix(".svg"))
-        texts = captions(place, work)
+        relative = path.relative_to(pictures)
+        work = describe(drawings / relative.with_suffix(".svg"))
+        texts = captions(relative, work)
         yield Sample(
-            uri=f"{NAME}:{place.as_posix()}",
+            uri=f"{NAME}:{relative.as_posix()}",
             image=path.read_bytes(),
             texts=[Caption("en", text) for text in texts],
             group=normalise(texts[0]),
             source=NAME,
             licence=work.licence,
-            meta={"category": place.parent.as_posix(), "creator": work.creator},
+            meta={"category": relative.parent.as_posix(), "creator": work.creator},
         )
 
 
 def describe(drawing: Path) -> Work:
-    """Read an SVG's metadata, and no more of it than needed; one that does not parse says nothing."""
+    """Read the metadata at the start of an SVG; empty if it does not parse."""
     try:
         for _, element in ElementTree.iterparse(drawing):
             if _local(element) == "Work":
@@ -106,14 +99,12 @@ def describe(drawing: Path) -> Work:
     return Work()
 
 
-def captions(place: Path, work: Work) -> list[str]:
-    """Captions of a picture, the main one first.
-
-    That is its title or its file's words; then the tags that add something.
+def captions(path: Path, work: Work) -> list[str]:
+    """Captions of an image: its title or the words of its file name, then the tags that add words.
 
     Args:
-        place: Path within the collection.
-        work: What its SVG says.
+        path: Path within the collection.
+        work: Metadata of its SVG.
 
     Example:
         >>> captions(Path("animals/dogs/bored_dog_01.png"), Work("Bored dog", ("dog", "animal", "sleepy")))
@@ -123,8 +114,8 @@ def captions(place: Path, work: Work) -> list[str]:
     """
     title = " ".join(work.title.replace("_", " ").split())
     if _NOT_A_TITLE.search(title) or not normalise(title):
-        title = _words(place, work.creator)
-    known = {_stem(word) for part in (*place.parent.parts, title) for word in normalise(part).split()}
+        title = _words(path, work.creator)
+    known = {_stem(word) for part in (*path.parent.parts, title) for word in normalise(part).split()}
     added: list[str] = []
     for tag in (" ".join(tag.replace("_", " ").split()) for tag in work.tags):
         words = [_stem(word) for word in normalise(tag).split()]
@@ -134,20 +125,19 @@ def captions(place: Path, work: Work) -> list[str]:
     return [title, ", ".join(added)] if added else [title]
 
 
-def _words(place: Path, creator: str) -> str:
-    """Words of the file's name without numbers and without its maker, or else of its folder."""
-    makers = normalise(creator).split()
-    for name in (place.stem, *reversed(place.parent.parts)):
+def _words(path: Path, creator: str) -> str:
+    """Words of the file name without numbers and the creator's name; if none, words of its folder."""
+    creators = normalise(creator).split()
+    for name in (path.stem, *reversed(path.parent.parts)):
         words = [word.strip("0123456789") for word in re.split(r"[\W_]+", name)]
         words = [word for word in words if len(word) > 1 and word.isalpha()]
-        kept = [word for word in words if not _is_maker(word.lower(), makers)]
+        of_creator = {
+            word for word in words if len(word) > 2 and any(one.startswith(word.lower()) for one in creators)
+        }
+        kept = [word for word in words if word not in of_creator]
         if kept:
             return " ".join(kept)
-    return place.stem
-
-
-def _is_maker(word: str, makers: Sequence[str]) -> bool:
-    return len(word) > 2 and any(maker.startswith(word) for maker in makers)
+    return path.stem
 
 
 def _stem(word: str) -> str:

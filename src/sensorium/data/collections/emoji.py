@@ -1,10 +1,9 @@
-"""Emoji: about 1,900 pictures from each of five vendors, named in a hundred languages, some of them moving.
+"""Emoji: about 1,900 images from each of five vendors, with names in a hundred languages and some animations.
 
-In: npm packages with the vendors' pictures, Unicode's names (CLDR) and Microsoft's animations. Out: one
-sample for each vendor's picture of each emoji, with `source` = vendor and `group` = code points, so that a
-split may hide a vendor, or emoji from all vendors. Skin tones are left out: they repeat the same thing in
-six colours. A caption is an emoji's name in one language; a second English one lists its keywords. Moving
-pictures go with Microsoft's.
+Input: npm packages with the vendors' images, Unicode's names (CLDR) and Microsoft's animations. Output: one
+sample per vendor and emoji, with `source` = vendor and `group` = code points, so that a split can hold out a
+vendor, or emoji of all vendors. Skin tones are left out. A caption is the emoji's name in one language; a
+second English one lists its keywords. Animations are videos of Microsoft's rows.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _VERSION = "16.0.0"
 
 @dataclass(frozen=True)
 class Vendor:
-    """Whose pictures, where they lie, and what may be done with them."""
+    """A vendor: its package, the folder and suffix of its images, and their licence."""
 
     name: str
     package: Package
@@ -104,10 +103,10 @@ _VARIATION = "\ufe0f"
 
 
 def read(progress: Progress = quiet) -> Iterator[Sample]:
-    """Fetch the packages where needed and yield the pictures, vendor by vendor, in Unicode's order.
+    """Download the packages if needed and yield the images, vendor by vendor, in Unicode's order.
 
     Raises:
-        FetchError: If a package cannot be fetched.
+        FetchError: If a package cannot be downloaded.
     """
     folders = {vendor.name: fetch(vendor.package, progress) for vendor in VENDORS}
     moving = fetch(ANIMATIONS, progress) / "package/assets"
@@ -126,10 +125,7 @@ def read(progress: Progress = quiet) -> Iterator[Sample]:
 
 
 def read_names(folders: list[Path]) -> dict[str, dict[str, list[str]]]:
-    """Read names and keywords from CLDR packages.
-
-    Args:
-        folders: Each holds a folder of languages, each of which holds an `annotations.json`.
+    """Read names and keywords from CLDR packages (`*/LANGUAGE/annotations.json` in each folder).
 
     Returns:
         For each language and emoji (without variation selectors) its name, followed by its keywords.
@@ -172,7 +168,7 @@ def _sample(
 
 
 def _captions(entry: Mapping[str, Any], names: Mapping[str, Mapping[str, list[str]]]) -> list[Caption]:
-    """English name and keywords, then other languages; a regional one where it differs (de-CH from de)."""
+    """English name and keywords, then other languages; a regional name (de-CH) only if it differs."""
     emoji = "".join(chr(int(part, 16)) for part in entry["unified"].split("-")).replace(_VARIATION, "")
     fallback = (entry["name"] or entry["short_name"]).lower()
     name, *keywords = names.get("en", {}).get(emoji, [fallback])
@@ -188,7 +184,7 @@ def _captions(entry: Mapping[str, Any], names: Mapping[str, Mapping[str, list[st
 
 
 def _file(folder: Path, entry: Mapping[str, Any], suffix: str) -> Path | None:
-    """Packages disagree on variation selectors in file names."""
+    """File of an emoji; packages differ in the variation selectors of file names."""
     for code in (entry["unified"], entry["non_qualified"]):
         path = folder / f"{(code or '').lower()}{suffix}"
         if code and path.exists():

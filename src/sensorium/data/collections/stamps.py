@@ -1,14 +1,14 @@
-"""Stamps: 785 photos and drawings from Tux Paint, with captions in 80 languages, sounds and spoken captions.
+"""Stamps: 785 photos and drawings of Tux Paint, with captions in 80 languages, audio and spoken captions.
 
-In: the unpacked Debian package. Out: one sample a stamp. Beside `NAME.png` lie `NAME.txt` (line 1 English,
-then `xx.utf8=caption`), `NAME.ogg` (its sound), `NAME_desc_xx.ogg` (the caption spoken; `NAME_desc.ogg` is
-English) and `NAME_xx.ogg` (its name spoken, for digits and letters). `_mirror` and `_flip` files are
-variants of a stamp that a paint program can compute, not stamps; drawings that exist only as SVG are left
-out, since there is no raster of them.
+Input: an unpacked Debian package. Output: one sample per stamp. Files of `NAME.png` are `NAME.txt` (line 1
+English, then `xx.utf8=caption`), `NAME.ogg` (its sound), `NAME_desc_xx.ogg` (the spoken caption;
+`NAME_desc.ogg` is English) and `NAME_xx.ogg` (the spoken name of digits and letters). Mirrored variants
+(`_mirror`, `_flip`) and drawings that exist only as SVG are left out.
 """
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,10 +35,10 @@ _SPOKEN = re.compile(r"(?P<desc>_desc)?(?:_(?P<locale>[a-z]{2,3}(?:_[A-Za-z]{2})
 
 
 def read(progress: Progress = quiet) -> Iterator[Sample]:
-    """Fetch the package where needed and yield its stamps in the order of their paths.
+    """Download the package if needed and yield its stamps sorted by path.
 
     Raises:
-        FetchError: If the package cannot be fetched.
+        FetchError: If the package cannot be downloaded.
     """
     folder = fetch(PACKAGE, progress)
     yield from read_folder(folder / "usr/share/tuxpaint/stamps", licence_of(folder), progress)
@@ -54,17 +54,17 @@ def read_folder(folder: Path, licence: str, progress: Progress = quiet) -> Itera
 
 
 def licence_of(folder: Path) -> str:
-    """Licence that the package states for its files, as an SPDX identifier where it is the known one."""
+    """Licence that the package states; the known one as an SPDX identifier."""
     copyright_file = folder / "usr/share/doc" / PACKAGE.name / "copyright"
     stated = re.search(r"^Files: \*$.*?^License: (\S+)$", copyright_file.read_text("utf-8"), re.M | re.S)
     name = stated.group(1) if stated else ""
     return LICENCE if name in ("", "GPL-2") else name
 
 
-def _stamp(picture: Path, place: Path, texts: list[Caption], licence: str) -> Sample:
+def _stamp(picture: Path, relative: Path, texts: list[Caption], licence: str) -> Sample:
     sound = picture.with_suffix(".ogg")
     return Sample(
-        uri=f"{NAME}:{place.as_posix()}",
+        uri=f"{NAME}:{relative.as_posix()}",
         image=picture.read_bytes(),
         audio=sound.read_bytes() if sound.exists() else None,
         speech=_clips(picture),
@@ -72,12 +72,12 @@ def _stamp(picture: Path, place: Path, texts: list[Caption], licence: str) -> Sa
         group=normalise(texts[0].text),
         source=NAME,
         licence=licence,
-        meta={"category": place.parent.as_posix()},
+        meta={"category": relative.parent.as_posix()},
     )
 
 
 def _captions(path: Path) -> list[Caption]:
-    """English first; a translation that is empty is no caption."""
+    """Captions of a stamp, English first, without empty ones."""
     if not path.exists():
         return []
     first, *others = path.read_text("utf-8").splitlines() or [""]
@@ -91,14 +91,10 @@ def _captions(path: Path) -> list[Caption]:
 
 
 def _clips(picture: Path) -> list[Clip]:
-    """Everything that says the stamp's caption or name aloud; English where the file names no language."""
+    """The spoken captions and names of a stamp; English if the file name has no language."""
     clips = []
-    for path in sorted(picture.parent.glob(f"{_literal(picture.stem)}_*")):
+    for path in sorted(picture.parent.glob(f"{glob.escape(picture.stem)}_*")):
         spoken = _SPOKEN.fullmatch(path.name[len(picture.stem) :])
         if spoken and (spoken["desc"] or spoken["locale"]):
             clips.append(Clip(bcp47(spoken["locale"] or "en"), path.read_bytes()))
     return clips
-
-
-def _literal(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)

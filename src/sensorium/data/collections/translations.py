@@ -1,10 +1,10 @@
-"""Translations: the same thing said in twelve languages, about 20,000 of them.
+"""Translations: about 20,000 short texts in up to twelve languages.
 
-In: stamps' captions, Unicode's names of emoji (CLDR), messages and names from gettext catalogues of Debian
-packages. Out: one sample for each English text, with its translations; `source` says where they are from
-(`cldr`, `catalogues`, `stamps`, `stamps-held-out`), `group` is the English text normalised. Two fifths of the
-stamps' captions are `stamps-held-out`, told from the text alone; no other source has a text of theirs.
-Languages are the simplest tag: `zh` is simplified Chinese, `pt` Brazilian.
+Input: captions of stamps, Unicode's names of emoji (CLDR), and messages of gettext catalogues of Debian
+packages. Output: one sample per English text with its translations; `group` is the normalised English text,
+`source` is `cldr`, `catalogues`, `stamps` or `stamps-held-out`. A hash of the text puts two fifths of the
+stamps' captions into `stamps-held-out`; no other source contains their texts. Languages have the shortest
+tag: `zh` is simplified Chinese, `pt` Brazilian Portuguese.
 """
 
 from __future__ import annotations
@@ -27,20 +27,14 @@ LANGUAGES = ("en", "fr", "es", "de", "zh", "it", "nl", "pt", "pl", "sv", "ru", "
 HELD_OUT = f"{stamps.NAME}-held-out"
 _HELD_OUT_SHARE, _SEED = 0.4, 0
 _TAGS = {"zh-CN": "zh", "pt-BR": "pt"}
-"""What a tag of the stamps is here; their `pt`, European, stands in where there is no Brazilian text."""
+"""Tags of the stamps that differ from ours; their `pt` (European) is used if there is no Brazilian text."""
 _LOCALES = {"zh": "zh_CN", "pt": "pt_BR"}
 _CLDR_LICENCE = "Unicode-3.0"
 
 
 @dataclass(frozen=True)
 class Catalogues:
-    """Gettext catalogues of one Debian package.
-
-    Attributes:
-        package: Where they are.
-        domains: File names without their ending.
-        licence: Of the messages, as the package states it for its files.
-    """
+    """Gettext catalogues of one Debian package: file names without suffix, and the stated licence."""
 
     package: Package
     domains: tuple[str, ...]
@@ -115,10 +109,10 @@ CATALOGUES = (
 
 
 def read(progress: Progress = quiet) -> Iterator[Sample]:
-    """Fetch the packages where needed and yield the texts: stamps, names, messages.
+    """Download the packages if needed and yield the texts: stamps, names of emoji, messages.
 
     Raises:
-        FetchError: If a package cannot be fetched.
+        FetchError: If a package cannot be downloaded.
     """
     captions = list(stamps.read(progress))
     names = [fetch(package, progress) / "package" for package in emoji.ANNOTATIONS]
@@ -130,7 +124,7 @@ def read(progress: Progress = quiet) -> Iterator[Sample]:
 
 
 def distinct(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """Samples that have a translation, the first of each group: what comes first is not repeated."""
+    """Samples that have a translation, only the first of each group."""
     seen: set[str | None] = {""}
     for sample in samples:
         if sample.group not in seen and len(sample.texts) > 1:
@@ -139,15 +133,15 @@ def distinct(samples: Iterable[Sample]) -> Iterator[Sample]:
 
 
 def of_stamps(pictures: Iterable[Sample]) -> list[Sample]:
-    """Captions of stamps, those first that are held out, so that nothing repeats them."""
+    """Captions of stamps, the held-out ones first, so that `distinct` keeps these."""
     rows = [_sample(stamps.NAME, one.uri, one.texts, one.licence) for one in pictures]
     parts = split([str(row.group) for row in rows], test=_HELD_OUT_SHARE, seed=_SEED)
-    held_out = [replace(rows[place], source=HELD_OUT) for place in parts["test"]]
-    return held_out + [rows[place] for place in parts["train"]]
+    held_out = [replace(rows[index], source=HELD_OUT) for index in parts["test"]]
+    return held_out + [rows[index] for index in parts["train"]]
 
 
 def of_cldr(folders: list[Path]) -> Iterator[Sample]:
-    """Names of emoji, flags among them; skin tones repeat the same and are left out."""
+    """Names of emoji and flags, without skin tones."""
     names = emoji.read_names(folders)
     for sign, (english, *_) in names["en"].items():
         if "skin tone" not in english:
@@ -157,7 +151,7 @@ def of_cldr(folders: list[Path]) -> Iterator[Sample]:
 
 
 def of_catalogues(one: Catalogues, folder: Path) -> Iterator[Sample]:
-    """Messages of a package, each in the languages that translate it."""
+    """Messages of a package with their translations."""
     for domain in one.domains:
         by_text: dict[str, list[Caption]] = {}
         for tag in LANGUAGES[1:]:

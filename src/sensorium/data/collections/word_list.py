@@ -1,8 +1,4 @@
-"""English words: the list of SCOWL, about 75,000, inflected forms and names among them.
-
-In: the unpacked Debian package `wamerican`. Out: words, for whoever must know more of them than its texts
-have.
-"""
+"""English word list of SCOWL: about 75,000 words with inflected forms and names (Debian `wamerican`)."""
 
 from __future__ import annotations
 
@@ -23,14 +19,14 @@ PACKAGE = Package(
 
 
 def words(progress: Progress = quiet) -> list[str]:
-    """Fetch the package where needed and return its words, in the order of the list.
+    """Download the package if needed and return its words in order.
 
     Raises:
-        FetchError: If the package cannot be fetched.
+        FetchError: If the package cannot be downloaded.
     """
     return read_file(fetch(PACKAGE, progress) / "usr/share/dict/american-english")
 
 
 def read_file(path: Path) -> list[str]:
-    """Words of a list, one a line, without those that only add a genitive."""
+    """Words of a list, one per line, without genitives ('s)."""
     return [word for word in path.read_text("utf-8").split() if not word.endswith("'s")]

@@ -1,8 +1,6 @@
-"""Plain English sentences: the example sentences of WordNet, 32,507, and its definitions, 99,155.
+"""English sentences of WordNet: 32,507 example sentences and 99,155 definitions (Debian `wordnet-base`).
 
-In: the unpacked Debian package `wordnet-base`. Out: sentences as text; they are not samples of a table by
-themselves, but what speech and other tables are made of. In a `data.*` file each line is a synset, its gloss
-after `|`, its examples within the gloss in double quotes.
+In a `data.*` file each line is a synset; its gloss is after `|`, examples are in double quotes in the gloss.
 """
 
 from __future__ import annotations
@@ -32,26 +30,22 @@ _NUM_WORDS = range(4, 15)
 
 
 def sentences(progress: Progress = quiet) -> list[str]:
-    """Fetch the package where needed and return its sentences, each once, in the order of the files.
+    """Download the package if needed and return its distinct example sentences, in file order.
 
     Raises:
-        FetchError: If the package cannot be fetched.
+        FetchError: If the package cannot be downloaded.
     """
     return read_folder(_folder(progress))
 
 
 def definitions(progress: Progress = quiet) -> list[str]:
-    """The same of what words mean: "A large bird of the sea." is one.
-
-    Raises:
-        FetchError: If the package cannot be fetched.
-    """
+    """Its distinct definitions as sentences, such as "A large bird of the sea."; errors as in `sentences`."""
     glosses = (_ASIDE.sub("", gloss.partition('"')[0]) for gloss in _glosses(_folder(progress)))
     return _plain(part for gloss in glosses for part in gloss.split(";"))
 
 
 def read_folder(folder: Path) -> list[str]:
-    """Sentences of 4 to 14 words without digits or unusual signs, from a folder of WordNet's files."""
+    """Example sentences of 4 to 14 words without digits and special characters, from WordNet's files."""
     return _plain(example for gloss in _glosses(folder) for example in _EXAMPLE.findall(gloss))
 
 
@@ -66,7 +60,7 @@ def _glosses(folder: Path) -> Iterator[str]:
 
 
 def _plain(found: Iterable[str]) -> list[str]:
-    """Each once, as a sentence."""
+    """Distinct texts of plain words, as sentences."""
     texts = (" ".join(text.split()) for text in found)
     plain = (text for text in texts if _PLAIN.fullmatch(text) and len(text.split()) in _NUM_WORDS)
     return list(dict.fromkeys(_sentence(text) for text in plain))

@@ -29,7 +29,7 @@ def same_key(keys: Sequence[Hashable]) -> Int64[np.ndarray, " n"]:
         [0, 1, 0]
     """
     first: dict[Hashable, int] = {}
-    return np.array([first.setdefault(key, place) for place, key in enumerate(keys)], dtype=np.int64)
+    return np.array([first.setdefault(key, index) for index, key in enumerate(keys)], dtype=np.int64)
 
 
 def near_hash(hashes: Int64[np.ndarray, " n"], max_distance: int) -> Int64[np.ndarray, " n"]:

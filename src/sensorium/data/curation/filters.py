@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from sensorium.core.errors import UsageError
 from sensorium.core.runtime import Progress, quiet
 from sensorium.data.curation.language import count_words, detect_language, matches
-from sensorium.data.curation.measure import Measures, measure_rows
+from sensorium.data.curation.measure import measure_rows
 from sensorium.data.table.sample import Caption
 from sensorium.data.table.table import Table
 
@@ -104,24 +104,21 @@ def clip_scores(table: Table, fingerprint: str) -> Float32[np.ndarray, " n"]:
 def _by_numbers(
     table: Table, filters: Filters, scores: np.ndarray | None, progress: Progress
 ) -> Iterator[tuple[np.ndarray, str]]:
+    """For each filter of sizes, durations and scores: a mask of the rows to drop, and the reason."""
     if any(bound is not None for bound in (filters.min_px, filters.max_aspect, filters.min_s, filters.max_s)):
-        yield from _by_measures(measure_rows(table, progress=progress), filters)
+        known = measure_rows(table, progress=progress)
+        short = np.minimum(known.width_px, known.height_px)
+        long = np.maximum(known.width_px, known.height_px)
+        if filters.min_px is not None:
+            yield (short > 0) & (short < filters.min_px), f"short side under {filters.min_px} px"
+        if filters.max_aspect is not None:
+            yield (short > 0) & (long > filters.max_aspect * short), f"aspect over {filters.max_aspect:g}"
+        if filters.min_s is not None:
+            yield known.duration_s < filters.min_s, f"shorter than {filters.min_s:g} s"
+        if filters.max_s is not None:
+            yield known.duration_s > filters.max_s, f"longer than {filters.max_s:g} s"
     if filters.min_clip_score is not None and scores is not None:
         yield scores < filters.min_clip_score, f"clip score under {filters.min_clip_score:g}"
-
-
-def _by_measures(known: Measures, filters: Filters) -> Iterator[tuple[np.ndarray, str]]:
-    short = np.minimum(known.width_px, known.height_px)
-    long = np.maximum(known.width_px, known.height_px)
-    is_sized = short > 0
-    if filters.min_px is not None:
-        yield is_sized & (short < filters.min_px), f"short side under {filters.min_px} px"
-    if filters.max_aspect is not None:
-        yield is_sized & (long > filters.max_aspect * short), f"aspect over {filters.max_aspect:g}"
-    if filters.min_s is not None:
-        yield known.duration_s < filters.min_s, f"shorter than {filters.min_s:g} s"
-    if filters.max_s is not None:
-        yield known.duration_s > filters.max_s, f"longer than {filters.max_s:g} s"
 
 
 def _by_texts(texts: Sequence[Caption], filters: Filters) -> str | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import PIL.Image
@@ -24,6 +25,7 @@ from sensorium.data.curation.phash import perceptual_hash
 from sensorium.data.table.sample import Sample
 from sensorium.data.table.table import Table
 
+T = TypeVar("T")
 _CHUNK = 64
 _HASH_PX = 64
 _COLOUR_PX = 16
@@ -68,7 +70,10 @@ def measure_rows(table: Table, *, hashes: bool = False, progress: Progress = qui
     is_unsized = (holds["image"] | holds["video"]) & (width == 0)
     is_untimed = (holds["audio"] | holds["video"]) & np.isnan(seconds)
     lacking = np.flatnonzero(is_unsized | is_untimed)
-    for done, (row, found) in enumerate(_measure(table, lacking, hashes), start=1):
+    measured = _map_rows(
+        table, lacking, ["uri", "image", "audio", "video"], lambda sample: measure(sample, hashes=hashes)
+    )
+    for done, (row, found) in enumerate(zip(lacking.tolist(), measured, strict=True), start=1):
         width[row], height[row] = found.width_px or width[row], found.height_px or height[row]
         seconds[row] = seconds[row] if found.duration_s is None else found.duration_s
         if found.phash is not None:
@@ -122,11 +127,8 @@ def colour_distance(table: Table, pairs: Int64[np.ndarray, "p 2"]) -> Float64[np
     """
     numbers, inverse = np.unique(pairs, return_inverse=True)
     thumbnails = np.full((len(numbers), _COLOUR_PX, _COLOUR_PX, 3), np.nan, dtype=np.float32)
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
-        for start in range(0, len(numbers), _CHUNK):
-            samples = table.rows(numbers[start : start + _CHUNK], columns=["image"])
-            for index, thumbnail in enumerate(threads.map(_thumbnail, samples), start=start):
-                thumbnails[index] = thumbnail
+    for index, thumbnail in enumerate(_map_rows(table, numbers, ["image"], _thumbnail)):
+        thumbnails[index] = thumbnail
     left, right = inverse.reshape(pairs.shape).T
     means = [np.abs(thumbnails[a] - thumbnails[b]).mean() for a, b in zip(left, right, strict=True)]
     distance = np.array(means, dtype=np.float64)
@@ -144,10 +146,10 @@ def _thumbnail(sample: Sample) -> np.ndarray | float:
     return np.asarray(opened.to_pillow().resize(size, PIL.Image.Resampling.BOX), dtype=np.float32)
 
 
-def _measure(table: Table, rows: Int64[np.ndarray, " k"], hashes: bool) -> Iterator[tuple[int, Sample]]:
+def _map_rows(
+    table: Table, rows: Int64[np.ndarray, " k"], columns: Sequence[str], function: Callable[[Sample], T]
+) -> Iterator[T]:
+    """`function` of each row's sample, in order, on up to 8 threads."""
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
         for start in range(0, len(rows), _CHUNK):
-            chunk = rows[start : start + _CHUNK]
-            samples = table.rows(chunk, columns=["uri", "image", "audio", "video"])
-            found = threads.map(lambda sample: measure(sample, hashes=hashes), samples)
-            yield from zip(chunk.tolist(), found, strict=True)
+            yield from threads.map(function, table.rows(rows[start : start + _CHUNK], columns))

@@ -41,5 +41,5 @@ def perceptual_hash(pixels: UInt8[np.ndarray, "H W 3"]) -> int | None:
 @functools.cache
 def _cosines() -> Float64[np.ndarray, "8 32"]:
     """The lowest rows of the DCT-II, unscaled."""
-    frequency, place = np.arange(KEPT)[:, None], np.arange(SIDE)[None, :]
-    return np.cos(np.pi * frequency * (2 * place + 1) / (2 * SIDE))
+    frequency, column = np.arange(KEPT)[:, None], np.arange(SIDE)[None, :]
+    return np.cos(np.pi * frequency * (2 * column + 1) / (2 * SIDE))

@@ -47,7 +47,7 @@ class _Row:
     media: dict[str, bytes] = field(default_factory=dict)
     speech: list[Clip] = field(default_factory=list)
     texts: list[Caption] = field(default_factory=list)
-    facts: dict[str, int | float | None] = field(default_factory=dict)
+    measures: dict[str, int | float | None] = field(default_factory=dict)
     meta: dict[str, str] = field(default_factory=dict)
     uri: str = ""
 
@@ -59,7 +59,7 @@ class _Part:
     kind: str
     data: bytes = b""
     text: str = ""
-    facts: dict[str, int | float | None] = field(default_factory=dict)
+    measures: dict[str, int | float | None] = field(default_factory=dict)
     is_settled: bool = True
 
 
@@ -93,7 +93,7 @@ def _validate(item: Item, limits: Limits, isolate: bool) -> Outcome:
             failures.append(part)
             continue
         is_settled = is_settled and part.is_settled
-        _place(rows, blob, part)
+        _assign(rows, blob, part)
     has_media = bool(item.blobs)
     made = [row for row in rows if row.media or row.speech or row.texts or (item.texts and not has_media)]
     stamp = item.stamp if is_settled and not failures and len(made) == 1 else ""
@@ -113,7 +113,7 @@ def _check(blob: Blob, limits: Limits, isolate: bool) -> _Part | Failure:
         _refuse_other_kind(blob, header.kind)
         stage = "decode"
         opened = media.open(data, limits=limits, isolate=isolate, target_px=_HASH_PX)
-        facts: dict[str, int | float | None] = {
+        measures: dict[str, int | float | None] = {
             "width_px": header.width_px,
             "height_px": header.height_px,
             "duration_s": header.duration_s,
@@ -121,10 +121,10 @@ def _check(blob: Blob, limits: Limits, isolate: bool) -> _Part | Failure:
         if isinstance(opened, media.Text):
             return _Part("text", text=opened.text.strip(), is_settled=is_settled)
         if isinstance(opened, media.Image):
-            facts = {**facts, "duration_s": None, "phash": perceptual_hash(opened.pixels)}
+            measures = {**measures, "duration_s": None, "phash": perceptual_hash(opened.pixels)}
         elif isinstance(opened, media.Audio):
-            facts = {"duration_s": len(opened.samples) / opened.sample_rate_hz}
-        return _Part("speech" if blob.field == "speech" else header.kind, data, "", facts, is_settled)
+            measures = {"duration_s": len(opened.samples) / opened.sample_rate_hz}
+        return _Part("speech" if blob.field == "speech" else header.kind, data, "", measures, is_settled)
     except MediaError as error:
         return Failure(blob.uri, stage, one_line(error))
     except MemoryError:
@@ -140,7 +140,7 @@ def _refuse_other_kind(blob: Blob, kind: str) -> None:
         raise MediaError(f"contains {kind}; expected audio (a spoken caption)")
 
 
-def _place(rows: list[_Row], blob: Blob, part: _Part) -> None:
+def _assign(rows: list[_Row], blob: Blob, part: _Part) -> None:
     """Put a medium into the first row that has none of its kind."""
     if part.kind == "text":
         rows[0].texts.extend([Caption("", part.text)] if part.text else [])
@@ -157,9 +157,9 @@ def _place(rows: list[_Row], blob: Blob, part: _Part) -> None:
     if row.uri:
         row.meta[f"{part.kind}_uri"] = blob.uri
     row.uri = row.uri or blob.uri
-    for name, value in part.facts.items():
-        if row.facts.get(name) is None:
-            row.facts[name] = value
+    for name, value in part.measures.items():
+        if row.measures.get(name) is None:
+            row.measures[name] = value
 
 
 def _sample(item: Item, row: _Row, stamp: str) -> Sample:
@@ -176,7 +176,7 @@ def _sample(item: Item, row: _Row, stamp: str) -> Sample:
         source=item.source,
         licence=item.licence,
         meta={**item.meta, **row.meta, **({STAMP: stamp} if stamp else {})},
-        **row.facts,  # type: ignore[arg-type]  # names and types are those of `_check`
+        **row.measures,  # type: ignore[arg-type]  # names and types are those of `_check`
     )
 
 

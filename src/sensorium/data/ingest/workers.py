@@ -72,7 +72,9 @@ class WorkerPool:
         window: deque[Future[Outcome] | Failure] = deque()
         for job in jobs:
             window.append(job if isinstance(job, Failure) else self._submit(job))
-            while len(window) > 4 * max(self.num_workers, 1) or (window and _is_ready(window[0])):
+            while len(window) > 4 * max(self.num_workers, 1) or (
+                window and (isinstance(window[0], Failure) or window[0].done())
+            ):
                 entry = window.popleft()
                 yield entry if isinstance(entry, Failure) else entry.result()
         for entry in window:
@@ -167,10 +169,6 @@ class _Worker:
             return TimeoutError if is_late.is_set() else None
         finally:
             timer.cancel()
-
-
-def _is_ready(entry: Future[Outcome] | Failure) -> bool:
-    return isinstance(entry, Failure) or entry.done()
 
 
 def _environment() -> dict[str, str]:

@@ -189,7 +189,7 @@ class _Pool:
             warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")
             self._loader: DataLoader[Decoded] = DataLoader(
                 _Jobs(decoder),
-                sampler=_Current(self._jobs),
+                sampler=self._jobs,  # refilled for each epoch
                 batch_size=None,
                 num_workers=workers,
                 multiprocessing_context="spawn" if sys.platform == "win32" else "forkserver",
@@ -219,16 +219,3 @@ def _exit_with_parent(trainer: int, worker: int) -> None:
                 os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-class _Current:
-    """Sampler over the jobs of the current epoch: the pool refills the same list for each epoch."""
-
-    def __init__(self, jobs: list[_Job]) -> None:
-        self._jobs = jobs
-
-    def __iter__(self) -> Iterator[_Job]:
-        return iter(tuple(self._jobs))
-
-    def __len__(self) -> int:
-        return len(self._jobs)

@@ -1,4 +1,4 @@
-"""How a sample lies in the rows of a media table: the Arrow schema and the way there and back."""
+"""The Arrow schema of a media table, and conversion of samples to and from Arrow rows."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ SCHEMA = pa.schema(
         pa.field("regions", _REGIONS),
     ]
 )
-"""Rows of a media table; `row` counts 0..n-1 and never changes, `has_*` say which fields hold something."""
+"""Columns of a media table; `row` is 0..n-1 and never changes, `has_*` say which fields a row has."""
 
 SAMPLE_COLUMNS = tuple(
     name for name in SCHEMA.names if name not in ("row", "id", "added_at") and not name.startswith("has_")
 )
-"""Columns that make up a `Sample`."""
+"""Columns of a `Sample`."""
 
 
-def described(description: str, licence: str) -> pa.Schema:
-    """`SCHEMA` with what a new table says of itself."""
+def with_metadata(description: str, licence: str) -> pa.Schema:
+    """`SCHEMA` with the metadata of a new table."""
     metadata = {
         "sensorium.schema_version": str(SCHEMA_VERSION),
         "sensorium.created_by": f"sensorium {__version__}",
@@ -75,11 +75,7 @@ def described(description: str, licence: str) -> pa.Schema:
 
 
 def check_version(metadata: Mapping[str, str], where: Path) -> None:
-    """Refuse a table of another schema.
-
-    Raises:
-        TableError: If the version is not ours.
-    """
+    """Raise a TableError if a table has another schema version."""
     version = metadata.get("sensorium.schema_version", "")
     if version != str(SCHEMA_VERSION):
         raise TableError(
@@ -89,85 +85,80 @@ def check_version(metadata: Mapping[str, str], where: Path) -> None:
 
 
 def check_columns(held: pa.Schema, where: Path) -> None:
-    """Refuse a table whose columns are not those of `SCHEMA`; `regions` may be missing.
-
-    Raises:
-        TableError: With the first that differs.
-    """
+    """Raise a TableError if a column differs from `SCHEMA`; `regions` may be missing."""
     for field in SCHEMA:
-        there = held.field(field.name).type if field.name in held.names else None
-        if there != field.type and (field.name, there) != ("regions", None):
-            found = "missing" if there is None else str(there)
+        kind = held.field(field.name).type if field.name in held.names else None
+        if kind != field.type and (field.name, kind) != ("regions", None):
+            found = "missing" if kind is None else str(kind)
             raise TableError(
                 f"{where}: column '{field.name}' is {found}, expected {field.type}; "
-                "restore the table from a copy, or prepare it anew"
+                "restore the table from a copy, or prepare it again"
             )
 
 
-def held_columns(names: Sequence[str], there: Sequence[str]) -> list[str]:
-    """Those of `names` that a table has: one made before there were regions lacks that column."""
-    return [name for name in names if name in there]
+def present_columns(names: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """The `names` that a table has: tables of older versions lack `regions`."""
+    return [name for name in names if name in columns]
 
 
-def to_arrow(samples: Sequence[Sample], first_row: int, there: Sequence[str] = SCHEMA.names) -> pa.Table:
-    """Rows for `samples`, numbered from `first_row`, with the columns of `SCHEMA` that are `there`.
+def to_arrow(samples: Sequence[Sample], first_row: int, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """Rows of `samples`, numbered from `first_row`, with those of `SCHEMA`'s columns that the table has.
+
+    Lone surrogates in `uri` are escaped.
 
     Raises:
-        TableError: If a sample has regions and the table has no column for them, or a value that no column
-            takes: a text that is no UTF-8, a number out of range. Of `uri` such letters are escaped.
+        TableError: If a value fits no column (a text that is not UTF-8, a number out of range), or a sample
+            has regions and the table has no such column.
     """
-    if "regions" not in there and any(sample.regions for sample in samples):
-        raise TableError("this table is older than regions and cannot hold them; prepare it anew")
+    if "regions" not in columns and any(sample.regions for sample in samples):
+        raise TableError("this table is of an older version without regions; prepare it again")
     now = datetime.now(UTC)
     try:
         rows = pa.Table.from_pylist(
-            [_to_row(sample, first_row + place, now) for place, sample in enumerate(samples)], schema=SCHEMA
+            [_to_row(sample, first_row + index, now) for index, sample in enumerate(samples)], schema=SCHEMA
         )
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         for sample in samples if len(samples) > 1 else ():
-            to_arrow([sample], first_row)  # raises for the one that is meant
-        message = f"sample '{samples[0].uri}' cannot be kept: {error}"
+            to_arrow([sample], first_row)  # raises for the bad sample
+        message = f"sample '{samples[0].uri}' cannot be stored: {error}"
         raise TableError(f"{one_line(message)}; leave it out") from error
-    return rows.select(held_columns(SCHEMA.names, there))
+    return rows.select(present_columns(SCHEMA.names, columns))
 
 
 def from_arrow(table: pa.Table) -> list[Sample]:
-    """Samples of rows that hold any of `SAMPLE_COLUMNS`; what is not among the columns stays empty."""
+    """Samples of rows with any of `SAMPLE_COLUMNS`; other attributes stay empty."""
     columns = {
         name: python_values(table[name], name) for name in table.column_names if name in SAMPLE_COLUMNS
     }
-    rows = ({name: values[place] for name, values in columns.items()} for place in range(len(table)))
+    rows = ({name: values[index] for name, values in columns.items()} for index in range(len(table)))
     return [Sample(**{"uri": "", **row}) for row in rows]
 
 
 def python_values(column: pa.ChunkedArray, name: str) -> list[Any]:
-    """Values of one column, with clips, captions and metadata as their own types."""
+    """Values of one column; clips, captions, regions and metadata as Python objects."""
     values: list[Any] = column.to_pylist()
-    if name == "speech":
-        return [tuple(Clip(item["language"], item["data"]) for item in row or ()) for row in values]
-    if name == "texts":
-        return [tuple(Caption(item["language"], item["text"]) for item in row or ()) for row in values]
-    if name == "regions":
-        return [tuple(Region(**item) for item in row or ()) for row in values]
+    kind = {"speech": Clip, "texts": Caption, "regions": Region}.get(name)
+    if kind is not None:
+        return [tuple(kind(**item) for item in row or ()) for row in values]
     if name == "meta":
         return [json.loads(row) for row in values]
     return values
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether a column of this type is read as an array."""
+    """Whether a column of this type is returned as a NumPy array."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """A numeric column as an array; missing is -1 in integers, NaN in floats."""
+    """A numeric column as an array; missing values are -1 in integers, NaN in floats."""
     missing = float("nan") if pa.types.is_floating(column.type) else -1
     filled = column.fill_null(missing) if column.null_count else column
     return np.ascontiguousarray(filled.to_numpy())
 
 
 def _to_row(sample: Sample, number: int, now: datetime) -> dict[str, Any]:
-    held = sample.fields
+    fields = sample.fields
     return {
         "row": number,
         "id": sample.id,
@@ -178,18 +169,14 @@ def _to_row(sample: Sample, number: int, now: datetime) -> dict[str, Any]:
         "image": sample.image,
         "audio": sample.audio,
         "video": sample.video,
-        "speech": [{"language": clip.language, "data": clip.data} for clip in sample.speech],
-        "texts": [{"language": caption.language, "text": caption.text} for caption in sample.texts],
+        "speech": [vars(clip) for clip in sample.speech],
+        "texts": [vars(caption) for caption in sample.texts],
         "meta": json.dumps(dict(sample.meta), ensure_ascii=False, sort_keys=True),
-        **{f"has_{name}": name in held for name in FIELDS},
+        **{f"has_{name}": name in fields for name in FIELDS},
         "phash": sample.phash,
         "width_px": sample.width_px,
         "height_px": sample.height_px,
         "duration_s": sample.duration_s,
         "added_at": now,
-        "regions": [
-            {"text": region.text, "start": region.start, "end": region.end, "boxes": region.boxes}
-            for region in sample.regions
-        ]
-        or None,
+        "regions": [vars(region) for region in sample.regions] or None,
     }

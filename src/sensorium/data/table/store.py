@@ -1,8 +1,7 @@
-"""One Lance dataset that only grows: appended durably by one writer, read by position by anyone.
+"""Append-only Lance dataset: one process writes at a time, any number reads by position.
 
-What comes in are Arrow tables, what goes out too. It knows no media. Position equals insertion order
-always: nothing here updates or deletes, and compaction keeps the order. Figures: `docs/adr/001-vectors-
-beside-rows.md`.
+Input and output are Arrow tables. The position of a row is its insertion order: rows are never updated or
+deleted, and compaction keeps the order. Measurements: `docs/adr/001-vectors-beside-rows.md`.
 """
 
 from __future__ import annotations
@@ -32,51 +31,51 @@ KEEP_VERSIONS_FOR = timedelta(minutes=10)
 
 @contextmanager
 def wrap_errors(path: Path, failed: str = "cannot be read", remedy: str = "") -> Iterator[None]:
-    """Make one error of whatever Lance and Arrow raise over a dataset, panics of their native code included.
+    """Convert any error of Lance and Arrow, also panics of their native code, to one of ours.
 
     Args:
         path: The dataset.
-        failed: What did not go, in words.
-        remedy: The next step; what helps a dataset of this name if not given.
+        failed: The failed operation, for the message.
+        remedy: The next step, for the message; "": the usual one for this dataset.
 
     Raises:
         StorageError: If the disk is the cause.
-        TableError: Else.
+        TableError: Otherwise.
     """
     try:
         yield
     except (SensoriumError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # a panic is no Exception
+    except BaseException as error:  # a panic is not an Exception
         message = f"{path} {failed}: {_reason(error)}; {remedy or remedy_for(path)}"
-        if not _is_utf8(str(path)):
+        if str(path).encode("utf-8", "replace") != str(path).encode("utf-8", "surrogatepass"):
             message = f"{path} {failed}: its path is not UTF-8; rename its folder"
         raise storage_error(error, path, failed) or TableError(message) from error
 
 
 def remedy_for(path: Path) -> str:
-    """What helps when the dataset at `path` is damaged."""
+    """The next step for the user if the dataset at `path` is damaged."""
     if path.name.startswith("vectors-"):
         return f"delete that folder, then run: sensorium embed {path.parent} --model RUN"
     if path.name.startswith("features-"):
-        return "delete that folder: its content is computed again when it is needed"
+        return "delete that folder: its content is computed again when needed"
     if path.name.startswith("ann-"):
         return f"run: sensorium data index {path.parent}"
-    return "restore it from a copy, or prepare the table anew"
+    return "restore it from a copy, or prepare the table again"
 
 
 @contextmanager
 def locked(path: Path, wait_s: float, busy: str) -> Iterator[None]:
-    """Hold the lock of the dataset at `path`; it falls back when the process dies.
+    """Hold the lock of the dataset at `path`; the system releases it if the process dies.
 
     Args:
-        path: The dataset; the lock lies beside it.
-        wait_s: How long to wait for another holder.
-        busy: What the other one does, in words.
+        path: The dataset; the lock file is beside it.
+        wait_s: How long to wait for another process.
+        busy: What the other process does, for the message.
 
     Raises:
-        TableError: If another process holds it for longer.
-        StorageError: If the place may not be written.
+        TableError: If another process holds the lock for longer.
+        StorageError: If the folder is not writable.
     """
     lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
     try:
@@ -84,7 +83,7 @@ def locked(path: Path, wait_s: float, busy: str) -> Iterator[None]:
     except filelock.Timeout as error:
         raise TableError(f"{path} {busy} by another process; wait for it or stop it") from error
     except OSError as error:
-        message = f"{path} cannot be locked: {_reason(error)}; choose another place"
+        message = f"{path} cannot be locked: {_reason(error)}; choose another folder"
         raise storage_error(error, path) or TableError(message) from error
     try:
         yield
@@ -97,8 +96,8 @@ class Store:
 
     Args:
         path: Its folder.
-        dataset: Opened.
-        is_numbered: Whether column `row` counts 0..n-1, as in the rows of a table: each read checks that.
+        dataset: The opened dataset.
+        is_numbered: Whether column `row` is 0..n-1, as in the rows of a table; each read checks it.
     """
 
     def __init__(self, path: Path, dataset: lance.LanceDataset, *, is_numbered: bool = False) -> None:
@@ -109,27 +108,27 @@ class Store:
 
     @classmethod
     def create(cls, path: Path, schema: pa.Schema, *, is_numbered: bool = False) -> Store:
-        """Make an empty dataset; `schema.metadata` is kept with it.
+        """Create an empty dataset with `schema` and its metadata.
 
         Raises:
-            TableError: If one is there already.
-            StorageError: If the place cannot be written.
+            TableError: If it exists already.
+            StorageError: If the folder is not writable.
         """
         if cls.exists(path):
             raise TableError(f"{path} exists; open it, or choose another path")
-        with wrap_errors(path, "cannot be made", "choose another path"):
+        with wrap_errors(path, "cannot be created", "choose another path"):
             path.parent.mkdir(parents=True, exist_ok=True)
             dataset = lance.write_dataset(schema.empty_table(), path, schema=schema, mode="create")
         return cls(path, dataset, is_numbered=is_numbered)
 
     @staticmethod
     def exists(path: Path) -> bool:
-        """Whether a dataset was created here; one whose creation was killed does not count."""
+        """Whether a complete dataset is here; one whose creation was killed does not count."""
         return any((path / "_versions").glob("*.manifest"))
 
     @staticmethod
     def is_vacant(folder: Path, name: str) -> bool:
-        """Whether dataset `name` may be made in a folder: empty, or with what a killed creation left."""
+        """Whether a folder is empty but for the remains of a killed creation of dataset `name`."""
         if not folder.is_dir() or Store.exists(folder / name):
             return False
         return all(path.name in (name, f".{name}.lock") for path in folder.iterdir())
@@ -155,47 +154,42 @@ class Store:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns and metadata."""
+        """Columns and metadata of the dataset."""
         return self._dataset.schema
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """Text kept with the dataset at creation."""
+        """Metadata given at creation."""
         with wrap_errors(self.path):
             return {key.decode(): value.decode() for key, value in (self.schema.metadata or {}).items()}
 
     @property
     def dataset(self) -> lance.LanceDataset:
-        """The Lance dataset itself: for building an index on it."""
+        """The Lance dataset itself, to build an index."""
         return self._dataset
 
     @property
     def num_fragments(self) -> int:
-        """How many pieces it lies in."""
+        """Number of fragments (files)."""
         return len(self._dataset.get_fragments())
 
     def __len__(self) -> int:
         return int(self._dataset.count_rows())
 
     def refresh(self) -> None:
-        """Move on to the newest version."""
+        """Switch to the newest version."""
         with wrap_errors(self.path):
             self._dataset.checkout_latest()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the only right to write here; it falls back when the process dies.
-
-        Raises:
-            TableError: If another process writes to this dataset for longer than a few seconds.
-            StorageError: If the place may not be written.
-        """
+        """Hold the write lock and switch to the newest version (errors: see `locked`)."""
         with locked(self.path, LOCK_WAIT_S, "is being written"):
             self.refresh()
             yield
 
     def append(self, rows: pa.Table) -> None:
-        """Add rows as one commit: after a crash all of them are there, or none. Call within `writing`.
+        """Add rows as one commit: after a crash all of them are stored, or none. Call inside `writing`.
 
         Raises:
             StorageError: If the disk is full.
@@ -204,22 +198,20 @@ class Store:
             self._dataset.insert(rows.cast(self._plain_schema))
 
     def take(self, positions: Sequence[int] | np.ndarray, columns: Sequence[str]) -> pa.Table:
-        """Read rows by position, in the order asked; repeats are allowed.
+        """Read rows by position, in the given order; repeats are allowed.
 
         Raises:
             TableError: If the files are damaged.
         """
-        places = np.asarray(positions, dtype=np.int64)
-        if not len(places):
+        rows = np.asarray(positions, dtype=np.int64)
+        if not len(rows):
             return pa.schema([self.schema.field(name) for name in columns]).empty_table()
         names = self._with_number(columns)
-        found = self._read(lambda dataset: dataset.take(places.tolist(), columns=names))
-        if len(found) != len(places) or (self._is_numbered and not np.array_equal(_numbers(found), places)):
-            raise self._disorder()
-        return found.select(list(columns))
+        found = self._read(lambda dataset: dataset.take(rows.tolist(), columns=names))
+        return self._checked(found, rows).select(list(columns))
 
     def scan(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
-        """Read columns of all rows in order, or of those that a SQL filter keeps.
+        """Read columns of all rows in order, or of those that match a SQL filter.
 
         Raises:
             UsageError: If the filter does not parse or names no column.
@@ -228,11 +220,7 @@ class Store:
         names = self._with_number(columns)
         if where is None:
             found = self._read(lambda dataset: dataset.to_table(columns=names, scan_in_order=True))
-            if len(found) != len(self) or (
-                self._is_numbered and not np.array_equal(_numbers(found), np.arange(len(found)))
-            ):
-                raise self._disorder()
-            return found.select(list(columns))
+            return self._checked(found, np.arange(len(self))).select(list(columns))
         try:
             self._dataset.scanner(columns=list(columns), filter=where).explain_plan()
         except (ValueError, OSError) as error:
@@ -243,14 +231,14 @@ class Store:
                 lambda dataset: dataset.to_table(columns=names, filter=where, scan_in_order=True)
             )
         except TableError as error:
-            self.scan(columns)  # where this goes well, it was the filter: a cast that fails, a division by 0
+            self.scan(columns)  # if this succeeds, the filter is the cause: a cast or a division by 0
             raise UsageError(f"filter '{where}': {_reason(error.__cause__ or error)}") from error
         if self._is_numbered and not _is_rising(_numbers(found), len(self)):
             raise self._disorder()
         return found.select(list(columns))
 
-    def kept(self, column: str) -> list[str]:
-        """A column of texts, kept from call to call: rows never change, so only new ones are read."""
+    def cached_column(self, column: str) -> list[str]:
+        """A column of texts, cached: rows never change, so later calls read only new rows."""
         kept = self._kept.setdefault(column, [])
         if len(kept) < len(self):
             more = self.take(range(len(kept), len(self)), [column]) if kept else self.scan([column])
@@ -259,8 +247,8 @@ class Store:
         return kept
 
     def optimize(self) -> None:
-        """Merge small fragments where there are many and drop versions that no reader can still use."""
-        with self.writing(), wrap_errors(self.path, "cannot be tidied"):
+        """Merge small fragments if there are many, and delete versions that no reader still uses."""
+        with self.writing(), wrap_errors(self.path, "cannot be compacted"):
             if self.num_fragments >= MANY_FRAGMENTS:
                 self._dataset.optimize.compact_files(target_rows_per_fragment=self._fragment_rows())
                 self.refresh()
@@ -271,12 +259,12 @@ class Store:
         return self.schema.remove_metadata()
 
     def _fragment_rows(self) -> int:
-        """Rows that fill a fragment: what is full already is not rewritten at each optimize."""
+        """Rows of a full fragment; full fragments are not rewritten at each optimize."""
         size = sum(file.stat().st_size for file in (self.path / "data").rglob("*.lance"))
         return int(min(1 << 20, max(1024, FRAGMENT_BYTES * len(self) // max(size, 1))))
 
     def _read(self, read: Callable[[lance.LanceDataset], T]) -> T:
-        """Read; where another process merged the files away meanwhile, once more from the newest version."""
+        """Read, and once more from the newest version if another process has compacted the files."""
         with wrap_errors(self.path):
             try:
                 return read(self._dataset)
@@ -287,18 +275,21 @@ class Store:
     def _with_number(self, columns: Sequence[str]) -> list[str]:
         return list(dict.fromkeys([*columns, "row"] if self._is_numbered else columns))
 
+    def _checked(self, found: pa.Table, rows: np.ndarray) -> pa.Table:
+        """`found`, if it has exactly the given rows."""
+        if len(found) != len(rows) or (self._is_numbered and not np.array_equal(_numbers(found), rows)):
+            raise self._disorder()
+        return found
+
     def _disorder(self) -> TableError:
         return TableError(
-            f"{self.path}: rows are missing or lie out of order, not by sensorium; {remedy_for(self.path)}"
+            f"{self.path}: rows are missing or out of order (another program changed it); "
+            f"{remedy_for(self.path)}"
         )
 
 
-def _is_utf8(text: str) -> bool:
-    return text.encode("utf-8", "replace") == text.encode("utf-8", "surrogatepass")
-
-
 def _newest_version(path: Path) -> int:
-    """The number that Lance notes down at each commit; 0 where the note is missing or damaged."""
+    """The version that Lance writes to a hint file at each commit; 0 if the file is missing or damaged."""
     try:
         return int(json.loads((path / "_versions" / "latest_version_hint.json").read_bytes())["version"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
@@ -311,14 +302,14 @@ def _numbers(found: pa.Table) -> np.ndarray:
 
 
 def _is_rising(numbers: np.ndarray, below: int) -> bool:
-    """Whether row numbers are ascending, each once, and of a table of so many rows."""
+    """Whether row numbers are strictly ascending and within 0..below-1."""
     return not len(numbers) or bool(
         numbers[0] >= 0 and numbers[-1] < below and np.all(numbers[1:] > numbers[:-1])
     )
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of a message, without places in the source of the library that wrote it."""
+    """The first line of a message, without source positions of the library."""
     if isinstance(error, UnicodeError):
         return "a text or a name is not UTF-8"
     text = re.sub(r",?\s*(/\S+|[A-Z]:\\\S+)?\.rs:\d+(:\d+)?", "", str(error).split(" Valid fields")[0])

@@ -1,4 +1,4 @@
-"""What a media table holds, in counts and a few rows. In: a table. Out: a `Summary`."""
+"""Summary of a media table: counts by field, language, licence and source, and some example rows."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _TEXT_CHARS = 80
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts over a table; mappings are sorted, largest first.
+    """Counts over a table; mappings are sorted by count, largest first.
 
     Attributes:
-        path: Its folder.
-        description: As stated at its creation.
+        path: Folder of the table.
+        description: Description given at creation.
         rows: Number of rows.
         groups: Number of distinct groups.
-        fields: Rows that hold each field.
-        languages: Texts in each language; "" where it is not stated.
-        licences: Rows under each licence.
-        sources: Rows of each collection.
-        vectors: `field:model` of search vectors that are kept.
-        features: Names of features that are kept.
-        failed: Inputs in `errors.jsonl`.
+        fields: Number of rows that have each field.
+        languages: Number of texts in each language; "" if not stated.
+        licences: Number of rows under each licence.
+        sources: Number of rows of each collection.
+        vectors: `field:model` of the stored search vectors.
+        features: Names of the stored features.
+        failed: Number of inputs in `errors.jsonl`.
         examples: The first rows: row, uri, fields, text.
     """
 
@@ -51,20 +51,20 @@ class Summary:
 
 
 def summarise(table: Table, num_examples: int = 5) -> Summary:
-    """Count what a table holds, reading no media."""
+    """Summarise a table without reading media."""
     languages: Counter[str] = Counter()
     for start in range(0, len(table), _CHUNK):
         numbers = range(start, min(start + _CHUNK, len(table)))
         for sample in table.rows(numbers, columns=["texts"]):
             languages.update(caption.language for caption in sample.texts)
-    held = {name: len(table.rows_with(name)) for name in FIELDS}
+    counts = {name: len(table.rows_with(name)) for name in FIELDS}
     embedded = table.fields_embedded()
     return Summary(
         path=str(table.path),
         description=table.info.get("description", ""),
         rows=len(table),
         groups=len(set(table.groups)),
-        fields={name: count for name, count in held.items() if count},
+        fields={name: count for name, count in counts.items() if count},
         languages=dict(languages.most_common()),
         licences=dict(Counter(table.column("licence")).most_common()),
         sources=dict(Counter(table.column("source")).most_common()),

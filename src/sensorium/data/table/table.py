@@ -1,10 +1,9 @@
-"""The media table: samples, their cached features and search vectors in one folder.
+"""The media table: a folder with samples, cached features and search vectors.
 
-The folder is a LanceDB database of Lance datasets: `rows.lance` (one row a sample), `features-*.lance`
-(outputs of frozen encoders), `vectors-*.lance` (search vectors of one field and one model) and `ann-*.lance`
-(an approximate index of one model). Row n of the table is row n for good, so that a shuffle is a permutation
-and a resume an offset. One process writes at a time, any number read; what `add` has reported survives the
-process. It does not decode media and knows models only as `Embedder`.
+The folder is a LanceDB database of Lance datasets: `rows.lance` (one row per sample), `features-*.lance`
+(outputs of frozen encoders), `vectors-*.lance` (search vectors of one field and model) and `ann-*.lance` (an
+approximate index of one model). The number of a row never changes. One process writes at a time, any number
+read. Rows that `add` has reported survive a crash. The table does not decode media.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ ROWS = "rows.lance"
 BATCH_ROWS = 1024
 BATCH_BYTES = 64 * 1024 * 1024
 SEARCHERS: Registry[Searcher] = Registry("searcher")
-"""Who searches a table: `search` registers itself by an entry point, since a table does not import it."""
+"""Search implementations; `sensorium.search` registers by an entry point, so it is not imported here."""
 
 
 class Table:
-    """A media table, opened at its newest state; make one by `Table.create` or `Table.open`.
+    """A media table at its newest version; create it with `Table.create` or `Table.open`.
 
     Attributes:
         path: Its folder.
-        num_vector_writes: How often vectors were written or read anew here; caches compare it.
+        num_vector_writes: Increases with each write of vectors and each refresh; caches compare it.
 
     Example:
         >>> import tempfile
@@ -65,21 +64,21 @@ class Table:
 
     @classmethod
     def create(cls, path: str | Path, *, description: str = "", licence: str = "") -> Table:
-        """Make an empty table.
+        """Create an empty table.
 
         Args:
-            path: Folder to make; `.lance` is the usual ending.
-            description: What it holds.
-            licence: SPDX expression or a sentence; each row may have its own besides.
+            path: Folder to create; the usual ending is `.lance`.
+            description: Description of the content.
+            licence: SPDX expression or a sentence; rows may have their own.
 
         Raises:
             TableError: If the folder exists and is not empty.
-            StorageError: If the place cannot be written.
+            StorageError: If the folder is not writable.
         """
         folder = Path(path)
         if folder.exists() and not Store.is_vacant(folder, ROWS):
             raise TableError(f"{folder} exists and is not empty; open it, or choose another path")
-        schema = rows_schema.described(description, licence)
+        schema = rows_schema.with_metadata(description, licence)
         return cls(folder, Store.create(folder / ROWS, schema, is_numbered=True))
 
     @classmethod
@@ -88,15 +87,15 @@ class Table:
 
         Raises:
             NotFoundError: If there is no such folder.
-            TableError: If the folder is not a media table, is damaged, or is one of a newer sensorium.
+            TableError: If the folder is not a media table, is damaged, or is from a newer sensorium.
         """
         folder = Path(path)
         if not os.path.exists(folder):
-            raise NotFoundError(f"no table at {folder}; make one: sensorium data prepare SRC -o {folder}")
+            raise NotFoundError(f"no table at {folder}; create it: sensorium data prepare SRC -o {folder}")
         if not Store.exists(folder / ROWS):
             raise TableError(
                 f"{folder} is not a media table, it has no {ROWS}; "
-                f"make one: sensorium data prepare {folder} -o NEW"
+                f"create one: sensorium data prepare {folder} -o NEW"
             )
         store = Store.open(folder / ROWS, is_numbered=True)
         rows_schema.check_version(store.metadata, folder)
@@ -107,7 +106,7 @@ class Table:
         return len(self._store)
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
-        """Travel to another process by path: it is opened anew there."""
+        """Pickle as the path: the other process opens the table again."""
         return Table.open, (self.path.absolute(),)
 
     def __repr__(self) -> str:
@@ -115,32 +114,32 @@ class Table:
 
     @property
     def info(self) -> dict[str, str]:
-        """What the table says of itself: `description`, `licence`, `created_by`, `schema_version`."""
+        """Metadata: `description`, `licence`, `created_by`, `schema_version`."""
         return {key.removeprefix("sensorium."): value for key, value in self._store.metadata.items()}
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Which of the fields hold something in any row."""
+        """The fields that at least one row has."""
         flags = self._store.scan([f"has_{name}" for name in FIELDS])
         return tuple(name for name in FIELDS if np.any(rows_schema.numbers(flags[f"has_{name}"])))
 
     @property
     def ids(self) -> list[str]:
         """Content id of each row."""
-        return self._store.kept("id")
+        return self._store.cached_column("id")
 
     @property
     def groups(self) -> list[str]:
-        """Group of each row: rows of one group never part in a split."""
-        return self._store.kept("group")
+        """Group of each row; a split keeps rows of one group together."""
+        return self._store.cached_column("group")
 
     def add(self, samples: Iterable[Sample], *, progress: Progress = quiet) -> int:
-        """Append what is not there yet; a sample whose content id is present is skipped.
+        """Append samples; skip those whose content id is in the table.
 
-        Rows are written in batches; `progress` reports those on disk; these survive `kill -9`.
+        Rows are written in batches. `progress` reports rows on disk, which survive `kill -9`.
 
         Returns:
-            How many rows were added.
+            Number of rows added.
 
         Raises:
             TableError: If another process is writing.
@@ -154,21 +153,21 @@ class Table:
             return len(self) - before
 
     def optimize(self) -> None:
-        """Merge small files and drop superseded versions; row numbers stay."""
+        """Merge small files and delete old versions; row numbers do not change."""
         self._store.optimize()
         self._beside.optimize()
 
     def refresh(self) -> None:
-        """See the rows that other processes have added since."""
+        """Switch to the newest version, with rows that other processes added."""
         self._store.refresh()
-        self.num_vector_writes += 1  # others may have written vectors, too
+        self.num_vector_writes += 1  # other processes may have written vectors, too
 
     def rows(self, numbers: Sequence[int] | np.ndarray, columns: Sequence[str] | None = None) -> list[Sample]:
-        """Read rows by number, in the order asked; repeats are allowed.
+        """Read rows by number, in the given order; repeats are allowed.
 
         Args:
             numbers: Row numbers, 0..len-1.
-            columns: Attributes of `Sample` to read; the others stay empty, and `Sample.id` then means nothing
+            columns: Attributes of `Sample` to read; the others stay empty, and `Sample.id` is then invalid
                 (use `ids`). None reads all.
 
         Raises:
@@ -182,14 +181,12 @@ class Table:
         if unknown:
             known = ", ".join(rows_schema.SAMPLE_COLUMNS)
             raise UsageError(f"no column '{min(unknown)}' in a sample; known: {known}")
-        found = self._store.take(asked, rows_schema.held_columns(names, self._store.schema.names))
+        found = self._store.take(asked, rows_schema.present_columns(names, self._store.schema.names))
         with wrap_errors(self._store.path):
             return rows_schema.from_arrow(found)
 
     def column(self, name: str) -> np.ndarray | list[Any]:
-        """Read one column of all rows.
-
-        Numbers and flags come as an array (missing: -1, or NaN for floats), all else as a list.
+        """Read one column of all rows: numbers as an array (missing: -1 or NaN), others as a list.
 
         Raises:
             UsageError: If there is no such column.
@@ -204,7 +201,7 @@ class Table:
             return rows_schema.numbers(values) if is_number else rows_schema.python_values(values, name)
 
     def where(self, expression: str) -> Int64[np.ndarray, " n"]:
-        """Row numbers that a SQL filter keeps, e.g. `has_audio AND width_px >= 64 AND source = 'stamps'`.
+        """Row numbers that match a SQL filter, e.g. `has_audio AND width_px >= 64 AND source = 'stamps'`.
 
         Raises:
             UsageError: If the filter does not parse or names no column.
@@ -212,7 +209,7 @@ class Table:
         return np.sort(rows_schema.numbers(self._store.scan(["row"], where=expression)["row"]))
 
     def rows_with(self, field: str) -> Int64[np.ndarray, " n"]:
-        """Row numbers that hold `field`."""
+        """Numbers of the rows that have `field`."""
         if field not in FIELDS:
             raise UsageError(f"no field '{field}'; known: {', '.join(FIELDS)}")
         return np.flatnonzero(self.column(f"has_{field}")).astype(np.int64)
@@ -224,12 +221,12 @@ class Table:
         offsets: Sequence[int] | np.ndarray,
         values: Float[np.ndarray, "M D"],
     ) -> None:
-        """Keep outputs of a frozen encoder for some rows, durably and as one commit.
+        """Store outputs of a frozen encoder for some rows, durably and as one commit.
 
         Args:
             name: `field:encoder:fingerprint`, e.g. `image:efficientnet-lite0:9f3a`.
-            row_numbers: n rows, each once; a row that was kept before is replaced.
-            offsets: Row i owns `values[offsets[i]:offsets[i + 1]]`, (n + 1,); a row may own none.
+            row_numbers: n rows, each once; earlier features of a row are replaced.
+            offsets: Row i has `values[offsets[i]:offsets[i + 1]]`, (n + 1,); a row may have none.
             values: Vectors of all items (views, captions, clips).
 
         Raises:
@@ -241,15 +238,15 @@ class Table:
         self._beside.append("features", name, rows, np.asarray(offsets), values)
 
     def features(self, name: str) -> Ragged:
-        """Cached features of all rows; rows that have none own no vectors.
+        """Cached features of all rows; a row may have none.
 
         Raises:
-            NotFoundError: If nothing is kept under `name`.
+            NotFoundError: If there are no features of `name`.
         """
         return self._beside.get("features", name).read(len(self))
 
     def features_missing(self, name: str, field: str | None = None) -> Int64[np.ndarray, " n"]:
-        """Rows that have no features of `name` yet, of those that hold `field` (None: of all)."""
+        """Rows that have `field` (None: all rows) but no features of `name` yet."""
         wanted = np.arange(len(self)) if field is None else self.rows_with(field)
         return self._beside.missing("features", name, wanted)
 
@@ -264,13 +261,13 @@ class Table:
         row_numbers: Sequence[int] | np.ndarray,
         values: Float[np.ndarray, "n E"],
     ) -> None:
-        """Keep search vectors of one field and one model, apart from other models', as one commit.
+        """Store search vectors of one field and one model, as one commit.
 
         Args:
             field: One of `FIELDS`.
             model_fingerprint: `Embedder.fingerprint`.
-            row_numbers: Row of each vector, (n,); a row with several captions comes several times in a call,
-                and a row that was kept before is replaced.
+            row_numbers: Row of each vector, (n,); a row with several captions occurs several times. Earlier
+                vectors of a row are replaced.
             values: Unit vectors.
 
         Raises:
@@ -286,7 +283,7 @@ class Table:
     def vectors(
         self, field: str, fingerprint: str
     ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n E"]]:
-        """Search vectors of one field: the row of each, ascending, and the vectors.
+        """Search vectors of one field: the row of each vector, ascending, and the vectors.
 
         Raises:
             NotFoundError: If the field was not embedded by that model.
@@ -295,7 +292,7 @@ class Table:
         return np.repeat(np.arange(len(found)), found.counts), found.values
 
     def row_vectors(self, field: str, fingerprint: str, row: int) -> Float32[np.ndarray, "m E"]:
-        """Search vectors of one row, read alone; (0, E) where it has none.
+        """Search vectors of one row, without reading others; (0, E) if it has none.
 
         Raises:
             NotFoundError: If the field was not embedded by that model.
@@ -305,7 +302,7 @@ class Table:
     def draw_vectors(
         self, field: str, fingerprint: str, num: int, *, seed: int = 0
     ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n E"]]:
-        """At most `num` search vectors of a field at random, read alone: the row of each, and the vectors.
+        """Rows and values of at most `num` random search vectors of a field.
 
         Raises:
             NotFoundError: If the field was not embedded by that model.
@@ -313,7 +310,7 @@ class Table:
         return self._beside.get("vectors", self._vector_name(field, fingerprint)).draw(num, seed)
 
     def caption_lists(self, first_row: int = 0) -> Iterator[tuple[int, pa.ListArray]]:
-        """Captions of the rows from `first_row` on, in pieces: number of the first, a list for each."""
+        """Captions of the rows from `first_row`, in chunks: (number of the first row, caption lists)."""
         wanted = range(first_row, len(self))
         texts = self._store.take(wanted, ["texts"]) if first_row else self._store.scan(["texts"])
         with wrap_errors(self._store.path):
@@ -322,11 +319,11 @@ class Table:
                 first_row += len(chunk)
 
     def vectors_missing(self, field: str, fingerprint: str) -> Int64[np.ndarray, " n"]:
-        """Rows that hold `field` and have no search vector of that model yet."""
+        """Rows that have `field` but no search vector of that model yet."""
         return self._beside.missing("vectors", self._vector_name(field, fingerprint), self.rows_with(field))
 
     def fields_embedded(self) -> dict[str, list[str]]:
-        """For the fingerprint of each model that embedded anything, the fields that it embedded."""
+        """For each model's fingerprint the fields that it has embedded."""
         found: dict[str, list[str]] = {}
         for name in self._beside.names("vectors"):
             field, _, fingerprint = name.partition(":")
@@ -344,11 +341,11 @@ class Table:
         fields: Sequence[str] | None = None,
         ann: bool = False,
     ) -> list[Hit]:
-        """Find the rows nearest to a query, best first: a short cut of `sensorium.search.Searcher`.
+        """Find the rows nearest to a query, best first; short for `sensorium.search.Searcher`.
 
         Args:
             query: A text (`str`), a file (`Path`), opened media, or a vector (E,).
-            model: Embeds the query; the table holds vectors of the same model (`sensorium embed`).
+            model: Embeds the query; the table needs vectors of the same model (`sensorium embed`).
             k: Maximum number of rows.
             where: SQL filter, as for `where`.
             min_score: Minimum relevance, 0..1, comparable between queries.
@@ -356,7 +353,7 @@ class Table:
             ann: Search the approximate index (`sensorium data index`).
 
         Raises:
-            NotFoundError: If the table holds no vectors of this model, or no such index.
+            NotFoundError: If the table has no vectors of this model, or no such index.
             TableError: If the index is older than the vectors.
             UsageError: If the filter does not parse, `min_score` is not in 0..1, `ann` comes with `fields`,
                 or a `str` names a file.
@@ -380,14 +377,14 @@ class Table:
     def _check_range(self, numbers: np.ndarray) -> None:
         wrong = numbers[(numbers < 0) | (numbers >= len(self))]
         if len(wrong):
-            held = f"it has rows 0 to {len(self) - 1}" if len(self) else "it is empty"
-            raise NotFoundError(f"no row {wrong[0]} in {self.path}; {held}")
+            rows = f"it has rows 0 to {len(self) - 1}" if len(self) else "it is empty"
+            raise NotFoundError(f"no row {wrong[0]} in {self.path}; {rows}")
 
 
 class _SeenIds:
-    """Content ids on disk, kept from one `Table.add` to the next.
+    """Content ids of the rows on disk, kept between calls of `Table.add`.
 
-    Those on the way to the disk count only while that lasts: a write that fails marks nothing as seen.
+    Ids of a write in progress are not added, so that a failed write can be repeated.
     """
 
     def __init__(self) -> None:
@@ -395,13 +392,13 @@ class _SeenIds:
         self._num_rows = 0
 
     def up_to_date(self, ids: list[str]) -> _SeenIds:
-        """Take in the rows that were added since."""
+        """Add the ids of new rows."""
         self._on_disk.update(ids[self._num_rows :])
         self._num_rows = len(ids)
         return self
 
     def new(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """Pass on samples that are not on disk, each content once."""
+        """Yield samples that are not on disk, each content once."""
         passed: set[str] = set()
         for sample in samples:
             if sample.id not in self._on_disk and sample.id not in passed:
@@ -410,7 +407,7 @@ class _SeenIds:
 
 
 def batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
-    """Cut into batches bounded in rows and in bytes: what one commit writes."""
+    """Group samples into batches for one commit each, limited in rows and bytes."""
     batch: list[Sample] = []
     size = 0
     for sample in samples:

@@ -1,10 +1,9 @@
-"""Vectors beside the rows: cached features of frozen encoders and search vectors.
+"""Vectors beside the rows of a table: cached features of frozen encoders, and search vectors.
 
-Each name (an encoder, or a field and a model's fingerprint) has a Lance dataset of its own in the
-table's folder, with one entry for each row done: `row` and `items` (a list of vectors, empty where the
-row has nothing to encode). Entries are appended in any order, one commit a call, so that a killed run
-goes on with the rows that are missing; reading puts them in row order and lets the last entry of a row
-win. Why not columns: docs/adr/001-vectors-beside-rows.md.
+Each name (an encoder, or a field and a model's fingerprint) has its own Lance dataset in the table's folder.
+An entry has `row` and `items`, a list of vectors, which is empty if the row has nothing to encode. Entries
+are appended in any order, one commit per call, so a killed run continues with the missing rows. Reading sorts
+them by row; the last entry of a row counts. Why not columns: docs/adr/001-vectors-beside-rows.md.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ TOO_MANY_COMMITS = 4 * MANY_FRAGMENTS
 
 @dataclass(frozen=True)
 class Ragged:
-    """Any number of vectors for each of n rows.
+    """Ragged array: any number of vectors for each of n rows.
 
     Attributes:
         values: All vectors, row after row, (M, D).
-        offsets: Row i owns `values[offsets[i]:offsets[i + 1]]`, (n + 1,).
+        offsets: Row i has `values[offsets[i]:offsets[i + 1]]`, (n + 1,).
     """
 
     values: Float32[np.ndarray, "M D"]
@@ -52,7 +51,7 @@ class Ragged:
 
     @property
     def counts(self) -> Int64[np.ndarray, " n"]:
-        """How many vectors each row has, (n,)."""
+        """Number of vectors of each row, (n,)."""
         return np.diff(self.offsets)
 
     @property
@@ -62,12 +61,7 @@ class Ragged:
 
 
 class VectorStore:
-    """Vectors of one name.
-
-    Attributes:
-        name: Full name, e.g. `image:efficientnet-lite0:9f3a`.
-        dim: Width of a vector.
-    """
+    """The vectors of one name, e.g. `image:efficientnet-lite0:9f3a`, of width `dim`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -77,13 +71,13 @@ class VectorStore:
 
     @classmethod
     def open(cls, folder: Path, kind: Kind, name: str) -> VectorStore | None:
-        """Open the vectors of `name`, or return None where there are none."""
+        """Open the vectors of `name`; None if there are none."""
         path = dataset_path(folder, kind, name)
         return cls(Store.open(path)) if Store.exists(path) else None
 
     @classmethod
     def open_or_create(cls, folder: Path, kind: Kind, name: str, dim: int) -> VectorStore:
-        """Open the vectors of `name`, or begin them with width `dim`.
+        """Open the vectors of `name`, or create them with width `dim`.
 
         Raises:
             UsageError: If they exist with another width.
@@ -107,7 +101,7 @@ class VectorStore:
         """Write the vectors of some rows durably, as one commit.
 
         Raises:
-            UsageError: If the offsets do not cut the values into one piece for each row.
+            UsageError: If the offsets do not divide the values into one list per row.
             TableError: If a value is not finite; the message names the row.
         """
         pieces = np.asarray(offsets, dtype=np.int32)
@@ -133,7 +127,7 @@ class VectorStore:
 
     @property
     def num_entries(self) -> int:
-        """How many entries were ever written; a row that was written again counts twice."""
+        """Number of entries; a row that was written twice counts twice."""
         return len(self._store)
 
     def done(self) -> Int64[np.ndarray, " n"]:
@@ -141,7 +135,7 @@ class VectorStore:
         return np.unique(self._rows(self._store.scan(["row"])))
 
     def read(self, num_rows: int) -> Ragged:
-        """All vectors in row order; rows without an entry have none."""
+        """All vectors in row order."""
         table = self._store.scan(["row", "items"])
         rows = self._rows(table)
         values, counts = self._vectors(table)
@@ -153,17 +147,17 @@ class VectorStore:
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(all_counts)])
         if len(chosen) == len(rows) and np.array_equal(chosen, np.arange(len(rows))):
             return Ragged(values, offsets)
-        places = [np.arange(starts[entry], starts[entry + 1]) for entry in chosen]
-        order = np.concatenate(places) if places else np.zeros(0, np.int64)
+        ranges = [np.arange(starts[entry], starts[entry + 1]) for entry in chosen]
+        order = np.concatenate(ranges) if ranges else np.zeros(0, np.int64)
         return Ragged(values[order], offsets)
 
     def read_row(self, row: int) -> Float32[np.ndarray, "m D"]:
-        """Vectors of one row, in the memory of one: (0, D) where it has none."""
+        """Vectors of one row, without reading others; (0, D) if it has none."""
         entries = np.flatnonzero(self._rows(self._store.scan(["row"])) == row)
         return self._vectors(self._store.take(entries[-1:], ["items"]))[0]
 
     def draw(self, num: int, seed: int) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n D"]]:
-        """At most `num` vectors at random, in the memory of those of `num` rows, and the row of each."""
+        """Rows and values of at most `num` random vectors; reads the vectors of `num` rows."""
         random = np.random.default_rng(seed)
         rows = self._rows(self._store.scan(["row"]))
         entries = np.sort(random.permutation(_last_of_each(rows))[:num])
@@ -172,40 +166,28 @@ class VectorStore:
         return np.repeat(rows[entries], counts)[drawn], values[drawn]
 
     def _rows(self, table: pa.Table) -> Int64[np.ndarray, " n"]:
-        """Row of each entry.
-
-        Raises:
-            TableError: If one is none of a table.
-        """
+        """Row of each entry; a negative one raises a TableError."""
         with wrap_errors(self._store.path):
             rows: Int64[np.ndarray, " n"] = table["row"].to_numpy()
         if rows.dtype != np.int64 or np.any(rows < 0):
-            raise TableError(f"{self._store.path} holds entries of no row; {remedy_for(self._store.path)}")
+            raise TableError(f"{self._store.path} has invalid row numbers; {remedy_for(self._store.path)}")
         return rows
 
     def _vectors(self, table: pa.Table) -> tuple[Float32[np.ndarray, "M D"], Int64[np.ndarray, " n"]]:
-        """Vectors one after the other, and how many each entry has.
-
-        Raises:
-            TableError: If one is not finite, or the files are damaged.
-        """
+        """All vectors, and the number of each entry; damaged files and values that are not finite raise."""
         with wrap_errors(self._store.path):
             values, counts = _flatten(table["items"], self.dim)
         with np.errstate(all="ignore"):
             is_whole = counts.sum() == len(values) and np.isfinite(values.sum())
         if not is_whole:
             raise TableError(
-                f"{self._store.path} holds vectors that are cut or not finite; {remedy_for(self._store.path)}"
+                f"{self._store.path} has vectors that are cut or not finite; {remedy_for(self._store.path)}"
             )
         return values, counts
 
 
 class VectorFolder:
-    """All vectors in a table's folder.
-
-    Attributes:
-        path: The folder.
-    """
+    """All vectors in the folder `path` of a table."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -219,7 +201,7 @@ class VectorFolder:
         """Open the vectors of `name`.
 
         Raises:
-            NotFoundError: If there are none; the message lists what there is.
+            NotFoundError: If there are none; the message lists the existing names.
         """
         found = VectorStore.open(self.path, kind, name)
         if found is None:
@@ -235,11 +217,11 @@ class VectorFolder:
         offsets: Int64[np.ndarray, " n_plus_1"],
         values: Float[np.ndarray, "M D"],
     ) -> None:
-        """Write vectors of some rows, as `VectorStore.append` does, to a store that is made if missing."""
+        """Write vectors of some rows (see `VectorStore.append`); creates the store if needed."""
         VectorStore.open_or_create(self.path, kind, name, values.shape[1]).append(rows, offsets, values)
 
     def missing(self, kind: Kind, name: str, wanted: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
-        """Those of the `wanted` rows that have no entry yet; ascending."""
+        """The `wanted` rows that have no entry yet, ascending."""
         found = VectorStore.open(self.path, kind, name)
         return wanted if found is None else np.setdiff1d(wanted, found.done(), assume_unique=True)
 
@@ -254,19 +236,19 @@ def name_of(store: Store) -> str:
     """Full name of the vectors in a dataset.
 
     Raises:
-        TableError: If it does not tell, or lies in the folder of another name.
+        TableError: If its metadata do not match its folder.
     """
     name = store.metadata.get("sensorium.name", "")
     kind = store.metadata.get("sensorium.kind", "")
     if dataset_path(store.path.parent, kind, name) != store.path:
-        raise TableError(f"{store.path} holds {kind or 'nothing'} of '{name}'; {remedy_for(store.path)}")
+        raise TableError(f"{store.path} has {kind or 'nothing'} of '{name}'; {remedy_for(store.path)}")
     return name
 
 
 def by_row(
     rows: Int64[np.ndarray, " m"], values: Float[np.ndarray, "m D"]
 ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n_plus_1"], Float[np.ndarray, "m D"]]:
-    """Vectors in any order, several of a row among them, as `VectorStore.append` takes them.
+    """Arguments of `VectorStore.append` for vectors in any order; a row may occur several times.
 
     Example:
         >>> rows, offsets, values = by_row(np.array([7, 2, 7]), np.array([[1.0], [2.0], [3.0]]))
@@ -279,13 +261,13 @@ def by_row(
 
 
 def dataset_path(folder: Path, kind: str, name: str) -> Path:
-    """Folder of a name: readable, and distinct for distinct names."""
+    """Folder of a name; readable, and unique by a hash."""
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", name)[:60].strip("-.")
     return folder / f"{kind}-{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.lance"
 
 
 def _flatten(items: pa.ChunkedArray, dim: int) -> tuple[Float32[np.ndarray, "M D"], Int64[np.ndarray, " n"]]:
-    """Vectors one after the other, and how many each entry has."""
+    """All vectors, and the number of each entry."""
     chunks = [chunk for chunk in items.chunks if len(chunk)]
     if not chunks:
         return np.zeros((0, dim), np.float32), np.zeros(0, np.int64)

@@ -156,9 +156,9 @@ def _recolour(pixels: np.ndarray, colour: float, tint: float, rng: np.random.Gen
 
 def _erase(pixels: np.ndarray, most: float, rng: np.random.Generator) -> np.ndarray:
     """Fill a random square with white."""
-    share, *place = rng.random(3)
+    share, *position = rng.random(3)
     side = int(share * most * len(pixels))
     if side > 0:
-        top, left = (int(part * (len(pixels) - side + 1)) for part in place)
+        top, left = (int(part * (len(pixels) - side + 1)) for part in position)
         pixels[top : top + side, left : left + side] = 255
     return pixels

@@ -20,6 +20,9 @@ _EXTENSIONS: dict[str, Callable[[Any], Any]] = {
 }
 """Conversion of extension types; others are read as their storage type."""
 
+_PLAIN_TYPES = frozenset(
+    {pa.null(), pa.bool_(), pa.string(), pa.large_string(), pa.binary(), pa.large_binary()}
+)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY_S = 86_400
 _DAYS_TO_EPOCH = 719_468
@@ -40,7 +43,7 @@ def plain_values(array: pa.Array) -> list[Any]:
         return _each(plain_values(array.storage), change)
     if pa.types.is_dictionary(kind):
         known = plain_values(array.dictionary)
-        return _each(array.indices.to_pylist(), lambda place: known[place])
+        return _each(array.indices.to_pylist(), lambda index: known[index])
     if pa.types.is_run_end_encoded(kind):
         return plain_values(pc.run_end_decode(array))
     if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
@@ -60,24 +63,14 @@ def cells(array: pa.Array) -> Iterator[Any]:
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether Arrow's `to_pylist` gives plain values for a type."""
+    """Whether Arrow's `to_pylist`, which is fast, gives plain values for a type."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _is_plain(kind.value_type)
     if pa.types.is_struct(kind):
         fields = [kind.field(index) for index in range(kind.num_fields)]
         return len({field.name for field in fields}) == len(fields) and all(_is_plain(f.type) for f in fields)
-    if pa.types.is_float16(kind):
-        return False
-    return bool(
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_null(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-    )
+    is_number = pa.types.is_integer(kind) or (pa.types.is_floating(kind) and not pa.types.is_float16(kind))
+    return bool(is_number or kind in _PLAIN_TYPES)
 
 
 def _plain(value: Any) -> Any:

@@ -76,8 +76,8 @@ def check_names(names: list[str], path: Path) -> None:
     """
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
-        places = " and ".join(str(place + 1) for place, name in enumerate(names) if name == twice)
-        reason = f"{path} has {names.count(twice)} columns '{twice}' ({places}); give each its own name"
+        numbers = " and ".join(str(index + 1) for index, name in enumerate(names) if name == twice)
+        reason = f"{path} has {names.count(twice)} columns '{twice}' ({numbers}); give each its own name"
         raise UsageError(one_line(reason))
 
 

@@ -124,9 +124,9 @@ def _sort_files(folder: Path, names: list[str], folders: list[str], root: Path) 
             continue
         if suffix in sidecars.SUFFIXES:
             content.sidecars.append(path)
-        elif name.lower().endswith(TAR_SUFFIXES) and _is_tar(path):
+        elif name.lower().endswith(TAR_SUFFIXES) and _is_tar(_head(path)):
             tars.append(name)
-        elif suffix in table_rows.SUFFIXES and _is_table(path):
+        elif suffix in table_rows.SUFFIXES and _is_table(_head(path)):
             content.failures.append(Failure(name_of(path), "read", f"a table, no medium; {_command(path)}"))
         else:
             content.media[path] = blob
@@ -140,14 +140,12 @@ def _command(path: Path) -> str:
     return f"read it with: sensorium data prepare {shlex.quote(name_of(path))} -o TABLE"
 
 
-def _is_tar(path: Path) -> bool:
-    head = _head(path)
+def _is_tar(head: bytes) -> bool:
     return head[257:262] == b"ustar" or head.startswith(b"\x1f\x8b")
 
 
-def _is_table(path: Path) -> bool:
+def _is_table(head: bytes) -> bool:
     """Whether a file with the suffix of a table is a table, by its first bytes."""
-    head = _head(path)
     return (
         head.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff", b"\xff\xfe", b"\xfe\xff"))
         or b"\0" not in head

@@ -39,14 +39,14 @@ def is_ignored(name: str) -> bool:
     return lowered.endswith("_stats.json") and _STATS.fullmatch(lowered) is not None
 
 
-def is_ignored_folder(place: Path, name: str, siblings: Collection[str]) -> bool:
+def is_ignored_folder(parent: Path, name: str, siblings: Collection[str]) -> bool:
     """Whether a folder has copies and caches of a program; `siblings` are the folders beside it."""
     if name.lower() in _FOLDERS:
         return True
     if name in _IMMICH:
-        return (place / name / ".immich").is_file() or {"thumbs", "upload"} <= set(siblings)
+        return (parent / name / ".immich").is_file() or {"thumbs", "upload"} <= set(siblings)
     if name == "storage":  # PhotoPrism's
-        return "originals" in siblings or (place / name / ".ppstorage").exists()
+        return "originals" in siblings or (parent / name / ".ppstorage").exists()
     return False
 
 

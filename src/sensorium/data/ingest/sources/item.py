@@ -141,8 +141,8 @@ class Item:
         for blob in self.blobs:
             is_inline = blob.data is not None and blob.url is None
             content = hashlib.sha256(blob.data or b"").hexdigest() if is_inline else ""
-            place = (blob.uri, str(blob.path), blob.offset, blob.size, blob.field, blob.language)
-            digest.update(repr((place, content, blob.url, blob.signature)).encode())
+            reference = (blob.uri, str(blob.path), blob.offset, blob.size, blob.field, blob.language)
+            digest.update(repr((reference, content, blob.url, blob.signature)).encode())
         digest.update(
             repr((self.uri, self.texts, self.group, self.licence, sorted(self.meta.items()))).encode()
         )

@@ -38,7 +38,7 @@ def read_rows(path: Path) -> Iterator[Row | Failure]:
 
     Raises:
         NotFoundError: If there is no such file.
-        UsageError: If the suffix is not that of a table file.
+        UsageError: If the suffix is not that of a table file, or two columns have one name.
         MediaError: If the file has not the format of its suffix.
     """
     if not path.is_file():

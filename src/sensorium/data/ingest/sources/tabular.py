@@ -121,19 +121,18 @@ class _Roles:
         """
         if self._first is None:
             self._names = frozenset(row.values)
-            self._first = self._choose(list(row.values))
+            self._first = self._roles(row)
         if row.values.keys() <= self._names:
             return self._first
         names = frozenset(row.values)
         if len(self._others) >= _MAX_KINDS:
             self._others.clear()
         if names not in self._others:
-            self._others[names] = self._choose(list(row.values))
+            self._others[names] = self._roles(row)
         return self._others[names]
 
-    def _choose(self, names: list[str]) -> Columns:
-        media, texts, renamed = _as_asked(self._asked)
-        return _guessed(names, media, texts, renamed, self._path)
+    def _roles(self, row: Row) -> Columns:
+        return _guessed(list(row.values), *_as_asked(self._asked), self._path)
 
 
 def choose_columns(names: Sequence[str], asked: Mapping[str, Sequence[str]], path: Path) -> Columns:
