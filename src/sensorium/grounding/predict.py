@@ -183,7 +183,7 @@ def _kept(text: str, stretch: Sequence[tuple[int, int]]) -> Iterator[tuple[int, 
 
 @dataclass(frozen=True)
 class _InputDetection:
-    """A detection in coordinates of the input, see `Detection`; `core` masks the places for its point."""
+    """A detection in coordinates of the input, see `Detection`; `core` masks the patches for its point."""
 
     boxes: Float[Tensor, "n 4"]
     scores: Float[Tensor, " n"]
@@ -203,11 +203,11 @@ def _reader(
         return lambda number: _heat_map_boxes(model, found, number)
     numbers = _input_regions(image)
     boxes, parts = boxes_of(numbers), _region_weights(model, numbers)
-    places = found.places.values[place].cpu()
+    patches = found.patches.values[place].cpu()
 
     def read(number: int) -> _InputDetection:
         words = found.words.values[batch.text_of_phrase[number]][batch.spans[number]].cpu()
-        fits = region_log_probs(places, words, parts)
+        fits = region_log_probs(patches, words, parts)
         order = fits.argsort(descending=True, stable=True)[:NUM_BOXES]
         scores, heat, best = fits[order].exp(), found.scores[number].exp().cpu(), parts[order[0]]
         return _InputDetection(boxes[order], scores, float(scores[0]), True, heat, best > best.max() / 2)
@@ -260,7 +260,7 @@ def _input_regions(image: PreparedImage) -> Int64[Tensor, "S S"]:
 
 
 def _region_weights(model: Grounder, numbers: Int64[Tensor, "S S"]) -> Float[Tensor, "K M"]:
-    """Number of pixels of each region that are nearest to each place."""
+    """Number of pixels of each region that are nearest to each patch."""
     cell_px = model.size_px / model.grid
     middles = torch.arange(model.size_px) + 0.5 - model.shift_px
     nearest = middles.div(cell_px).long().clamp(0, model.grid - 1)
