@@ -260,9 +260,7 @@ class Grounder(nn.Module):
             num = self.image(Padded(blank, torch.ones(1, 1, dtype=torch.bool))).values.shape[1]
             cast(nn.Module, self.image).train(was)
         if isqrt(num) ** 2 != num:
-            raise ConfigError(
-                f"encoder '{self.config.image.encoder}' gives {num} patches; expected a square grid"
-            )
+            raise ConfigError(f"encoder '{self.config.image.encoder}' gives {num} patches; expected a square")
         return isqrt(num)
 
 
