@@ -11,8 +11,8 @@ from sensorium.nn.matching import (
     best_window,
     heat_maps,
     late_interaction,
+    patch_log_probs,
     phrase_vectors,
-    place_log_probs,
     region_log_probs,
     sinkhorn,
 )
@@ -85,19 +85,19 @@ def test_a_window_moves_with_the_thing() -> None:
 def test_a_phrase_is_named_where_all_its_words_are_likely() -> None:
     span = torch.zeros(2, 11, dtype=torch.bool)
     span[0, 2:5] = span[1, 1] = True
-    found = place_log_probs(PLACES[:2], WORDS, span)
+    found = patch_log_probs(PLACES[:2], WORDS, span)
     for phrase, words in enumerate(([2, 3, 4], [1])):
         chances = torch.sigmoid(PLACES[phrase] @ WORDS[phrase, words].T)
         assert torch.allclose(found[phrase].exp(), chances.prod(dim=1) ** (1 / len(words)), atol=1e-6)
     assert torch.equal(
-        place_log_probs(PLACES[:2], WORDS.masked_fill(~span[..., None], torch.nan), span), found
+        patch_log_probs(PLACES[:2], WORDS.masked_fill(~span[..., None], torch.nan), span), found
     )
 
 
 def test_a_part_of_one_place_is_that_place_and_shares_of_places_add_up() -> None:
     span = torch.arange(11) < torch.tensor([[3], [2]])
     whole = region_log_probs(PLACES[0], WORDS[0, :3], 5 * torch.eye(7))
-    assert torch.allclose(whole, place_log_probs(PLACES[:2], WORDS, span)[0], atol=1e-6)
+    assert torch.allclose(whole, patch_log_probs(PLACES[:2], WORDS, span)[0], atol=1e-6)
     parts = torch.rand(2, 7, generator=torch.Generator().manual_seed(4))
     halves = region_log_probs(PLACES[0].repeat(2, 1), WORDS[0, :3], parts.repeat(1, 2) / 2)
     assert torch.allclose(halves, region_log_probs(PLACES[0], WORDS[0, :3], parts), atol=1e-6)

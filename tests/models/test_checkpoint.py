@@ -68,7 +68,7 @@ def test_a_short_file_is_found(model, tmp_path: Path) -> None:
 def test_a_configuration_of_another_model_is_found(model, tmp_path: Path) -> None:
     path = save(model, tmp_path) / "config.toml"
     path.write_text(path.read_text().replace("dim = 13", "dim = 14", 1))
-    with pytest.raises(CheckpointError, match="is not the configuration"):
+    with pytest.raises(CheckpointError, match="is not the one that"):
         load(tmp_path)
     path.write_text("dim = 13\nnonsense = 1\n")
     with pytest.raises(CheckpointError, match="unknown key 'nonsense'"):
@@ -95,7 +95,7 @@ def test_packed_texts_are_compressed_and_what_is_wrong_with_one_is_told(
         with pytest.raises(CheckpointError):
             load(tmp_path)
     path.write_bytes(gzip.compress(b"another text"))
-    with pytest.raises(CheckpointError, match="is not the configuration"):
+    with pytest.raises(CheckpointError, match="is not the one that"):
         load(tmp_path)
     path.write_bytes(whole)
     monkeypatch.setattr("sensorium.models.checkpoint._MOST_TEXT", 100)

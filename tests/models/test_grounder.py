@@ -99,7 +99,7 @@ def test_an_image_moved_by_a_place_moves_its_map_without_words_of_place() -> Non
 def test_words_start_rare_wherever_they_are_looked_for() -> None:
     model = small_grounder(0)
     found = run(model, batch_of(model, [2, 3]))
-    logits = torch.einsum("bmd,tnd->btmn", found.places.values, found.words.values)
+    logits = torch.einsum("bmd,tnd->btmn", found.patches.values, found.words.values)
     assert logits.mean() < -1
     assert (found.scores < 0).all()
 

@@ -184,12 +184,12 @@ def test_names_are_learned_of_each_thing_as_of_an_image_of_its_own() -> None:
     first, said = unique_words(texts, batch.spans)
     vectors = found.words.values[batch.text_of_phrase].flatten(0, 1)[first]
     named = batch.num_boxes > 0
-    own = found.places.values[batch.image_of_text[batch.text_of_phrase[named]]]
+    own = found.patches.values[batch.image_of_text[batch.text_of_phrase[named]]]
     by_thing = multiple_instance_bce(own, vectors, said[named], where[named, 0])
-    loss = names_loss(found.places.values, found.words.values, batch, where)
+    loss = names_loss(found.patches.values, found.words.values, batch, where)
     torch.testing.assert_close(loss, by_thing)
     assert Grounding(names_weight=0.5)(model, found, batch).terms["names"] == loss
-    nothing = names_loss(found.places.values, found.words.values, batch, torch.zeros_like(where))
+    nothing = names_loss(found.patches.values, found.words.values, batch, torch.zeros_like(where))
     assert nothing == 0
 
 
@@ -202,8 +202,8 @@ def test_what_several_phrases_say_of_a_thing_is_said_of_it_once() -> None:
     found, where = model(batch), on_things(centres(model.grid, model.size_px), batch)
     first, said = unique_words(batch.texts.values[batch.text_of_phrase], batch.spans)
     vectors = found.words.values[batch.text_of_phrase].flatten(0, 1)[first]
-    expected = multiple_instance_bce(found.places.values, vectors, said.any(dim=0)[None], where[:1, 0])
-    torch.testing.assert_close(names_loss(found.places.values, found.words.values, batch, where), expected)
+    expected = multiple_instance_bce(found.patches.values, vectors, said.any(dim=0)[None], where[:1, 0])
+    torch.testing.assert_close(names_loss(found.patches.values, found.words.values, batch, where), expected)
 
 
 @pytest.mark.slow

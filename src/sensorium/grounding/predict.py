@@ -183,14 +183,14 @@ def _kept(text: str, stretch: Sequence[tuple[int, int]]) -> Iterator[tuple[int, 
 
 @dataclass(frozen=True)
 class _InputDetection:
-    """A detection in coordinates of the input, see `Detection`; `core` masks the places for its point."""
+    """A detection in coordinates of the input, see `Detection`; `core` masks the patches for its point."""
 
     boxes: Float[Tensor, "n 4"]
     scores: Float[Tensor, " n"]
     score: float
     is_there: bool
     heat: Float[Tensor, " M"]
-    core: Bool[Tensor, " M"]
+    core: Bool[Tensor, " M"] | None = None
 
 
 def _reader(
@@ -203,11 +203,11 @@ def _reader(
         return lambda number: _heat_map_boxes(model, found, number)
     numbers = _input_regions(image)
     boxes, parts = boxes_of(numbers), _region_weights(model, numbers)
-    places = found.places.values[place].cpu()
+    patches = found.patches.values[place].cpu()
 
     def read(number: int) -> _InputDetection:
         words = found.words.values[batch.text_of_phrase[number]][batch.spans[number]].cpu()
-        fits = region_log_probs(places, words, parts)
+        fits = region_log_probs(patches, words, parts)
         order = fits.argsort(descending=True, stable=True)[:NUM_BOXES]
         scores, heat, best = fits[order].exp(), found.scores[number].exp().cpu(), parts[order[0]]
         return _InputDetection(boxes[order], scores, float(scores[0]), True, heat, best > best.max() / 2)
@@ -223,29 +223,35 @@ def _predicted_boxes(found: GrounderOutput, number: int) -> _InputDetection:
     heat, score = shares[:-1], float(1 - shares[-1])
     keep = nms(found.boxes[number].cpu(), heat, keep=NUM_BOXES)
     boxes = found.boxes[number].cpu()[keep]
-    return _InputDetection(
-        boxes, heat[keep], score, score >= MIN_SCORE, heat, torch.ones_like(heat, dtype=torch.bool)
-    )
+    return _InputDetection(boxes, heat[keep], score, score >= MIN_SCORE, heat)
 
 
 def _heat_map_boxes(model: Grounder, found: GrounderOutput, number: int) -> _InputDetection:
-    """Detection by a model trained on captions."""
+    """Detection by a model trained on captions: the best window, then the best outside of it, and so on."""
     heat = found.scores[number].cpu()
-    boxes, scores = _windows(heat.reshape(model.grid, model.grid), model.size_px / model.grid)
-    boxes = boxes + model.shift_px
-    core = torch.ones_like(heat, dtype=torch.bool)
-    return _InputDetection(boxes, scores, float(heat.max()), True, heat, core)
+    low, high = heat.median(), heat.max()
+    rest = ((heat - low) / (high - low).clamp(min=1e-6) - _FLOOR).reshape(model.grid, model.grid)
+    boxes, scores = [], []
+    for _ in range(NUM_BOXES):
+        window = best_window(rest, power=_POWER)
+        boxes.append([window.left, window.top, window.right, window.bottom])
+        scores.append(window.score)
+        rest[window.top : window.bottom, window.left : window.right] = -1.0
+    in_px = torch.tensor(boxes, dtype=torch.float32) * (model.size_px / model.grid) + model.shift_px
+    return _InputDetection(in_px, torch.tensor(scores, dtype=torch.float32), float(high), True, heat)
 
 
 def _detection(model: Grounder, found: _InputDetection, image: PreparedImage, region: Region) -> Detection:
     grid = model.grid
-    row, column = divmod(int(found.heat.masked_fill(~found.core, -torch.inf).argmax()), grid)
+    heat = found.heat if found.core is None else found.heat.masked_fill(~found.core, -torch.inf)
+    row, column = divmod(int(heat.argmax()), grid)
     shift_px = 0.0 if model.meeting else model.shift_px
     middle = np.array([[column + 0.5, row + 0.5] * 2], np.float32) * (model.size_px / grid) + shift_px
     x, y = image.fit.to_image(middle)[0, :2].tolist()
-    boxes = _inside(image.fit.to_image(found.boxes.numpy()), image)
-    heat = found.heat.reshape(grid, grid).numpy()
-    return Detection(region, boxes, found.scores.numpy(), found.score, found.is_there, (x, y), heat)
+    corner = np.array([image.width_px, image.height_px] * 2, np.float32)
+    boxes = np.clip(image.fit.to_image(found.boxes.numpy()), 0, corner).astype(np.float32)
+    whole = found.heat.reshape(grid, grid).numpy()
+    return Detection(region, boxes, found.scores.numpy(), found.score, found.is_there, (x, y), whole)
 
 
 def _input_regions(image: PreparedImage) -> Int64[Tensor, "S S"]:
@@ -260,7 +266,7 @@ def _input_regions(image: PreparedImage) -> Int64[Tensor, "S S"]:
 
 
 def _region_weights(model: Grounder, numbers: Int64[Tensor, "S S"]) -> Float[Tensor, "K M"]:
-    """Number of pixels of each region that are nearest to each place."""
+    """Number of pixels of each region that are nearest to each patch."""
     cell_px = model.size_px / model.grid
     middles = torch.arange(model.size_px) + 0.5 - model.shift_px
     nearest = middles.div(cell_px).long().clamp(0, model.grid - 1)
@@ -279,26 +285,6 @@ def _first_noun_phrases(image: PreparedImage) -> PreparedImage:
         start, end = next(_stretches(region.phrase), (0, len(region.phrase)))
         cut.append(replace(region, start=region.start + start, end=region.start + end))
     return replace(image, regions=cut)
-
-
-def _windows(heat: Float[Tensor, "G G"], cell_px: float) -> tuple[Float[Tensor, "n 4"], Float[Tensor, " n"]]:
-    """Boxes of a heat map: the best window, then the best outside of it, and so on."""
-    low, high = heat.median(), heat.max()
-    rest = (heat - low) / (high - low).clamp(min=1e-6) - _FLOOR
-    boxes, scores = [], []
-    for _ in range(NUM_BOXES):
-        window = best_window(rest, power=_POWER)
-        boxes.append([window.left, window.top, window.right, window.bottom])
-        scores.append(window.score)
-        rest[window.top : window.bottom, window.left : window.right] = -1.0
-    return torch.tensor(boxes, dtype=torch.float32) * cell_px, torch.tensor(scores, dtype=torch.float32)
-
-
-def _inside(boxes: Float32[np.ndarray, "n 4"], image: PreparedImage) -> Float32[np.ndarray, "n 4"]:
-    """Clip boxes to the image."""
-    far = np.array([image.width_px, image.height_px] * 2, np.float32)
-    cut: Float32[np.ndarray, "n 4"] = np.clip(boxes, 0, far).astype(np.float32)
-    return cut
 
 
 def _assign_boxes(found: Sequence[Detection], *, has_absence: bool) -> list[Detection]:

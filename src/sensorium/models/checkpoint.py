@@ -161,9 +161,7 @@ def load(path: str | Path, kind: type[nn.Module] = nn.Module) -> nn.Module:
         if not folder.is_dir():
             raise NotFoundError(f"no folder {folder}; give a folder that `sensorium train` wrote")
         if not (folder / name).is_file():
-            raise CheckpointError(
-                f"{folder} has no {name}; expected a model folder with {WEIGHTS} and {CONFIG}"
-            )
+            raise CheckpointError(f"{folder} has no {name}; expected a folder with {WEIGHTS} and {CONFIG}")
     tensors, metadata = read_tensors(folder / WEIGHTS)
     family = _family_of(metadata.get("format", ""), folder, kind)
     config = _read_config(folder, family, metadata.get("config"))
@@ -229,9 +227,7 @@ def _read_config(folder: Path, family: Family, digest: str | None) -> Config:
     except (ValueError, TypeError) as error:  # not UTF-8, no name of a file, dates
         raise CheckpointError(f"{folder / CONFIG} cannot be read: {one_line(error)}; restore it") from error
     if not is_same:
-        raise CheckpointError(
-            f"{folder / CONFIG} is not the configuration that {WEIGHTS} was saved with; restore it"
-        )
+        raise CheckpointError(f"{folder / CONFIG} is not the one that {WEIGHTS} was saved with; restore it")
     return config
 
 

@@ -1,11 +1,11 @@
 """Phrase grounding: an image and a text in; for each phrase of the text a heat map and boxes out.
 
-An image encoder gives patch tokens ("places"), a text encoder word tokens. A phrase vector is the mean of its
-words; its score at a place is their scaled dot product. There are two ways to train:
+An image encoder gives patch tokens, a text encoder word tokens. A phrase vector is the mean of its
+words; its score at a patch is their scaled dot product. There are two ways to train:
 
-    with boxes      blocks of self-attention over places and words resolve relations such as "left of"; each
+    with boxes      blocks of self-attention over patches and words resolve relations such as "left of"; each
                     place predicts the distances to the four sides of its box (FCOS, arXiv 1904.01355), each
-                    phrase a logit for "absent"; optionally, places learn words before these blocks
+                    phrase a logit for "absent"; optionally, patches learn words before these blocks
     without boxes   a contrastive loss on words or captions; boxes are found from the scores
                     (`grounding.predict`)
 
@@ -30,13 +30,13 @@ from sensorium.core.types import Padded, Tokens
 from sensorium.encoders import ENCODERS, Encoder
 from sensorium.models.heads import LogitScale
 from sensorium.nn.block import BlockConfig, Stack
-from sensorium.nn.matching import heat_maps, phrase_vectors, place_log_probs
+from sensorium.nn.matching import heat_maps, patch_log_probs, phrase_vectors
 from sensorium.nn.position import LearnedPositions, grid_positions
 
 _INITIAL_SIDE = 0.12
-"""Initial distance from a place to the sides of its box, as a share of the image side."""
+"""Initial distance from a patch to the sides of its box, as a share of the image side."""
 _INITIAL_LOGIT = -2.0
-"""Initial logit of a word at a place, when trained on words: about one image in eight contains the word."""
+"""Initial logit of a word at a patch, when trained on words: about one image in eight contains the word."""
 
 
 class PartConfig(Config):
@@ -52,13 +52,13 @@ class GrounderConfig(Config):
     Attributes:
         image: Image encoder whose tokens form a square grid.
         text: Text encoder.
-        dim: Common width D of places and words.
-        depth: Number of blocks over places and words, trained with boxes; 0: none, trained without boxes,
+        dim: Common width D of patches and words.
+        depth: Number of blocks over patches and words, trained with boxes; 0: none, trained without boxes,
             and relations are not resolved.
-        contrast: For depth 0: `words` (`losses.multiple_instance`; a product is the logit of a word at a
-            place) or `captions` (`losses.late_interaction`; a product is a cosine).
-        names: For depth > 0: whether places also learn words before the blocks (`losses.multiple_instance`,
-            with each object as an image). Kinds of objects are then learned much earlier.
+        contrast: For depth 0: `words` (`losses.multiple_instance`; a product is the logit of a word at a patch)
+            or `captions` (`losses.late_interaction`; a product is a cosine).
+        names: For depth > 0: whether patches also learn words before the blocks (`losses.multiple_instance`, with
+            each object as an image). Kinds of objects are then learned much earlier.
         num_heads: Attention heads of the blocks.
         dropout: Dropout rate of the blocks.
     """
@@ -107,30 +107,30 @@ class PhraseBatch:
 
 @dataclass(frozen=True)
 class GrounderOutput:
-    """Output of a grounder, for P phrases and M places.
+    """Output of a grounder, for P phrases and M patches.
 
     Attributes:
-        scores: Score of each phrase at each place: logits (trained with boxes), log-probabilities
-            (`nn.matching.place_log_probs`, trained on words) or cosines (trained on captions).
+        scores: Score of each phrase at each patch: logits (trained with boxes), log-probabilities
+            (`nn.matching.patch_log_probs`, trained on words) or cosines (trained on captions).
         absent: Logit of "not in the image"; None if trained without boxes.
-        boxes: Box predicted at each place, in pixels of the input; None if trained without boxes.
-        places: Image tokens as contrastive losses compare them with words.
+        boxes: Box predicted at each patch, in pixels of the input; None if trained without boxes.
+        patches: Image tokens as contrastive losses compare them with words.
         words: Text tokens, likewise.
     """
 
     scores: Float[Tensor, "P M"]
     absent: Float[Tensor, " P"] | None
     boxes: Float[Tensor, "P M 4"] | None
-    places: Tokens
+    patches: Tokens
     words: Tokens
 
 
 class CrossModalBlocks(nn.Module):
-    """Self-attention over places and words, then phrase scores and boxes.
+    """Self-attention over patches and words, then phrase scores and boxes.
 
     Args:
         config: Configuration of the grounder.
-        grid: Number of rows and of columns of the places.
+        grid: Number of rows and of columns of the patches.
         size_px: Side of the input image.
     """
 
@@ -155,30 +155,30 @@ class CrossModalBlocks(nn.Module):
         nn.init.constant_(self.sides.bias, log(_INITIAL_SIDE))
 
     def forward(
-        self, places: Float[Tensor, "B M D"], words: Tokens, batch: PhraseBatch
+        self, patches: Float[Tensor, "B M D"], words: Tokens, batch: PhraseBatch
     ) -> tuple[Float[Tensor, "P M"], Float[Tensor, " P"], Float[Tensor, "P M 4"]]:
-        """Return scores of each phrase at each place, logits of absence, and the box of each place."""
-        own, said = self._attend(places[batch.image_of_text], words)
+        """Return scores of each phrase at each patch, logits of absence, and the box of each patch."""
+        own, words_after = self._attend(patches[batch.image_of_text], words)
         of_phrase = batch.text_of_phrase
-        phrases = phrase_vectors(said[of_phrase], batch.spans)
+        phrases = phrase_vectors(words_after[of_phrase], batch.spans)
         scores = torch.einsum("pmd,pd->pm", own[of_phrase], self.query(phrases)) * own.shape[-1] ** -0.5
         boxes = self._boxes(self.sides(own).float())
         return scores.float(), self.absent(phrases)[:, 0].float(), boxes[of_phrase]
 
     def _attend(
-        self, places: Float[Tensor, "T M D"], words: Tokens
+        self, patches: Float[Tensor, "T M D"], words: Tokens
     ) -> tuple[Float[Tensor, "T M D"], Float[Tensor, "T N D"]]:
         """Run the blocks; words have the position of the grid's centre.
 
-        Coordinates in -1..1 are added to places linearly, so that "left of" is a difference of them.
+        Coordinates in -1..1 are added to patches linearly, so that "left of" is a difference of them.
         """
-        at = 2 * centres(self.grid, self.size_px, places.device) / self.size_px - 1
-        both = torch.cat([self.positions(places) + self.coordinates(at), words.values], dim=1)
-        real = torch.cat([words.mask.new_ones(places.shape[:2]), words.mask], dim=1)
-        steps = grid_positions(self.grid, self.grid, places.device)
+        at = 2 * centres(self.grid, self.size_px, patches.device) / self.size_px - 1
+        both = torch.cat([self.positions(patches) + self.coordinates(at), words.values], dim=1)
+        real = torch.cat([words.mask.new_ones(patches.shape[:2]), words.mask], dim=1)
+        steps = grid_positions(self.grid, self.grid, patches.device)
         middle = steps.new_full((1, words.values.shape[1], 2), self.grid // 2)
         both = self.stack(both, real, positions=torch.cat([steps, middle], dim=1))
-        return both[:, : places.shape[1]], both[:, places.shape[1] :]
+        return both[:, : patches.shape[1]], both[:, patches.shape[1] :]
 
     def _boxes(self, sides: Float[Tensor, "T M 4"]) -> Float[Tensor, "T M 4"]:
         """Convert log distances to the left, top, right and bottom side into boxes."""
@@ -195,13 +195,13 @@ class Grounder(nn.Module):
         pretrained: Not used: there are no pretrained parts.
 
     Attributes:
-        grid: Number of rows and of columns of the places.
-        shift_px: Offset of the places to the right of and below the cell centres of an even grid. Learned
+        grid: Number of rows and of columns of the patches.
+        shift_px: Offset of the patches to the right of and below the cell centres of an even grid. Learned
             boxes compensate for it.
         meeting: The blocks; None at depth 0. The name is that of its parameters in checkpoints.
 
     Raises:
-        ConfigError: If an encoder is for another modality, or its places do not form a square grid.
+        ConfigError: If an encoder is for another modality, or its patches do not form a square grid.
     """
 
     def __init__(self, config: GrounderConfig, *, pretrained: bool = True) -> None:
@@ -230,27 +230,27 @@ class Grounder(nn.Module):
         return self.word.weight.device
 
     def forward(self, batch: PhraseBatch) -> GrounderOutput:
-        """Score each phrase of a batch at each place of its image."""
-        own, said = self.place(self.image(batch.images).values), self.text(batch.texts).values
-        words, mask = self.word(said), batch.texts.mask
-        real = torch.ones(own.shape[:2], dtype=torch.bool, device=own.device)
-        places, named = self._compared(own, words, said)
-        before = Tokens(places, real), Tokens(named, mask)
+        """Score each phrase of a batch at each patch of its image."""
+        image, text = self.image(batch.images), self.text(batch.texts)
+        patches, words, mask = self.place(image.values), self.word(text.values), batch.texts.mask
+        real = torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device)
+        compared = self._compared(patches, words, text.values)
+        contrastive = Tokens(compared[0], real), Tokens(compared[1], mask)
         if self.meeting is not None:
-            scores, absent, boxes = self.meeting(own, Tokens(words, mask), batch)
-            return GrounderOutput(scores, absent, boxes, *before)
-        both = places[batch.image_of_text[batch.text_of_phrase]], named[batch.text_of_phrase]
-        scores = heat_maps(*both, batch.spans) if self.offset is None else place_log_probs(*both, batch.spans)
-        return GrounderOutput(scores.float(), None, None, *before)
+            scores, absent, boxes = self.meeting(patches, Tokens(words, mask), batch)
+            return GrounderOutput(scores, absent, boxes, *contrastive)
+        both = compared[0][batch.image_of_text[batch.text_of_phrase]], compared[1][batch.text_of_phrase]
+        scores = heat_maps(*both, batch.spans) if self.offset is None else patch_log_probs(*both, batch.spans)
+        return GrounderOutput(scores.float(), None, None, *contrastive)
 
     def _compared(
-        self, places: Float[Tensor, "B M D"], words: Float[Tensor, "T N D"], said: Float[Tensor, "T N _"]
+        self, patches: Float[Tensor, "B M D"], words: Float[Tensor, "T N D"], text: Float[Tensor, "T N _"]
     ) -> tuple[Float[Tensor, "B M _"], Float[Tensor, "T N _"]]:
         """Vectors for contrastive losses: with an offset per word (trained on words), or unit vectors."""
         if self.offset is None:
-            return functional.normalize(places, dim=-1), functional.normalize(words, dim=-1)
-        constant = torch.ones_like(places[..., :1])
-        return torch.cat([places, constant], dim=-1), torch.cat([words, self.offset(said)], dim=-1)
+            return functional.normalize(patches, dim=-1), functional.normalize(words, dim=-1)
+        constant = torch.ones_like(patches[..., :1])
+        return torch.cat([patches, constant], dim=-1), torch.cat([words, self.offset(text)], dim=-1)
 
     def _grid(self) -> int:
         with torch.no_grad():
@@ -260,9 +260,7 @@ class Grounder(nn.Module):
             num = self.image(Padded(blank, torch.ones(1, 1, dtype=torch.bool))).values.shape[1]
             cast(nn.Module, self.image).train(was)
         if isqrt(num) ** 2 != num:
-            raise ConfigError(
-                f"encoder '{self.config.image.encoder}' gives {num} places; expected a square grid"
-            )
+            raise ConfigError(f"encoder '{self.config.image.encoder}' gives {num} patches; expected a square")
         return isqrt(num)
 
 

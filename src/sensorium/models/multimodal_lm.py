@@ -86,9 +86,7 @@ class MultimodalLMConfig(Config):
                 ("guidance", decoder.guidance != 1),
             ):
                 if self.mode == "prefix" and is_set:
-                    raise ValueError(
-                        f"decoders.{name}.{option} has no meaning with mode = 'prefix'; leave it out"
-                    )
+                    raise ValueError(f"decoders.{name}.{option} has no meaning with mode = 'prefix'; omit it")
             if decoder.guidance != 1 and not self.modality_dropout:
                 raise ValueError(
                     f"decoders.{name}.guidance needs training with masked modalities; "

@@ -39,9 +39,7 @@ def check_floating(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype not in _FLOATS:
             kind = str(tensor.dtype).removeprefix("torch.")
-            raise CheckpointError(
-                f"'{name}' is of type {kind}; expected float32, float16, bfloat16 or float64"
-            )
+            raise CheckpointError(f"'{name}' has type {kind}; expected float32, float16, bfloat16 or float64")
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:

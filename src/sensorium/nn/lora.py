@@ -63,9 +63,7 @@ def adapt(module: nn.Module, layers: Sequence[str], rank: int, alpha: float | No
         if name in layers and isinstance(child, nn.Linear)
     ]
     if not found:
-        raise ConfigError(
-            f"no linear layer is called {', '.join(layers)}; name some, as in ['query', 'value']"
-        )
+        raise ConfigError(f"no linear layer is called {', '.join(layers)}; name some, as ['query', 'value']")
     for parent, name in found:
         setattr(parent, name, LoRALinear(getattr(parent, name), rank, 2.0 * rank if alpha is None else alpha))
     return len(found)

@@ -1,6 +1,6 @@
 """Matching of phrases to image regions: late interaction, heat maps, log-probabilities, boxes, assignment.
 
-Input: vectors of image patches ("places") and of words, with masks (True = real). Output: image-text
+Input: vectors of image patches and of words, with masks (True = real). Output: image-text
 similarity by late interaction, phrase heat maps, log-probabilities of patches and regions, boxes, and a
 one-to-one assignment of phrases to boxes. Masked words and patches are ignored, even if NaN. All functions
 are pure functions of tensors without parameters.
@@ -19,47 +19,47 @@ from sensorium.core.errors import UsageError
 
 
 def late_interaction(
-    places: Float[Tensor, "B M D"],
+    patches: Float[Tensor, "B M D"],
     words: Float[Tensor, "T N D"],
-    places_mask: Bool[Tensor, "B M"],
+    patches_mask: Bool[Tensor, "B M"],
     words_mask: Bool[Tensor, "T N"],
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
     """Late-interaction similarity of each image with each text, in both directions.
 
-    By words: s_bt = mean over words n of max over places m of <place_bm, word_tn>; by places: the reverse.
+    By words: s_bt = mean over words n of max over patches m of <patch_bm, word_tn>; by patches: the reverse.
 
     Args:
-        places: Unit vectors of the patches of B images.
+        patches: Unit vectors of the patches of B images.
         words: Unit vectors of the words of T texts.
-        places_mask: True = real.
+        patches_mask: True = real.
         words_mask: True = real.
 
     Returns:
-        Similarity by words and by places. All (B, T, M, N) products are in memory at once; for large batches
+        Similarity by words and by patches. All (B, T, M, N) products are in memory at once; for large batches
         use `losses.late_interaction`.
 
     Reference:
         Yao et al. (FILIP), arXiv 2111.07783, eq. 4-6; padding is masked.
     """
-    products = torch.einsum("bmd,tnd->btmn", places, words)
+    products = torch.einsum("bmd,tnd->btmn", patches, words)
     least = torch.finfo(products.dtype).min
-    real_places, real_words = places_mask[:, None, :, None], words_mask[None, :, None, :]
-    best_place = products.masked_fill(~real_places, least).amax(dim=2)
+    real_patches, real_words = patches_mask[:, None, :, None], words_mask[None, :, None, :]
+    best_patch = products.masked_fill(~real_patches, least).amax(dim=2)
     best_word = products.masked_fill(~real_words, least).amax(dim=3)
-    return _mean(best_place, words_mask[None]), _mean(best_word, places_mask[:, None])
+    return _mean(best_patch, words_mask[None]), _mean(best_word, patches_mask[:, None])
 
 
 def heat_maps(
-    places: Float[Tensor, "P M D"], words: Float[Tensor, "P N D"], span: Bool[Tensor, "P N"]
+    patches: Float[Tensor, "P M D"], words: Float[Tensor, "P N D"], span: Bool[Tensor, "P N"]
 ) -> Float[Tensor, "P M"]:
-    """Heat map of each phrase over its image: h_m = mean_n <place_m, word_n>; `span` marks its words n."""
-    return torch.einsum("pmd,pd->pm", places, phrase_vectors(words, span))
+    """Heat map of each phrase over its image: h_m = mean_n <patch_m, word_n>; `span` marks its words n."""
+    return torch.einsum("pmd,pd->pm", patches, phrase_vectors(words, span))
 
 
-def place_log_probs(
-    places: Float[Tensor, "P M D"], words: Float[Tensor, "P N D"], span: Bool[Tensor, "P N"]
+def patch_log_probs(
+    patches: Float[Tensor, "P M D"], words: Float[Tensor, "P N D"], span: Bool[Tensor, "P N"]
 ) -> Float[Tensor, "P M"]:
-    """Log-probability that each patch shows what a phrase names: h_m = mean_n log sigmoid <place_m, word_n>.
+    """Log-probability that each patch shows what a phrase names: h_m = mean_n log sigmoid <patch_m, word_n>.
 
     Each word is scored independently, as in training (`losses.multiple_instance`). The mean makes phrases of
     different length comparable.
@@ -69,19 +69,19 @@ def place_log_probs(
         words: Words of each phrase's text.
         span: True = the word belongs to the phrase.
     """
-    chances = functional.logsigmoid(torch.einsum("pmd,pnd->pnm", places, words).float())
+    chances = functional.logsigmoid(torch.einsum("pmd,pnd->pnm", patches, words).float())
     return _mean(chances.transpose(1, 2), span[:, None])
 
 
 def region_log_probs(
-    places: Float[Tensor, "M D"], words: Float[Tensor, "N D"], parts: Float[Tensor, "K M"]
+    patches: Float[Tensor, "M D"], words: Float[Tensor, "N D"], parts: Float[Tensor, "K M"]
 ) -> Float[Tensor, " K"]:
     """Log-probability that each region of an image shows what a phrase names: s_k = mean_n log sigmoid l_kn.
 
     l_kn pools the logits of word n over region k (`pooled_logits`), weighted by `parts`, the overlap of each
     patch with each region. Thus a red crab beside a green frog does not match "the red frog".
     """
-    logits = pooled_logits(words @ places.T, parts[:, None])
+    logits = pooled_logits(words @ patches.T, parts[:, None])
     return functional.logsigmoid(logits).mean(dim=1)
 
 

@@ -55,9 +55,7 @@ class Rotary(nn.Module):
             raise ConfigError(f"rotary positions need head_dim={head_dim} to be a multiple of {2 * num_axes}")
         self.axis_dim = head_dim // num_axes
         if factors and len(factors) != self.axis_dim // 2:
-            raise ConfigError(
-                f"{len(factors)} rotary factors for {self.axis_dim // 2} pairs; give one for each"
-            )
+            raise ConfigError(f"{len(factors)} rotary factors for {self.axis_dim // 2} pairs; give one each")
         self.base = base
         self.factors, self.gain = tuple(factors), gain
 

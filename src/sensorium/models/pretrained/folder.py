@@ -83,15 +83,11 @@ def _shards(index: Path) -> list[str]:
     listed = read_json(index).get("weight_map")
     is_map = isinstance(listed, dict) and all(isinstance(name, str) for name in listed.values())
     if not isinstance(listed, dict) or not listed or not is_map:
-        raise CheckpointError(
-            f"{index} has weight_map={short_repr(listed)}; expected file names by tensor name"
-        )
+        raise CheckpointError(f"{index} has weight_map={short_repr(listed)}; expected files by tensor name")
     names = sorted(set(listed.values()))
     for name in names:
         if not name.endswith(".safetensors") or not _is_within(name):
-            raise CheckpointError(
-                f"{index} names {short_repr(name)}; expected a .safetensors file in the same folder"
-            )
+            raise CheckpointError(f"{index} names {short_repr(name)}; expected a .safetensors file beside it")
     return names
 
 

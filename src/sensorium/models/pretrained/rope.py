@@ -121,7 +121,7 @@ def yarn_factors(
     low, high = max(low, 0.0), min(high, head_dim - 1.0)
     if high < low:
         raise CheckpointError(
-            f"yarn of a context of {original} does not fit a base of {base:g}; is the file whole?"
+            f"yarn of a context of {original} does not fit a base of {base:g}; fetch it again"
         )
     width = high - low or _SINGULAR
     kept = [1 - min(max((pair - low) / width, 0.0), 1.0) for pair in range(head_dim // 2)]

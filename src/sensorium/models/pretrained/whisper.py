@@ -203,9 +203,7 @@ def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     head, embedding = state.get("proj_out.weight"), state.get("model.decoder.embed_tokens.weight")
     if head is not None and embedding is not None:
         if head.dtype != embedding.dtype or not torch.equal(head, embedding):
-            raise CheckpointError(
-                "'proj_out.weight' is not 'model.decoder.embed_tokens.weight'; expected tied ones"
-            )
+            raise CheckpointError("'proj_out.weight' is not 'model.decoder.embed_tokens.weight'; tie them")
     ours: dict[str, Tensor] = {}
     for name, value in state.items():
         if name != "proj_out.weight":

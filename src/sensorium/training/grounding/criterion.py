@@ -113,12 +113,12 @@ class Grounding:
         box = box_loss(outputs.boxes, batch.boxes, where)
         total, parts = place + self.box_weight * box, {"place": place, "box": box}
         if model.config.names:
-            parts["names"] = names_loss(outputs.places.values, outputs.words.values, batch, where)
+            parts["names"] = names_loss(outputs.patches.values, outputs.words.values, batch, where)
             total = total + self.names_weight * parts["names"]
         return Objective(total, parts)
 
     def _by_captions(self, model: Grounder, outputs: GrounderOutput, batch: PhraseBatch) -> Objective:
-        places, words = some_places(outputs.places, self.places_step), outputs.words
+        places, words = some_places(outputs.patches, self.places_step), outputs.words
         if model.scale is not None:
             loss = filip(places.values, words.values, places.mask, words.mask, model.scale())
             return Objective(loss, {"filip": loss})
