@@ -89,7 +89,7 @@ def test_speech_is_heard_as_it_is_written(
             2,
             "for a model that speaks, train one with",
         ),
-        (["draw", "a", "-o", "out.png", "--model", "LOST"], 2, "codec elsewhere/image-codec is not there"),
+        (["draw", "a", "-o", "out.png", "--model", "LOST"], 2, "codec elsewhere/image-codec is missing"),
     ],
 )
 def test_mistakes_are_one_line(

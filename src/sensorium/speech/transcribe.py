@@ -155,7 +155,7 @@ class Transcriber:
             MediaError: If there is no sound in it.
         """
         running, num_done, length_s = self.start(audio), 0, header_s(audio)
-        message = f"listening to {audio.name}"
+        message = f"transcribing {audio.name}"
         progress(0, length_s, message)
         for num_done in running:
             progress(int(num_done / FRAMES_A_SECOND), length_s, message)
