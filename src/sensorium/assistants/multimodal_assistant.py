@@ -267,10 +267,10 @@ class CodesOnly:
     num_codes: int
     is_fixed: bool
 
-    def __call__(self, scores: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
+    def __call__(self, scores: Float[Tensor, " V"], generated: Sequence[int]) -> Float[Tensor, " V"]:
         """Set the scores of forbidden next ids to minus infinity."""
         changed = scores.clone()
         changed[self.num_codes] = -torch.inf
-        if self.is_fixed or not written:
+        if self.is_fixed or not generated:
             changed[self.num_codes :] = -torch.inf
         return changed

@@ -217,8 +217,7 @@ def _with_special(tokenizer: Tokenizer, special: Collection[str]) -> str:
         for one in special
         if one not in known
         and (number := tokenizer.token_to_id(one)) is not None
-        and tokenizer.encode(one, add_special_tokens=False).ids
-        != [number]  # else text encodes to it
+        and tokenizer.encode(one, add_special_tokens=False).ids != [number]  # else text encodes to it
     ]
     if not new:
         return ""
