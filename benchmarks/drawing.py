@@ -22,7 +22,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import sensorium as sm
-from composed_world.rerank import told_of
+from composed_world.rerank import caption_logprobs
 from machine import machine, write
 from questions import ROOT, options, sensorium, tasks, train
 from scene_oracle import ATTRIBUTES, Oracle, Seen, agreement, asked_for, batches, read_scenes, train_oracle
@@ -75,7 +75,7 @@ def main() -> None:
             [draw(assistant, text, SEVERAL * place + number) for number in range(SEVERAL)]
             for place, text in enumerate(texts)
         ]
-        told = [told_of(judge, own, text) for own, text in zip(several, texts, strict=True)]
+        told = [caption_logprobs(judge, own, text) for own, text in zip(several, texts, strict=True)]
         first, drawn = (
             np.stack([own[place].pixels for own, place in zip(several, places, strict=True)])
             for places in (np.zeros(len(texts), int), [int(one.argmax()) for one in told])

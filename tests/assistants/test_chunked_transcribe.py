@@ -63,7 +63,7 @@ def test_a_transcript_is_what_is_written_for_each_window(
     assert main(["transcribe", str(world / "mute.wav"), "-m", str(world / "run"), "--srt"]) == 0
     assert capsys.readouterr().out == ""
     for wrong, message in (
-        (["--language", "fr"], "writes down speech into en, not"),
+        (["--language", "fr"], "transcribes speech into en, not"),
         (["--condition"], "leave them out"),
     ):
         assert main(["transcribe", str(world / "mute.wav"), "-m", str(world / "run"), *wrong]) == 2
@@ -74,7 +74,7 @@ def test_what_would_not_be_heard_is_refused_and_a_film_heard_in_its_middle(world
     assistant = load(world / "run", MultimodalAssistant)
     sound = media.open(world / "long.wav")
     with pytest.raises(
-        UsageError, match="hears 10 s at a time, got 23 s; take the sound in parts: --every 10"
+        UsageError, match="accepts 10 s of sound at a time, got 23 s; split the sound: --every 10"
     ):
         assistant.generate([sound, "the sun"])
     frames = np.random.default_rng(2).integers(0, 255, (3, 24, 24, 3), dtype=np.uint8)

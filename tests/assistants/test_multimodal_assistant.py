@@ -82,15 +82,15 @@ def test_sound_is_heard(assistant: MultimodalAssistant) -> None:
 
 def test_what_it_cannot_do_is_said(assistant: MultimodalAssistant, tmp_path: Path) -> None:
     assert assistant.outputs == ("text", "image")
-    with pytest.raises(UsageError, match="writes text, image, no audio"):
+    with pytest.raises(UsageError, match="generates text, image, not audio"):
         assistant.generate(["a"], to="audio")
-    with pytest.raises(UsageError, match="looks at one image at a time"):
+    with pytest.raises(UsageError, match="accepts one image at a time"):
         assistant.generate([picture(1), picture(2), "a"])
-    with pytest.raises(UsageError, match="no meaning for image"):
+    with pytest.raises(UsageError, match="are for text, not for image"):
         assistant.reply([Turn("user", ("a",))], WriteConfig(stops=("b",)), to="image")
     with pytest.raises(UsageError, match="system messages"):
         assistant.reply([Turn("system", ("Be kind.",)), Turn("user", ("a",))])
-    with pytest.raises(UsageError, match="the text is longer than run"):
+    with pytest.raises(UsageError, match="the text is too long for run"):
         assistant.generate(["a red tree " * 900])
     save(build(decoders={"text": {"tokenizer_json": BPE, "width": 24, "num_heads": 2}}), tmp_path / "m")
     assert load_assistant(tmp_path / "m").outputs == ("text",)

@@ -46,10 +46,10 @@ def test_it_can_what_any_of_them_can(whole: AssistantRouter) -> None:
     assert member_for(whole, "speak").name == "mouth"
     assert member_for(whole.member("draw"), "draw") is whole.member("draw")
     with pytest.raises(
-        UsageError, match=r"all writes down speech, answers .*; for a model that translates, train"
+        UsageError, match=r"all transcribes speech, answers .*; for a model that translates, train"
     ):
         whole.member("translate")
-    with pytest.raises(UsageError, match="for a model that answers questions, take --model smollm2"):
+    with pytest.raises(UsageError, match="for a model that answers questions, use --model smollm2"):
         whole.generate(["What is left?"])  # of nothing that is in view
 
 

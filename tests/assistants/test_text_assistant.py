@@ -80,9 +80,9 @@ def test_a_text_file_is_read_and_other_media_are_refused(assistant: TextAssistan
     by_file = assistant.generate([tmp_path / "note.txt"], max_tokens=5)
     assert by_file.ids == assistant.generate(["lower"], max_tokens=5).ids
     image = Image(torch.zeros(5, 7, 3, dtype=torch.uint8).numpy())
-    with pytest.raises(UsageError, match=r"tiny reads text, got Image\(7x5\); --model assistant takes"):
+    with pytest.raises(UsageError, match=r"tiny reads text, got Image\(7x5\); --model assistant supports"):
         assistant.generate([image, "What is this?"])
-    with pytest.raises(UsageError, match="tiny writes text, no image"):
+    with pytest.raises(UsageError, match="tiny generates text, not image"):
         assistant.generate(["a frog"], to="image")
 
 

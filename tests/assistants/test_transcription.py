@@ -49,16 +49,16 @@ def test_what_a_recogniser_does_not_do_is_refused(tiny: Whisper, tmp_path: Path)
         record(tmp_path / "a.wav", 0.3),
     )
     for parts, options, message in (
-        (["hello"], {}, "tiny writes down one sound, got a text"),
-        ([path, path], {}, "writes down one sound, got"),
+        (["hello"], {}, "tiny transcribes one sound, got a text"),
+        ([path, path], {}, "transcribes one sound, got"),
         ([], {}, "got nothing"),
-        ([path], {"to": "audio"}, "tiny writes down what is said as it judges best"),
+        ([path], {"to": "audio"}, "tiny only transcribes to text"),
         ([path], {"temperature": 0.5}, "no temperature"),
     ):
         with pytest.raises(UsageError, match=message):
             assistant.generate(parts, **options)
     with pytest.raises(UsageError, match="int4"):
         assistant.with_precision("int4")
-    with pytest.raises(UsageError, match="for a model that answers questions, take --model smollm2"):
+    with pytest.raises(UsageError, match="for a model that answers questions, use --model smollm2"):
         ask(assistant, "text", text="Who are you?")
     assert ask(assistant, "transcribe", [path]).text == assistant.transcribe(path).text

@@ -93,7 +93,7 @@ def test_a_film_is_seen_in_its_middle_or_in_parts(world: Path, capsys: pytest.Ca
         (
             ["ask", "Who are you?"],
             2,
-            "describes media; for a model that answers questions, take --model smollm2",
+            "describes media; for a model that answers questions, use --model smollm2",
         ),
         (["caption", "a.png", "--precision", "fp7"], 2, "'fp7' is not one of 'fp32'"),
     ],

@@ -108,7 +108,7 @@ def test_media_that_the_model_does_not_read_name_what_does(
     Image.new("RGB", (7, 5)).save(tmp_path / "frog.png")
     monkeypatch.setattr("sys.stdin", io.StringIO("What is this?\n"))
     assert run(model, "chat", "--attach", str(tmp_path / "frog.png")) == 2
-    assert "--model assistant takes and gives images and sound" in capsys.readouterr().err
+    assert "--model assistant supports images and sound" in capsys.readouterr().err
 
 
 def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

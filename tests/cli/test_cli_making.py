@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from composed_world.rerank import told_of
+from composed_world.rerank import caption_logprobs
 from multimodal_world import config
 from sensorium import media
 from sensorium.assistants.load import load_assistant
@@ -89,7 +89,7 @@ def test_speech_is_heard_as_it_is_written(
             2,
             "for a model that speaks, train one with",
         ),
-        (["draw", "a", "-o", "out.png", "--model", "LOST"], 2, "codec elsewhere/image-codec is not there"),
+        (["draw", "a", "-o", "out.png", "--model", "LOST"], 2, "codec elsewhere/image-codec is missing"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -136,7 +136,7 @@ def test_of_several_pictures_the_one_is_kept_that_a_judge_tells_best(
         single = [*draw[:3], str(3 + number), *draw[4:]]
         assert main([*single, "-o", str(tmp_path / f"{number}.png")]) == 0
         pictures.append(media.open(tmp_path / f"{number}.png"))
-    told = told_of(load(judge, MultimodalLM), pictures, "a red tree")
+    told = caption_logprobs(load(judge, MultimodalLM), pictures, "a red tree")
     best = int(told.argmax())
     assert len(set(told.tolist())) > 1
     assert best > 0  # else the law says little
@@ -181,9 +181,9 @@ def test_what_came_along_draws_eight_and_any_other_model_one(
 def test_a_caption_is_as_likely_as_its_pieces(run: Path, tmp_path: Path) -> None:
     model = load(write_run(tmp_path / "judge", {"caption": ["en"]}), MultimodalLM)
     pictures = [media.open(write_picture(tmp_path / f"{seed}.png", seed)) for seed in (1, 2, 3)]
-    whole = told_of(model, pictures, "a red tree")
+    whole = caption_logprobs(model, pictures, "a red tree")
     for picture, found in zip(pictures, whole, strict=True):
-        assert told_of(model, [picture], "a red tree")[0] == pytest.approx(found, abs=1e-4)
+        assert caption_logprobs(model, [picture], "a red tree")[0] == pytest.approx(found, abs=1e-4)
         scores = _scores(model, picture, "a red tree")
         assert found == pytest.approx(scores, abs=1e-4)
 

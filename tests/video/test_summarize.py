@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sensorium import media
-from sensorium.assistants.captioner import AssistantCaptioner
+from sensorium.assistants.ask import AssistantCaptioner
 from sensorium.assistants.load import load_assistant
 from sensorium.core.errors import MediaError, NotFoundError, UsageError
 from sensorium.data.table.table import Table
@@ -116,7 +116,7 @@ def test_a_model_says_what_it_sees_each_thing_once(tmp_path, monkeypatch):
     assert captions.caption([one, one, other]) == "; ".join(alone)
     with pytest.raises(UsageError, match="for a model that describes media, train one"):
         AssistantCaptioner(load_assistant(write_run(tmp_path / "blind", {"translate": ["fr"]})))
-    monkeypatch.setattr("sensorium.assistants.captioner.ask", lambda *_, **__: SimpleNamespace(text=" "))
+    monkeypatch.setattr("sensorium.assistants.ask.ask", lambda *_, **__: SimpleNamespace(text=" "))
     assert captions.caption([one]) == ""
     assert AssistantCaptioner(assistant, counting).caption([one, other]) == "  two\nlines "
     assert counting.seen == 2

@@ -130,5 +130,5 @@ def test_as_an_assistant_it_answers_in_words_of_the_lexicon(tmp_path: Path) -> N
     assert len(answer.ids) <= 20
     streamed = "".join(assistant.generate([sound], max_tokens=20, stream=True))
     assert streamed == answer.text
-    with pytest.raises(UsageError, match="finds their words at the end"):
+    with pytest.raises(UsageError, match="decodes its text at the end"):
         assistant.reply([Turn("user", (sound,))], WriteConfig(stops=("x",)))

@@ -1,7 +1,8 @@
 """Builds the chat turn for a task (caption, ask, translate...) from its media and text, and asks a model.
 
 The instruction is that of training (`models.prompts`). A task that the model was not trained for is refused.
-`moments` splits a long video or sound into parts; `together` groups files into turns.
+`moments` splits a long video or sound into parts; `together` groups files into turns. `best_of` draws several
+images and keeps the best; `AssistantCaptioner` captions the images of a video.
 """
 
 from __future__ import annotations
@@ -14,17 +15,33 @@ from typing import cast
 import numpy as np
 
 from sensorium import media
-from sensorium.assistants.assistant import PLAIN, Assistant, Generation, Output, Part, Turn, WriteConfig
+from sensorium.assistants.assistant import (
+    PLAIN,
+    Assistant,
+    Generation,
+    Output,
+    Part,
+    Turn,
+    WriteConfig,
+    write_config,
+)
 from sensorium.assistants.capabilities import check_capability, warn_of_language
 from sensorium.core.errors import UsageError
+from sensorium.core.registry import Registry
 from sensorium.media.audio_blocks import HOURS_LIMITS, audio_blocks
 from sensorium.media.frames import STREAM_LIMITS, frames_at
 from sensorium.media.types import Audio, Image
 from sensorium.models.prompts import DECODER_OF, Task, instruction
+from sensorium.video.captions import Captioner
 
 _RATE_HZ = 16_000
 _ENOUGH_PX = 512
 _LONG_S = 60
+_CAPTION_CONFIG = write_config(48, 0.0)
+"""A caption is one sentence."""
+RERANKERS: Registry[Generation] = Registry("reranker")
+"""Plug-ins that choose the best of several drawings: functions of the model that draws, the model that
+judges, the text, the number of samples and the options."""
 
 
 def ask(
@@ -54,6 +71,54 @@ def ask(
         warn_of_language(assistant.name, assistant.capabilities, task, text)
     asked = instruction(task, text.strip(), language)
     return assistant.reply([Turn("user", (*parts, asked))], config, to=cast(Output, DECODER_OF[task]))
+
+
+def can_rerank() -> bool:
+    """Whether an installed package provides a reranker."""
+    return bool(list(RERANKERS))
+
+
+def best_of(
+    artist: Assistant, judge: Assistant, text: str, count: int, config: WriteConfig = PLAIN
+) -> Generation:
+    """Draw a text several times and keep the image that the first reranker selects.
+
+    Args:
+        artist: Model that draws.
+        judge: Model that scores the images.
+        text: Description of the image.
+        count: Number of samples.
+        config: Options of generation, with the first seed.
+
+    Raises:
+        UsageError: If no reranker is installed, or one of the models was not trained for its task.
+    """
+    if not can_rerank():
+        raise UsageError("no reranker is installed: give --best-of 1, or pip install contrib/composed_world")
+    return RERANKERS.get(next(iter(RERANKERS)))(artist, judge, text, count, config)
+
+
+class AssistantCaptioner:
+    """Captions images one by one and leaves out repeated captions.
+
+    Args:
+        assistant: A model that was trained to caption.
+        fallback: Asked where the assistant returns an empty text.
+
+    Raises:
+        UsageError: If the model was not trained to caption.
+    """
+
+    def __init__(self, assistant: Assistant, fallback: Captioner | None = None) -> None:
+        check_capability(assistant.name, assistant.capabilities, "caption")
+        self._assistant, self._fallback = assistant, fallback
+
+    def caption(self, pictures: Sequence[Image]) -> str:
+        """Caption images; see `Captioner.caption`."""
+        texts = [ask(self._assistant, "caption", [one], config=_CAPTION_CONFIG).text for one in pictures]
+        lines = dict.fromkeys(" ".join(one.split()).rstrip(".") for one in texts)
+        text = "; ".join(filter(None, lines))
+        return text if text or self._fallback is None else self._fallback.caption(pictures)
 
 
 def together(paths: Sequence[Path]) -> list[tuple[Path, ...]]:

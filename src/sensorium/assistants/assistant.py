@@ -180,23 +180,8 @@ class Generation:
         return self._media
 
 
-@runtime_checkable
-class Replying(Protocol):
-    """Answers the last of some turns."""
-
-    def reply(
-        self,
-        turns: Sequence[Turn],
-        config: WriteConfig = PLAIN,
-        *,
-        to: Output = "text",
-        guide: Guide | None = None,
-    ) -> Generation:
-        """Answer the last turn."""
-
-
 def answer_once(
-    self: Replying,
+    self: Assistant,
     parts: Sequence[Part],
     *,
     to: Output = "text",

@@ -28,10 +28,10 @@ _DESCRIPTIONS: Mapping[Task, str] = MappingProxyType(
     {
         "ask": "answers questions about media",
         "caption": "describes media",
-        "transcribe": "writes down speech",
+        "transcribe": "transcribes speech",
         "text": "answers questions",
         "translate": "translates",
-        "draw": "draws pictures",
+        "draw": "draws images",
         "speak": "speaks",
     }
 )
@@ -122,7 +122,7 @@ def warn_of_language(
         language = "another language" if found == "und" else f"the language '{found}'"
         warn(
             f"the text seems to be in {language}, and {name}, which {_DESCRIPTIONS[task]}, knows "
-            f"{', '.join(known)} alone: expect little of the answer"
+            f"only {', '.join(known)}: the answer may be wrong"
         )
 
 
@@ -170,7 +170,7 @@ def _is_model(folder: Path) -> bool:
 
 def _how_to_get(task: Task) -> str:
     if task in _PREFERRED:
-        return f"take --model {_PREFERRED[task]}"
+        return f"use --model {_PREFERRED[task]}"
     names = [
         path.stem
         for path in sorted(recipes_dir().glob("*.toml"))

@@ -37,7 +37,7 @@ class ChunkedTranscriber:
         language: Code of the spoken language; the model must know it.
 
     Raises:
-        UsageError: If the model was not taught to transcribe, or not this language.
+        UsageError: If the model was not trained to transcribe, or not in this language.
     """
 
     def __init__(self, assistant: MultimodalAssistant, language: str = "") -> None:
@@ -48,7 +48,7 @@ class ChunkedTranscriber:
     def transcribe(self, audio: Path, *, progress: Progress = quiet) -> Transcript:
         """Transcribe a file; see `Transcriber.transcribe`."""
         total_s, end_s, segments = header_s(audio), 0.0, list[Segment]()
-        message = f"listening to {audio.name}"
+        message = f"transcribing {audio.name}"
         progress(0, total_s, message)
         for start_s, samples in chunks(
             audio_blocks(audio, rate_hz=RATE_HZ), self._assistant.hears_s or _DEFAULT_CHUNK_S

@@ -7,8 +7,7 @@ result is a joint embedding, a grounder or an assistant; the folder's files tell
 from __future__ import annotations
 
 import difflib
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -45,30 +44,12 @@ class Preset:
     """A model with a name.
 
     Attributes:
-        loader: "module:function"; the function takes a `Progress`.
+        load: Loads it.
         summary: One line for lists.
     """
 
-    loader: str
+    load: Callable[[Progress], Assistant]
     summary: str
-
-
-PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {
-        "smollm2": Preset(
-            "sensorium.assistants.load:load_smollm2",
-            "SmolLM2-135M-Instruct: converses, writes text and small code in English (93 MB)",
-        ),
-        "whisper-tiny.en": Preset(
-            "sensorium.assistants.load:load_whisper_tiny",
-            "Whisper tiny.en: writes down English speech (71 MB)",
-        ),
-        "assistant": Preset(
-            "sensorium.assistants.load:load_shipped_assistant",
-            "answers about images, hears and speaks: small models of our own, each with its card",
-        ),
-    }
-)
 
 
 @overload
@@ -106,9 +87,7 @@ def _load(name: str | Path, progress: Progress) -> object:
     if isinstance(name, str) and name.startswith(hub.PREFIX):
         path = hub.from_hub(name)
     elif isinstance(name, str) and name in PRESETS and not path.exists():
-        module, _, function = PRESETS[name].loader.partition(":")
-        model: object = getattr(importlib.import_module(module), function)(progress)
-        return model
+        return PRESETS[name].load(progress)
     if path.suffix == ".gguf":
         return TextAssistant(open_text_model(path), path.stem)
     if path.is_dir() and (path / "config.json").is_file():
@@ -138,7 +117,7 @@ def load_smollm2(progress: Progress = quiet) -> TextAssistant:
     return TextAssistant(open_text_model("smollm2", progress=progress), "smollm2")
 
 
-def load_shipped_assistant(progress: Progress = quiet) -> Assistant:
+def _load_shipped_assistant(progress: Progress = quiet) -> Assistant:
     """The assistant of the repository.
 
     Raises:
@@ -151,11 +130,6 @@ def load_shipped_assistant(progress: Progress = quiet) -> Assistant:
             "and give --model runs/assistant"
         )
     return load_assistant(folder, progress=progress)
-
-
-def load_whisper_tiny(progress: Progress = quiet) -> TranscriptionAssistant:
-    """Whisper tiny.en, fetched on first use."""
-    return TranscriptionAssistant(load_transcriber(progress=progress))
 
 
 def _from_folder(folder: Path) -> object:
@@ -172,3 +146,21 @@ def _from_folder(folder: Path) -> object:
 def _hint(name: str) -> str:
     near = difflib.get_close_matches(name, PRESETS, n=1)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "smollm2": Preset(
+            load_smollm2,
+            "SmolLM2-135M-Instruct: chats, writes text and short code in English (93 MB)",
+        ),
+        "whisper-tiny.en": Preset(
+            lambda progress: TranscriptionAssistant(load_transcriber(progress=progress)),
+            "Whisper tiny.en: transcribes English speech (71 MB)",
+        ),
+        "assistant": Preset(
+            _load_shipped_assistant,
+            "answers about images, transcribes, translates, draws and speaks: small models of our own",
+        ),
+    }
+)

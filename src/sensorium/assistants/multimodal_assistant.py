@@ -6,6 +6,7 @@ earlier turn. Generated codes are decoded to media by their codecs.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -93,14 +94,9 @@ class MultimodalAssistant:
 
     def with_precision(self, precision: Precision) -> MultimodalAssistant:
         """The same model, its pretrained decoder with weights of another precision."""
-        return MultimodalAssistant(
-            self.model,
-            self.name,
-            self._codecs,
-            capabilities=self.capabilities,
-            context=self._context,
-            precision=precision,
-        )
+        other = copy.copy(self)
+        other._precision, other._engines = precision, {}
+        return other
 
     def reply(
         self,
@@ -119,7 +115,7 @@ class MultimodalAssistant:
         given, texts = self._read(turns)
         instruction = "\n".join(texts) or TEMPLATES["transcribe" if set(given) == {"audio"} else "caption"]
         if not self.fits(instruction, to):
-            raise UsageError(f"the text is longer than {self.name} reads; shorten it")
+            raise UsageError(f"the text is too long for {self.name}; shorten it")
         instruction = transform_prompt(self.model, to, instruction)
         batch = batch_of(self.model, [0], [prepare(self.model, given)], [instruction])
         (request,) = requests(self.model, to, batch, [instruction], sampling=config.sampling)
@@ -134,13 +130,13 @@ class MultimodalAssistant:
             decoder = self._text_decoder
             if decoder is not None and (guide is not None or config.stops):
                 raise UsageError(
-                    f"{self.name} writes symbols and finds their words at the end; give no stops, no form"
+                    f"{self.name} decodes its text at the end; give no stop strings, choices or schema"
                 )
             request = replace(request, max_tokens=room, stops=config.stops, guide=guide)
             stream = self.prepare(to).submit(request)
             return Generation(stream if decoder is None else DecodedStream(stream, decoder))
         if guide is not None or config.stops:
-            raise UsageError(f"what stops a text or gives it a form has no meaning for {to}; leave it out")
+            raise UsageError(f"stop strings, choices and schemas are for text, not for {to}; leave them out")
         length = int(codec.rate) if to == "image" and codec.rate is not None else None
         rule = CodesOnly(codec.vocab_size, length is not None)
         request = replace(request, logits_processor=rule, max_tokens=room if length is None else length)
@@ -169,7 +165,7 @@ class MultimodalAssistant:
 
     @cached_property
     def _text_decoder(self) -> TextDecoder | None:
-        """What finds the text of an answer at its end."""
+        """Makes the text of an answer at its end; None: the tokenizer does."""
         return text_decoder_of(self.model)
 
     def _check(self, to: Output) -> None:
@@ -179,10 +175,10 @@ class MultimodalAssistant:
         if to in self.model.decoders:
             place = self.model.config.decoders[to].codec
             raise UsageError(
-                f"{self.name} writes {to} codes, but their codec {place} is not there; "
+                f"{self.name} generates {to} codes, but their codec {place} is missing; "
                 f"put its folder into that of {self.name}"
             )
-        raise UsageError(f"{self.name} writes {', '.join(self.outputs)}, no {to}; train a writer of {to}")
+        raise UsageError(f"{self.name} generates {', '.join(self.outputs)}, not {to}; train a {to} decoder")
 
     def _read(self, turns: Sequence[Turn]) -> tuple[dict[str, Media], list[str]]:
         """The latest medium of each modality, and the texts of the last turn.
@@ -205,7 +201,7 @@ class MultimodalAssistant:
                 views = self._views(found)
                 if twice := set(seen) & set(views):
                     raise UsageError(
-                        f"{self.name} looks at one {min(twice)} at a time; ask of each by itself"
+                        f"{self.name} accepts one {min(twice)} at a time; ask about each on its own"
                     )
                 seen |= views
             given |= seen
@@ -226,8 +222,8 @@ class MultimodalAssistant:
         heard_s = self.hears_s
         if isinstance(medium, Audio) and heard_s is not None and medium.duration_s > heard_s + _ROUND_S:
             raise UsageError(
-                f"{self.name} hears {heard_s:g} s at a time, got {medium.duration_s:.0f} s; "
-                f"take the sound in parts: --every {heard_s:g}, or assistants.ask.moments"
+                f"{self.name} accepts {heard_s:g} s of sound at a time, got {medium.duration_s:.0f} s; "
+                f"split the sound: --every {heard_s:g}, or assistants.ask.moments"
             )
         if isinstance(medium, Image) and "image" not in sources and "video" in sources:
             return {"video": medium}
@@ -278,10 +274,10 @@ class CodesOnly:
     num_codes: int
     is_fixed: bool
 
-    def __call__(self, scores: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
+    def __call__(self, scores: Float[Tensor, " V"], generated: Sequence[int]) -> Float[Tensor, " V"]:
         """Set the scores of forbidden next ids to minus infinity."""
         changed = scores.clone()
         changed[self.num_codes] = -torch.inf
-        if self.is_fixed or not written:
+        if self.is_fixed or not generated:
             changed[self.num_codes :] = -torch.inf
         return changed

@@ -102,10 +102,10 @@ class TextAssistant:
             UsageError: If there is anything but text, or the last turn does not fit.
         """
         if to != "text":
-            raise UsageError(f"{self.name} writes text, no {to}; {_ELSEWHERE}")
+            raise UsageError(f"{self.name} generates text, not {to}; {_ELSEWHERE}")
         chat = self._source.chat
         if chat is None:
-            raise UsageError(f"{self.name} was not trained to converse; let it continue a text by complete()")
+            raise UsageError(f"{self.name} has no chat template; continue a text with complete()")
         messages = [Message(turn.role, "\n".join(map(self._read, turn.parts))) for turn in turns]
         return self._write(ids_of(chat.within(messages, self._room(config))), config, guide)
 
@@ -156,4 +156,4 @@ class TextAssistant:
         return found
 
 
-_ELSEWHERE = "--model assistant takes and gives images and sound (sensorium train assistant makes one)"
+_ELSEWHERE = "--model assistant supports images and sound (sensorium train assistant makes one)"

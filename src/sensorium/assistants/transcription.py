@@ -69,7 +69,7 @@ class TranscriptionAssistant:
         is_varied = sampling.temperature > 0 or sampling.repetition_penalty != 1
         if to != "text" or guide is not None or config.stops or is_varied:
             raise UsageError(
-                f"{self.name} writes down what is said as it judges best: text, no temperature, no form"
+                f"{self.name} only transcribes to text; give no temperature, penalty, stop string or schema"
             )
         running = self.transcriber.start(_sound_of(turns[-1].parts, self.name), has_words=False)
         decode = self.transcriber.whisper.vocabulary.decode
@@ -89,7 +89,7 @@ class TranscriptionAssistant:
             UsageError: If 8 or 4 bits are asked for.
         """
         if precision in ("int8", "int4"):
-            raise UsageError(f"{self.name} does not write with weights in {precision}; take bf16")
+            raise UsageError(f"{self.name} does not support {precision} weights; use bf16")
         return self
 
     def logits(self, ids: Int64[Tensor, "B N"]) -> Float[Tensor, "B N V"]:
@@ -153,4 +153,4 @@ def _sound_of(parts: Sequence[Part], name: str) -> Path | Audio:
         if isinstance(found, Path | Audio):
             return found
     shown = ", ".join("a text" if isinstance(one, str | Text) else repr(one) for one in given) or "nothing"
-    raise UsageError(f"{name} writes down one sound, got {shown}; give a sound or a video with sound")
+    raise UsageError(f"{name} transcribes one sound, got {shown}; give a sound or a video with sound")

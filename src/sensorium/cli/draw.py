@@ -46,11 +46,10 @@ def draw(
     which the judge gives the text the highest likelihood is kept. --json prints {"path", "width_px",
     "height_px", "tokens", "seconds"}.
     """
-    from sensorium.assistants.ask import ask
+    from sensorium.assistants.ask import ask, can_rerank
+    from sensorium.assistants.ask import best_of as draw_best
     from sensorium.assistants.assistant import write_config
     from sensorium.assistants.capabilities import first_model, is_shipped
-    from sensorium.assistants.rerank import best_of as draw_best
-    from sensorium.assistants.rerank import can_rerank
     from sensorium.media.encoding import PICTURE_FORMATS, check_target, write_medium
 
     if judge and best_of == 1:

@@ -100,7 +100,7 @@ def _writer(name: str, otherwise: Captioner | None) -> Captioner | None:
     """
     if not name:
         return otherwise
-    from sensorium.assistants.captioner import AssistantCaptioner
+    from sensorium.assistants.ask import AssistantCaptioner
 
     return AssistantCaptioner(open_model("caption", name), otherwise)
 

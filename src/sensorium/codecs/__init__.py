@@ -2,7 +2,7 @@
 
 from sensorium.codecs.audio_fsq import AudioFsq, AudioFsqConfig
 from sensorium.codecs.bpe import Bpe, train_bpe
-from sensorium.codecs.chat import Chat, Medium, Message, Piece
+from sensorium.codecs.chat import Chat, Medium, Message, PromptPiece
 from sensorium.codecs.contract import CODECS, Codec
 from sensorium.codecs.image_fsq import ImageFsq, ImageFsqConfig
 
@@ -17,6 +17,6 @@ __all__ = [
     "ImageFsqConfig",
     "Medium",
     "Message",
-    "Piece",
+    "PromptPiece",
     "train_bpe",
 ]

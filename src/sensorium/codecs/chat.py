@@ -55,11 +55,11 @@ class Medium:
     size: int = 0
 
 
-Piece: TypeAlias = tuple[int, ...] | Medium
+PromptPiece: TypeAlias = tuple[int, ...] | Medium
 """Ids of text, or the placeholder of a medium."""
 
 
-def num_tokens(pieces: Sequence[Piece]) -> int:
+def num_tokens(pieces: Sequence[PromptPiece]) -> int:
     """Count the tokens of a prompt.
 
     Example:
@@ -69,7 +69,7 @@ def num_tokens(pieces: Sequence[Piece]) -> int:
     return sum(piece.size if isinstance(piece, Medium) else len(piece) for piece in pieces)
 
 
-def ids_of(pieces: Sequence[Piece]) -> list[int]:
+def ids_of(pieces: Sequence[PromptPiece]) -> list[int]:
     """Return the ids of the text, without media."""
     return [one for piece in pieces if not isinstance(piece, Medium) for one in piece]
 
@@ -137,7 +137,7 @@ class Chat:
                 return None
         return None
 
-    def encode(self, messages: Sequence[Message], *, is_open: bool = True) -> list[Piece]:
+    def encode(self, messages: Sequence[Message], *, is_open: bool = True) -> list[PromptPiece]:
         """Render a conversation and encode it.
 
         Args:
@@ -163,7 +163,7 @@ class Chat:
             given.append({"role": message.role, "content": escape("".join(parts), table)})
         return list(self._split(self._render(given, is_open), dict(placeholders), table.unescape))
 
-    def within(self, messages: Sequence[Message], most: int) -> list[Piece]:
+    def within(self, messages: Sequence[Message], most: int) -> list[PromptPiece]:
         """Encode a conversation without its oldest exchanges, so that it has at most `most` tokens.
 
         System messages and the last message are kept.
@@ -190,7 +190,7 @@ class Chat:
 
     def _split(
         self, text: str, placeholders: Mapping[str, Medium], unescape: Mapping[int, str]
-    ) -> Iterator[Piece]:
+    ) -> Iterator[PromptPiece]:
         """Split the rendered text at special tokens and media; consecutive ids form one piece."""
         media = "|".join(map(re.escape, placeholders)) or r"(?!)"
         ids: list[int] = []

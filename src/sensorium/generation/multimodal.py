@@ -191,4 +191,4 @@ def _chain(first: LogitsProcessor | None, second: LogitsProcessor | None) -> Log
     """Apply one processor after another."""
     if first is None or second is None:
         return first or second
-    return lambda scores, written: second(first(scores, written), written)
+    return lambda scores, ids: second(first(scores, ids), ids)

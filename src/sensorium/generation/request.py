@@ -35,8 +35,8 @@ class Guide(Protocol):
 class LogitsProcessor(Protocol):
     """Changes the logits before an id is chosen; one object for each request."""
 
-    def __call__(self, scores: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
-        """Return changed logits; `written` are the ids generated so far, without the prompt."""
+    def __call__(self, scores: Float[Tensor, " V"], generated: Sequence[int]) -> Float[Tensor, " V"]:
+        """Return changed logits; `generated` are the ids generated so far, without the prompt."""
 
 
 @dataclass(frozen=True)

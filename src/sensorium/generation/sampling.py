@@ -59,22 +59,22 @@ GREEDY = Sampling()
 
 
 def choose(
-    logits: Float[Tensor, " V"], sampling: Sampling, written: Collection[int], stream: torch.Generator
+    logits: Float[Tensor, " V"], sampling: Sampling, earlier: Collection[int], stream: torch.Generator
 ) -> int:
     """Choose an id.
 
     Args:
         logits: On the CPU; minus infinity excludes an id.
         sampling: Options.
-        written: Ids that the repetition penalty applies to.
+        earlier: Ids that the repetition penalty applies to.
         stream: Draws one number, unless sampling is greedy.
 
     Raises:
         CheckpointError: If a logit is NaN or infinite.
         UsageError: If all ids are excluded.
     """
-    if sampling.repetition_penalty != 1 and written:
-        logits = penalised(logits, written, sampling.repetition_penalty)
+    if sampling.repetition_penalty != 1 and earlier:
+        logits = penalised(logits, earlier, sampling.repetition_penalty)
     if sampling.temperature == 0:
         best = int(logits.numpy().argmax())
         check_max(logits[best])
@@ -102,9 +102,9 @@ def check_max(score: Float[Tensor, ""]) -> Float[Tensor, ""]:
     return score
 
 
-def penalised(logits: Float[Tensor, " V"], written: Collection[int], penalty: float) -> Float[Tensor, " V"]:
+def penalised(logits: Float[Tensor, " V"], earlier: Collection[int], penalty: float) -> Float[Tensor, " V"]:
     """Apply the repetition penalty to the logits of earlier ids."""
-    places = torch.tensor(sorted(set(written)))
+    places = torch.tensor(sorted(set(earlier)))
     scores, penalty = logits[places], min(max(penalty, _MIN_TEMPERATURE), 1 / _MIN_TEMPERATURE)
     changed = torch.where(scores > 0, scores / penalty, scores * penalty)
     largest = torch.finfo(logits.dtype).max
@@ -138,16 +138,16 @@ def candidates(
 
 def _likeliest(probs: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """Return the largest probabilities, at least as many as the limits can keep, and their ids, sorted."""
-    most = len(probs) if sampling.top_k is None else min(sampling.top_k, len(probs))
-    count = min(_FIRST_TOP_K, most)
+    limit = len(probs) if sampling.top_k is None else min(sampling.top_k, len(probs))
+    count = min(_FIRST_TOP_K, limit)
     while True:
         kept, ids = probs.topk(count)
-        is_enough = count == most or (sampling.top_k is None and float(kept.sum()) >= sampling.top_p)
-        if is_enough and (sampling.top_p < 1 or count == most):
+        is_enough = count == limit or (sampling.top_k is None and float(kept.sum()) >= sampling.top_p)
+        if is_enough and (sampling.top_p < 1 or count == limit):
             return kept, ids
         if kept[-1] < sampling.min_p * kept[0]:
             return kept, ids
-        count = min(8 * count, most)
+        count = min(8 * count, limit)
 
 
 def log_normaliser(logits: Float[Tensor, " V"]) -> float:

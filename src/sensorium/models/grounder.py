@@ -55,10 +55,10 @@ class GrounderConfig(Config):
         dim: Common width D of patches and words.
         depth: Number of blocks over patches and words, trained with boxes; 0: none, trained without boxes,
             and relations are not resolved.
-        contrast: For depth 0: `words` (`losses.multiple_instance`; a product is the logit of a word at a patch)
-            or `captions` (`losses.late_interaction`; a product is a cosine).
-        names: For depth > 0: whether patches also learn words before the blocks (`losses.multiple_instance`, with
-            each object as an image). Kinds of objects are then learned much earlier.
+        contrast: For depth 0: `words` (`losses.multiple_instance`; a product is the logit of a word at a
+            patch) or `captions` (`losses.late_interaction`; a product is a cosine).
+        names: For depth > 0: whether patches also learn words before the blocks (`losses.multiple_instance`,
+            with each object as an image). Kinds of objects are then learned much earlier.
         num_heads: Attention heads of the blocks.
         dropout: Dropout rate of the blocks.
     """

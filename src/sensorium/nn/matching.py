@@ -65,7 +65,7 @@ def patch_log_probs(
     different length comparable.
 
     Args:
-        places: Patches of each phrase's image.
+        patches: Patches of each phrase's image.
         words: Words of each phrase's text.
         span: True = the word belongs to the phrase.
     """

@@ -131,26 +131,26 @@ class WindowDecoder:
             )
             for seed, rule in zip(seeds, rules, strict=True)
         ]
-        written = self._engine.run(requests)
+        completions = self._engine.run(requests)
         found = [
             self._hypothesis(one, rule, len(opening), temperature)
-            for one, rule in zip(written, rules, strict=True)
+            for one, rule in zip(completions, rules, strict=True)
         ]
         return max(found, key=lambda one: one.logprob)
 
     def _hypothesis(
-        self, written: Completion, rules: TimestampRules, num_marks: int, temperature: float
+        self, completion: Completion, rules: TimestampRules, num_marks: int, temperature: float
     ) -> Hypothesis:
-        ids = tuple(written.ids[num_marks:])
+        ids = tuple(completion.ids[num_marks:])
         codes = {number: code for code, number in self._vocabulary.languages.items()}
         return Hypothesis(
             ids=ids,
-            language=codes[written.ids[0]] if num_marks else "en",
-            logprob=rules.finish(ids, written.reason == "stop"),
+            language=codes[completion.ids[0]] if num_marks else "en",
+            logprob=rules.finish(ids, completion.reason == "stop"),
             no_speech=rules.no_speech,
             compression=_compression(self._vocabulary.decode(ids).strip()),
             temperature=temperature,
-            logprobs=tuple(written.logprobs[num_marks:]),
+            logprobs=tuple(completion.logprobs[num_marks:]),
         )
 
     def _prompt(self, previous: Sequence[int]) -> list[int]:

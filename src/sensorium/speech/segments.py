@@ -19,15 +19,15 @@ _FRAMES_A_STEP = round(TIME_STEP_S * FRAMES_A_SECOND)
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Ids of one segment and its times from the window's beginning."""
+class TimedIds:
+    """Ids of one segment, and its times from the beginning of the window."""
 
     ids: tuple[int, ...]
     start_s: float
     end_s: float
 
 
-def split(ids: Sequence[int], first_time: int, num_frames: int) -> tuple[list[Piece], int]:
+def split(ids: Sequence[int], first_time: int, num_frames: int) -> tuple[list[TimedIds], int]:
     """Cut the ids of a window at its pairs of time tokens.
 
     Args:
@@ -48,13 +48,13 @@ def split(ids: Sequence[int], first_time: int, num_frames: int) -> tuple[list[Pi
     if not cuts:
         times = [one - first_time for one in ids if one > first_time]
         end_s = times[-1] * TIME_STEP_S if times else num_frames / FRAMES_A_SECOND
-        return [Piece(_text(ids, is_time), 0.0, end_s)], num_frames
+        return [TimedIds(_text(ids, is_time), 0.0, end_s)], num_frames
     ends_alone = len(ids) > 1 and is_time[-1] and not is_time[-2]
     edges = [0, *cuts, *([len(ids)] if ends_alone else [])]
     pieces = []
     for begin, end in pairwise(edges):
         times_s = [(ids[place] - first_time) * TIME_STEP_S for place in (begin, end - 1)]
-        pieces.append(Piece(_text(ids[begin:end], is_time[begin:end]), *times_s))
+        pieces.append(TimedIds(_text(ids[begin:end], is_time[begin:end]), *times_s))
     done = num_frames if ends_alone else (ids[cuts[-1] - 1] - first_time) * _FRAMES_A_STEP
     return pieces, min(done or num_frames, num_frames)
 

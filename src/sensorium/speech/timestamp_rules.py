@@ -41,15 +41,15 @@ class TimestampRules:
         self._last: Tensor | None = None
         self.no_speech = 0.0
 
-    def __call__(self, scores: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
+    def __call__(self, scores: Float[Tensor, " V"], generated: Sequence[int]) -> Float[Tensor, " V"]:
         """Mask the ids that may not follow."""
         scores = scores.float()
-        if not written:
+        if not generated:
             self.no_speech = float((scores[self._ids.no_speech] - scores.logsumexp(0)).exp())
-        if len(written) < len(self._opening):
-            places = torch.tensor(sorted(self._opening[len(written)]), device=scores.device)
+        if len(generated) < len(self._opening):
+            places = torch.tensor(sorted(self._opening[len(generated)]), device=scores.device)
             return torch.full_like(scores, -torch.inf).index_copy(0, places, scores[places])
-        text = written[len(self._opening) :]
+        text = generated[len(self._opening) :]
         self._add_logprobs(text[-1:])
         allowed = scores + self._mask.to(scores.device)
         if not text:

@@ -34,7 +34,7 @@ from sensorium.media.types import Audio
 from sensorium.models.pretrained import hub
 from sensorium.models.pretrained.whisper import Precision, Whisper, load_whisper
 from sensorium.speech.decode_window import DecodingConfig, WindowDecoder
-from sensorium.speech.segments import Piece, split, take_words
+from sensorium.speech.segments import TimedIds, split, take_words
 from sensorium.speech.word_timestamps import longest_s, without_pause, word_times
 
 DEFAULT = "whisper-tiny.en"
@@ -155,7 +155,7 @@ class Transcriber:
             MediaError: If there is no sound in it.
         """
         running, num_done, length_s = self.start(audio), 0, header_s(audio)
-        message = f"listening to {audio.name}"
+        message = f"transcribing {audio.name}"
         progress(0, length_s, message)
         for num_done in running:
             progress(int(num_done / FRAMES_A_SECOND), length_s, message)
@@ -276,7 +276,7 @@ class RunningTranscript:
             self._previous = []
         return done
 
-    def _add_segments(self, pieces: Sequence[Piece], memory: Memory, window: Window, start: int) -> None:
+    def _add_segments(self, pieces: Sequence[TimedIds], memory: Memory, window: Window, start: int) -> None:
         offset_s = start / FRAMES_A_SECOND
         words = self._words(pieces, memory, window)
         most_s = longest_s([word.end_s - word.start_s for word, _ in words])
@@ -302,7 +302,9 @@ class RunningTranscript:
             self.text += text
             self._previous += piece.ids
 
-    def _words(self, pieces: Sequence[Piece], memory: Memory, window: Window) -> deque[tuple[TimedWord, int]]:
+    def _words(
+        self, pieces: Sequence[TimedIds], memory: Memory, window: Window
+    ) -> deque[tuple[TimedWord, int]]:
         if not self._config.has_words:
             return deque()
         ids = [one for piece in pieces for one in piece.ids]

@@ -1,7 +1,7 @@
 """Captions for parts of a video: the `Captioner` interface, and captions retrieved or made from features.
 
 `NearestCaptioner` retrieves the caption of the nearest row of a media table. `measured_caption` needs no
-model: it names shots, motion, brightness and sound. `assistants.captioner` asks a generative model.
+model: it names shots, motion, brightness and sound. `assistants.ask` asks a generative model.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Composed scenes, sentences read aloud, and what small models learn from them: a plug-in of sensorium.
+"""A plug-in of sensorium: composed scenes, synthetic speech, and extensions for small models trained on them.
 
-scenes, referring, questions, scene_captions, scenes_table   pictures of things, and what is true of them
-sentences, spoken_table                                      English sentences in synthetic voices
-lexicon, pronunciation, lexicon_decoding                     phonemes to words by a lexicon, and back
-phrase_table, ibm_model1                                     drafts of translations from the training pairs
-knn_captions, knn_mixture                                    captions of the nearest training images
-rerank, question_bias, init_from_grounder                    best-of-N drawing, text-only baselines, starts
+scenes, scenes_table, scene_captions       images of composed scenes, their table and captions
+referring, questions, question_bias        referring expressions, questions, text-only baselines
+sentences, spoken_table                    English sentences, and a table of synthetic speech
+lexicon, pronunciation, lexicon_decoding   grapheme-to-phoneme conversion, lexicon-constrained decoding
+phrase_table, ibm_model1                   draft translations from the training pairs
+knn_captions, knn_mixture                  captions of the nearest training images, mixed into the logits
+rerank, init_from_grounder                 best-of-N drawing, initial weights from a grounder
 
 The core finds these parts by the entry points in `pyproject.toml`.
 """

@@ -34,9 +34,9 @@ class KnnMixture:
         self._texts = [(list(ids), weight) for ids, weight in texts]
         self._share = share
 
-    def __call__(self, scores: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
+    def __call__(self, scores: Float[Tensor, " V"], generated: Sequence[int]) -> Float[Tensor, " V"]:
         """Return the log-probabilities of the mixture."""
-        place, before = len(written), list(written)
+        place, before = len(generated), list(generated)
         following = [(ids[place], weight) for ids, weight in self._texts if _continues(ids, before)]
         if not following:
             return scores

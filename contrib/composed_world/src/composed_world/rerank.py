@@ -53,11 +53,11 @@ def draw_best(
         own = config.model_copy(update={"sampling": sampling})
         drawn.append(ask(artist, "draw", text=text, config=own))  # generation starts when the first is read
     pictures = [one.image for one in drawn if one.image is not None]
-    return drawn[int(told_of(model, pictures, text.strip()).argmax())]
+    return drawn[int(caption_logprobs(model, pictures, text.strip()).argmax())]
 
 
 @torch.inference_mode()
-def told_of(model: MultimodalLM, pictures: Sequence[Image], text: str) -> Float64[np.ndarray, " n"]:
+def caption_logprobs(model: MultimodalLM, pictures: Sequence[Image], text: str) -> Float64[np.ndarray, " n"]:
     """Log-probability of a text as the caption of each image.
 
     Args:

@@ -145,6 +145,12 @@ def _norm(op, eps, token, source):
 
 
 @inlined
+def _quantise_token(op, token):
+    source, stride, padded, kind, quantised, quantised_bytes = to_fixed_tuple(op[1:7], 6)
+    _quantise(kind, source + token * stride * 4, quantised + token * quantised_bytes, padded)
+
+
+@inlined
 def _activate(op, token):
     x, stride, is_gated, width, out, padded, kind, quantised, quantised_bytes = to_fixed_tuple(op[1:10], 9)
     here = x + token * stride * 4
@@ -202,12 +208,7 @@ def step(program, f, rows, positions, scored, memories, eps, head_eps, counters,
                         elif name == CACHE_KV:
                             _cache_kv(op, f, head_eps, rows[unit], positions[unit], unit)
                         elif name == QUANTISE:
-                            source, stride, padded, kind, quantised, quantised_bytes = to_fixed_tuple(
-                                op[1:7], 6
-                            )
-                            _quantise(
-                                kind, source + unit * stride * 4, quantised + unit * quantised_bytes, padded
-                            )
+                            _quantise_token(op, unit)
                         else:
                             _activate(op, unit)
                 done += last - first
