@@ -8,7 +8,7 @@ DOCS   := $(VENV)/.docs-ready
 PLUGIN := contrib/composed_world
 
 # where arrays are what it is about, every annotated shape and type is checked at run time, which takes thrice as long
-SHAPED := $(addprefix tests/,align codecs contracts dtw encoders fusion losses nn)
+SHAPED := $(addprefix tests/,align codecs contracts dtw encoders fusion losses nn grounding)
 CHECK_SHAPES := --jaxtyping-packages=sensorium,beartype.beartype
 
 .PHONY: quickstart test test-fast test-slow check format docs bench clean
