@@ -1,1 +1,1 @@
-"""(described by its owner)."""
+"""Training from a recipe: one trainer, loop and run folder; the kinds of training are subpackages."""

@@ -1,1 +1,1 @@
-"""Training of image and audio codecs: recipe, batches, loop."""
+"""Training of image and audio codecs: recipe, batches, criterion, evaluation."""

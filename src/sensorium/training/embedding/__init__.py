@@ -1,1 +1,1 @@
-"""Training of joint embeddings: data and validation."""
+"""Training of joint embeddings: recipe fields, data, contrastive criterion, validation."""

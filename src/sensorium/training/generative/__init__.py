@@ -1,1 +1,1 @@
-"""Training of models that write: recipe, examples, batches, build, evaluation."""
+"""Training of multimodal language models: recipe, examples, batches, model, evaluation."""

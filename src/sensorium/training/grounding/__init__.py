@@ -1,1 +1,1 @@
-"""Training of grounders: criterion, batches, loop."""
+"""Training of grounders: recipe and criterion, batches, evaluation."""
