@@ -42,6 +42,7 @@ class ProcessesLogits(Protocol):
         """
 
 
+@runtime_checkable
 class TextDecoder(Protocol):
     """Makes the text of a completion from its ids."""
 

@@ -48,6 +48,7 @@ class Evaluation:
     metrics: Mapping[str, Figures] = field(default_factory=dict)
 
 
+@runtime_checkable
 class TrainingRecipe(Protocol):
     """What the trainer reads of any recipe."""
 
