@@ -66,7 +66,7 @@ def test_a_folder_takes_a_file_for_each(arguments: list[str], tmp_path: Path) ->
     [
         (["a.wav", "--srt", "--vtt"], "one of --json, --srt and --vtt"),
         (["a.wav", "b.wav", "--srt"], "-o FOLDER"),
-        (["a.wav", "x/a.wav", "-o", "out"], "one name"),
+        (["a.wav", "x/a.wav", "-o", "out"], "same name"),
         (["a.wav", "-o", "out.doc"], "out.doc"),
         (["a.wav", "--language", "xx"], "'xx'"),
         (["a.wav", "--plot", "out.jpg"], "out.jpg"),

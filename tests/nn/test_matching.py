@@ -8,6 +8,7 @@ import torch
 
 from sensorium.core.errors import UsageError
 from sensorium.nn.matching import (
+    assign,
     best_window,
     heat_maps,
     late_interaction,
@@ -120,6 +121,21 @@ def searched(scores: torch.Tensor, absent: torch.Tensor) -> float:
         for choice in choices
         if len([k for k in choice if k >= 0]) == len({k for k in choice if k >= 0})
     )
+
+
+@pytest.mark.parametrize(("num_phrases", "num_boxes"), [(3, 5), (5, 3), (1, 1), (4, 0)])
+def test_assignments_are_the_best_there_are(num_phrases: int, num_boxes: int) -> None:
+    for seed in range(5):
+        chance = torch.Generator().manual_seed(seed)
+        scores, absent = (
+            torch.randn(num_phrases, num_boxes, generator=chance),
+            torch.randn(num_phrases, generator=chance),
+        )
+        chosen = assign(scores, absent).tolist()
+        taken = [k for k in chosen if k >= 0]
+        assert len(taken) == len(set(taken))
+        reached = sum(absent[p].item() if k < 0 else scores[p, k].item() for p, k in enumerate(chosen))
+        assert reached == pytest.approx(searched(scores, absent), abs=1e-5)
 
 
 def test_sinkhorn_shares_out_and_nears_the_assignment_as_it_cools() -> None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
 from sensorium.core.errors import UsageError
+from sensorium.core.runtime import require
 
 
 def late_interaction(
@@ -177,6 +178,33 @@ def sinkhorn(
         v = log_columns - (table + u[:, None]).logsumexp(dim=0)
         u = log_rows - (table + v[None]).logsumexp(dim=1)
     return (table + u[:, None] + v[None]).exp()[:num_phrases]
+
+
+def assign(scores: Float[Tensor, "P K"], absent: Float[Tensor, " P"]) -> Int64[Tensor, " P"]:
+    """One-to-one assignment with the greatest total score (Hungarian algorithm).
+
+    Any number of phrases may be absent.
+
+    Args:
+        scores: Score of phrase p for box k.
+        absent: Score of phrase p for being absent.
+
+    Returns:
+        Box index of each phrase, or -1 if it is absent.
+
+    Raises:
+        MissingExtraError: If SciPy is not installed; `sinkhorn` does not need it.
+    """
+    optimise = require("scipy.optimize", "align")
+    num_phrases, num_boxes = scores.shape
+    own_slot = torch.full((num_phrases, num_phrases), -torch.inf, dtype=scores.dtype)
+    own_slot.fill_diagonal_(0)
+    slots = torch.where(own_slot == 0, absent.cpu()[:, None], own_slot)
+    table = torch.cat([scores.cpu(), slots], dim=1)
+    cost = -table.double().nan_to_num(neginf=-1e12).numpy()
+    _, columns = optimise.linear_sum_assignment(cost)
+    chosen = torch.from_numpy(columns).long()
+    return torch.where(chosen < num_boxes, chosen, -torch.ones_like(chosen))
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
