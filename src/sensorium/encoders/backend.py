@@ -34,6 +34,8 @@ from sensorium.data.transforms import Input
 from sensorium.encoders.registry import Encoder
 
 EAGER = "eager"
+TOO_SLOW = 3.0
+"""A backend that takes this many times eager's time on one item is not timed on a whole batch."""
 MAX_ERROR = 1e-3
 
 
@@ -154,11 +156,17 @@ def relative_error(tokens: Tokens, reference: Tokens) -> float:
 
 def _all_backends(encoder: Encoder, example: Padded) -> tuple[dict[str, FrozenEncoder], dict[str, str]]:
     runs, skipped = {EAGER: use_backend(EAGER, encoder, example)}, {}
+    one = Padded(example.values[:1], example.mask[:1])
+    eager_s = min(_time(runs[EAGER], one) for _ in range(2))
     for name in BACKENDS:
         if name == EAGER:
             continue
         try:
             run = use_backend(name, encoder, example)
+            slowdown = min(_time(run, one) for _ in range(2)) / eager_s
+            if slowdown > TOO_SLOW:
+                skipped[name] = f"{slowdown:.0f} times slower than eager on one item"
+                continue
             run(example)
             runs[name] = run
         except MissingExtraError as error:
