@@ -24,8 +24,8 @@ test-slow: $(READY)  ## the slow tests with 20 kills each and 500 fuzzed inputs 
 	SENSORIUM_THOROUGH=1 SENSORIUM_FUZZ_EXAMPLES=500 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests $(PLUGIN)/tests
 	SENSORIUM_FUZZ_EXAMPLES=500 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/fuzz tests/dtw/test_dtw_magnitudes.py
 
-test-fast: $(READY)  ## tests that need neither network nor patience
-	$(BIN)/python -m pytest -q -m "not slow and not network"
+test-fast: $(READY)  ## in a minute: the first case of each quick test function (tests/fast.py)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --fast tests $(PLUGIN)/tests
 
 check: $(READY) $(DOCS)  ## formatting, lint, types, layers, spelling, doctests, docs
 	$(BIN)/ruff format --check src tests benchmarks examples contrib

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fast import fast
 from sensorium.codecs.bpe import train_bpe
 from sensorium.data.table.table import Table
 from sensorium.losses import info_nce
@@ -13,8 +14,14 @@ from sensorium.models.joint_embedding import JointEmbedding, JointEmbeddingConfi
 from tiny_world import TINY_NAMES, tiny_batch, tiny_samples
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="run the tests of make test-fast")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Slow tests first, so that no process waits at the end for another's long one."""
+    if config.getoption("--fast"):
+        items[:] = fast(items)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
